@@ -1,0 +1,54 @@
+# The contract: `make demo` sets up and runs the main job; `make test` sets up and passes the tests.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := requirements/constraints.txt
+export OMP_NUM_THREADS ?= 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DAGSTER_HOME := $(CURDIR)/dagster_home
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo ui study test test-deep lint external-weights clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+setup: $(VENV)/.installed ## install the packages into .venv
+
+# The tested set first, without the resolver (minutes faster), then the project itself: that step only adds what is missing,
+# torch with the dependencies of whichever build this machine gets.
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	grep -v '^torch==' $(CONSTRAINTS) > $(VENV)/tested-set.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r $(VENV)/tested-set.txt
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[test]'
+	touch $@
+
+demo: setup ## run the whole lineage on the micro world and print the results (about 20 minutes)
+	$(BIN)/rlip demo
+
+study: setup ## the study profile: three seeds where a claim needs them (about 2 hours, resumable)
+	$(BIN)/rlip demo --profile study
+
+ui: setup ## Dagster and MLflow on localhost
+	$(BIN)/rlip ui
+
+lint: setup ## style, types and the direction of the packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup lint ## lint and the tests of every day
+	$(BIN)/python -m pytest
+
+test-deep: setup ## long property runs, kills, both doors on a miniature lineage
+	$(BIN)/python -m pytest -m deep
+
+external-weights: setup ## train the shipped text encoder, captioner and detector again
+	$(BIN)/python -m rlip_assets.external_weights
+
+clean: ## remove everything that runs made (keeps the packages)
+	rm -rf data work mlruns/mlflow.db mlruns/artifacts provenance reports dagster_home/storage dagster_home/history dagster_home/schedules

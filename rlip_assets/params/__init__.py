@@ -1,0 +1,52 @@
+"""The parameters of a profile: one validated model, one file (`params.yaml`), no side door.
+
+Each section is defined beside its fellows in this package and belongs to one kind of stage; defaults are those of the micro profile.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rlip_assets.errors import ParameterError
+from rlip_assets.params.benchmarks import BenchmarkParams
+from rlip_assets.params.labels import CandidateParams, CaptionParams, ParsingParams, TaggingParams
+from rlip_assets.params.sources import SourcesParams
+from rlip_assets.params.training import TrainingParams
+from rlip_assets.params.world import WorldParams
+
+
+class Params(BaseModel):
+    """All parameters of one profile."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    micro_world: WorldParams = WorldParams()
+    sources: SourcesParams = SourcesParams()
+    captions: CaptionParams = CaptionParams()
+    parsing: ParsingParams = ParsingParams()
+    candidates: CandidateParams = CandidateParams()
+    tagging: TaggingParams = TaggingParams()
+    training: TrainingParams = TrainingParams()
+    benchmarks: BenchmarkParams = BenchmarkParams()
+
+
+def load_params(path: Path) -> Params:
+    """Read and validate a `params.yaml`.
+
+    Raises:
+        ParameterError: no such file, not YAML, an unknown key or a wrong value; the message lists every offending key.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ParameterError(f"{path} does not exist; run from the project's root or name a profile that has a params.yaml") from None
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path} is not valid YAML: {error}") from None
+    try:
+        return Params.model_validate(content or {})
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ParameterError(f"{path}: {problems}; fix or remove these keys") from None

@@ -1,0 +1,1 @@
+"""The network: configuration, forward pass, matching, losses, inference and checkpoints."""
