@@ -9,6 +9,6 @@ prediction     boxes (P, 4) float32 xyxy pixels, labels (P,), sub_ids (Q,), obj_
 ground truth   boxes (G, 4) float32 xyxy pixels, labels (G,), hois (Open Images: rels) (R, 3) rows (subject box,
                object box, verb); object box -1 is "no object" (V-COCO only); id only where a setting asks for it
 
-Every sort is stable: ties keep input order (query-major, verb-minor inside an image; images in list order). The two exceptions,
-both published: the suppressions and the official V-COCO evaluator take the later of equal scores first.
+Every sort is stable: ties keep input order (query-major, verb-minor inside an image; images in list order). The two
+exceptions, both published: the suppressions and the official V-COCO evaluator take the later of equal scores first.
 """

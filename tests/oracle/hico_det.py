@@ -36,7 +36,7 @@ def best_ground_truth(
         sub_overlap = iou(relation.sub_box, ground_truth["boxes"][row[0]])
         obj_overlap = iou(relation.obj_box, ground_truth["boxes"][row[1]])
         if sub_overlap >= 0.5 and obj_overlap >= 0.5 and min(sub_overlap, obj_overlap) > best_overlap:
-            best, best_overlap = index, min(sub_overlap, obj_overlap)
+            best, best_overlap = index, float(min(sub_overlap, obj_overlap))
     return best
 
 

@@ -1,10 +1,8 @@
 """Overlap of two pixel boxes with the +1 convention, in the arithmetic of the boxes (float32 in, float32 out)."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
-Box = Sequence[np.floating]
+Box = np.ndarray  # (4,): x1, y1, x2, y2
 
 
 def _width(box: Box) -> np.floating:

@@ -35,7 +35,7 @@ def _best_ground_truth(relation: Relation, ground_truth: Mapping[str, Any]) -> i
                 continue
             overlap = min(overlap, strict_iou(relation.obj_box, ground_truth["boxes"][object_]))
         if overlap >= 0.5 and overlap > best_overlap:
-            best, best_overlap = index, overlap
+            best, best_overlap = index, float(overlap)
     return best
 
 

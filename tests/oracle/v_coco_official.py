@@ -23,6 +23,9 @@ class Person:
     doing: set[str] | None
     roles: dict[str, np.ndarray]
 
+    def does(self, action: str) -> bool:
+        return self.doing is not None and action in self.doing
+
 
 def action_roles(actions: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """(action, "<action>_<role>") of every role but the agent."""
@@ -145,7 +148,7 @@ def _agent_ap(
             index, overlap = _nearest(persons, detection["person_box"])
             if index is not None and persons[index].doing is None:
                 continue
-            hit = index is not None and action in persons[index].doing and overlap >= 0.5 and index not in covered
+            hit = index is not None and persons[index].does(action) and overlap >= 0.5 and index not in covered
             if hit:
                 covered.add(index)
             entries.append((score, hit))
@@ -168,7 +171,7 @@ def _role_ap(
                 continue
             hit = (
                 index is not None
-                and action in persons[index].doing
+                and persons[index].does(action)
                 and overlap >= 0.5
                 and _role_overlap(persons[index], role, np.asarray(detection[role][:4]), scenario) >= 0.5
                 and index not in covered
@@ -181,7 +184,7 @@ def _role_ap(
 
 def _positives(persons_of: Mapping[int, Sequence[Person]], action: str) -> int:
     everyone = [person for persons in persons_of.values() for person in persons]
-    return sum(person.doing is not None and action in person.doing for person in everyone)
+    return sum(person.does(action) for person in everyone)
 
 
 def _row(entries: Sequence[tuple[float, bool]], positives: int) -> dict[str, float]:
