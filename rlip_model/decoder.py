@@ -1,0 +1,247 @@
+"""Parallel entity decoder and sequential relation decoder (RLIPv2 sections 3.1 and 3.3; anchors as in DAB-DETR).
+
+Query i is the subject and query P + i the object of pair i; relation query i reads the same pair.
+Shape legend: B batch, Q entity queries, P = Q / 2 pairs, L levels, C model width, D decoder layers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rlip_model.boxes import inverse_sigmoid
+from rlip_model.config import ModelConfig
+from rlip_model.deformable_attention import DeformableAttention, Memory
+from rlip_model.encoder import FeedForward
+
+
+class Mlp(nn.Module):
+    """Linear layers with ReLU in between."""
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        for layer in self.layers:
+            nn.init.xavier_uniform_(layer.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = layer(x).relu()
+        result: Tensor = self.layers[-1](x)
+        return result
+
+
+class BoxHead(Mlp):
+    """Predicts a box as a change of the reference it starts from; starts as no change."""
+
+    def __init__(self, width: int, size_bias: float = 0.0) -> None:
+        super().__init__((width, width, width, 4))
+        last = self.layers[-1]
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        with torch.no_grad():
+            last.bias[2:] = size_bias
+
+    def refine(self, features: Tensor, reference: Tensor) -> Tensor:
+        """features (..., C), reference (..., 4) box or (..., 2) point -> (..., 4) box; a point moves only the centre."""
+        change = self(features)
+        start = inverse_sigmoid(reference)
+        if start.shape[-1] == 2:
+            return torch.cat([change[..., :2] + start, change[..., 2:]], dim=-1).sigmoid()
+        return (change + start).sigmoid()
+
+
+class AnchorPosition(nn.Module):
+    """Query position from the anchor box, modulated by the query's content (DAB-DETR)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.from_sine = Mlp((2 * width, width, width))
+        self.scale = Mlp((width, width, width))
+
+    def forward(self, references: Tensor, content: Tensor | None) -> Tensor:
+        """references (B, Q, 4), content (B, Q, C) or None in the first layer -> (B, Q, C)."""
+        position: Tensor = self.from_sine(sine_of_boxes(references, self.width // 2))
+        return position if content is None else position * self.scale(content)
+
+
+def sine_of_boxes(boxes: Tensor, channels: int) -> Tensor:
+    """(..., 4) cx, cy, w, h -> (..., 4 * channels): blocks in the order y, x, w, h; sine on even, cosine on odd channels."""
+    k = torch.arange(channels, device=boxes.device, dtype=boxes.dtype)
+    frequencies = 10000.0 ** (2 * torch.div(k, 2, rounding_mode="floor") / channels)
+    ordered = torch.stack([boxes[..., 1], boxes[..., 0], boxes[..., 2], boxes[..., 3]], dim=-1)
+    angle = (ordered * (2 * math.pi))[..., None] / frequencies
+    return torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1).flatten(-3)
+
+
+class DecoderLayer(nn.Module):
+    """Post-norm: self-attention among the queries, deformable attention to the image, feed-forward."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.self_attention = nn.MultiheadAttention(config.width, config.heads, config.dropout, batch_first=True)
+        self.norm_self = nn.LayerNorm(config.width)
+        self.cross_attention = DeformableAttention(config.width, config.heads, config.levels, config.decoder_points)
+        self.norm_cross = nn.LayerNorm(config.width)
+        self.feed_forward = FeedForward(config.width, config.feed_forward, config.dropout)
+        self.norm_feed_forward = nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        nn.init.xavier_uniform_(self.self_attention.out_proj.weight)
+
+    def forward(
+        self,
+        x: Tensor,
+        position: Tensor,
+        references: Tensor,
+        memory: Memory,
+        unused: Tensor | None = None,
+        blocked: Tensor | None = None,
+    ) -> Tensor:
+        """
+        Args:
+            x, position: (B, Q, C).
+            references: (B, Q, 2) or (B, Q, 4), fractions of the unpadded image.
+            unused: (B, Q) bool, True = no key of the self-attention.
+            blocked: (B, Q, Q) bool, True = this query may not read that one.
+        """
+        query = x + position
+        if blocked is not None:
+            blocked = blocked.repeat_interleave(self.self_attention.num_heads, dim=0)
+        read, _ = self.self_attention(
+            query, query, x, key_padding_mask=unused, attn_mask=blocked, need_weights=False
+        )
+        x = self.norm_self(x + self.dropout(read))
+        read = self.cross_attention(x + position, on_levels(references, memory), memory)
+        x = self.norm_cross(x + self.dropout(read))
+        result: Tensor = self.norm_feed_forward(x + self.dropout(self.feed_forward(x)))
+        return result
+
+
+def on_levels(references: Tensor, memory: Memory) -> Tensor:
+    """(B, Q, 2 or 4) fractions of the image -> (B, Q, L, 2 or 4) fractions of each padded level."""
+    ratios = memory.valid_ratios.repeat(1, 1, references.shape[-1] // 2)
+    return references[:, :, None] * ratios[:, None]
+
+
+@dataclass(frozen=True)
+class EntityStates:
+    """What the entity decoder gives, by layer.
+
+    features: (D, B, Q, C); sub_boxes, obj_boxes: (D, B, P, 4), with gradient to that layer only; starts: for each layer
+    the references (sub, obj) its boxes were refined from, (B, P, 2 or 4), without gradient (the first: with).
+    """
+
+    features: Tensor
+    sub_boxes: Tensor
+    obj_boxes: Tensor
+    starts: tuple[tuple[Tensor, Tensor], ...]
+
+
+class PairDecoder(nn.Module):
+    """What both decoders share: layers, one subject and one object box head a layer, anchor positions."""
+
+    def __init__(self, config: ModelConfig, first_size_bias: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        biases = [first_size_bias] + [0.0] * (config.decoder_layers - 1)
+        self.sub_boxes = nn.ModuleList(BoxHead(config.width, bias) for bias in biases)
+        self.obj_boxes = nn.ModuleList(BoxHead(config.width, bias) for bias in biases)
+        self.anchor_position = AnchorPosition(config.width) if config.anchors == "boxes" else None
+
+    def position_of(self, layer: int, references: Tensor, x: Tensor, learned: Tensor | None, memory: Memory) -> Tensor:
+        if self.anchor_position is not None:
+            at_finest = on_levels(references, memory)[:, :, 0]
+            return self.anchor_position(at_finest, x if layer > 0 else None)
+        assert learned is not None
+        return learned
+
+
+class EntityDecoder(PairDecoder):
+    """Subjects and objects in parallel: one set of Q queries, all reading each other; boxes are refined layer by layer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config, first_size_bias=-2.0)
+
+    def forward(
+        self,
+        content: Tensor,
+        learned_position: Tensor | None,
+        sub_reference: Tensor,
+        obj_reference: Tensor,
+        memory: Memory,
+        unused: Tensor | None = None,
+        blocked: Tensor | None = None,
+    ) -> EntityStates:
+        """content (B, Q, C), references (B, P, 2 or 4); see `DecoderLayer` for the rest."""
+        x, pairs = content, content.shape[1] // 2
+        features, sub_boxes, obj_boxes, starts = [], [], [], []
+        for index, layer in enumerate(self.layers):
+            references = torch.cat([sub_reference, obj_reference], dim=1)
+            position = self.position_of(index, references, x, learned_position, memory)
+            x = layer(x, position, references, memory, unused, blocked)
+            starts.append((sub_reference, obj_reference))
+            features.append(x)
+            sub_boxes.append(self.sub_boxes[index].refine(x[:, :pairs], sub_reference))  # type: ignore[operator]
+            obj_boxes.append(self.obj_boxes[index].refine(x[:, pairs:], obj_reference))  # type: ignore[operator]
+            sub_reference, obj_reference = sub_boxes[-1].detach(), obj_boxes[-1].detach()
+        return EntityStates(torch.stack(features), torch.stack(sub_boxes), torch.stack(obj_boxes), tuple(starts))
+
+
+class RelationDecoder(PairDecoder):
+    """One query a pair, reading the image around the mean of the subject and the object box.
+
+    Its box heads move the references between layers. They give no output and receive no gradient: they keep what a
+    detector left in them, or identity.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config, first_size_bias=0.0)
+
+    def forward(
+        self,
+        content: Tensor,
+        learned_position: Tensor | None,
+        sub_reference: Tensor,
+        obj_reference: Tensor,
+        memory: Memory,
+        unused: Tensor | None = None,
+    ) -> Tensor:
+        """content (B, P, C), references (B, P, 4) -> features (D, B, P, C)."""
+        x, features = content, []
+        for index, layer in enumerate(self.layers):
+            references = (sub_reference + obj_reference) / 2
+            position = self.position_of(index, references, x, learned_position, memory)
+            x = layer(x, position, references, memory, unused)
+            features.append(x)
+            with torch.no_grad():
+                sub_reference = self.sub_boxes[index].refine(x, sub_reference)  # type: ignore[operator]
+                obj_reference = self.obj_boxes[index].refine(x, obj_reference)  # type: ignore[operator]
+        return torch.stack(features)
+
+
+class MultiBranchFusion(nn.Module):
+    """MBF: relu(sum over branches of W3 relu((W1 a + b1) * (W2 b + b2)) + b3); branches are the first axis of each weight."""
+
+    def __init__(self, width: int, branches: int) -> None:
+        super().__init__()
+        inner = width // branches
+        self.sub_weight = nn.Parameter(torch.empty(branches, inner, width))
+        self.sub_bias = nn.Parameter(torch.empty(branches, inner))
+        self.obj_weight = nn.Parameter(torch.empty(branches, inner, width))
+        self.obj_bias = nn.Parameter(torch.empty(branches, inner))
+        self.out_weight = nn.Parameter(torch.empty(branches, width, inner))
+        self.out_bias = nn.Parameter(torch.empty(branches, width))
+        for name, fan_in in (("sub", width), ("obj", width), ("out", inner)):
+            for part in ("weight", "bias"):
+                nn.init.uniform_(getattr(self, f"{name}_{part}"), -(fan_in**-0.5), fan_in**-0.5)
+
+    def forward(self, sub: Tensor, obj: Tensor) -> Tensor:
+        """sub, obj (B, P, C) -> (B, P, C)."""
+        a = nn.functional.linear(sub, self.sub_weight.flatten(0, 1), self.sub_bias.flatten())
+        b = nn.functional.linear(obj, self.obj_weight.flatten(0, 1), self.obj_bias.flatten())
+        weight = self.out_weight.transpose(0, 1).flatten(1)
+        return nn.functional.linear((a * b).relu(), weight, self.out_bias.sum(0)).relu()

@@ -1,0 +1,105 @@
+"""Where queries start: learned anchors (ParSeDA) or learned reference points (ParSeD). The tagger's are in `tagger.py`.
+
+Shape legend: B batch, Q entity queries, P = Q / 2 pairs, C model width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rlip_model.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class QueryStart:
+    """Start of one batch's queries.
+
+    content: (B, Q, C) entity content. position: (B, Q, C), or None where it follows from the anchors.
+    sub_reference, obj_reference: (B, P, 2 or 4) fractions. relation_content: (P, C), the learned part.
+    relation_position: (P, C), or None where it follows from anchors or entity features.
+    unused: (B, Q) bool, True = empty slot; blocked: (B, Q, Q) bool, True = must not read (tagger only).
+    """
+
+    content: Tensor
+    position: Tensor | None
+    sub_reference: Tensor
+    obj_reference: Tensor
+    relation_content: Tensor
+    relation_position: Tensor | None
+    unused: Tensor | None = None
+    blocked: Tensor | None = None
+
+
+def sum_of_roles(table: Tensor) -> Tensor:
+    """(Q, C) -> (P, C): row i plus row P + i."""
+    sub, obj = table.chunk(2, dim=0)
+    return sub + obj
+
+
+class AnchorQueries(nn.Module):
+    """ParSeDA: content tables and four-number anchors, shared by all images."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.content = nn.Parameter(torch.randn(config.queries, config.width))
+        self.relation_content = nn.Parameter(torch.randn(config.queries, config.width))
+        self.anchors = nn.Parameter(torch.randn(config.queries, 4))
+
+    def forward(self, batch: int) -> QueryStart:
+        sub, obj = self.anchors.sigmoid().expand(batch, -1, -1).chunk(2, dim=1)
+        return QueryStart(
+            content=self.content.expand(batch, -1, -1),
+            position=None,
+            sub_reference=sub,
+            obj_reference=obj,
+            relation_content=sum_of_roles(self.relation_content),
+            relation_position=None,
+        )
+
+
+class ReferencePoints(nn.Module):
+    """Learned start points of subjects and objects, read from their position codes."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.sub = nn.Linear(config.width, 2)
+        self.obj = nn.Linear(config.width, 2)
+        for layer in (self.sub, self.obj):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, Q, C) -> two times (B, P, 2), fractions."""
+        sub, obj = position.chunk(2, dim=1)
+        return self.sub(sub).sigmoid(), self.obj(obj).sigmoid()
+
+
+def relation_position_table(config: ModelConfig) -> nn.Parameter | None:
+    """ParSeD with MBF has learned relation positions; without it, the sum of the pair's entity features serves."""
+    return nn.Parameter(torch.randn(config.pairs, config.width)) if config.uses_mbf else None
+
+
+class PointQueries(nn.Module):
+    """ParSeD: one table of [position | entity content | relation content]."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(config.queries, 3 * config.width))
+        self.points = ReferencePoints(config)
+        self.relation_position = relation_position_table(config)
+
+    def forward(self, batch: int) -> QueryStart:
+        position, content, relation = self.table.chunk(3, dim=-1)
+        position = position.expand(batch, -1, -1)
+        sub, obj = self.points(position)
+        return QueryStart(
+            content=content.expand(batch, -1, -1),
+            position=position,
+            sub_reference=sub,
+            obj_reference=obj,
+            relation_content=sum_of_roles(relation),
+            relation_position=self.relation_position,
+        )

@@ -1,0 +1,200 @@
+"""The network: RLIPv2-ParSeDA, RLIPv2-ParSeD and R-Tagger, with ALIF or late fusion.
+
+Shape legend: B batch, Q entity queries, P = Q / 2 pairs, T labels, No object labels ("no objects" last), Nv relation
+labels (T = No + Nv), C model width, W text width, D decoder layers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rlip_model.backbone import FeaturePyramid, build_backbone
+from rlip_model.config import ModelConfig
+from rlip_model.decoder import EntityDecoder, EntityStates, MultiBranchFusion, RelationDecoder
+from rlip_model.encoder import Encoder
+from rlip_model.late_fusion import LateFusion
+from rlip_model.queries import AnchorQueries, PointQueries, QueryStart
+from rlip_model.tagger import TaggerPairs, TaggerQueries
+from rlip_model.text import TextResizer, build_text_encoder
+
+PRIOR_LOGIT = -math.log(99.0)
+"""Constant added to every logit: a sigmoid starts at 0.01."""
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """Predictions of all decoder layers; the last one, [-1], is the result.
+
+    sub_logits, obj_logits: (D, B, P, No), softmax, the last class is background. relation_logits: (D, B, P, Nv),
+    sigmoid. sub_boxes, obj_boxes: (D, B, P, 4) centre and size, fractions of the unpadded image.
+    """
+
+    sub_logits: Tensor
+    obj_logits: Tensor
+    relation_logits: Tensor
+    sub_boxes: Tensor
+    obj_boxes: Tensor
+
+
+class SimilarityHeads(nn.Module):
+    """Logits as products of query features and projected label features, by layer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(width, width)
+        self.entity_bias = nn.Parameter(torch.zeros(width))
+        self.relation_bias = nn.Parameter(torch.zeros(width))
+
+    def label_vectors(self, labels: Tensor) -> Tensor:
+        """(D, B or 1, T, C) label features -> the same shape, normalised to length 1/2 and projected."""
+        result: Tensor = self.projection(F.normalize(labels, dim=-1) / 2)
+        return result
+
+    def entity_logits(self, features: Tensor, labels: Tensor) -> Tensor:
+        """features (D, B, N, C), labels (D, B or 1, No, C) -> (D, B, N, No)."""
+        return (features + self.entity_bias) @ labels.transpose(-1, -2) + PRIOR_LOGIT
+
+    def relation_logits(self, features: Tensor, labels: Tensor) -> Tensor:
+        """features (D, B, P, C), labels (D, B or 1, Nv, C) -> (D, B, P, Nv)."""
+        return (features + self.relation_bias) @ labels.transpose(-1, -2) + PRIOR_LOGIT
+
+
+class Rlip(nn.Module):
+    """Image and label texts in, pairs with subject, object and relation scores out."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = build_backbone(config.backbone)
+        self.pyramid = FeaturePyramid(config)
+        self.text_encoder = build_text_encoder(config.text)
+        self.encoder = Encoder(config)
+        self.resizer = TextResizer(config.text.width, config.width, config.text.dropout)
+        self.queries = _build_queries(config)
+        self.entity_decoder = EntityDecoder(config)
+        self.relation_seed = MultiBranchFusion(config.width, config.relation_branches) if config.uses_mbf else None
+        self.relation_decoder = RelationDecoder(config)
+        for name, parameter in self.relation_decoder.named_parameters():
+            if name.startswith(("sub_boxes", "obj_boxes")):
+                parameter.requires_grad_(False)
+        self.late_fusion = LateFusion(config) if config.fusion == "late" else None
+        self.heads = SimilarityHeads(config.width)
+
+    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Label tokens (T, N) -> (T, W): the pooler output, one vector a label. Depends on no image: keep it across calls."""
+        result: Tensor = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+        return result
+
+    def forward(
+        self,
+        images: Tensor,
+        mask: Tensor,
+        pooled: Tensor,
+        num_objects: int,
+        text_mask: Tensor | None = None,
+        pairs: TaggerPairs | None = None,
+    ) -> ModelOutput:
+        """
+        Args:
+            images: (B, 3, H, W), normalised, padded with zeros at the right and the bottom.
+            mask: (B, H, W) bool, True = padding.
+            pooled: (T, W) label vectors: objects, "no objects", relations.
+            num_objects: No, "no objects" included.
+            text_mask: (T,) bool, True = the label is no key of the text layers; None (default) masks nothing.
+            pairs: the tagger's queries; None for the detectors.
+        Raises:
+            ValueError: no relation label, or `pairs` given to a detector or not given to a tagger.
+        """
+        if not 2 <= num_objects < len(pooled):
+            raise ValueError(
+                f"{len(pooled)} labels of which {num_objects} are objects: give at least one object, "
+                'the row of "no objects" after it, and at least one relation'
+            )
+        pyramid = self.pyramid(self.backbone(images), mask)
+        memory, fused = self.encoder(pyramid, pooled, text_mask)
+        labels = torch.stack([self.resizer(text) for text in fused or [pooled[None]]])
+        start = self._start(len(images), labels[-1], pairs)
+        entities = self.entity_decoder(
+            start.content,
+            start.position,
+            start.sub_reference,
+            start.obj_reference,
+            memory,
+            unused=start.unused,
+            blocked=start.blocked,
+        )
+        content, position = self._relation_start(start, entities)
+        relations = self.relation_decoder(
+            content,
+            position,
+            entities.sub_boxes[-1].detach(),
+            entities.obj_boxes[-1].detach(),
+            memory,
+            unused=None if start.unused is None else start.unused[:, : self.config.pairs],
+        )
+        if self.late_fusion is None:
+            return self._predict(entities, relations, labels[:, :, :num_objects], labels[:, :, num_objects:])
+        return self._fuse_late(entities, relations, labels[0, 0], num_objects, text_mask)
+
+    def _start(self, batch: int, labels: Tensor, pairs: TaggerPairs | None) -> QueryStart:
+        if isinstance(self.queries, TaggerQueries):
+            if pairs is None:
+                raise ValueError("this network is a tagger: give the pairs to tag")
+            return self.queries(pairs, labels)  # type: ignore[no-any-return]
+        if pairs is not None:
+            raise ValueError("this network is a detector and finds pairs itself: it takes no `pairs`")
+        return self.queries(batch)  # type: ignore[no-any-return]
+
+    def _relation_start(self, start: QueryStart, entities: EntityStates) -> tuple[Tensor, Tensor | None]:
+        """Content and position of the relation queries, (B, P, C) each; the position is None with anchors."""
+        sub, obj = entities.features[-1].chunk(2, dim=1)
+        content = start.relation_content.expand(len(sub), -1, -1)
+        if self.relation_seed is not None:
+            seed = self.relation_seed(sub, obj)
+            content = seed if self.config.relation_query == "mbf" else seed + content
+        if self.config.anchors == "boxes":
+            return content, None
+        if start.relation_position is not None:
+            return content, start.relation_position.expand(len(sub), -1, -1)
+        return content, sub + obj
+
+    def _predict(self, entities: EntityStates, relations: Tensor, objects: Tensor, verbs: Tensor) -> ModelOutput:
+        logits = self.heads.entity_logits(entities.features, self.heads.label_vectors(objects))
+        sub_logits, obj_logits = logits.chunk(2, dim=2)
+        relation_logits = self.heads.relation_logits(relations, self.heads.label_vectors(verbs))
+        return ModelOutput(sub_logits, obj_logits, relation_logits, entities.sub_boxes, entities.obj_boxes)
+
+    def _fuse_late(
+        self, entities: EntityStates, relations: Tensor, labels: Tensor, num_objects: int, text_mask: Tensor | None
+    ) -> ModelOutput:
+        """Joint layers over last-layer queries and labels (T, C); their stages take the place of decoder layers.
+
+        Boxes of stage d come from the fused features and the references that decoder layer d started from.
+        """
+        assert self.late_fusion is not None
+        object_mask, verb_mask = (None, None) if text_mask is None else (text_mask[:num_objects], text_mask[num_objects:])
+        features, objects = self.late_fusion.entities(entities.features[-1], labels[:num_objects], object_mask)
+        relations, verbs = self.late_fusion.relations(relations[-1], labels[num_objects:], verb_mask)
+        sub, obj = features.chunk(2, dim=2)
+        boxes: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for stage, starts in enumerate(entities.starts):
+            boxes[0].append(self.entity_decoder.sub_boxes[stage].refine(sub[stage], starts[0]))  # type: ignore[operator]
+            boxes[1].append(self.entity_decoder.obj_boxes[stage].refine(obj[stage], starts[1]))  # type: ignore[operator]
+        fused = EntityStates(features, torch.stack(boxes[0]), torch.stack(boxes[1]), entities.starts)
+        return self._predict(fused, relations, objects, verbs)
+
+
+def _build_queries(config: ModelConfig) -> nn.Module:
+    if config.tagger:
+        return TaggerQueries(config)
+    return AnchorQueries(config) if config.anchors == "boxes" else PointQueries(config)
+
+
+def build_model(config: ModelConfig) -> Rlip:
+    """A network with fresh weights."""
+    return Rlip(config)

@@ -1,0 +1,201 @@
+"""Label texts: tokens, the RoBERTa text encoder, and what is done with its vectors.
+
+One label, one vector: the pooler output of the encoder. No prompt, no article. Rows are objects, then "no objects",
+then relations; the order within each is the caller's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rlip_model.config import TextConfig
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+NO_OBJECTS = "no objects"
+"""The label of the background; always the last object row."""
+
+SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+"""RoBERTa's special tokens with ids 0 to 4."""
+
+
+class TokenBatch(NamedTuple):
+    """input_ids and attention_mask: (T, N) int64, padded to the longest label; 1 in the mask = a token."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+
+
+class LabelTokenizer:
+    """A fast byte-level BPE tokenizer of the RoBERTa kind; calls give padded tensors."""
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int = 512) -> None:
+        pad = tokenizer.token_to_id("<pad>")
+        if pad is None:
+            raise ValueError("the tokenizer has no <pad> token: it is not of the RoBERTa kind")
+        self.pad_id = int(pad)
+        self.max_length = max_length
+        self._tokenizer = tokenizer
+        self._tokenizer.enable_padding(pad_id=self.pad_id, pad_token="<pad>")
+        self._tokenizer.enable_truncation(max_length=max_length)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids, special tokens included."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def __call__(self, texts: Sequence[str]) -> TokenBatch:
+        """Tokenise T texts together. Texts beyond the encoder's positions are cut. Raises ValueError on an empty list."""
+        if not texts:
+            raise ValueError("there are no texts to tokenise: give at least one label")
+        encodings = self._tokenizer.encode_batch(list(texts))
+        return TokenBatch(
+            torch.tensor([encoding.ids for encoding in encodings], dtype=torch.int64),
+            torch.tensor([encoding.attention_mask for encoding in encodings], dtype=torch.int64),
+        )
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path) -> LabelTokenizer:
+        """Open a folder with `tokenizer.json`, or any RoBERTa-like tokenizer that `transformers` can find by name.
+
+        Raises ValueError with the remedy when nothing is found.
+        """
+        from tokenizers import Tokenizer
+
+        folder = Path(name_or_folder)
+        file = folder / "tokenizer.json"
+        if file.is_file():
+            settings = folder / "label_tokenizer.json"
+            length = json.loads(settings.read_text())["max_length"] if settings.is_file() else 512
+            return cls(Tokenizer.from_file(str(file)), max_length=int(length))
+        from transformers import AutoTokenizer
+
+        try:
+            fast = AutoTokenizer.from_pretrained(str(name_or_folder), use_fast=True)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"no tokenizer at {name_or_folder}: give a folder that holds tokenizer.json, or the name of a "
+                f"RoBERTa tokenizer that can be downloaded ({str(error).splitlines()[0]})"
+            ) from error
+        return cls(Tokenizer.from_str(fast.backend_tokenizer.to_str()))
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` and the length limit into an existing folder."""
+        (folder / "tokenizer.json").write_text(self._tokenizer.to_str(pretty=True))
+        (folder / "label_tokenizer.json").write_text(json.dumps({"max_length": self.max_length}) + "\n")
+
+
+def train_label_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int = 64) -> LabelTokenizer:
+    """Learn a byte-level BPE vocabulary of at most `vocabulary` tokens from label texts; the result depends on the texts only.
+
+    Args:
+        texts: labels, in any order (sorted before use).
+        vocabulary: upper limit; at least 261 (256 bytes and 5 special tokens).
+        max_length: tokens a label, the two sentence marks included.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    floor = 256 + len(SPECIAL_TOKENS)
+    if vocabulary < floor:
+        raise ValueError(f"a byte-level vocabulary needs at least {floor} tokens, got {vocabulary}")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sorted(set(texts)), trainer=trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return LabelTokenizer(tokenizer, max_length=max_length)
+
+
+def build_text_encoder(config: TextConfig) -> nn.Module:
+    """A `RobertaModel` with pooler."""
+    from transformers.models.roberta.modeling_roberta import RobertaModel
+
+    return RobertaModel(roberta_config(config))
+
+
+def roberta_config(config: TextConfig):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    """The `transformers` configuration of text encoder and text layers."""
+    from transformers import RobertaConfig
+
+    return RobertaConfig(
+        vocab_size=config.vocabulary,
+        hidden_size=config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=config.feed_forward,
+        max_position_embeddings=config.positions,
+        type_vocab_size=1,
+        pad_token_id=config.pad_id,
+        bos_token_id=0,
+        eos_token_id=2,
+        layer_norm_eps=config.layer_norm_eps,
+        hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.dropout,
+        attn_implementation="sdpa",
+    )
+
+
+class TextLayer(nn.Module):
+    """One post-norm RoBERTa layer over the set of labels (no positions); masked labels are no keys."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        from transformers.models.roberta.modeling_roberta import RobertaLayer
+
+        self.layer = RobertaLayer(roberta_config(config))
+        for parameter in self.layer.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def forward(self, labels: Tensor, text_mask: Tensor | None) -> Tensor:
+        """labels (B, T, W), text_mask (T,) or (B, T) bool, True = ignored as key -> (B, T, W)."""
+        bias = None
+        if text_mask is not None:
+            bias = torch.zeros(text_mask.shape, dtype=labels.dtype, device=labels.device)
+            bias = bias.masked_fill(text_mask, -10000.0)
+            bias = bias.view(-1, 1, 1, text_mask.shape[-1]).expand(labels.shape[0], 1, labels.shape[1], -1)
+        result: Tensor = self.layer(labels, bias)
+        return result
+
+
+class TextResizer(nn.Module):
+    """Text width to model width: linear, layer norm (eps 1e-12), dropout."""
+
+    def __init__(self, text_width: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(text_width, width)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        result: Tensor = self.dropout(self.norm(self.linear(labels)))
+        return result
+
+
+def sign_text_mask(pooled: Tensor) -> Tensor:
+    """The mask of the published training: labels whose vector has a component sum that is not positive.
+
+    It marked padding rows of per-image label lists; with one merged list there are none, and it hides valid labels.
+    Evaluation never used it.
+
+    Args:
+        pooled: (T, W) pooled label vectors.
+    Returns:
+        (T,) bool, True = ignored as a key.
+    """
+    return ~(pooled.sum(-1) > 0)
