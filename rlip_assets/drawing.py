@@ -1,0 +1,173 @@
+"""Relations drawn on a photo: thin boxes, one numbered arrow a relation, and the sentences beside the picture.
+
+Text on a photo hides what it names, so only short entity names and small numbers stand on it; the relations themselves are
+listed in a panel on the right, each with the number of its arrow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+from rlip_model.triplets import Box, Triplet
+
+PHOTO_SIDE = (560, 1200)  # the longer side of the drawn photo, at least and at most, in pixels
+PALETTE = ("#e6194b", "#0082c8", "#f58231", "#3cb44b", "#911eb4", "#008080", "#d4a017", "#e754b5", "#6a5acd", "#808000")
+PANEL_BACKGROUND, INK, FAINT = "#ffffff", "#1a1a1a", "#767676"
+SAME_ENTITY_IOU = 0.7
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A box that takes part in at least one drawn relation."""
+
+    name: str
+    box: Box
+    color: str
+
+
+def _iou(a: Box, b: Box) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    intersection = width * height
+    area_a, area_b = (a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])
+    return intersection / (area_a + area_b - intersection)
+
+
+def _entity_of(entities: list[Entity], name: str, box: Box) -> int:
+    """Index of the entity with this name at about this place; a new one is added where there is none."""
+    for index, entity in enumerate(entities):
+        if entity.name == name and _iou(entity.box, box) >= SAME_ENTITY_IOU:
+            return index
+    entities.append(Entity(name, box, PALETTE[len(entities) % len(PALETTE)]))
+    return len(entities) - 1
+
+
+def _centre(box: Box) -> tuple[float, float]:
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+
+
+def _chip(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, color: str, font: ImageFont.FreeTypeFont, bounds: tuple[int, int]) -> None:
+    """A filled label with white text whose top left corner is `at`, moved so that it stays within `bounds` (width, height)."""
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    pad = max(2, font.size // 5)
+    width, height = right - left + 2 * pad, bottom - top + 2 * pad
+    x = min(max(at[0], 0), max(bounds[0] - width, 0))
+    y = min(max(at[1], 0), max(bounds[1] - height, 0))
+    draw.rectangle((x, y, x + width, y + height), fill=color)
+    draw.text((x + pad - left, y + pad - top), text, font=font, fill="white")
+
+
+def _arrow(draw: ImageDraw.ImageDraw, start: tuple[float, float], end: tuple[float, float], color: str, width: int) -> None:
+    """A line with a filled head at `end`, on a white edge so that it shows on any photo."""
+    angle = math.atan2(end[1] - start[1], end[0] - start[0])
+    head = 5.0 * width
+    neck = (end[0] - head * math.cos(angle), end[1] - head * math.sin(angle))
+    wings = [(end[0] - head * math.cos(angle + turn), end[1] - head * math.sin(angle + turn)) for turn in (0.45, -0.45)]
+    draw.line((start, neck), fill="white", width=width + 2)
+    draw.polygon([end, *wings], fill=color, outline="white")
+    draw.line((start, neck), fill=color, width=width)
+
+
+def _numbered_arrows(
+    draw: ImageDraw.ImageDraw, links: Sequence[tuple[Entity, Entity | None]], font: ImageFont.FreeTypeFont, width: int
+) -> None:
+    """Arrow i from subject to object with the number i+1 on it; arrows between the same two boxes are set side by side."""
+    seen: dict[frozenset[Box], int] = {}
+    radius = font.size * 0.75
+    for number, (subject, target) in enumerate(links, start=1):
+        start = _centre(subject.box)
+        if target is None:
+            badge = (start[0], start[1])
+        else:
+            end = _centre(target.box)
+            key = frozenset((subject.box, target.box))
+            lane = seen.get(key, 0)
+            seen[key] = lane + 1
+            length = max(math.hypot(end[0] - start[0], end[1] - start[1]), 1.0)
+            shift = (lane + 1) // 2 * (1 if lane % 2 else -1) * radius * 2.2
+            dx, dy = -(end[1] - start[1]) / length * shift, (end[0] - start[0]) / length * shift
+            start, end = (start[0] + dx, start[1] + dy), (end[0] + dx, end[1] + dy)
+            _arrow(draw, start, end, subject.color, width)
+            badge = (start[0] * 0.55 + end[0] * 0.45, start[1] * 0.55 + end[1] * 0.45)
+        draw.ellipse((badge[0] - radius, badge[1] - radius, badge[0] + radius, badge[1] + radius), fill="white", outline=subject.color, width=2)
+        draw.text(badge, str(number), font=font, fill=INK, anchor="mm")
+
+
+def _panel(height: int, triplets: Sequence[Triplet], links: Sequence[tuple[Entity, Entity | None]], title: str, note: str) -> Image.Image:
+    """The list of relations, `number subject — relation → object score`, as tall as the photo or taller where the list needs it."""
+    font, small = _font(17), _font(13)
+    row, margin, width = 30, 16, 430
+    panel = Image.new("RGB", (width, max(height, 2 * margin + 64 + row * max(len(triplets), 1))), PANEL_BACKGROUND)
+    draw = ImageDraw.Draw(panel)
+    draw.text((margin, margin), title, font=_font(19), fill=INK)
+    draw.text((margin, margin + 26), note, font=small, fill=FAINT)
+    y = margin + 58
+    if not triplets:
+        draw.text((margin, y), "no relation above the threshold", font=font, fill=FAINT)
+    for number, (triplet, (subject, target)) in enumerate(zip(triplets, links, strict=True), start=1):
+        x = float(margin)
+        parts = [(f"{number}", FAINT), (triplet.subject, subject.color), (triplet.relation, INK)]
+        if target is not None:
+            parts.append((triplet.object, target.color))
+        for text, color in parts:
+            draw.text((x, y), text, font=font, fill=color)
+            x += draw.textlength(text, font=font) + 9
+        draw.text((width - margin, y), f"{triplet.score:.2f}", font=font, fill=INK, anchor="ra")
+        y += row
+    return panel
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise RuntimeError("Pillow was built without FreeType; install a Pillow wheel from the package index")
+    return font
+
+
+def draw_triplets(photo: Image.Image, triplets: Sequence[Triplet], title: str, note: str = "", limit: int = 10) -> Image.Image:
+    """Draw the `limit` best relations on a photo.
+
+    Args:
+        photo: the upright RGB image whose pixels the boxes refer to.
+        triplets: relations in any order; the best by score are drawn.
+        title: what to say on top of the list, usually the model's name.
+        note: a second, fainter line, such as what the model was trained on.
+        limit: how many relations at most; more than ten are hard to read.
+
+    Returns:
+        A new RGB image: the photo, scaled to a readable size, and the list beside it.
+    """
+    best = sorted(triplets, key=lambda t: -t.score)[:limit]
+    longest = max(photo.size)
+    scale = min(max(longest, PHOTO_SIDE[0]), PHOTO_SIDE[1]) / longest
+    size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
+    canvas = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+
+    def scaled(box: Box) -> Box:
+        return (box[0] * scale, box[1] * scale, box[2] * scale, box[3] * scale)
+
+    entities: list[Entity] = []
+    ends = [
+        (_entity_of(entities, t.subject, scaled(t.subject_box)), None if t.object_box is None else _entity_of(entities, t.object, scaled(t.object_box)))
+        for t in best
+    ]
+    links = [(entities[s], None if o is None else entities[o]) for s, o in ends]
+    draw = ImageDraw.Draw(canvas)
+    stroke = max(2, round(max(size) / 320))
+    for entity in entities:
+        draw.rectangle(entity.box, outline=entity.color, width=stroke)
+    for entity in entities:
+        _chip(draw, (entity.box[0], entity.box[1]), entity.name, entity.color, _font(max(12, round(max(size) / 55))), size)
+    _numbered_arrows(draw, links, _font(max(12, round(max(size) / 60))), stroke)
+
+    panel = _panel(size[1], best, links, title, note)
+    page = Image.new("RGB", (size[0] + panel.width, max(size[1], panel.height)), PANEL_BACKGROUND)
+    page.paste(canvas, (0, 0))
+    page.paste(panel, (size[0], 0))
+    return page
