@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from rlip_model.triplets import Box, Triplet
+from rlip_model.triplets import Box, Triplet, iou
 
 PHOTO_SIDE = (560, 1200)  # the longer side of the drawn photo, at least and at most, in pixels
 PALETTE = ("#e6194b", "#0082c8", "#f58231", "#3cb44b", "#911eb4", "#008080", "#d4a017", "#e754b5", "#6a5acd", "#808000")
@@ -29,20 +29,10 @@ class Entity:
     color: str
 
 
-def _iou(a: Box, b: Box) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    intersection = width * height
-    area_a, area_b = (a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])
-    return intersection / (area_a + area_b - intersection)
-
-
 def _entity_of(entities: list[Entity], name: str, box: Box) -> int:
     """Index of the entity with this name at about this place; a new one is added where there is none."""
     for index, entity in enumerate(entities):
-        if entity.name == name and _iou(entity.box, box) >= SAME_ENTITY_IOU:
+        if entity.name == name and iou(entity.box, box) >= SAME_ENTITY_IOU:
             return index
     entities.append(Entity(name, box, PALETTE[len(entities) % len(PALETTE)]))
     return len(entities) - 1
@@ -52,7 +42,14 @@ def _centre(box: Box) -> tuple[float, float]:
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
-def _chip(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, color: str, font: ImageFont.FreeTypeFont, bounds: tuple[int, int]) -> None:
+def _chip(
+    draw: ImageDraw.ImageDraw,
+    at: tuple[float, float],
+    text: str,
+    color: str,
+    font: ImageFont.FreeTypeFont,
+    bounds: tuple[int, int],
+) -> None:
     """A filled label with white text whose top left corner is `at`, moved so that it stays within `bounds` (width, height)."""
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     pad = max(2, font.size // 5)
@@ -63,7 +60,9 @@ def _chip(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, color: 
     draw.text((x + pad - left, y + pad - top), text, font=font, fill="white")
 
 
-def _arrow(draw: ImageDraw.ImageDraw, start: tuple[float, float], end: tuple[float, float], color: str, width: int) -> None:
+def _arrow(
+    draw: ImageDraw.ImageDraw, start: tuple[float, float], end: tuple[float, float], color: str, width: int
+) -> None:
     """A line with a filled head at `end`, on a white edge so that it shows on any photo."""
     angle = math.atan2(end[1] - start[1], end[0] - start[0])
     head = 5.0 * width
@@ -95,11 +94,18 @@ def _numbered_arrows(
             start, end = (start[0] + dx, start[1] + dy), (end[0] + dx, end[1] + dy)
             _arrow(draw, start, end, subject.color, width)
             badge = (start[0] * 0.55 + end[0] * 0.45, start[1] * 0.55 + end[1] * 0.45)
-        draw.ellipse((badge[0] - radius, badge[1] - radius, badge[0] + radius, badge[1] + radius), fill="white", outline=subject.color, width=2)
+        draw.ellipse(
+            (badge[0] - radius, badge[1] - radius, badge[0] + radius, badge[1] + radius),
+            fill="white",
+            outline=subject.color,
+            width=2,
+        )
         draw.text(badge, str(number), font=font, fill=INK, anchor="mm")
 
 
-def _panel(height: int, triplets: Sequence[Triplet], links: Sequence[tuple[Entity, Entity | None]], title: str, note: str) -> Image.Image:
+def _panel(
+    height: int, triplets: Sequence[Triplet], links: Sequence[tuple[Entity, Entity | None]], title: str, note: str
+) -> Image.Image:
     """The list of relations, `number subject — relation → object score`, as tall as the photo or taller where the list needs it."""
     font, small = _font(17), _font(13)
     row, margin, width = 30, 16, 430
@@ -130,7 +136,9 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return font
 
 
-def draw_triplets(photo: Image.Image, triplets: Sequence[Triplet], title: str, note: str = "", limit: int = 10) -> Image.Image:
+def draw_triplets(
+    photo: Image.Image, triplets: Sequence[Triplet], title: str, note: str = "", limit: int = 10
+) -> Image.Image:
     """Draw the `limit` best relations on a photo.
 
     Args:
@@ -154,7 +162,10 @@ def draw_triplets(photo: Image.Image, triplets: Sequence[Triplet], title: str, n
 
     entities: list[Entity] = []
     ends = [
-        (_entity_of(entities, t.subject, scaled(t.subject_box)), None if t.object_box is None else _entity_of(entities, t.object, scaled(t.object_box)))
+        (
+            _entity_of(entities, t.subject, scaled(t.subject_box)),
+            None if t.object_box is None else _entity_of(entities, t.object, scaled(t.object_box)),
+        )
         for t in best
     ]
     links = [(entities[s], None if o is None else entities[o]) for s, o in ends]
@@ -163,7 +174,9 @@ def draw_triplets(photo: Image.Image, triplets: Sequence[Triplet], title: str, n
     for entity in entities:
         draw.rectangle(entity.box, outline=entity.color, width=stroke)
     for entity in entities:
-        _chip(draw, (entity.box[0], entity.box[1]), entity.name, entity.color, _font(max(12, round(max(size) / 55))), size)
+        _chip(
+            draw, (entity.box[0], entity.box[1]), entity.name, entity.color, _font(max(12, round(max(size) / 55))), size
+        )
     _numbered_arrows(draw, links, _font(max(12, round(max(size) / 60))), stroke)
 
     panel = _panel(size[1], best, links, title, note)

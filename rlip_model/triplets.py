@@ -7,6 +7,15 @@ from dataclasses import dataclass
 Box = tuple[float, float, float, float]
 
 
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes; 0 where they do not overlap."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    intersection = width * height
+    return intersection / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - intersection)
+
+
 @dataclass(frozen=True)
 class Triplet:
     """One relation found in an image. Boxes are (x1, y1, x2, y2) in pixels of the upright original image; scores are 0..1."""

@@ -1,0 +1,111 @@
+"""Relations in photos: results refer to the caller's pixels and texts, whatever the image and however many texts."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from rlip_assets.errors import DataError, InputError
+from rlip_assets.predict import find_checkpoint, predict_photos
+from rlip_assets.relation_detector import RelationDetector
+from rlip_model import Checkpoint, ModelConfig, build_model, train_label_tokenizer
+
+OBJECTS, RELATIONS = ["person", "horse", "dog"], ["ride", "feed"]
+
+
+def make_detector(**metadata: object) -> RelationDetector:
+    torch.manual_seed(0)
+    config = ModelConfig.preset("micro_parseda").without_dropout()
+    tokenizer = train_label_tokenizer([*OBJECTS, *RELATIONS, "no objects"], 300)
+    settings = {"image_size": [96, 160], "objects": OBJECTS, "relations": RELATIONS} | metadata
+    return RelationDetector(
+        Checkpoint(build_model(config).eval(), tokenizer, config, settings), "test model", "the micro world"
+    )
+
+
+@pytest.fixture(scope="module")
+def detector() -> RelationDetector:
+    return make_detector()
+
+
+def photo(width: int, height: int) -> Image.Image:
+    return Image.effect_noise((width, height), 80).convert("RGB")
+
+
+def test_triplets_are_best_first_inside_the_image_and_in_the_callers_words(detector: RelationDetector) -> None:
+    image = photo(300, 200)
+    triplets = detector([image], threshold=0.0, limit=7)[0]
+    assert len(triplets) == 7
+    assert [t.score for t in triplets] == sorted((t.score for t in triplets), reverse=True)
+    for t in triplets:
+        assert t.subject in OBJECTS
+        assert t.relation in RELATIONS
+        assert t.object_box is not None
+        for x1, y1, x2, y2 in (t.subject_box, t.object_box):
+            assert 0 <= x1 <= x2 <= 300
+            assert 0 <= y1 <= y2 <= 200
+
+
+def test_a_batch_gives_what_single_calls_give(detector: RelationDetector) -> None:
+    same = [photo(160, 120), photo(160, 120)]
+    for together, image in zip(detector(same, threshold=0.0), same, strict=True):
+        alone = detector([image], threshold=0.0)[0]
+        assert [(t.subject, t.relation, t.object) for t in together] == [
+            (t.subject, t.relation, t.object) for t in alone
+        ]
+        assert [t.score for t in together] == pytest.approx([t.score for t in alone], abs=1e-4)
+
+
+def test_texts_are_encoded_once(detector: RelationDetector, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector([photo(100, 100)], OBJECTS, ["ride", "walk"])
+    calls: list[int] = []
+    monkeypatch.setattr(detector.checkpoint.model, "encode_text", lambda ids, mask: calls.append(len(ids)))
+    detector([photo(100, 100)], OBJECTS, ["walk", "ride"])
+    assert calls == []
+
+
+def test_repeated_texts_count_once(detector: RelationDetector) -> None:
+    image = photo(100, 100)
+    once = detector([image], OBJECTS, RELATIONS, threshold=0.0)[0]
+    twice = detector([image], [*OBJECTS, "dog"], [*RELATIONS, " ride "], threshold=0.0)[0]
+    assert once == twice
+
+
+def test_weights_without_subject_scores_call_every_subject_a_person() -> None:
+    triplets = make_detector(subject_scores=False)([photo(100, 100)], threshold=0.0)[0]
+    assert {t.subject for t in triplets} == {"person"}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2000, 40), (40, 2000)])
+def test_extreme_shapes_are_answered(detector: RelationDetector, size: tuple[int, int]) -> None:
+    assert len(detector([photo(*size)], threshold=0.0, limit=3)[0]) >= 1
+
+
+def test_many_and_long_texts_are_answered(detector: RelationDetector) -> None:
+    many = [f"relation number {i}" for i in range(600)] + ["very " * 2500 + "long"]
+    assert len(detector([photo(64, 64)], OBJECTS, many, threshold=0.0, limit=5)[0]) == 5
+
+
+@pytest.mark.parametrize("texts", [[], [" "], ["ride", ""]])
+def test_missing_texts_are_refused(detector: RelationDetector, texts: list[str]) -> None:
+    with pytest.raises(DataError, match="texts"):
+        detector([photo(64, 64)], OBJECTS, texts)
+
+
+def test_files_say_which_model_and_what_it_was_trained_on(detector: RelationDetector, tmp_path: Path) -> None:
+    photo(120, 90).save(tmp_path / "street.jpg")
+    record, overlay = predict_photos(detector, [tmp_path / "street.jpg"], tmp_path / "out", threshold=0.0, limit=4)
+    content = json.loads(record.read_text())
+    assert content["model"] == "test model"
+    assert content["trained_on"] == "the micro world"
+    assert len(content["relations"]) == 4
+    assert Image.open(overlay).width > 500
+
+
+def test_without_a_model_one_sentence_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="make demo"):
+        find_checkpoint(tmp_path)
+    with pytest.raises(InputError, match="import-checkpoint"):
+        RelationDetector.from_pretrained(tmp_path / "nowhere")
