@@ -67,8 +67,11 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
         raise BadImageError(
             path, "the file is empty" if empty else f"no image of a known format ({', '.join(FORMATS)})"
         ) from None
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, MemoryError, OverflowError, TypeError) as error:
-        raise BadImageError(path, f"damaged or truncated ({error})") from None
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})" if error.errno else f"damaged or truncated ({error})"
+        raise BadImageError(path, reason) from None
+    except Exception as error:  # on hostile bytes the decoders raise whatever they trip over (struct, zlib, index)
+        raise BadImageError(path, f"damaged ({type(error).__name__}: {error})") from None
 
 
 def check_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -94,8 +97,8 @@ def open_image(path: Path, size: tuple[int, int] | None = None, max_pixels: int 
 
     Args:
         size: (width, height) that the annotations of the image refer to. Many datasets were annotated on the pixels as
-            stored, so
-            the EXIF orientation is applied only if it leads to this size; None applies it always, as a viewer does.
+            stored, so the EXIF orientation is applied only if it leads to this size; None applies it always, as a
+            viewer does.
         max_pixels: larger images are refused.
 
     Raises:

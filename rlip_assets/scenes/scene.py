@@ -22,8 +22,8 @@ class Scene:
 
     Attributes:
         image_id: the dataset's own id, as text.
-        dataset: "visual_genome", "coco", "objects365", "open_images", "hico_det" or "v_coco", or the name of a user's
-        own. split: "train", "val" or "test".
+        dataset: "visual_genome", "coco", "objects365", "open_images", "hico_det", "v_coco", or a name of your own.
+        split: "train", "val" or "test".
         file_name: path relative to the dataset's raw root.
         width, height: size in pixels that the boxes refer to.
         boxes: (n, 4) float32, x1 y1 x2 y2 in pixels, as annotated.
