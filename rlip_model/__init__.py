@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from rlip_model.checkpoint import load_checkpoint as load_checkpoint
     from rlip_model.checkpoint import save_checkpoint as save_checkpoint
     from rlip_model.config import ModelConfig as ModelConfig
+    from rlip_model.detector import DabDeformableDetr as DabDeformableDetr
+    from rlip_model.detector import DetectorCriterion as DetectorCriterion
+    from rlip_model.detector import load_detector as load_detector
+    from rlip_model.detector import save_detector as save_detector
     from rlip_model.initialise import initialise_from_detector as initialise_from_detector
     from rlip_model.initialise import initialise_text_encoder as initialise_text_encoder
     from rlip_model.losses import LossConfig as LossConfig
@@ -36,6 +40,10 @@ _HOME = {
     "load_checkpoint": "checkpoint",
     "save_checkpoint": "checkpoint",
     "ModelConfig": "config",
+    "DabDeformableDetr": "detector",
+    "DetectorCriterion": "detector",
+    "load_detector": "detector",
+    "save_detector": "detector",
     "initialise_from_detector": "initialise",
     "initialise_text_encoder": "initialise",
     "LossConfig": "losses",

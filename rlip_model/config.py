@@ -206,6 +206,7 @@ def _presets() -> dict[str, ModelConfig]:
         fusion_heads=4,
         late_feed_forward=128,
     )
+    micro_detector = replace(micro, backbone=replace(MICRO_RESNET, norm="batch", fixed=False), fusion="late")
     micro_tagger = replace(micro, anchors="points", tagger=True, queries=48)
     named = {
         "parseda_r50": parseda,
@@ -216,6 +217,7 @@ def _presets() -> dict[str, ModelConfig]:
         "micro_parseda": micro,
         "micro_parseda_late": replace(micro, fusion="late"),
         "micro_tagger": micro_tagger,
+        "micro_detector": micro_detector,
     }
     for name, backbone in _SWINS.items():
         named[f"parseda_{name}"] = replace(parseda, backbone=backbone)

@@ -1,11 +1,12 @@
 """Multi-scale deformable attention in stock PyTorch.
 
 Bilinear sampling is a weighted sum of at most four cells a point. All points of one query and head are one *bag* of
-cells, so the whole operation is one `F.embedding_bag` with per-sample weights. Where a gradient is wanted and the map is
-small, the weights are scattered into a dense query x cell matrix instead: two batched matrix products, and a
-much cheaper backward pass on a CPU.
+cells, so the whole operation is one `F.embedding_bag` with per-sample weights. On small maps its backward pass scatters
+the weights into dense query x cell matrices, a few images at a time so that they stay in cache: matrix products are much
+cheaper there than the sort that `embedding_bag` needs for its gradient.
 
-Shape legend: B batch, Q queries, S cells of all levels, L levels, K points, M heads, D channels a head.
+Shape legend: B batch, Q queries, S cells of all levels, L levels, K points, M heads, D channels a head,
+N = 4 L K cells of one bag.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 DENSE_CELLS = 1024
-"""Largest S for which training uses the dense form."""
+"""Largest S for which the backward pass uses dense matrices."""
+
+DENSE_BLOCK = 1 << 19
+"""Elements of the dense matrices held at once: about 2 MB."""
 
 
 @dataclass(frozen=True)
@@ -74,81 +79,123 @@ class DeformableAttention(nn.Module):
         batch, count, _ = queries.shape
         values = self.values(memory.tokens).masked_fill(memory.padding[..., None], 0.0)
         values = values.view(batch, -1, self.heads, self.width // self.heads)
-        offsets = self._plane_offsets(queries)
-        weights = self.weights(queries).view(batch, count, self.heads, self.levels * self.points)
-        weights = weights.softmax(-1).view(batch, count, self.heads, self.levels, self.points)
-        scale = _offset_scale(references, memory.shapes, self.points)
-        centres = references[..., :2].permute(0, 1, 3, 2)[:, :, :, None, :, None]
-        locations = centres + offsets * scale
-        return self.output(sample_levels(values, memory.shapes, locations, weights))
+        weights = self.weights(queries).view(batch, count, self.heads, self.levels * self.points).softmax(-1)
+        positions = self._positions(queries, references, memory.shapes)
+        return self.output(sample_bags(values, memory.shapes, positions, weights))  # type: ignore[no-any-return]
 
-    def _plane_offsets(self, queries: Tensor) -> Tensor:
-        """Offsets as (B, Q, 2, M, L, K): x and y planes apart, which keeps the arithmetic below contiguous."""
+    def _positions(self, queries: Tensor, references: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
+        """Sampling positions in cells, (B, Q, 2, M, L * K): x and y planes apart, which keeps arithmetic contiguous.
+
+        A unit of offset is one cell from a point, and half the box's size divided by K from a box's centre.
+        """
         batch, count, _ = queries.shape
-        shape = (self.heads, self.levels, self.points, 2)
-        weight = self.offsets.weight.view(*shape, -1).permute(3, 0, 1, 2, 4).reshape(-1, self.width)
-        bias = self.offsets.bias.view(shape).permute(3, 0, 1, 2).reshape(-1)
-        return F.linear(queries, weight, bias).view(batch, count, 2, *shape[:3])
+        planes = (self.heads, self.levels, self.points, 2)
+        weight = self.offsets.weight.view(*planes, -1).permute(3, 0, 1, 2, 4).reshape(-1, self.width)
+        bias = self.offsets.bias.view(planes).permute(3, 0, 1, 2).reshape(-1)
+        offsets = F.linear(queries, weight, bias).view(batch, count, 2, self.heads, self.levels * self.points)
+        sizes = references.new_tensor([[width, height] for height, width in shapes])
+        start = self._by_point(references[..., :2] * sizes - 0.5)
+        if references.shape[-1] == 2:
+            return start + offsets
+        return start + offsets * self._by_point(references[..., 2:] * sizes * (0.5 / self.points))
+
+    def _by_point(self, values: Tensor) -> Tensor:
+        """(B, Q, L, 2) -> (B, Q, 2, 1, L * K)."""
+        return values.transpose(2, 3).repeat_interleave(self.points, dim=-1)[:, :, :, None]
 
 
-def _offset_scale(references: Tensor, shapes: Sequence[tuple[int, int]], points: int) -> Tensor:
-    """Length of one offset step, broadcastable to (B, Q, 2, M, L, K): a cell for points, half the box over K for boxes."""
-    if references.shape[-1] == 2:
-        size = references.new_tensor([[width, height] for height, width in shapes])
-        return (1.0 / size).t()[None, None, :, None, :, None]
-    return (references[..., 2:] * (0.5 / points)).permute(0, 1, 3, 2)[:, :, :, None, :, None]
-
-
-def sample_levels(values: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor) -> Tensor:
+def sample_bags(values: Tensor, shapes: Sequence[tuple[int, int]], positions: Tensor, weights: Tensor) -> Tensor:
     """Weighted bilinear samples, zero outside a map, summed over levels and points.
 
     Args:
-        values: (B, S, M, D).
+        values: (B, S, M, D), levels one after the other, rows of cells within.
         shapes: rows and columns of each level.
-        locations: (B, Q, 2, M, L, K), x and y in 0..1.
-        weights: (B, Q, M, L, K).
+        positions: (B, Q, 2, M, L * K), x and y in cells of the point's level: 0 is the middle of the first cell.
+        weights: (B, Q, M, L * K).
     Returns:
         (B, Q, M * D)
     """
-    batch, cells, heads, depth = values.shape
-    count = locations.shape[1]
-    index, share = _corners(shapes, locations, weights)
-    if torch.is_grad_enabled() and cells <= DENSE_CELLS:
-        index = index.permute(0, 3, 1, 2, 4, 5).reshape(batch, heads, count, -1)
-        share = share.permute(0, 3, 1, 2, 4, 5).reshape(batch, heads, count, -1)
-        attention = share.new_zeros(batch, heads, count, cells).scatter_add(3, index.long(), share)
-        return torch.matmul(attention, values.transpose(1, 2)).transpose(1, 2).reshape(batch, count, -1)
-    image = torch.arange(batch, device=index.device, dtype=index.dtype).view(-1, 1, 1, 1, 1, 1) * (cells * heads)
-    head = torch.arange(heads, device=index.device, dtype=index.dtype).view(-1, 1, 1)
-    rows = (index * heads + image + head).transpose(2, 3).reshape(batch * count * heads, -1)
-    share = share.transpose(2, 3).reshape(batch * count * heads, -1)
-    table = values.reshape(batch * cells * heads, depth)
-    return F.embedding_bag(rows, table, per_sample_weights=share, mode="sum").view(batch, count, -1)
+    cells, shares = _corners(shapes, positions, weights)
+    if torch.is_grad_enabled() and values.shape[1] <= DENSE_CELLS:
+        result: Tensor = _SmallMapBags.apply(cells, shares, values)
+        return result
+    return _bag_sums(cells, shares, values)
 
 
-def _corners(shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _bag_sums(cells: Tensor, shares: Tensor, values: Tensor) -> Tensor:
+    """cells and shares (B, Q, M, N), values (B, S, M, D) -> (B, Q, M * D)."""
+    batch, count, heads, samples = cells.shape
+    size = values.shape[1]
+    image = torch.arange(batch, device=cells.device, dtype=cells.dtype).view(-1, 1, 1, 1) * (size * heads)
+    head = torch.arange(heads, device=cells.device, dtype=cells.dtype).view(-1, 1)
+    rows = (cells * heads + (image + head)).view(-1, samples)
+    table = values.reshape(batch * size * heads, -1)
+    sums = F.embedding_bag(rows, table, per_sample_weights=shares.view(-1, samples), mode="sum")
+    return sums.view(batch, count, -1)
+
+
+class _SmallMapBags(torch.autograd.Function):
+    """`_bag_sums` with a dense backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, cells: Tensor, shares: Tensor, values: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(cells, shares, values)
+        return _bag_sums(cells, shares, values)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:  # type: ignore[override]
+        cells, shares, values = ctx.saved_tensors
+        batch, count, heads, _ = cells.shape
+        size = values.shape[1]
+        grad = grad.view(batch, count, heads, -1)
+        grad_shares, grad_values = torch.empty_like(shares), torch.empty_like(values)
+        step = max(1, DENSE_BLOCK // (count * heads * size))
+        for first in range(0, batch, step):
+            chunk = slice(first, first + step)
+            # All below is (image and head, Q or S, ...), so that matrix products need no copies of the dense matrix.
+            index = cells[chunk].transpose(1, 2).flatten(0, 1).long()
+            upper = grad[chunk].transpose(1, 2).flatten(0, 1)
+            table = values[chunk].transpose(1, 2).flatten(0, 1)
+            dense = shares.new_zeros(len(index), count, size)
+            dense.scatter_add_(2, index, shares[chunk].transpose(1, 2).flatten(0, 1))
+            lower = torch.bmm(dense.transpose(1, 2), upper)
+            grad_values[chunk] = lower.unflatten(0, (-1, heads)).transpose(1, 2)
+            torch.bmm(upper, table.transpose(1, 2), out=dense)
+            grad_shares[chunk] = dense.gather(2, index).unflatten(0, (-1, heads)).transpose(1, 2)
+        return None, grad_shares, grad_values
+
+
+def _corners(shapes: Sequence[tuple[int, int]], positions: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """The four cells around each point and their shares.
 
     Returns:
-        index: (B, Q, 4, M, L, K) int32, cell number in 0..S-1 (clamped into the map);
-        share: same shape, bilinear part times attention weight, 0 where the cell lies outside.
+        cells: (B, Q, M, N) int32, cell number in 0..S-1 (clamped into the map);
+        shares: (B, Q, M, N), bilinear part times attention weight, 0 where the cell lies outside.
     """
-    sizes = torch.tensor(shapes, device=locations.device, dtype=torch.int32)
-    rows, columns = sizes[:, 0, None], sizes[:, 1, None]
-    starts = (rows * columns).cumsum(0, dtype=torch.int32) - rows * columns
-    x, x_low, x_high, x_in_low, x_in_high = _neighbours(locations[:, :, 0], columns)
-    y, y_low, y_high, y_in_low, y_in_high = _neighbours(locations[:, :, 1], rows)
+    heads, samples = weights.shape[-2:]
+    sizes = torch.tensor(shapes, device=positions.device, dtype=torch.int32)
+    starts = (sizes[:, 0] * sizes[:, 1]).cumsum(0, dtype=torch.int32) - sizes[:, 0] * sizes[:, 1]
+    # One full row a head and point: broadcasting over short inner dimensions would cost more than the arithmetic.
+    table = torch.stack([sizes[:, 0], sizes[:, 1], starts]).repeat_interleave(samples // len(shapes), dim=1)
+    rows, columns, start = table[:, None].expand(-1, heads, -1).reshape(3, -1)
+    flat = positions.flatten(3)
+    x, x_low, x_high, x_in_low, x_in_high = _neighbours(flat[:, :, 0], columns)
+    y, y_low, y_high, y_in_low, y_in_high = _neighbours(flat[:, :, 1], rows)
+    weight = weights.flatten(2)
     left, right = (1 - x) * x_in_low, x * x_in_high
-    top, bottom = (1 - y) * y_in_low * weights, y * y_in_high * weights
-    upper, lower = y_low * columns + starts, y_high * columns + starts
-    index = torch.stack([upper + x_low, upper + x_high, lower + x_low, lower + x_high], dim=2)
-    share = torch.stack([top * left, top * right, bottom * left, bottom * right], dim=2)
-    return index, share
+    top, bottom = (1 - y) * y_in_low * weight, y * y_in_high * weight
+    upper, lower = y_low * columns + start, y_high * columns + start
+
+    def bags(parts: list[Tensor]) -> Tensor:
+        return torch.stack([part.unflatten(-1, (heads, samples)) for part in parts], dim=3).flatten(3)
+
+    cells = bags([upper + x_low, upper + x_high, lower + x_low, lower + x_high])
+    return cells, bags([top * left, top * right, bottom * left, bottom * right])
 
 
-def _neighbours(location: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _neighbours(position: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Along one axis: fraction past the lower cell, clamped lower and upper cell, and whether each lies inside (0 or 1)."""
-    position = location * size.to(location.dtype) - 0.5
     with torch.no_grad():
         # Far outside points would overflow the integer type; two cells outside is as good as anywhere.
         floor = torch.minimum(position.floor().clamp(min=-2), (size + 1).to(position.dtype))

@@ -72,14 +72,15 @@ class Encoder(nn.Module):
             pooled: (T, W) label vectors.
             text_mask: (T,) bool, True = no key in the text layers; or None.
         Returns:
-            the encoded memory, and after each fusion the labels (B, T, W).
+            the encoded memory, and after each fusion the labels (B, T, W); no labels where nothing is fused here.
         """
-        memory = Memory(pyramid.tokens, pyramid.padding, pyramid.shapes, pyramid.valid_ratios)
-        references = grid_references(pyramid)
+        if not self.fusions:
+            return self.encode_image(pyramid), []
+        memory, references = _start(pyramid)
         split = pyramid.coarsest
         labels, saved = pooled[None], []
         for index, layer in enumerate(self.layers):
-            if len(self.fusions) and index % self.interval == 0:
+            if index % self.interval == 0:
                 number = index // self.interval
                 tokens = memory.tokens
                 fused, labels = self.fusions[number](tokens[:, split:], pyramid.position[:, split:], labels)
@@ -88,6 +89,18 @@ class Encoder(nn.Module):
                 saved.append(labels)
             memory = replace(memory, tokens=layer(memory, pyramid.position, references))
         return memory, saved
+
+    def encode_image(self, pyramid: Pyramid) -> Memory:
+        """The deformable layers alone."""
+        memory, references = _start(pyramid)
+        for layer in self.layers:
+            memory = replace(memory, tokens=layer(memory, pyramid.position, references))
+        return memory
+
+
+def _start(pyramid: Pyramid) -> tuple[Memory, Tensor]:
+    memory = Memory(pyramid.tokens, pyramid.padding, pyramid.shapes, pyramid.valid_ratios)
+    return memory, grid_references(pyramid)
 
 
 def grid_references(pyramid: Pyramid) -> Tensor:

@@ -81,6 +81,7 @@ _HEADS: Rules = (
     (r"^text_encoder\.", "transformer.text_encoder."),
     (r"^pyramid\.projections\.", "input_proj."),
     (r"^pyramid\.level_embedding$", "transformer.level_embed"),
+    (r"^classes\.", "class_embed."),
     (r"^queries\.points\.(sub|obj)\.", r"transformer.reference_points_\1."),
     (r"^queries\.box_position\.", "transformer.coord_proj."),
 )

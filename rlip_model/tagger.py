@@ -127,6 +127,15 @@ class TaggerQueries(nn.Module):
         self.relation_content = nn.Parameter(torch.randn(config.queries, config.width))
         self.points = ReferencePoints(config)
         self.relation_position = relation_position_table(config)
+        self._start_at_box_centres()
+
+    @torch.no_grad()
+    def _start_at_box_centres(self) -> None:
+        """Fresh reference points are the centres of the given boxes (the published start is random and must learn that)."""
+        self.box_position.bias.zero_()
+        centre = torch.linalg.pinv(self.box_position.weight)[:2]
+        for layer in (self.points.sub, self.points.obj):
+            layer.weight.copy_(centre)
 
     def forward(self, pairs: TaggerPairs, labels: Tensor) -> QueryStart:
         """labels: (B, T, C), the text features of the last fusion; used without gradient."""
