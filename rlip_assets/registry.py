@@ -1,340 +1,320 @@
 """The stages of the lineage: one table that feeds the command line, `dvc.yaml` and the Dagster assets.
 
-Read it top to bottom as the lineage: raw data -> scene tables -> captions -> triplets -> candidates -> pseudo labels -> pre-training
--> fine-tuning -> benchmarks -> report. The names on the left of each `inputs` and `outputs` mapping are what the stage function finds in
-`ctx.inputs` and `ctx.outputs`; folders stand for all buckets inside them.
+Read it top to bottom as the lineage: raw data, scene tables, captions, triplets, candidates, pseudo labels, pre-training,
+fine-tuning, benchmarks, report. The names on the left of each `inputs` and `outputs` mapping are what the stage function
+finds in `ctx.inputs` and `ctx.outputs`; the folder of a dataset stands for all buckets inside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 
 from rlip_assets.params import Params, load_params
+from rlip_assets.profiles import relative_project
 from rlip_assets.stage_spec import Registry, StageItem, StageSpec
 
+DATASETS = ("visual_genome", "coco", "objects365", "open_images", "hico_det", "v_coco")
 DETECTION_DATASETS = ("coco", "objects365")
 """Datasets with boxes but no relations: they receive pseudo labels."""
 
 BUCKETS = {"visual_genome": 1, "coco": 2, "objects365": 2, "open_images": 1, "hico_det": 1, "v_coco": 1}
-WEIGHTS = "rlip_assets/external_weights/weights"
-
-PRETRAIN_SOURCES: dict[str, tuple[str, ...]] = {
-    "vg": (),
-    "vg_coco": ("coco",),
-    "vg_coco_o365": ("coco", "objects365"),
-    "late_vg_coco_o365": ("coco", "objects365"),
-}
-FINETUNE_BENCHMARKS = {
-    "hico_full": "hico_det",
-    "hico_10": "hico_det",
-    "hico_1": "hico_det",
-    "hico_uc_rf": "hico_det",
-    "hico_uc_nf": "hico_det",
-    "v_coco": "v_coco",
-    "open_images": "open_images",
-}
+FINETUNE_START = "vg_coco_o365"
+ZERO_SHOT_BENCHMARK = "hico_det"
 
 
-def _scenes(dataset: str) -> str:
-    return f"data/scenes/{dataset}"
+def build_registry(params: Params, project: str = ".") -> Registry:
+    """The stages of a profile with these parameters.
 
-
-def _classes(dataset: str) -> str:
-    return f"data/manifests/{dataset}/classes.json"
-
-
-def _buckets(dataset: str) -> list[int]:
-    return list(range(BUCKETS[dataset]))
-
-
-def _micro_world() -> StageSpec:
-    item = StageItem(
-        "micro_world", None, {}, {"receipt": "data/micro_world.json", "truth": "data/truth"}, ("micro_world",)
-    )
-    return StageSpec(
-        name="micro_world",
-        function="rlip_assets.micro_world.stage:generate_stage",
-        description="Procedural scenes drawn with emoji sprites, on disk in the official raw layout of each of the six datasets.",
-        items=(item,),
-        group="sources",
-        kinds=("python",),
-    )
-
-
-def _raw_manifest() -> StageSpec:
-    items = tuple(
-        StageItem(
-            "raw_manifest",
-            dataset,
-            {"receipt": "data/micro_world.json"},
-            {f"bucket-{k}": f"data/manifests/{dataset}/bucket-{k}.json" for k in _buckets(dataset)}
-            | {"classes": _classes(dataset)},
-            (f"sources.{dataset}",),
-        )
-        for dataset in BUCKETS
-    )
-    return StageSpec(
-        name="raw_manifest",
-        function="rlip_assets.sources.stage:raw_manifest_stage",
-        description="Names, sizes and checksums of a raw dataset, by bucket of image ids, and its classes; what DVC versions in the place of raw data.",
-        items=items,
-        group="sources",
-        kinds=("json",),
-    )
-
-
-def _scene_tables() -> StageSpec:
-    items = tuple(
-        StageItem(
-            "scenes",
-            f"{dataset}-{k}",
-            {"manifest": f"data/manifests/{dataset}/bucket-{k}.json", "classes": _classes(dataset)},
-            {"scenes": f"data/scenes/{dataset}/bucket-{k}"},
-            (f"sources.{dataset}",),
-        )
-        for dataset in BUCKETS
-        for k in _buckets(dataset)
-    )
-    return StageSpec(
-        name="scenes",
-        function="rlip_assets.sources.stage:scenes_stage",
-        description="Scene tables: one row an image with its entities and, where people drew them, relation triplets.",
-        items=items,
-        group="sources",
-        kinds=("parquet",),
-    )
-
-
-def _bucketed(stage: str, params: tuple[str, ...], inputs: Mapping[str, str]) -> tuple[StageItem, ...]:
-    """Items of a stage over the buckets of the detection datasets; `inputs` may use {dataset} and {bucket}."""
-    return tuple(
-        StageItem(
-            stage,
-            f"{dataset}-{k}",
-            {name: path.format(dataset=dataset, bucket=f"bucket-{k}") for name, path in inputs.items()},
-            {stage: f"data/{stage}/{dataset}/bucket-{k}"},
-            params,
-        )
-        for dataset in DETECTION_DATASETS
-        for k in _buckets(dataset)
-    )
-
-
-def _captions() -> StageSpec:
-    return StageSpec(
-        name="captions",
-        function="rlip_assets.captions:caption_stage",
-        description="N nucleus-sampled BLIP captions of every image.",
-        items=_bucketed(
-            "captions", ("captions",), {"scenes": "data/scenes/{dataset}/{bucket}", "captioner": f"{WEIGHTS}/captioner"}
-        ),
-        group="captions",
-        torch=True,
-        pool="gpu",
-        kinds=("pytorch", "parquet"),
-    )
-
-
-def _caption_triplets() -> StageSpec:
-    return StageSpec(
-        name="caption_triplets",
-        function="rlip_assets.scene_graphs:parse_stage",
-        description="Subject, relation and object texts parsed from the captions.",
-        items=_bucketed("caption_triplets", ("parsing",), {"captions": "data/captions/{dataset}/{bucket}"}),
-        group="captions",
-        kinds=("parquet",),
-    )
-
-
-def _candidates() -> StageSpec:
-    return StageSpec(
-        name="candidates",
-        function="rlip_assets.candidates:candidate_stage",
-        description="Caption triplets matched to the classes that are boxed in the image: which pairs may hold which relation.",
-        items=_bucketed(
-            "candidates",
-            ("candidates",),
-            {
-                "caption_triplets": "data/caption_triplets/{dataset}/{bucket}",
-                "scenes": "data/scenes/{dataset}/{bucket}",
-                "classes": "data/manifests/{dataset}/classes.json",
-            },
-        ),
-        group="captions",
-        kinds=("parquet",),
-    )
-
-
-def _r_tagger() -> StageSpec:
-    inputs = {
-        "scenes": _scenes("visual_genome"),
-        "detector": f"{WEIGHTS}/detector",
-        "text_encoder": f"{WEIGHTS}/text_encoder",
-    }
-    return StageSpec(
-        name="r_tagger",
-        function="rlip_assets.training.stages:r_tagger_stage",
-        description="R-Tagger: given boxes, labels and relation texts, says between which pairs a relation holds. Trained on Visual Genome.",
-        items=(StageItem("r_tagger", None, inputs, {"checkpoint": "data/models/r_tagger"}, ("training",)),),
-        group="pseudo_labels",
-        torch=True,
-        pool="gpu",
-        kinds=("pytorch", "mlflow"),
-    )
-
-
-def _pseudo_labels() -> StageSpec:
-    return StageSpec(
-        name="pseudo_labels",
-        function="rlip_assets.pseudo_labels:tagging_stage",
-        description="Candidates with the R-Tagger's confidence: a scene table like the human ones.",
-        items=_bucketed(
-            "pseudo_labels",
-            ("tagging",),
-            {
-                "candidates": "data/candidates/{dataset}/{bucket}",
-                "scenes": "data/scenes/{dataset}/{bucket}",
-                "classes": "data/manifests/{dataset}/classes.json",
-                "r_tagger": "data/models/r_tagger",
-            },
-        ),
-        group="pseudo_labels",
-        torch=True,
-        pool="gpu",
-        kinds=("pytorch", "parquet"),
-    )
-
-
-def _label_quality() -> StageSpec:
-    inputs = {f"pseudo_labels/{dataset}": f"data/pseudo_labels/{dataset}" for dataset in DETECTION_DATASETS} | {
-        "truth": "data/truth"
-    }
-    return StageSpec(
-        name="label_quality",
-        function="rlip_assets.label_quality:quality_stage",
-        description="Precision, recall and calibration of the pseudo labels against the truth that was kept aside.",
-        items=(StageItem("label_quality", None, inputs, {"label_quality": "data/label_quality"}, ("tagging",)),),
-        group="pseudo_labels",
-        kinds=("json",),
-    )
-
-
-def _pretrain() -> StageSpec:
-    def inputs(sources: tuple[str, ...]) -> dict[str, str]:
-        return {
-            "scenes": _scenes("visual_genome"),
-            "detector": f"{WEIGHTS}/detector",
-            "text_encoder": f"{WEIGHTS}/text_encoder",
-            "benchmark_scenes": _scenes("hico_det"),
-            "benchmark_classes": _classes("hico_det"),
-        } | {f"pseudo_labels/{dataset}": f"data/pseudo_labels/{dataset}" for dataset in sources}
-
-    items = tuple(
-        StageItem(
-            "pretrain",
-            recipe,
-            inputs(sources),
-            {"checkpoint": f"data/models/pretrain/{recipe}", "predictions": f"data/predictions/pretrain-{recipe}"},
-            ("training",),
-        )
-        for recipe, sources in PRETRAIN_SOURCES.items()
-    )
-    return StageSpec(
-        name="pretrain",
-        function="rlip_assets.training.stages:pretrain_stage",
-        description="ParSeDA pre-trained on human and pseudo-labelled triplets; predicts HICO-DET's test split without fine-tuning at the end.",
-        items=items,
-        group="pretraining",
-        torch=True,
-        pool="gpu",
-        kinds=("pytorch", "mlflow"),
-    )
-
-
-def _finetune() -> StageSpec:
-    items = tuple(
-        StageItem(
-            "finetune",
-            recipe,
-            {
-                "checkpoint": "data/models/pretrain/vg_coco_o365",
-                "scenes": _scenes(benchmark),
-                "classes": _classes(benchmark),
-            },
-            {"checkpoint": f"data/models/finetune/{recipe}", "predictions": f"data/predictions/finetune-{recipe}"},
-            ("training",),
-        )
-        for recipe, benchmark in FINETUNE_BENCHMARKS.items()
-    )
-    return StageSpec(
-        name="finetune",
-        function="rlip_assets.training.stages:finetune_stage",
-        description="The pre-trained checkpoint fine-tuned on a benchmark's training split; predicts the test split at the end.",
-        items=items,
-        group="finetuning",
-        torch=True,
-        pool="gpu",
-        kinds=("pytorch", "mlflow"),
-    )
-
-
-def _benchmark() -> StageSpec:
-    runs = {f"pretrain-{recipe}": "hico_det" for recipe in PRETRAIN_SOURCES}
-    runs |= {f"finetune-{recipe}": benchmark for recipe, benchmark in FINETUNE_BENCHMARKS.items()}
-    items = tuple(
-        StageItem(
-            "benchmark",
-            run,
-            {"predictions": f"data/predictions/{run}", "scenes": _scenes(benchmark), "classes": _classes(benchmark)},
-            {"benchmark": f"data/benchmarks/{run}"},
-            ("benchmarks",),
-        )
-        for run, benchmark in runs.items()
-    )
-    return StageSpec(
-        name="benchmark",
-        function="rlip_assets.benchmarks.stage:benchmark_stage",
-        description="Predictions judged by the benchmark's published protocol.",
-        items=items,
-        group="benchmarks",
-        kinds=("json", "parquet"),
-    )
-
-
-def _report() -> StageSpec:
-    inputs = {"benchmarks": "data/benchmarks", "label_quality": "data/label_quality"}
-    return StageSpec(
-        name="report",
-        function="rlip_assets.report.stage:report_stage",
-        description="The results table in the shape of the published one, data scaling, ALIF beside late fusion, label quality, pictures.",
-        items=(StageItem("report", None, inputs, {"report": "reports"}),),
-        group="benchmarks",
-        kinds=("markdown", "html"),
-    )
-
-
-def build_registry(params: Params) -> Registry:
-    """The stages of a profile with these parameters."""
+    Args:
+        project: path from the profile's root to the project's root, where shipped files lie.
+    """
+    lineage = _Lineage(params, PurePosixPath(project))
     return Registry(
         [
-            _micro_world(),
-            _raw_manifest(),
-            _scene_tables(),
-            _captions(),
-            _caption_triplets(),
-            _candidates(),
-            _r_tagger(),
-            _pseudo_labels(),
-            _label_quality(),
-            _pretrain(),
-            _finetune(),
-            _benchmark(),
-            _report(),
+            lineage.micro_world(),
+            lineage.raw_manifest(),
+            lineage.scenes(),
+            lineage.captions(),
+            lineage.caption_triplets(),
+            lineage.candidates(),
+            lineage.r_tagger(),
+            lineage.pseudo_labels(),
+            lineage.label_quality(),
+            lineage.pretrain(),
+            lineage.finetune(),
+            lineage.benchmark(),
+            lineage.report(),
         ]
     )
 
 
 def load_registry(root: Path) -> Registry:
     """The stages of the profile whose root folder is `root`."""
-    return build_registry(load_params(root / "params.yaml"))
+    return build_registry(load_params(root / "params.yaml"), relative_project(root))
+
+
+def scene_folder(dataset: str) -> str:
+    """All scene tables of a dataset."""
+    return f"data/scenes/{dataset}"
+
+
+def classes_file(dataset: str) -> str:
+    """Names of a dataset's object classes and relations."""
+    return f"data/manifests/{dataset}/classes.json"
+
+
+class _Lineage:
+    """One method a stage, in the order of the lineage."""
+
+    def __init__(self, params: Params, project: PurePosixPath) -> None:
+        self.params = params
+        weights = project / "rlip_assets/external_weights/weights"
+        self.captioner, self.detector, self.text_encoder = (
+            str(weights / name) for name in ("captioner", "detector", "text_encoder")
+        )
+
+    def buckets(self, datasets: Iterable[str]) -> list[tuple[str, str]]:
+        """(dataset, bucket name) of every bucket."""
+        return [(dataset, f"bucket-{k}") for dataset in datasets for k in range(BUCKETS[dataset])]
+
+    def labelled(self, stage: str, inputs: Mapping[str, str], *params: str) -> tuple[StageItem, ...]:
+        """Items over the buckets that receive pseudo labels; `inputs` may speak of {dataset} and {bucket}."""
+        return tuple(
+            StageItem(
+                stage,
+                partition_key(dataset, bucket),
+                {name: path.format(dataset=dataset, bucket=bucket) for name, path in inputs.items()},
+                {stage: f"data/{stage}/{dataset}/{bucket}"},
+                params,
+            )
+            for dataset, bucket in self.buckets(DETECTION_DATASETS)
+        )
+
+    def micro_world(self) -> StageSpec:
+        outputs = {"receipt": "data/micro_world.json", "truth": "data/truth"}
+        return StageSpec(
+            name="micro_world",
+            function="rlip_assets.micro_world.stage:generate_stage",
+            description="Procedural scenes drawn with emoji sprites, in the official raw layout of each of the six datasets.",
+            items=(StageItem("micro_world", None, {}, outputs, ("micro_world", "sources")),),
+            group="sources",
+        )
+
+    def raw_manifest(self) -> StageSpec:
+        return StageSpec(
+            name="raw_manifest",
+            function="rlip_assets.sources.stage:raw_manifest_stage",
+            description="Names, sizes and checksums of a raw dataset by bucket of image ids, and its classes.",
+            items=tuple(
+                StageItem(
+                    "raw_manifest",
+                    dataset,
+                    {"receipt": "data/micro_world.json"},
+                    {"manifests": f"data/manifests/{dataset}"},
+                    ("sources",),
+                )
+                for dataset in DATASETS
+            ),
+            group="sources",
+            kinds=("python", "json"),
+        )
+
+    def scenes(self) -> StageSpec:
+        return StageSpec(
+            name="scenes",
+            function="rlip_assets.sources.stage:scenes_stage",
+            description="One row an image with its entities and, where people drew them, relation triplets.",
+            items=tuple(
+                StageItem(
+                    "scenes",
+                    partition_key(dataset, bucket),
+                    {"manifest": f"data/manifests/{dataset}/{bucket}.json", "classes": classes_file(dataset)},
+                    {"scenes": f"{scene_folder(dataset)}/{bucket}"},
+                    ("sources",),
+                )
+                for dataset, bucket in self.buckets(DATASETS)
+            ),
+            group="sources",
+            kinds=("python", "parquet"),
+        )
+
+    def captions(self) -> StageSpec:
+        inputs = {"scenes": "data/scenes/{dataset}/{bucket}", "captioner": self.captioner}
+        return StageSpec(
+            name="captions",
+            function="rlip_assets.captions:caption_stage",
+            description="N nucleus-sampled BLIP captions of every image.",
+            items=self.labelled("captions", inputs, "captions"),
+            group="captions",
+            torch=True,
+            pool="gpu",
+            kinds=("pytorch", "parquet"),
+        )
+
+    def caption_triplets(self) -> StageSpec:
+        return StageSpec(
+            name="caption_triplets",
+            function="rlip_assets.scene_graphs:parse_stage",
+            description="Subject, relation and object texts parsed from the captions.",
+            items=self.labelled("caption_triplets", {"captions": "data/captions/{dataset}/{bucket}"}, "parsing"),
+            group="captions",
+            kinds=("python", "parquet"),
+        )
+
+    def candidates(self) -> StageSpec:
+        inputs = {
+            "caption_triplets": "data/caption_triplets/{dataset}/{bucket}",
+            "scenes": "data/scenes/{dataset}/{bucket}",
+            "classes": classes_file("{dataset}"),
+        }
+        return StageSpec(
+            name="candidates",
+            function="rlip_assets.candidates:candidate_stage",
+            description="Caption triplets matched to the boxed classes: which pairs of an image may hold which relation.",
+            items=self.labelled("candidates", inputs, "candidates"),
+            group="captions",
+            kinds=("python", "parquet"),
+        )
+
+    def r_tagger(self) -> StageSpec:
+        inputs = {
+            "scenes": scene_folder("visual_genome"),
+            "detector": self.detector,
+            "text_encoder": self.text_encoder,
+        }
+        params = (*_TRAINING_PARAMS, "training.r_tagger")
+        return StageSpec(
+            name="r_tagger",
+            function="rlip_assets.training.stages:r_tagger_stage",
+            description="R-Tagger, trained on Visual Genome: says between which boxes a relation text holds.",
+            items=(StageItem("r_tagger", None, inputs, {"checkpoint": "data/models/r_tagger"}, params),),
+            group="pseudo_labels",
+            torch=True,
+            pool="gpu",
+            kinds=("pytorch", "mlflow"),
+        )
+
+    def pseudo_labels(self) -> StageSpec:
+        inputs = {
+            "candidates": "data/candidates/{dataset}/{bucket}",
+            "scenes": "data/scenes/{dataset}/{bucket}",
+            "classes": classes_file("{dataset}"),
+            "r_tagger": "data/models/r_tagger",
+        }
+        return StageSpec(
+            name="pseudo_labels",
+            function="rlip_assets.pseudo_labels:tagging_stage",
+            description="Candidates with the R-Tagger's confidence: a scene table like the human ones.",
+            items=self.labelled("pseudo_labels", inputs, "tagging"),
+            group="pseudo_labels",
+            torch=True,
+            pool="gpu",
+            kinds=("pytorch", "parquet"),
+        )
+
+    def label_quality(self) -> StageSpec:
+        labels = {f"pseudo_labels/{dataset}": f"data/pseudo_labels/{dataset}" for dataset in DETECTION_DATASETS}
+        inputs = {**labels, "truth": "data/truth"}
+        return StageSpec(
+            name="label_quality",
+            function="rlip_assets.label_quality:quality_stage",
+            description="Precision, recall and calibration of the pseudo labels against the truth that was kept aside.",
+            items=(StageItem("label_quality", None, inputs, {"label_quality": "data/label_quality"}, ("tagging",)),),
+            group="pseudo_labels",
+            kinds=("python", "json"),
+        )
+
+    def pretrain(self) -> StageSpec:
+        always = {
+            "scenes": scene_folder("visual_genome"),
+            "detector": self.detector,
+            "text_encoder": self.text_encoder,
+            "benchmark_scenes": scene_folder(ZERO_SHOT_BENCHMARK),
+            "benchmark_classes": classes_file(ZERO_SHOT_BENCHMARK),
+        }
+        items = []
+        for name, choice in self.params.training.pretrain.items():
+            sources = choice.resolve().sources
+            labels = {f"pseudo_labels/{d}": f"data/pseudo_labels/{d}" for d in DETECTION_DATASETS if d in sources}
+            outputs = {"checkpoint": f"data/models/pretrain/{name}", "predictions": f"data/predictions/pretrain-{name}"}
+            params = (*_TRAINING_PARAMS, f"training.pretrain.{name}")
+            items.append(StageItem("pretrain", name, always | labels, outputs, params))
+        return StageSpec(
+            name="pretrain",
+            function="rlip_assets.training.stages:pretrain_stage",
+            description="ParSeDA pre-trained on human and pseudo-labelled triplets; ends by predicting HICO-DET zero-shot.",
+            items=tuple(items),
+            group="pretraining",
+            torch=True,
+            pool="gpu",
+            kinds=("pytorch", "mlflow"),
+        )
+
+    def finetune(self) -> StageSpec:
+        items = []
+        for name, choice in self.params.training.finetune.items():
+            benchmark = str(choice.resolve().benchmark)
+            inputs = {
+                "checkpoint": f"data/models/pretrain/{FINETUNE_START}",
+                "scenes": scene_folder(benchmark),
+                "classes": classes_file(benchmark),
+            }
+            outputs = {"checkpoint": f"data/models/finetune/{name}", "predictions": f"data/predictions/finetune-{name}"}
+            params = (*_TRAINING_PARAMS, f"training.finetune.{name}")
+            items.append(StageItem("finetune", name, inputs, outputs, params))
+        return StageSpec(
+            name="finetune",
+            function="rlip_assets.training.stages:finetune_stage",
+            description="The pre-trained checkpoint fine-tuned on a benchmark; ends by predicting its test split.",
+            items=tuple(items),
+            group="finetuning",
+            torch=True,
+            pool="gpu",
+            kinds=("pytorch", "mlflow"),
+        )
+
+    def benchmark(self) -> StageSpec:
+        runs = {f"pretrain-{name}": ZERO_SHOT_BENCHMARK for name in self.params.training.pretrain}
+        for name, choice in self.params.training.finetune.items():
+            runs[f"finetune-{name}"] = str(choice.resolve().benchmark)
+        return StageSpec(
+            name="benchmark",
+            function="rlip_assets.benchmarks.stage:benchmark_stage",
+            description="Predictions judged by the benchmark's published protocol.",
+            items=tuple(
+                StageItem(
+                    "benchmark",
+                    run,
+                    {
+                        "predictions": f"data/predictions/{run}",
+                        "scenes": scene_folder(benchmark),
+                        "classes": classes_file(benchmark),
+                    },
+                    {"benchmark": f"data/benchmarks/{run}"},
+                    ("benchmarks",),
+                )
+                for run, benchmark in runs.items()
+            ),
+            group="benchmarks",
+            kinds=("python", "json"),
+        )
+
+    def report(self) -> StageSpec:
+        inputs = {"benchmarks": "data/benchmarks", "label_quality": "data/label_quality"}
+        return StageSpec(
+            name="report",
+            function="rlip_assets.report.stage:report_stage",
+            description="Results table in the shape of the published one, data scaling, ALIF beside late fusion, pictures.",
+            items=(StageItem("report", None, inputs, {"report": "reports"}, ("benchmarks",)),),
+            group="benchmarks",
+            kinds=("markdown", "html"),
+        )
+
+
+_TRAINING_PARAMS = ("training.seed", "training.threads", "training.device", "training.precision")
+
+
+def partition_key(dataset: str, bucket: str) -> str:
+    """`coco`, `bucket-0` -> `coco-0`."""
+    return f"{dataset}-{bucket.removeprefix('bucket-')}"
