@@ -68,15 +68,21 @@ def read_released(file: Path) -> ReleasedFile:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         blocked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"asks to load {blocked[1]}, which could run code" if blocked else "is no PyTorch weight file or is damaged"
+        what = (
+            f"asks to load {blocked[1]}, which could run code" if blocked else "is no PyTorch weight file or is damaged"
+        )
         raise ValueError(f"{file} {what}; it was not opened: download the file again from its publisher") from None
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{file} is truncated or damaged ({first}): download it again") from None
     state = content.get("model", content) if isinstance(content, dict) else None
-    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)} if isinstance(state, dict) else {}
+    tensors = (
+        {key: value for key, value in state.items() if isinstance(value, Tensor)} if isinstance(state, dict) else {}
+    )
     if not tensors:
-        raise ValueError(f"{file} holds no weights: a released checkpoint is a dictionary with a `model` entry of tensors")
+        raise ValueError(
+            f"{file} holds no weights: a released checkpoint is a dictionary with a `model` entry of tensors"
+        )
     arguments = content.get("args") if isinstance(content, dict) else None
     return ReleasedFile(tensors, vars(arguments) if isinstance(arguments, argparse.Namespace) else {})
 
@@ -111,7 +117,9 @@ def recognise(
     late = _count(shapes, r"^transformer\.obj_fusion\.layers\.(\d+)\.")
     fusion = noted("fusion", "alif" if fusions else "late", f"{fusions} VLFuse_layers, {late} late fusion layers")
     encoder_layers = noted("encoder_layers", _count(shapes, rf"^{encoder}\.layers\.(\d+)\."), f"layers under {encoder}")
-    heads = noted("heads", int(arguments.get("nheads", PUBLISHED_HEADS)), "args.nheads, or 8 as in every released model")
+    heads = noted(
+        "heads", int(arguments.get("nheads", PUBLISHED_HEADS)), "args.nheads, or 8 as in every released model"
+    )
     levels = _shape(shapes, "transformer.level_embed")[0]
     uses_mbf = "transformer.verb_tgt_generator.fc_1.0.weight" in shapes
     query_key = "transformer.verb_tgt.weight" if tagger else "tgt_embed.weight" if boxes else "query_embed.weight"
@@ -129,7 +137,9 @@ def recognise(
         heads=heads,
         levels=levels,
         encoder_points=_points(shapes, f"{encoder}.layers.0.self_attn.sampling_offsets.bias", heads, levels),
-        decoder_points=_points(shapes, "transformer.ho_decoder.layers.0.cross_attn.sampling_offsets.bias", heads, levels),
+        decoder_points=_points(
+            shapes, "transformer.ho_decoder.layers.0.cross_attn.sampling_offsets.bias", heads, levels
+        ),
         feed_forward=noted("feed_forward", _shape(shapes, f"{encoder}.layers.0.linear1.bias")[0], "rows of linear1"),
         encoder_layers=encoder_layers,
         decoder_layers=noted("decoder_layers", _count(shapes, r"^transformer\.ho_decoder\.layers\.(\d+)\."), "layers"),
@@ -138,12 +148,16 @@ def recognise(
         fusion_heads=heads,
         late_feed_forward=_shape(shapes, "transformer.obj_fusion.layers.0.linear1.bias")[0] if late else 1024,
         relation_branches=_count(shapes, r"^transformer\.verb_tgt_generator\.fc_1\.(\d+)\.") or 16,
-        dropout=noted("dropout", float(arguments.get("dropout", 0.0 if boxes else 0.1)), "args.dropout, or the scripts'"),
+        dropout=noted(
+            "dropout", float(arguments.get("dropout", 0.0 if boxes else 0.1)), "args.dropout, or the scripts'"
+        ),
     )
     return Recognised(config, evidence)
 
 
-def import_checkpoint(file: Path, folder: Path, tokenizer: str = "roberta-base", gate: Gate | None = None) -> Recognised:
+def import_checkpoint(
+    file: Path, folder: Path, tokenizer: str = "roberta-base", gate: Gate | None = None
+) -> Recognised:
     """Convert a released `.pth` file to a checkpoint folder. Nothing is written unless everything fits.
 
     Args:
@@ -171,7 +185,9 @@ def import_checkpoint(file: Path, folder: Path, tokenizer: str = "roberta-base",
 
 def _metadata(file: Path, released: ReleasedFile, recognised: Recognised) -> dict[str, Any]:
     dataset = str(released.arguments.get("dataset_file", ""))
-    person_only = dataset in PERSON_ONLY_DATASETS and not released.arguments.get("use_correct_subject_category_hico", False)
+    person_only = dataset in PERSON_ONLY_DATASETS and not released.arguments.get(
+        "use_correct_subject_category_hico", False
+    )
     return {
         "name": file.stem,
         "source": file.name,
@@ -203,7 +219,9 @@ def _backbone(shapes: Shapes, arguments: Mapping[str, Any], evidence: dict[str, 
         stem = shapes[patches][0]
         known = {96: ("parseda_swin_tiny", "Swin-T"), 192: ("parseda_swin_large", "Swin-L")}
         if stem not in known:
-            raise ValueError(f"{patches} has {stem} channels: known are {', '.join(f'{k} ({v[1]})' for k, v in known.items())}")
+            raise ValueError(
+                f"{patches} has {stem} channels: known are {', '.join(f'{k} ({v[1]})' for k, v in known.items())}"
+            )
         preset, name = known[stem]
         evidence["backbone"] = f"{name}: {stem} channels in {patches}"
         swin = ModelConfig.preset(preset).backbone
@@ -248,13 +266,17 @@ def _gate(
         return GATES[stored], f"args.gating_mechanism = {stored}"
     gammas = [state[key] for key in (f"{prefix}.gamma_v", f"{prefix}.gamma_l") if key in state]
     if len(gammas) < 2:
-        raise ValueError(f"the file has no {prefix}.gamma_v and .gamma_l: say which fusion gate it uses with --gate vxac|glip|none")
+        raise ValueError(
+            f"the file has no {prefix}.gamma_v and .gamma_l: say which fusion gate it uses with --gate vxac|glip|none"
+        )
     rest_equal = all(bool((gamma[1:] == gamma[1]).all()) for gamma in gammas)
     if not rest_equal:
         return "glip", "elements of gamma differ"
     if any(bool(gamma[0] != gamma[1]) for gamma in gammas):
         return "vxac", "only the first element of gamma was trained"
-    raise ValueError("all elements of gamma are equal, so the fusion gate is undecided: name it with --gate vxac|glip|none")
+    raise ValueError(
+        "all elements of gamma are equal, so the fusion gate is undecided: name it with --gate vxac|glip|none"
+    )
 
 
 def _relation_query(
