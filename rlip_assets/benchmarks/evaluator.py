@@ -1,0 +1,137 @@
+"""The one interface of the relation evaluators:
+
+`update(batch)`, then `compute()`; `merge` joins what processes gathered.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rlip_assets.benchmarks.ground_truth import GroundTruth
+from rlip_assets.benchmarks.predictions import PredictionBatch
+from rlip_assets.benchmarks.selection import Cells
+from rlip_assets.benchmarks.state import Detections
+from rlip_assets.benchmarks.vocabulary import Vocabulary
+from rlip_assets.errors import DataError
+
+Result = TypeVar("Result")
+
+
+class Evaluator(ABC, Generic[Result]):
+    """Gathers the predictions of a benchmark's images and scores them.
+
+    Images may come in any order and in any batches: ties between images are settled by the order of the annotations.
+    An image without predictions counts as one on which nothing was detected. What is counted and not refused: see
+    `counts`.
+    """
+
+    selections: tuple[str, ...] = ("top",)
+
+    def __init__(self, truth: GroundTruth, vocabulary: Vocabulary) -> None:
+        truth.check_classes(len(vocabulary.objects), len(vocabulary.verbs))
+        self.truth, self.vocabulary = truth, vocabulary
+        self._parts: list[Detections] = []
+        self._seen = np.zeros(len(truth), bool)
+        self._merged_twice = self._outside = self._degenerate = 0
+
+    def update(self, batch: PredictionBatch) -> None:
+        """Take in the predictions of some images.
+
+        Raises:
+            DataError: an image that the annotations do not list, or one that came before; scores for another number
+                of verbs.
+        """
+        if batch.scores.shape[1] != len(self.vocabulary.verbs):
+            found, expected = batch.scores.shape[1], len(self.vocabulary.verbs)
+            raise DataError(
+                f"predictions score {found} verbs, the benchmark has {expected}; predict with its classes.json"
+            )
+        image = np.array([self._number_of(image_id) for image_id in batch.image_ids], np.int32)
+        repeated = self._seen[image]
+        if repeated.any() or len(np.unique(image)) < len(image):
+            names = [name for name, again in zip(batch.image_ids, repeated, strict=True) if again] or batch.image_ids
+            raise DataError(f"image {names[0]!r} was predicted before; give the predictions of each image once")
+        self._seen[image] = True
+        batch = self.prepare(batch)
+        self._count_boxes(image, batch)
+        self._parts.append(Detections.of(image, batch, self.select(batch)))
+
+    def prepare(self, batch: PredictionBatch) -> PredictionBatch:
+        """What the benchmark does to predictions before anything else; nothing by default."""
+        return batch
+
+    @abstractmethod
+    def select(self, batch: PredictionBatch) -> dict[str, Cells]:
+        """The cells that take part, one entry for each name in `selections`."""
+
+    @abstractmethod
+    def compute(self) -> Result:
+        """Score what was gathered; more may follow, and `compute` may be called again."""
+
+    def merge(self, other: Evaluator[Result]) -> None:
+        """Take over what another evaluator of the same annotations gathered; an image that both have counts once."""
+        self.load_state(other.state())
+
+    def state(self) -> dict[str, npt.NDArray]:
+        """What was gathered, as flat arrays: send them to another process and `load_state` them there."""
+        counts = np.array([self._merged_twice, self._outside, self._degenerate], np.int64)
+        return {**self.gathered().arrays(), "counts": counts}
+
+    def load_state(self, state: Mapping[str, npt.NDArray]) -> None:
+        """Add the state of another process.
+
+        Images that are here already are left out and counted: samplers pad with them.
+        """
+        part = Detections.from_arrays(state, self.selections)
+        new = ~self._seen[part.image]
+        self._seen[part.image] = True
+        self._parts.append(part.images(np.flatnonzero(new)))
+        self._merged_twice += int((~new).sum() + state["counts"][0])
+        self._outside += int(state["counts"][1])
+        self._degenerate += int(state["counts"][2])
+
+    def gathered(self) -> Detections:
+        """Everything gathered so far, in the order of the annotations."""
+        self._parts = [Detections.concatenate(self._parts, self.selections).in_annotation_order()]
+        return self._parts[0]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the figures rest on and what was let pass.
+
+        `images_without_predictions` count as images without detections; `images_merged_twice` were left out once;
+        `pairs_outside_image` (a box reaches more than a pixel over its image's edge) and `pairs_degenerate` (a box
+        without width or height, or inside out) are scored as they are, as every published evaluator does.
+        """
+        return {
+            "images": len(self.truth),
+            "images_without_predictions": int((~self._seen).sum()),
+            "images_merged_twice": self._merged_twice,
+            "pairs_outside_image": self._outside,
+            "pairs_degenerate": self._degenerate,
+        }
+
+    def _number_of(self, image_id: str) -> int:
+        number = self.truth.index.get(image_id)
+        if number is None:
+            raise DataError(f"image {image_id!r} is not in the annotations; predict the benchmark's test images only")
+        return number
+
+    def _count_boxes(self, image: npt.NDArray[np.int32], batch: PredictionBatch) -> None:
+        sizes = self.truth.sizes[image].astype(np.float32) + 1
+        sizes[self.truth.sizes[image] == 0] = np.inf
+        limit = np.repeat(sizes, np.diff(batch.offsets), axis=0)
+        outside = np.zeros(len(limit), bool)
+        degenerate = np.zeros(len(limit), bool)
+        for boxes in (batch.sub_boxes, batch.obj_boxes):
+            outside |= (
+                (boxes[:, 0] < -1) | (boxes[:, 1] < -1) | (boxes[:, 2] > limit[:, 0]) | (boxes[:, 3] > limit[:, 1])
+            )
+            degenerate |= (boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])
+        self._outside += int(outside.sum())
+        self._degenerate += int(degenerate.sum())

@@ -1,0 +1,78 @@
+"""Which detection finds which annotated relation, for all images at once.
+
+The rule of the published evaluators (HICO-DET, V-COCO in training, Open Images): a detection's best relation is the
+one of its class with both overlaps at or above the threshold that maximises the smaller overlap, the first listed on
+ties. It is right if no better-scored detection of the image has the same best relation; there is no fallback to the
+second best. So the outcome does not depend on the order of work, and a join with two sorts replaces the loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rlip_assets.benchmarks.ragged import argsort_stable, first_of_runs, ranges
+
+Rows = npt.NDArray[np.int64]
+NO_MATCH = -1
+
+
+def join(keys: Rows, reference: Rows) -> tuple[Rows, Rows]:
+    """All pairs (i, j) with `keys[i] == reference[j]`, ordered by i and, for one i, by j. Keys below 0 join nothing."""
+    order = argsort_stable(reference)
+    ordered = reference[order]
+    unique_at = np.flatnonzero(first_of_runs(ordered))
+    unique = ordered[unique_at]
+    counts = np.diff(np.append(unique_at, len(ordered)))
+    left = np.flatnonzero(_contained(keys, unique))
+    run = np.searchsorted(unique, keys[left])
+    return np.repeat(left, counts[run]), order[ranges(unique_at[run], counts[run])]
+
+
+def _contained(keys: Rows, unique: Rows) -> npt.NDArray[np.bool_]:
+    """Whether each key is one of the sorted, distinct `unique`; a bitmap where the keys are small, for speed."""
+    size = int(unique[-1]) + 1 if len(unique) else 0
+    if size > 1 << 27:
+        position = np.minimum(np.searchsorted(unique, keys), len(unique) - 1)
+        return unique[position] == keys
+    present = np.zeros(size + 1, bool)
+    present[unique] = True
+    return present[np.where((keys < 0) | (keys > size), size, keys)]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The outcome of matching n detections.
+
+    Attributes:
+        best: (n,) row of the best annotated relation, or -1.
+        right: (n,) True for the one detection that is credited with its best relation.
+    """
+
+    best: Rows
+    right: npt.NDArray[np.bool_]
+
+
+def best_relations(count: int, detection: Rows, relation: Rows, overlap: npt.NDArray[np.floating]) -> Rows:
+    """Best relation of each of `count` detections among candidates ordered by detection, then by relation;
+
+    -1 for none.
+    """
+    best = np.full(count, NO_MATCH, np.int64)
+    if len(detection):
+        start = np.flatnonzero(first_of_runs(detection))
+        highest = np.repeat(np.maximum.reduceat(overlap, start), np.diff(np.append(start, len(detection))))
+        top = np.flatnonzero(overlap == highest)[::-1]
+        best[detection[top]] = relation[top]  # reversed, so that the first listed is written last
+    return best
+
+
+def credit(best: Rows, score: npt.NDArray[np.floating], order: Rows) -> npt.NDArray[np.bool_]:
+    """Credit each relation to its best-scored detection, on equal scores to the one that comes first in `order`."""
+    right = np.zeros(len(best), bool)
+    candidates = np.flatnonzero(best != NO_MATCH)
+    ranked = candidates[np.lexsort((order[candidates], -score[candidates], best[candidates]))]
+    right[ranked[first_of_runs(best[ranked])]] = True
+    return right

@@ -1,0 +1,45 @@
+"""Names of the evaluation protocols. A figure is quoted with the name of its protocol, never with the dataset's alone."""
+
+from __future__ import annotations
+
+HICO_RLIPV2 = "hico_det/rlipv2"
+HICO_MATLAB = "hico_det/matlab"
+HICO_RLIPV2_KNOWN_OBJECT = "hico_det/rlipv2_known_object"
+HICO_MATLAB_KNOWN_OBJECT = "hico_det/matlab_known_object"
+VCOCO_OFFICIAL = "v_coco/official"
+VCOCO_TRAINING = "v_coco/training"
+OI_TRIPLET = "open_images/oi_triplet"
+OI_TRIPLET_COMPAT = "open_images/oi_triplet_compat"
+OI_PREDICATE = "open_images/oi_predicate"
+
+PLAIN, NMS = "plain", "nms"
+
+DESCRIPTIONS = {
+    HICO_RLIPV2: (
+        "HICO-DET Default setting as RLIP and RLIPv2 (and QPIC, CDN, GEN-VLKT) compute it: the best 100 triplets of an image, "
+        "classes with test relations averaged, detections in images without annotated boxes ignored. Compare with their tables."
+    ),
+    HICO_MATLAB: (
+        "HICO-DET Default setting as the official Matlab evaluation computes it: all detections of an image, every interaction "
+        "class averaged, detections in images without annotated boxes wrong, the +1 applied before boxes are tested for contact."
+    ),
+    HICO_RLIPV2_KNOWN_OBJECT: "As hico_det/rlipv2, but a class sees only the images labelled as showing its object.",
+    HICO_MATLAB_KNOWN_OBJECT: "As hico_det/matlab, but a class sees only the images labelled as showing its object.",
+    VCOCO_OFFICIAL: (
+        "The official V-COCO evaluation: agent AP over all actions, role AP in scenario 1 (a missing role must be left out) and "
+        "scenario 2 (whatever is said about a missing role is right), over all roles and without 'point'."
+    ),
+    VCOCO_TRAINING: (
+        "The quick V-COCO evaluation that RLIPv2 runs between epochs (11-point AP by verb, the best 100 triplets). "
+        "It is not the number that papers report."
+    ),
+    OI_TRIPLET: (
+        "Open Images as RLIPv2 evaluates it, over triplet classes (subject, object, predicate), with its two defects repaired: "
+        "phrases are credited to the phrase that matched, and images without annotated boxes are treated alike for both tasks."
+    ),
+    OI_TRIPLET_COMPAT: "Open Images as RLIPv2 publishes it, defects included; for comparison with its table only.",
+    OI_PREDICATE: (
+        "The usual Open Images protocol (Ji Zhang, PySGG): one class a predicate, two predicates a pair, no suppression. "
+        "Not comparable with the triplet protocol, although its figures have the same names."
+    ),
+}
