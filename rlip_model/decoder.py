@@ -141,6 +141,15 @@ class EntityStates:
     starts: tuple[tuple[Tensor, Tensor], ...]
 
 
+@dataclass(frozen=True)
+class RelationStates:
+    """What the relation decoder gives, by layer: features (D, B, P, C) and the moved references (D, B, P, 4)."""
+
+    features: Tensor
+    sub_references: Tensor
+    obj_references: Tensor
+
+
 class PairDecoder(nn.Module):
     """What both decoders share: layers, one subject and one object box head a layer, anchor positions."""
 
@@ -209,9 +218,9 @@ class RelationDecoder(PairDecoder):
         obj_reference: Tensor,
         memory: Memory,
         unused: Tensor | None = None,
-    ) -> Tensor:
-        """content (B, P, C), references (B, P, 4) -> features (D, B, P, C)."""
-        x, features = content, []
+    ) -> RelationStates:
+        """content (B, P, C), references (B, P, 4); see `DecoderLayer` for the rest."""
+        x, features, moved = content, [], []
         for index, layer in enumerate(self.layers):
             references = (sub_reference + obj_reference) / 2
             position = self.position_of(index, references, x, learned_position, memory)
@@ -220,7 +229,8 @@ class RelationDecoder(PairDecoder):
             with torch.no_grad():
                 sub_reference = self.sub_boxes[index].refine(x, sub_reference)  # type: ignore[operator]
                 obj_reference = self.obj_boxes[index].refine(x, obj_reference)  # type: ignore[operator]
-        return torch.stack(features)
+            moved.append(torch.stack([sub_reference, obj_reference]))
+        return RelationStates(torch.stack(features), *torch.stack(moved, dim=1))
 
 
 class MultiBranchFusion(nn.Module):

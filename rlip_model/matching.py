@@ -89,7 +89,8 @@ def pair_costs(output: ModelOutput, targets: Sequence[Targets], cost: MatchCost)
     obj_l1 = (obj - obj_target).abs().sum(-1) * exists
     total = total + cost.l1 * torch.maximum(sub_l1, obj_l1)
     sub_giou = generalized_iou(sub, sub_target)
-    obj_giou = torch.where(exists, generalized_iou(obj, obj_target), sub_giou)
+    # Published: an absent object keeps its term against the empty box at the origin, plus the subject's.
+    obj_giou = generalized_iou(obj, obj_target) + torch.where(exists, 0.0, sub_giou)
     total = total - cost.giou * torch.minimum(sub_giou, obj_giou)
     return [total[:, index, :, : len(target)] for index, target in enumerate(targets)]
 

@@ -129,14 +129,14 @@ class Rlip(nn.Module):
             blocked=start.blocked,
         )
         content, position = self._relation_start(start, entities)
-        relations = self.relation_decoder(
+        relations: Tensor = self.relation_decoder(
             content,
             position,
             entities.sub_boxes[-1].detach(),
             entities.obj_boxes[-1].detach(),
             memory,
             unused=None if start.unused is None else start.unused[:, : self.config.pairs],
-        )
+        ).features
         if self.late_fusion is None:
             return self._predict(entities, relations, labels[:, :, :num_objects], labels[:, :, num_objects:])
         return self._fuse_late(entities, relations, labels[0, 0], num_objects, text_mask)
