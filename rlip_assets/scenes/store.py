@@ -82,20 +82,27 @@ class SceneStore:
     def __reduce__(self) -> tuple[type[SceneStore], tuple[list[Path]]]:
         return type(self), (self._files,)
 
-    def indices(self, split: str | None = None, with_triplets: bool = False) -> npt.NDArray[np.int64]:
-        """Row numbers of one split (None: of all), on wish only of images with at least one triplet; scans no
-        strings."""
-        masks = [table.mask(split, with_triplets) for table in self._maps]
+    def image_id(self, index: int) -> str:
+        """Id of scene `index`, without making the scene."""
+        table = bisect_right(self._ends, index)
+        return self._maps[table].image_id(index - (self._ends[table - 1] if table else 0))
+
+    def indices(
+        self, split: str | None = None, with_triplets: bool = False, min_confidence: float = 0.0
+    ) -> npt.NDArray[np.int64]:
+        """Row numbers of one split (None: of all), on wish only of images with at least one triplet that is human or
+        has `min_confidence`; scans no strings."""
+        masks = [table.mask(split, with_triplets, min_confidence) for table in self._maps]
         return np.flatnonzero(np.concatenate(masks)) if masks else np.zeros(0, np.int64)
 
-    def object_counts(self) -> Counter[str]:
-        """How many boxes carry each class name."""
-        return sum((table.counts("label") for table in self._maps), Counter())
+    def object_counts(self, split: str | None = None) -> Counter[str]:
+        """How many boxes carry each class name, in one split or in all."""
+        return sum((table.counts("label", split) for table in self._maps), Counter())
 
-    def relation_counts(self, min_confidence: float = 0.0) -> Counter[str]:
-        """How many triplets carry each relation text; human triplets always count, pseudo ones from `min_confidence`
-        on."""
-        return sum((table.counts("relation", min_confidence) for table in self._maps), Counter())
+    def relation_counts(self, min_confidence: float = 0.0, split: str | None = None) -> Counter[str]:
+        """How many triplets carry each relation text, in one split or in all; human triplets always count, pseudo ones
+        from `min_confidence` on."""
+        return sum((table.counts("relation", split, min_confidence) for table in self._maps), Counter())
 
 
 def _derived(folder: Path, cache_dir: Path) -> Path:
@@ -176,21 +183,40 @@ class _MappedTable:
         batch = self._batches[number]
         return batch.scene(index - (self._ends[number - 1] if number else 0), self._texts)
 
-    def mask(self, split: str | None, with_triplets: bool) -> npt.NDArray[np.bool_]:
+    def image_id(self, index: int) -> str:
+        number = bisect_right(self._ends, index)
+        return self._batches[number].image_id(index - (self._ends[number - 1] if number else 0))
+
+    def mask(self, split: str | None, with_triplets: bool, min_confidence: float) -> npt.NDArray[np.bool_]:
         keep = np.ones(len(self), bool)
-        if split is not None and self._batches:
-            code = self._texts.index(split) if split in self._texts else -1
-            keep &= np.concatenate([batch.head[:, 1] for batch in self._batches]) == code
-        if with_triplets and self._batches:
-            keep &= np.concatenate([np.diff(batch.triplets) for batch in self._batches]) > 0
+        for batch, end in zip(self._batches, self._ends, strict=True):
+            rows = slice(end - batch.rows, end)
+            keep[rows] &= self._of_split(batch, split)
+            if with_triplets:
+                strong = np.concatenate([[0], np.cumsum(~(batch.confidence < min_confidence))])
+                keep[rows] &= np.diff(strong[batch.triplets]) > 0
         return keep
 
-    def counts(self, column: str, min_confidence: float = 0.0) -> Counter[str]:
+    def counts(self, column: str, split: str | None, min_confidence: float = 0.0) -> Counter[str]:
         totals = np.zeros(len(self._texts), np.int64)
         for batch in self._batches:
-            codes = batch.label if column == "label" else batch.relation[~(batch.confidence < min_confidence)]
+            rows = self._of_split(batch, split)
+            if column == "label":
+                codes = batch.label[np.repeat(rows, np.diff(batch.entities))]
+            else:
+                codes = batch.relation[
+                    np.repeat(rows, np.diff(batch.triplets)) & ~(batch.confidence < min_confidence)
+                ]
             totals += np.bincount(codes, minlength=len(totals))
         return Counter({self._texts[code]: int(totals[code]) for code in np.flatnonzero(totals)})
+
+    def _of_split(self, batch: _Batch, split: str | None) -> npt.NDArray[np.bool_]:
+        """(rows,) True where a row of `batch` belongs to `split`."""
+        if split is None:
+            return np.ones(batch.rows, bool)
+        code = self._texts.index(split) if split in self._texts else -1
+        found: npt.NDArray[np.bool_] = batch.head[:, 1] == code
+        return found
 
 
 class _Batch:
@@ -208,13 +234,16 @@ class _Batch:
             batch.column(name).values.to_numpy() for name in ("label", "relation", "confidence")
         )
 
+    def image_id(self, row: int) -> str:
+        return str(self._id_bytes[self._ids[row] : self._ids[row + 1]], "utf-8")
+
     def scene(self, row: int, texts: list[str]) -> Scene:
         a, b = self.entities[row : row + 2].tolist()
         c, d = self.triplets[row : row + 2].tolist()
         dataset, split, width, height = self.head[row].tolist()
         pairs = self.pairs[c:d]
         return Scene(
-            str(self._id_bytes[self._ids[row] : self._ids[row + 1]], "utf-8"),
+            self.image_id(row),
             texts[dataset],
             texts[split],
             str(self._file_bytes[self._files[row] : self._files[row + 1]], "utf-8"),

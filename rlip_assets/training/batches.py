@@ -1,0 +1,212 @@
+"""The batch of a training step, as a function of seed and step alone.
+
+Nothing else decides what a step sees: not the number of workers, not where a run was interrupted, not what came before.
+Every random draw comes from a generator seeded by (seed, what it is for, step, place in the batch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from rlip_assets.errors import DataError
+from rlip_assets.images import BadImageError, open_image
+from rlip_assets.scenes import Scene
+from rlip_assets.training.recipes import Recipe
+from rlip_assets.training.sources import TrainingImages
+from rlip_assets.training.targets import (
+    image_tensor,
+    pair_targets,
+    ranked_pairs,
+    refuse_unseen,
+    stack_images,
+    tagger_pairs,
+)
+from rlip_assets.training.transforms import Sample, augment, clip_boxes, for_evaluation, mirror_text
+from rlip_assets.training.vocabulary import BatchVocabulary, LabelList, Vocabulary
+from rlip_model import PairNoise, TaggerPairs, Targets, collate_pairs, perturb_pairs
+
+_LABELS, _IMAGE, _NOISE = 2, 3, 4
+PUBLISHED_SUBJECT = 1
+
+
+def seed_of(*numbers: int) -> int:
+    """A 32-bit seed that depends on all numbers and their order."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+@dataclass
+class Batch:
+    """One step's input.
+
+    images (B, 3, H, W), mask (B, H, W) True = padding; targets one an image; pairs: the tagger's queries.
+    image_ids name the images, skipped the unreadable ones; cut_pairs counts pairs beyond the network's slots.
+    """
+
+    step: int
+    labels: LabelList
+    images: Tensor
+    mask: Tensor
+    targets: list[Targets]
+    pairs: TaggerPairs | None
+    image_ids: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    cut_pairs: int = 0
+
+    def to(self, device: torch.device) -> Batch:
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=True),
+            mask=self.mask.to(device, non_blocking=True),
+            targets=[target.to(device) for target in self.targets],
+            pairs=None if self.pairs is None else self.pairs.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of the batch of a step: process `index` of `count`, or a slice for accumulation."""
+
+    index: int = 0
+    count: int = 1
+
+
+class StepBatches(Dataset[Batch]):
+    """All batches of a training, addressed by step; works in worker processes.
+
+    Args:
+        images: the training images.
+        vocabulary: makes the label list.
+        recipe: sizes, augmentation, noise.
+        slots: pairs that the network can predict.
+        seed: of the run.
+        part: the share of every batch that this process gets; label lists are made from the whole batch, so that they are the same
+            in all processes (`normalise = "published"` makes them from the part alone).
+        training: False takes evaluation sizes, no noise of any kind and images in their order.
+    """
+
+    def __init__(
+        self,
+        images: TrainingImages,
+        vocabulary: Vocabulary,
+        recipe: Recipe,
+        slots: int,
+        seed: int,
+        unseen: frozenset[tuple[str, str]] = frozenset(),
+        part: Part | None = None,
+        training: bool = True,
+    ) -> None:
+        self.images, self.vocabulary, self.recipe = images, vocabulary, recipe
+        self.slots, self.seed, self.unseen, self.training = slots, seed, unseen, training
+        self.part = part or Part()
+        self.steps_per_epoch = max(1, images.epoch_images // recipe.total_batch)
+        self._orders: dict[int, npt.NDArray[np.int64]] = {}
+        self._swaps_texts = recipe.augmentation.swap_sides and isinstance(vocabulary, BatchVocabulary)
+        self._augmentation = recipe.augmentation.model_copy(update={"swap_sides": self._swaps_texts})
+
+    def __len__(self) -> int:
+        if not self.training:
+            return -(-len(self.images) // self.recipe.total_batch)
+        return self.recipe.total_steps(self.images.epoch_images)
+
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        if epoch not in self._orders:
+            order = self.images.epoch_order(self.seed, epoch) if self.training else np.arange(len(self.images))
+            too_few = self.training and len(order) < self.recipe.total_batch
+            self._orders = {epoch: np.resize(order, self.recipe.total_batch) if too_few else order}
+        return self._orders[epoch]
+
+    def indices(self, step: int) -> list[int]:
+        """Image numbers of the whole batch of a step; in training every batch is full."""
+        epoch, place = divmod(step, self.steps_per_epoch) if self.training else (0, step)
+        start = place * self.recipe.total_batch
+        return self._order(epoch)[start : start + self.recipe.total_batch].tolist()
+
+    def __getitem__(self, step: int) -> Batch:
+        if not 0 <= step < len(self):
+            raise IndexError(f"step {step} of {len(self)}")
+        indices = self.indices(step)
+        mine = list(range(len(indices)))[self.part.index :: self.part.count]
+        seen = mine if self.recipe.normalise == "published" else range(len(indices))
+        scenes = {place: self.images[indices[place]] for place in {*seen, *mine}}
+        labels = self._labels(step, [scenes[place] for place in seen])
+        loaded, skipped = [], []
+        for place in mine:
+            try:
+                loaded.append((place, self._load(step, place, indices[place], scenes[place])))
+            except BadImageError as error:
+                skipped.append(error.file.as_posix())
+        if not loaded:
+            raise DataError(f"no image of step {step} can be read, such as {skipped[0]}; check the images of the sources")
+        return self._batch(step, labels, loaded, tuple(skipped))
+
+    def _labels(self, step: int, scenes: Sequence[Scene]) -> LabelList:
+        if self._swaps_texts and self.training:
+            scenes = [scene for scene in scenes for scene in (scene, _mirrored_texts(scene))]
+        return self.vocabulary.labels(scenes, np.random.default_rng([self.seed, _LABELS, step, self._own_list]))
+
+    @property
+    def _own_list(self) -> int:
+        """Processes draw different negatives where each has a list of its own."""
+        return self.part.index if self.recipe.normalise == "published" else 0
+
+    def _load(self, step: int, place: int, index: int, scene: Scene) -> Sample:
+        image = open_image(self.images.image_path(index, scene), (scene.width, scene.height))
+        if image.size != (scene.width, scene.height):
+            scene = replace(scene, boxes=_rescaled(scene, image.size), width=image.width, height=image.height)
+        scene = clip_boxes(scene)
+        if not self.training:
+            return for_evaluation((image, scene), self.recipe.augmentation)
+        return augment((image, scene), self._augmentation, np.random.default_rng([self.seed, _IMAGE, step, place]))
+
+    def _batch(self, step: int, labels: LabelList, loaded: list[tuple[int, Sample]], skipped: tuple[str, ...]) -> Batch:
+        images, mask = stack_images([image_tensor(image) for _, (image, _) in loaded])
+        targets, cut = [], 0
+        for place, (_, scene) in loaded:
+            refuse_unseen(scene, self.unseen)
+            pairs = self._pairs(step, place, scene)
+            cut += max(0, len(pairs) - self.slots)
+            targets.append(pair_targets(scene, pairs[: self.slots], labels, self.recipe.confidence_weight, self._subject_label))
+        queries = self._queries(step, targets, labels) if self.recipe.kind == "tagger" else None
+        ids = tuple(scene.image_id for _, (_, scene) in loaded)
+        return Batch(step, labels, images, mask, targets, queries, ids, skipped, cut)
+
+    def _pairs(self, step: int, place: int, scene: Scene) -> list[tuple[int, int]]:
+        if self.recipe.kind != "tagger":
+            return ranked_pairs(scene)
+        number = min(self.recipe.pairs_per_image, self.slots)
+        return tagger_pairs(scene, number, np.random.default_rng([self.seed, _NOISE, step, place]))
+
+    @property
+    def _subject_label(self) -> int | None:
+        return PUBLISHED_SUBJECT if self.recipe.subject_label == "published" else None
+
+    def _queries(self, step: int, targets: list[Targets], labels: LabelList) -> TaggerPairs:
+        parts = [(target.sub_boxes, target.obj_boxes, target.sub_labels, target.obj_labels) for target in targets]
+        pairs = collate_pairs(parts, self.slots)
+        if not self.training:
+            return pairs
+        published = self.recipe.published_label_noise
+        noise = PairNoise(
+            self.recipe.label_noise,
+            self.recipe.box_noise,
+            label_range="batch" if published else "labels",
+            leak_guard="published" if published else "each_image",
+        )
+        generator = torch.Generator().manual_seed(seed_of(self.seed, _NOISE, step, self.part.index))
+        return perturb_pairs(pairs, noise, len(labels.objects), generator)
+
+
+def _mirrored_texts(scene: Scene) -> Scene:
+    return replace(scene, labels=tuple(map(mirror_text, scene.labels)), relation=tuple(map(mirror_text, scene.relation)))
+
+
+def _rescaled(scene: Scene, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Boxes for an image file of another size than its table says (a resized copy of a dataset)."""
+    return scene.boxes * np.array([size[0] / scene.width, size[1] / scene.height] * 2, np.float32)

@@ -1,0 +1,115 @@
+"""Subsets of a benchmark's training images: few-shot shares with full coverage, and scenes without unseen combinations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from rlip_assets.errors import DataError
+from rlip_assets.scenes import NO_OBJECT, Scene
+from rlip_assets.sources.classes import Classes
+
+PUBLISHED_ATTEMPTS = 200
+"""Draws by the published rule before the missing classes are filled in on purpose."""
+
+
+def select_share(scenes: Sequence[Scene], share: float, seed: int) -> list[int]:
+    """Indices of floor(share * n) scenes in which every relation and every object class of `scenes` occurs.
+
+    Published rule: one random image a relation, then random others, and these others again until the selection covers all relations and
+    object classes. Where a small set makes that hopeless, the last places are given to images that bring missing classes.
+    Unlike the published selection this one is seeded and holds no image twice.
+
+    Raises:
+        DataError: so few images cannot cover the classes.
+    """
+    wanted = int(np.floor(share * len(scenes) + 1e-9))
+    classes = [_classes(scene) for scene in scenes]
+    every = set().union(*classes) if classes else set()
+    holders: dict[str, list[int]] = {}
+    for index, found in enumerate(classes):
+        for name in found:
+            holders.setdefault(name, []).append(index)
+    relations = sorted(name for name in every if name.startswith("r:"))
+    generator = np.random.default_rng([seed, 0xFE])
+    for _ in range(PUBLISHED_ATTEMPTS):
+        chosen = list(dict.fromkeys(int(generator.choice(holders[name])) for name in relations))
+        rest = np.setdiff1d(np.arange(len(scenes)), chosen)
+        if len(chosen) <= wanted:
+            chosen += generator.choice(rest, wanted - len(chosen), replace=False).tolist()
+            if every == set().union(*(classes[index] for index in chosen)):
+                return sorted(chosen)
+    return sorted(_covering(classes, every, wanted, generator))
+
+
+def _covering(
+    classes: Sequence[frozenset[str]], every: set[str], wanted: int, generator: np.random.Generator
+) -> list[int]:
+    """Greedy cover with random ties, then random images."""
+    order = generator.permutation(len(classes)).tolist()
+    chosen: list[int] = []
+    missing = set(every)
+    while missing and len(chosen) < wanted:
+        best = max(order, key=lambda index: len(classes[index] & missing))
+        chosen.append(best)
+        missing -= classes[best]
+    if missing:
+        names = sorted(name[2:] for name in missing)
+        raise DataError(
+            f"{wanted} of {len(classes)} images cannot hold every relation and object class (missing {', '.join(names[:3])}); "
+            "raise the recipe's share"
+        )
+    taken = set(chosen)
+    return chosen + [index for index in order if index not in taken][: wanted - len(chosen)]
+
+
+def _classes(scene: Scene) -> frozenset[str]:
+    """Relations ("r:...") and object classes ("o:...") of the triplets of a scene."""
+    objects = {f"o:{scene.labels[index]}" for index in scene.object.tolist() if index != NO_OBJECT}
+    return frozenset(objects | {f"r:{name}" for name in scene.relation})
+
+
+def unseen_pairs(classes: Classes, split: str) -> frozenset[tuple[str, str]]:
+    """(relation, object) texts of a zero-shot split.
+
+    Args:
+        classes: of the benchmark.
+        split: "uc_rf", "uc_nf" or "uo".
+
+    Raises:
+        DataError: the benchmark has no such split.
+    """
+    ids = classes.splits.get(split)
+    if not ids or not classes.hois or not classes.relations:
+        raise DataError(f"classes.json of {classes.dataset} has no split {split!r}; choose another `unseen` in the recipe")
+    hois = [classes.hois[index] for index in ids]
+    return frozenset((classes.relations[verb], classes.objects[thing]) for verb, thing in hois)
+
+
+def keep_triplets(scene: Scene, kept: npt.NDArray[np.bool_]) -> Scene:
+    """The scene with the triplets of `kept` (m,) alone; all boxes stay."""
+    if kept.all():
+        return scene
+    return replace(
+        scene,
+        subject=scene.subject[kept],
+        object=scene.object[kept],
+        relation=tuple(text for text, keep in zip(scene.relation, kept, strict=True) if keep),
+        confidence=scene.confidence[kept],
+    )
+
+
+def without_unseen(scene: Scene, unseen: frozenset[tuple[str, str]]) -> Scene:
+    """Drop unseen triplets; the image stays even if it has none left (published)."""
+    return keep_triplets(scene, np.array([pair not in unseen for pair in triplet_pairs(scene)], bool).reshape(-1))
+
+
+def triplet_pairs(scene: Scene) -> list[tuple[str, str]]:
+    """(relation, object) texts of the triplets; an absent object is ""."""
+    return [
+        (relation, scene.labels[index] if index != NO_OBJECT else "")
+        for relation, index in zip(scene.relation, scene.object.tolist(), strict=True)
+    ]

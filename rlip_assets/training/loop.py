@@ -1,0 +1,239 @@
+"""The training loop: texts once a step, forward, loss, backward, clip, step. One page, whatever is trained.
+
+It runs unchanged in one process and under `torchrun` (every process computes its part of each batch, gradients are summed),
+with a batch in one piece or in `accumulate` parts. A step is a function of the weights, the seed and the step number, so a
+killed training continues where its last state was kept and ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from rlip_assets.errors import RlipError
+from rlip_assets.files import write_bytes, write_json
+from rlip_assets.stage import StageLog
+from rlip_assets.training.batches import Batch, seed_of
+from rlip_assets.training.normalise import Counts, rescaled
+from rlip_assets.training.optimiser import build_optimiser, learning_rates, set_learning_rates
+from rlip_assets.training.processes import Processes
+from rlip_assets.training.recipes import Recipe
+from rlip_assets.training.resume import History, Resume
+from rlip_model import LabelTokenizer, LossConfig, ModelOutput, RelationCriterion, Rlip
+
+LOG_EVERY = 10
+
+
+class NotFiniteError(RlipError):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a training is run, as opposed to what is trained: nothing here changes a result beyond float rounding."""
+
+    device: torch.device
+    precision: str = "fp32"
+    workers: int = 0
+    checkpoint_every: int = 100
+
+
+@dataclass
+class Counters:
+    """What was left out on the way; shown with the result."""
+
+    skipped_images: int = 0
+    cut_pairs: int = 0
+
+
+class Trainer:
+    """Trains a network on the batches of a recipe.
+
+    Args:
+        model: on the device of `settings`, in the state to start from.
+        parts: the batches of this process, `recipe.accumulate` views of each step.
+        resume: where the state is kept; None keeps none.
+    """
+
+    def __init__(
+        self,
+        model: Rlip,
+        tokenizer: LabelTokenizer,
+        recipe: Recipe,
+        parts: Sequence[Dataset[Batch]],
+        settings: Settings,
+        processes: Processes,
+        seed: int,
+        log: StageLog,
+        resume: Resume | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.recipe, self.settings = model, tokenizer, recipe, settings
+        self.parts, self.processes, self.seed, self.log, self.resume = parts, processes, seed, log, resume
+        self.total_steps = len(parts[0])  # type: ignore[arg-type]
+        self.criterion = RelationCriterion(loss_config(recipe))
+        self.optimiser = build_optimiser(model, recipe)
+        self.counters = Counters()
+
+    def run(self) -> History:
+        """All steps that are not done yet; returns one row a step."""
+        done, history = self.resume.load(self.model, self.optimiser) if self.resume else (0, History())
+        if done:
+            self.log.info(f"continuing after step {done} of {self.total_steps}")
+        self.model.train()
+        for step, batches in enumerate(self._batches(done), start=done):
+            row = self._step(step, batches)
+            history.rows.append(row)
+            self._report(row)
+            last = step + 1 == self.total_steps
+            if self.resume and self.processes.is_first and ((step + 1) % self.settings.checkpoint_every == 0 or last):
+                self.resume.save(step + 1, self.model, self.optimiser, history)
+        self.model.eval()
+        return history
+
+    def _batches(self, start: int) -> Iterator[list[Batch]]:
+        loaders = [
+            DataLoader(part, batch_size=None, sampler=range(start, self.total_steps), num_workers=self.settings.workers)
+            for part in self.parts
+        ]
+        return map(list, zip(*loaders, strict=True))
+
+    def _step(self, step: int, batches: list[Batch]) -> dict[str, float]:
+        """One optimiser step; returns its row of the history."""
+        torch.manual_seed(seed_of(self.seed, step, self.processes.index))  # dropout
+        rates = learning_rates(self.recipe, step, self.total_steps)
+        set_learning_rates(self.optimiser, rates)
+        self.optimiser.zero_grad(set_to_none=True)
+        values = self._backward([batch.to(self.settings.device) for batch in batches])
+        self.processes.sum_gradients(self.model)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self._guard(step, values, norm, batches)
+        self.optimiser.step()
+        self.counters.skipped_images += sum(len(batch.skipped) for batch in batches)
+        self.counters.cut_pairs += sum(batch.cut_pairs for batch in batches)
+        return {"step": step + 1, **values, "gradient_norm": float(norm), **{f"lr_{name}": rate for name, rate in rates.items()}}
+
+    def _backward(self, batches: list[Batch]) -> dict[str, float]:
+        """Gradients of the whole step; returns the step's loss and terms.
+
+        Texts are encoded once. Each part of the batch adds its gradient to the label vectors, and at the end one backward pass
+        takes the sum into the text encoder.
+        """
+        labels = batches[0].labels
+        tokens = self.tokenizer(labels.texts)
+        with self._autocast():
+            pooled = self.model.encode_text(*(ids.to(self.settings.device) for ids in tokens))
+        vectors = pooled.detach().requires_grad_()
+        config = self.criterion.config
+        slots = self.model.config.pairs
+        with torch.no_grad():
+            counts = [Counts.of(batch.targets, slots, vectors[labels.num_objects :].float(), config) for batch in batches]
+        whole = self.processes.sum_counts(sum(counts[1:], counts[0]))
+        means = [self.processes.sum_counts(part).triplets / self.processes.count for part in counts]
+        sums: dict[str, Tensor] = {}
+        for batch, part, mean in zip(batches, counts, means, strict=True):
+            with self._autocast():
+                output = self.model(batch.images, batch.mask, vectors, labels.num_objects, pairs=batch.pairs)
+            losses = self.criterion(_as_float(output), batch.targets, pooled=vectors.float(), num_objects=labels.num_objects)
+            if self.recipe.normalise == "published":
+                share = 1 / (len(batches) * self.processes.count)
+                total, terms = losses.total * share, {name: value * share for name, value in losses.terms.items()}
+            else:
+                total, terms = rescaled(losses, part, whole, config, mean)
+            total.backward()
+            for name, value in {"loss": total, **terms}.items():
+                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+        pooled.backward(vectors.grad)
+        summed = self.processes.sum_values(torch.stack([value.float() for value in sums.values()]))
+        return dict(zip(sums, summed.tolist(), strict=True))
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.settings.precision == "bf16"
+        return torch.autocast(self.settings.device.type, torch.bfloat16, enabled=enabled)
+
+    def _report(self, row: dict[str, float]) -> None:
+        step = int(row["step"])
+        if step % LOG_EVERY == 0 or step in (1, self.total_steps):
+            self.log.metrics({name: value for name, value in row.items() if name != "step"}, step=step)
+        self.log.progress(step, self.total_steps, "steps")
+
+    def _guard(self, step: int, values: dict[str, float], norm: Tensor, batches: list[Batch]) -> None:
+        """Stop before a step that is not finite reaches the weights; keep its input to look at.
+
+        Raises:
+            NotFiniteError: naming the images.
+        """
+        if math.isfinite(values["loss"]) and bool(torch.isfinite(norm)):
+            return
+        ids = [name for batch in batches for name in batch.image_ids]
+        where = ""
+        if self.resume:
+            folder = self.resume.folder / f"not_finite_step_{step + 1}_process_{self.processes.index}"
+            save_batch(folder, batches, values)
+            where = f"; the batch is kept in {folder}"
+        raise NotFiniteError(
+            f"step {step + 1}: the loss is {values['loss']} and the gradient norm {float(norm)} on images "
+            f"{', '.join(ids[:8])}{'...' if len(ids) > 8 else ''}{where}; look at these images or lower the learning rate"
+        )
+
+
+def loss_config(recipe: Recipe) -> LossConfig:
+    """The criterion of a recipe."""
+    return LossConfig(
+        relational_quality=recipe.quality,
+        pseudo_relations=recipe.pseudo,
+        subject_class=recipe.subject_class,
+        assignment="slots" if recipe.kind == "tagger" else "hungarian",
+    )
+
+
+def save_batch(folder: Path, batches: Sequence[Batch], values: dict[str, float]) -> None:
+    """Write a batch (images, masks, targets, texts, image ids) for inspection."""
+    tensors: dict[str, Tensor] = {}
+    for number, batch in enumerate(batches):
+        tensors |= {f"{number}/images": batch.images, f"{number}/mask": batch.mask}
+        for row, target in enumerate(batch.targets):
+            tensors |= {f"{number}/target/{row}/{name}": value for name, value in vars(target).items()}
+    write_bytes(folder / "batch.safetensors", save({name: value.cpu().contiguous() for name, value in tensors.items()}))
+    write_json(
+        folder / "batch.json",
+        {
+            "image_ids": [list(batch.image_ids) for batch in batches],
+            "texts": batches[0].labels.texts,
+            "losses": {name: str(value) for name, value in values.items()},
+        },
+    )
+
+
+def _as_float(output: ModelOutput) -> ModelOutput:
+    """Losses are computed in float32 whatever the network ran in."""
+    return ModelOutput(**{name: value.float() for name, value in vars(output).items()})
+
+
+@torch.no_grad()
+def held_out_losses(
+    model: Rlip, tokenizer: LabelTokenizer, recipe: Recipe, batches: Dataset[Batch], device: torch.device
+) -> dict[str, float]:
+    """Mean losses on held-out images, weighted by images; empty where there are none."""
+    criterion = RelationCriterion(loss_config(recipe))
+    totals: dict[str, float] = {}
+    images = 0
+    model.eval()
+    for batch in DataLoader(batches, batch_size=None):
+        batch = batch.to(device)
+        tokens = tokenizer(batch.labels.texts)
+        pooled = model.encode_text(*(ids.to(device) for ids in tokens))
+        output = model(batch.images, batch.mask, pooled, batch.labels.num_objects, pairs=batch.pairs)
+        losses = criterion(output, batch.targets, pooled=pooled, num_objects=batch.labels.num_objects)
+        number = len(batch.image_ids)
+        images += number
+        for name, value in {"loss": losses.total, **losses.terms}.items():
+            if not name[-1].isdigit() or name.endswith("_l1"):
+                totals[name] = totals.get(name, 0.0) + float(value) * number
+    return {f"held_out_{name}": value / images for name, value in totals.items()}

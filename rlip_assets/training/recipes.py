@@ -1,0 +1,228 @@
+"""A training setting as data.
+
+A `Recipe` is everything that decides the outcome of a training besides its input tables. Named recipes live in two files beside this one:
+`micro.toml` (the small settings of the micro world) and `published.tsv` (every distinct setting of the published scripts).
+A profile names a recipe and may change fields of it; an unknown name or field is an error that lists what there is.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rlip_assets.errors import ParameterError
+
+Kind = Literal["tagger", "pretrain", "finetune", "zero_shot", "tag"]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augmentation(_Data):
+    """Image sizes and augmentations, in pixels. Defaults: published."""
+
+    flip: float = Field(0.5, ge=0, le=1)
+    swap_sides: bool = True
+    """Change "left" and "right" in texts when an image is mirrored; the published code leaves them wrong."""
+    jitter: float = Field(0.4, ge=0, lt=1)
+    short_sides: tuple[int, ...] = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
+    longest: int = Field(1333, gt=0)
+    crop: float = Field(0.5, ge=0, le=1)
+    crop_short_sides: tuple[int, ...] = (400, 500, 600)
+    crop_smallest: int = Field(384, gt=0)
+    crop_largest: int = Field(600, gt=0)
+    test_short_side: int = Field(800, gt=0)
+
+
+class Recipe(_Data):
+    """One training setting (or, for the kinds `zero_shot` and `tag`, one setting of inference)."""
+
+    kind: Kind
+    model: str
+    """Preset of `rlip_model.ModelConfig`."""
+    model_changes: dict[str, Any] = {}
+    """Fields of the preset that differ, `backbone.drop_path` for a field of a part."""
+
+    sources: dict[str, float] = {}
+    """Dataset -> how often an epoch sees each of its images; 1 for all is the published concatenation."""
+    benchmark: str | None = None
+    """Dataset whose full vocabulary is used instead of label lists made from the batch."""
+    relation_threshold: float = Field(0.0, ge=0, le=1)
+    """Pseudo labels of lower confidence are left out; human labels stay."""
+    confidence_weight: bool = False
+    """Weigh a pseudo label's positive target by its confidence instead of taking it for certain (published)."""
+    label_budget: int = Field(0, ge=0)
+    """Texts in the list of a step: names of the batch filled up with negatives; 0 for a fixed vocabulary."""
+    synonym_guard: bool = False
+    share: float = Field(1.0, gt=0, le=1)
+    """Share of the training images (few-shot)."""
+    unseen: Literal["uc_rf", "uc_nf", "uo"] | None = None
+    """Zero-shot split whose triplets are removed from training."""
+    holdout: float = Field(0.0, ge=0, lt=1)
+    """Share of the training images kept for validation."""
+    subject_label: Literal["annotated", "published"] = "annotated"
+    """`published`: HICO-DET and V-COCO subjects carry label 1 (bicycle), as the released weights were trained."""
+
+    batch_per_process: int = Field(gt=0)
+    processes: int = Field(1, gt=0)
+    epochs: float | None = Field(None, gt=0)
+    steps: int | None = Field(None, gt=0)
+    drop_at: float = Field(0.75, gt=0, le=1)
+    """Share of the training after which the learning rates fall to a tenth."""
+    warmup: int = Field(0, ge=0)
+    """Steps over which the learning rates rise from 0."""
+    lr: float = Field(1e-4, gt=0)
+    lr_backbone: float = Field(1e-5, ge=0)
+    lr_text: float = Field(1e-5, ge=0)
+    lr_batch: int = Field(32, gt=0)
+    """Total batch at which the learning rates hold; others scale them by the square root."""
+    weight_decay: float = Field(1e-4, ge=0)
+    clip: float = Field(0.1, gt=0)
+    accumulate: int = Field(1, gt=0)
+    """Parts into which a process cuts its batch to save memory."""
+    normalise: Literal["global", "published"] = "global"
+
+    quality: bool = True
+    """Relational quality labels (RQL)."""
+    pseudo: bool = False
+    """Relational pseudo labels from text similarity (RPL)."""
+    subject_class: bool = True
+
+    pairs_per_image: int = Field(100, gt=0)
+    """R-Tagger: positives filled up with random pairs."""
+    box_noise: float = Field(0.4, ge=0)
+    label_noise: float = Field(0.2, ge=0, le=1)
+    published_label_noise: bool = False
+    """Draw wrong labels from the first batch-size many names only (a slip of the published code)."""
+    store_threshold: float = Field(0.05, ge=0, le=1)
+    """Tagging: lowest confidence that is stored."""
+    groups_per_forward: int = Field(16, gt=0)
+    """Tagging: groups of pairs of one image in one forward pass."""
+
+    augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Recipe:
+        if self.kind in ("tagger", "pretrain", "finetune"):
+            if (self.epochs is None) == (self.steps is None):
+                raise ValueError("give a length as either epochs or steps")
+            if not self.sources:
+                raise ValueError("give at least one source")
+            if self.benchmark is None and not self.label_budget:
+                raise ValueError("give a label_budget, or a benchmark whose vocabulary is used")
+        if self.pseudo and not self.quality:
+            raise ValueError("pseudo (RPL) needs quality (RQL)")
+        return self
+
+    @property
+    def total_batch(self) -> int:
+        """Images in an optimiser step, all processes together."""
+        return self.batch_per_process * self.processes
+
+    def total_steps(self, images: float) -> int:
+        """Optimiser steps of the whole training on an epoch of `images` images."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, math.floor(images / self.total_batch)) * math.ceil(self.epochs)
+
+    def learning_rates(self) -> dict[str, float]:
+        """Base rates of the three parameter groups at this recipe's total batch."""
+        scale = math.sqrt(self.total_batch / self.lr_batch)
+        return {"main": self.lr * scale, "backbone": self.lr_backbone * scale, "text": self.lr_text * scale}
+
+    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+        """This recipe with some fields replaced; `augmentation` and `model_changes` are merged.
+
+        Raises:
+            ParameterError: an unknown field or a wrong value.
+        """
+        return _recipe(_merged(self.model_dump(exclude_unset=True), changes), "changed recipe")
+
+
+def recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe called `name`, with `changes`.
+
+    Raises:
+        ParameterError: no recipe of this name, an unknown field or a wrong value.
+    """
+    known = recipes()
+    if name not in known:
+        raise ParameterError(f"no recipe is called {name!r}; `rlip recipes list` shows the {len(known)} names")
+    return known[name].changed(changes) if changes else known[name]
+
+
+@cache
+def recipes() -> dict[str, Recipe]:
+    """All named recipes: those of the micro world, then the published ones."""
+    return {**_read_toml("micro.toml"), **{name: row for name, (row, _) in published().items()}}
+
+
+@cache
+def published() -> dict[str, tuple[Recipe, tuple[str, ...]]]:
+    """Published recipes by name, each with the public scripts that use it. Empty cells are defaults."""
+    text = (files(__package__) / "published.tsv").read_text()
+    result: dict[str, tuple[Recipe, tuple[str, ...]]] = {}
+    for row in csv.DictReader(text.splitlines(), delimiter="\t"):
+        name, scripts = row.pop("recipe"), tuple(row.pop("scripts").split(" "))
+        values: dict[str, Any] = {key: value for key, value in row.items() if value}
+        values["sources"] = dict.fromkeys(row["sources"].split(","), 1.0) if row["sources"] else {}
+        values["model_changes"] = dict(_parse_change(change) for change in row["model_changes"].split(",") if change)
+        result[name] = _recipe(_merged({"augmentation": {"swap_sides": False}}, values), f"published recipe {name}"), scripts
+    return result
+
+
+def differences(first: Recipe, second: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Fields in which two recipes differ, with both values."""
+    one, two = first.model_dump(), second.model_dump()
+    return {key: (one[key], two[key]) for key in one if one[key] != two[key]}
+
+
+def _parse_change(text: str) -> tuple[str, int | float | str]:
+    key, _, value = text.partition("=")
+    for kind in (int, float):
+        try:
+            return key, kind(value)
+        except ValueError:
+            continue
+    return key, value
+
+
+def _read_toml(name: str) -> dict[str, Recipe]:
+    """Recipes of a TOML file; `base` names another recipe of the file from which unset fields are taken."""
+    tables = tomllib.loads((files(__package__) / name).read_text())
+
+    def resolved(key: str) -> dict[str, Any]:
+        table = dict(tables[key])
+        base = table.pop("base", None)
+        return _merged(resolved(base), table) if base else table
+
+    return {key: _recipe(resolved(key), f"{name}: recipe {key}") for key in tables}
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(values)
+    for key, value in changes.items():
+        nested = key in ("augmentation", "model_changes") and isinstance(value, Mapping)
+        result[key] = {**result.get(key, {}), **value} if nested else value
+    if "steps" in changes and "epochs" not in changes:
+        result.pop("epochs", None)
+    if "epochs" in changes and "steps" not in changes:
+        result.pop("steps", None)
+    return result
+
+
+def _recipe(values: Mapping[str, Any], where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
+        raise ParameterError(f"{where}: {problems}; `rlip recipes show` lists the fields of a recipe") from None

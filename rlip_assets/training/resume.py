@@ -1,0 +1,95 @@
+"""What a killed training needs to go on as if nothing had happened: one safetensors file and the history of steps.
+
+All random draws follow from seed and step (`batches.py`, `loop.py`), so no random state has to be kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from rlip_assets.errors import InputError
+from rlip_assets.files import canonical_json, write_bytes, write_text
+
+STATE, HISTORY = "state.safetensors", "history.jsonl"
+_MODEL, _OPTIMISER = "model/", "optimiser/"
+
+
+@dataclass
+class History:
+    """One row a step: losses by term, learning rates, gradient norm. No times: equal trainings have equal histories."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+    def text(self) -> str:
+        return "".join(canonical_json(row) + "\n" for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The folder of a training in progress; `digest` stands for everything that decides its course."""
+
+    folder: Path
+    digest: str
+
+    def save(self, step: int, model: nn.Module, optimiser: torch.optim.Optimizer, history: History) -> None:
+        """Keep the state after `step` steps; the history first, so that the state never lacks its rows."""
+        write_text(self.folder / HISTORY, history.text())
+        tensors = {f"{_MODEL}{name}": value for name, value in model.state_dict().items()}
+        for name, values in _optimiser_state(model, optimiser).items():
+            tensors.update({f"{_OPTIMISER}{name}/{key}": value for key, value in values.items()})
+        content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, _header(step, self.digest))
+        write_bytes(self.folder / STATE, content)
+
+    def load(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, History]:
+        """Restore model and optimiser; returns the finished steps and their history, (0, empty) where nothing was kept.
+
+        Raises:
+            InputError: the state is damaged or belongs to another training.
+        """
+        file = self.folder / STATE
+        if not file.is_file():
+            return 0, History()
+        try:
+            with safe_open(file, framework="pt") as content:
+                header = content.metadata() or {}
+                if header.get("digest") != self.digest:
+                    raise InputError(f"{file} belongs to a training with other settings; remove {self.folder} to start afresh")
+                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{file} is damaged ({error}); remove {self.folder} to start afresh") from None
+        step = int(header["step"])
+        model.load_state_dict({name[len(_MODEL) :]: value for name, value in tensors.items() if name.startswith(_MODEL)})
+        _restore_optimiser(model, optimiser, tensors)
+        rows = [json.loads(line) for line in (self.folder / HISTORY).read_text().splitlines()]
+        return step, History([row for row in rows if row["step"] <= step])
+
+
+def _header(step: int, digest: str) -> dict[str, str]:
+    return {"step": str(step), "digest": digest}
+
+
+def _optimiser_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Mapping[str, torch.Tensor]]:
+    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    return {names[parameter]: values for parameter, values in optimiser.state.items()}
+
+
+def _restore_optimiser(model: nn.Module, optimiser: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+    parameters = dict(model.named_parameters())
+    states: dict[str, dict[str, Any]] = {}
+    for key, value in tensors.items():
+        if key.startswith(_OPTIMISER):
+            name, entry = key[len(_OPTIMISER) :].rsplit("/", 1)
+            target = parameters[name]
+            states.setdefault(name, {})[entry] = value if entry == "step" else value.to(target.device, target.dtype)
+    optimiser.state.clear()
+    for name, state in states.items():
+        optimiser.state[parameters[name]] = state

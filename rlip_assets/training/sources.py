@@ -1,0 +1,149 @@
+"""The training images of a recipe: several scene tables, read as one list.
+
+Rows stay in memory-mapped files; this process holds their numbers only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from rlip_assets.errors import DataError
+from rlip_assets.scenes import Scene, SceneStore, bucket_of
+from rlip_assets.training.few_shot import keep_triplets, select_share, without_unseen
+from rlip_assets.training.recipes import Recipe
+
+HOLDOUT_CELLS = 1000
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """One dataset: its scene tables and where its images lie."""
+
+    name: str
+    tables: tuple[Path, ...]
+    image_root: Path
+
+
+@dataclass(frozen=True)
+class SceneFilter:
+    """What is left out of every scene: weak pseudo labels and unseen combinations."""
+
+    relation_threshold: float = 0.0
+    unseen: frozenset[tuple[str, str]] = frozenset()
+
+    def __call__(self, scene: Scene) -> Scene:
+        if self.relation_threshold:
+            scene = keep_triplets(scene, ~(scene.confidence < self.relation_threshold))
+        return without_unseen(scene, self.unseen) if self.unseen else scene
+
+
+class TrainingImages:
+    """Images with triplets, addressed by one running number over all sources.
+
+    Args:
+        sources: datasets in the order in which they are concatenated.
+        weights: by dataset, how often an epoch sees each image.
+        scene_filter: applied to every scene.
+        holdout: share of the images kept back; `part` says which side this object is.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[ImageSource],
+        weights: Mapping[str, float],
+        scene_filter: SceneFilter,
+        cache: Path,
+        holdout: float = 0.0,
+        part: str = "train",
+    ) -> None:
+        self.sources = list(sources)
+        self.weights = [weights[source.name] for source in sources]
+        self._filter = scene_filter
+        self._stores = [SceneStore.open(source.tables, cache) for source in sources]
+        self._rows = [self._select(store, holdout, part) for store in self._stores]
+        self._offsets = np.cumsum([0, *map(len, self._rows)])
+        if part == "train":
+            for source, rows in zip(self.sources, self._rows, strict=True):
+                if not len(rows):
+                    raise DataError(
+                        f"{source.name} has no training image with a relation; lower relation_threshold, "
+                        "rebuild its tables, or take the source out of the recipe"
+                    )
+
+    def _select(self, store: SceneStore, holdout: float, part: str) -> npt.NDArray[np.int64]:
+        rows = store.indices("train", with_triplets=True, min_confidence=self._filter.relation_threshold)
+        if not holdout:
+            return rows if part == "train" else rows[:0]
+        limit = round(holdout * HOLDOUT_CELLS)
+        held = np.array([bucket_of(f"holdout:{store.image_id(row)}", HOLDOUT_CELLS) < limit for row in rows.tolist()], bool)
+        return rows[held if part == "holdout" else ~held]
+
+    def keep_share(self, share: float, seed: int) -> None:
+        """Reduce to a few-shot share; see `select_share`."""
+        chosen = select_share([self[index] for index in range(len(self))], share, seed)
+        for number, rows in enumerate(self._rows):
+            low, high = self._offsets[number], self._offsets[number + 1]
+            self._rows[number] = rows[[index - low for index in chosen if low <= index < high]]
+        self._offsets = np.cumsum([0, *map(len, self._rows)])
+
+    def __len__(self) -> int:
+        return int(self._offsets[-1])
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        number = int(np.searchsorted(self._offsets, index, side="right")) - 1
+        return number, int(self._rows[number][index - self._offsets[number]])
+
+    def __getitem__(self, index: int) -> Scene:
+        number, row = self._locate(index)
+        return self._filter(self._stores[number][row])
+
+    def image_path(self, index: int, scene: Scene) -> Path:
+        """File of image `index`."""
+        return self.sources[self._locate(index)[0]].image_root / scene.file_name
+
+    @property
+    def epoch_images(self) -> int:
+        """Images in an epoch, weights included."""
+        return sum(round(len(rows) * weight) for rows, weight in zip(self._rows, self.weights, strict=True))
+
+    def epoch_order(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+        """Image numbers of one epoch in training order, a function of seed and epoch: whole passes over a source, then a random part."""
+        generator = np.random.default_rng([seed, 1, epoch])
+        parts = []
+        for number, (rows, weight) in enumerate(zip(self._rows, self.weights, strict=True)):
+            passes, rest = divmod(round(len(rows) * weight), max(1, len(rows)))
+            indices = [np.arange(len(rows))] * passes + [generator.permutation(len(rows))[:rest]]
+            parts.append(np.concatenate(indices) + self._offsets[number])
+        return generator.permutation(np.concatenate(parts)).astype(np.int64)
+
+    def object_counts(self) -> Counter[str]:
+        """Boxes by class name over all sources."""
+        return sum((store.object_counts("train") for store in self._stores), Counter())
+
+    def relation_counts(self) -> Counter[str]:
+        """Triplets by relation text over all sources, weak pseudo labels left out."""
+        counts = (store.relation_counts(self._filter.relation_threshold, "train") for store in self._stores)
+        return sum(counts, Counter())
+
+
+def training_images(
+    recipe: Recipe,
+    sources: Sequence[ImageSource],
+    unseen: frozenset[tuple[str, str]],
+    cache: Path,
+    seed: int,
+) -> tuple[TrainingImages, TrainingImages]:
+    """Training images and held-out images of a recipe."""
+    scene_filter = SceneFilter(recipe.relation_threshold, unseen)
+    train, held = (
+        TrainingImages(sources, recipe.sources, scene_filter, cache, recipe.holdout, part) for part in ("train", "holdout")
+    )
+    if recipe.share < 1:
+        train.keep_share(recipe.share, seed)
+    return train, held

@@ -1,0 +1,226 @@
+"""The training stages of the lineage: R-Tagger, pre-training and fine-tuning.
+
+Each one initialises a network, trains it by its recipe, writes the checkpoint with its history, and ends with the predictions that a
+benchmark stage judges: pre-training zero-shot on HICO-DET, fine-tuning on the test split of its benchmark.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlip_assets.errors import InputError, ParameterError
+from rlip_assets.files import atomic_file, digest_json, write_text
+from rlip_assets.scenes import SceneStore, table_digest
+from rlip_assets.sources.classes import Classes, read_classes
+from rlip_assets.stage import StageContext
+from rlip_assets.training.batches import Part, StepBatches
+from rlip_assets.training.few_shot import unseen_pairs
+from rlip_assets.training.loop import Settings, Trainer, held_out_losses
+from rlip_assets.training.pictures import prediction_pictures
+from rlip_assets.training.predict import predict, write_predictions
+from rlip_assets.training.processes import Processes, choose_device, join_processes
+from rlip_assets.training.recipes import Recipe
+from rlip_assets.training.resume import HISTORY, History, Resume
+from rlip_assets.training.sources import ImageSource, TrainingImages, training_images
+from rlip_assets.training.start import network_from_checkpoint, network_from_parts
+from rlip_assets.training.vocabulary import BatchVocabulary, FixedVocabulary, NameSampler, Vocabulary, benchmark_labels
+from rlip_model import LabelTokenizer, Rlip, save_checkpoint
+
+ZERO_SHOT_BENCHMARK = "hico_det"
+
+
+def r_tagger_stage(ctx: StageContext) -> dict[str, Any]:
+    """Train the R-Tagger on the human triplets of Visual Genome.
+
+    Inputs: `scenes` (tables of Visual Genome), `detector`, `text_encoder`. Output: `checkpoint`.
+    """
+    recipe = ctx.params.training.r_tagger.resolve()
+    training = _Training(ctx, recipe, _sources(ctx, recipe))
+    model, tokenizer = network_from_parts(recipe, ctx.inputs["detector"], ctx.inputs["text_encoder"], training.seed)
+    figures = training.run(model, tokenizer, ctx.outputs["checkpoint"])
+    ctx.log.model("r_tagger", ctx.outputs["checkpoint"])
+    return figures
+
+
+def pretrain_stage(ctx: StageContext) -> dict[str, Any]:
+    """Pre-train on human triplets and pseudo labels, then predict HICO-DET's test split with its texts, unseen until then.
+
+    Inputs: `scenes`, `pseudo_labels/DATASET`, `detector`, `text_encoder`, `benchmark_scenes`, `benchmark_classes`.
+    Outputs: `checkpoint`, `predictions`.
+    """
+    recipe = _choice(ctx.params.training.pretrain, ctx.partition).resolve()
+    training = _Training(ctx, recipe, _sources(ctx, recipe))
+    model, tokenizer = network_from_parts(recipe, ctx.inputs["detector"], ctx.inputs["text_encoder"], training.seed)
+    figures = training.run(model, tokenizer, ctx.outputs["checkpoint"])
+    classes = read_classes(ctx.inputs["benchmark_classes"])
+    figures |= training.predict(model, tokenizer, classes, ctx.inputs["benchmark_scenes"], zero_shot=True)
+    ctx.log.model("rlip-pretrained", ctx.outputs["checkpoint"])
+    return figures
+
+
+def finetune_stage(ctx: StageContext) -> dict[str, Any]:
+    """Fine-tune a pre-trained network on a benchmark, then predict its test split.
+
+    Inputs: `checkpoint`, `scenes`, `classes`. Outputs: `checkpoint`, `predictions`.
+    """
+    recipe = _choice(ctx.params.training.finetune, ctx.partition).resolve()
+    classes = read_classes(ctx.inputs["classes"])
+    training = _Training(ctx, recipe, _sources(ctx, recipe), classes)
+    model, tokenizer = network_from_checkpoint(recipe, ctx.inputs["checkpoint"])
+    figures = training.run(model, tokenizer, ctx.outputs["checkpoint"])
+    return figures | training.predict(model, tokenizer, classes, ctx.inputs["scenes"], zero_shot=False)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What a training reads: images of this process's parts, and held-out ones."""
+
+    train: TrainingImages
+    parts: list[StepBatches]
+    held_out: StepBatches
+
+
+class _Training:
+    """One training of a stage: its data, its place in the work folder and what it writes."""
+
+    def __init__(self, ctx: StageContext, recipe: Recipe, sources: list[ImageSource], classes: Classes | None = None) -> None:
+        params = ctx.params.training
+        torch.set_num_threads(params.threads)
+        self.ctx, self.recipe, self.sources, self.classes, self.seed = ctx, recipe, sources, classes, params.seed
+        device = choose_device(params.device)
+        self.processes: Processes = join_processes(device)
+        self.settings = Settings(device, params.precision, params.workers, params.checkpoint_every)
+
+    def run(self, model: Rlip, tokenizer: LabelTokenizer, output: Path) -> dict[str, Any]:
+        """Train and write the checkpoint folder; returns the figures."""
+        data = self._data(model.config.pairs)
+        self._announce(data)
+        resume = Resume(self.ctx.work / "training", digest_json([self.recipe.model_dump(mode="json"), self.seed]))
+        trainer = Trainer(
+            model.to(self.settings.device),
+            tokenizer,
+            self.recipe,
+            data.parts,
+            self.settings,
+            self.processes,
+            self.seed,
+            self.ctx.log,
+            resume,
+        )
+        history = trainer.run()
+        held_out = held_out_losses(model, tokenizer, self.recipe, data.held_out, self.settings.device)
+        self.ctx.log.metrics(held_out, step=len(history.rows))
+        figures = {
+            "steps": len(history.rows),
+            "training_images": len(data.train),
+            "held_out_images": len(data.held_out.images),
+            "unreadable_images": trainer.counters.skipped_images,
+            "cut_pairs": trainer.counters.cut_pairs,
+            "final_loss": _last_mean(history, "loss"),
+            **held_out,
+        }
+        if self.processes.is_first:
+            metadata = {"recipe": self.recipe.model_dump(mode="json"), "seed": self.seed, "figures": figures}
+            save_checkpoint(output, model, tokenizer, metadata | {"stage": self.ctx.stage, "partition": self.ctx.partition})
+            write_text(output / HISTORY, history.text())
+        return figures
+
+    def predict(
+        self, model: Rlip, tokenizer: LabelTokenizer, classes: Classes, tables: Path, *, zero_shot: bool
+    ) -> dict[str, Any]:
+        """Write the predictions of a benchmark's test split."""
+        store = SceneStore.open(_table_folders(tables), self.ctx.work / "scenes")
+        scenes = [store[row] for row in store.indices("test").tolist()]
+        root = _image_root(self.ctx, classes.dataset)
+        found = predict(
+            model,
+            tokenizer,
+            classes,
+            scenes,
+            root,
+            self.recipe.augmentation,
+            zero_shot=zero_shot,
+            workers=self.settings.workers,
+            log=self.ctx.log,
+        )
+        metadata = {"stage": self.ctx.stage, "partition": self.ctx.partition, "zero_shot": zero_shot}
+        path = self.ctx.outputs["predictions"] / f"{classes.dataset}.parquet"
+        number = write_predictions(path, classes, found, metadata)
+        for name, picture in prediction_pictures(path, classes, scenes, root):
+            self.ctx.log.picture(name, picture)
+            with atomic_file(self.ctx.outputs["predictions"] / f"{name}.png") as temporary:
+                picture.save(temporary, format="png")
+        return {"predicted_images": number}
+
+    def _data(self, slots: int) -> _Data:
+        recipe = self.recipe
+        unseen = unseen_pairs(self.classes, recipe.unseen) if recipe.unseen and self.classes else frozenset()
+        train, held = training_images(recipe, self.sources, unseen, self.ctx.work / "scenes", self.seed)
+        vocabulary = self._vocabulary(train)
+        count = self.processes.count * recipe.accumulate
+        parts = [
+            StepBatches(
+                train, vocabulary, recipe, slots, self.seed, unseen, Part(self.processes.index * recipe.accumulate + index, count)
+            )
+            for index in range(recipe.accumulate)
+        ]
+        return _Data(train, parts, StepBatches(held, vocabulary, recipe, slots, self.seed, unseen, training=False))
+
+    def _vocabulary(self, images: TrainingImages) -> Vocabulary:
+        if self.classes is not None:
+            return FixedVocabulary(benchmark_labels(self.classes))
+        objects, relations = NameSampler(images.object_counts()), NameSampler(images.relation_counts())
+        return BatchVocabulary(objects, relations, self.recipe.label_budget, self.recipe.synonym_guard)
+
+    def _announce(self, data: _Data) -> None:
+        self.ctx.log.params({f"recipe.{name}": value for name, value in self.recipe.model_dump(mode="json").items()})
+        for source in self.sources:
+            for table in source.tables:
+                self.ctx.log.dataset(f"{source.name}/{table.name}", table, table_digest(table))
+        names = ", ".join(source.name for source in self.sources)
+        self.ctx.log.info(f"training {self.recipe.model} on {len(data.train)} images of {names}, {len(data.parts[0])} steps")
+
+
+def _choice(choices: Any, partition: str | None) -> Any:
+    if partition not in choices:
+        raise ParameterError(f"training has no recipe for {partition!r}; params.yaml knows {', '.join(choices)}")
+    return choices[partition]
+
+
+def _sources(ctx: StageContext, recipe: Recipe) -> list[ImageSource]:
+    """Tables and image folder of every source: pseudo labels where the stage has them, the human triplets otherwise."""
+    found = []
+    for name in recipe.sources:
+        labelled, benchmark = f"pseudo_labels/{name}", name == ZERO_SHOT_BENCHMARK and "benchmark_scenes" in ctx.inputs
+        folder = ctx.inputs.get(labelled) or ctx.inputs["benchmark_scenes" if benchmark else "scenes"]
+        found.append(ImageSource(name, tuple(_table_folders(folder)), _image_root(ctx, name)))
+    return found
+
+
+def _table_folders(folder: Path) -> list[Path]:
+    """The buckets of a dataset's folder, or the folder itself where it is one table."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} does not exist; run the stage that writes it")
+    buckets = sorted(folder.glob("bucket-*"), key=lambda path: int(path.name.removeprefix("bucket-")))
+    return buckets or [folder]
+
+
+def _image_root(ctx: StageContext, dataset: str) -> Path:
+    """Folder of a dataset's images.
+
+    Raises:
+        ParameterError: the dataset's root is not a folder on this machine.
+    """
+    root = str(getattr(ctx.params.sources, dataset).root)
+    if root.startswith("s3://") or not Path(root).is_dir():
+        raise ParameterError(f"sources.{dataset}.root is {root}, which is no folder here; training reads images from a local folder")
+    return Path(root)
+
+
+def _last_mean(history: History, name: str, steps: int = 20) -> float:
+    values = [row[name] for row in history.rows[-steps:]]
+    return sum(values) / len(values)

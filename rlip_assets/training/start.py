@@ -1,0 +1,88 @@
+"""Where a training starts: a fresh network on pretrained parts, or a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from rlip_assets.errors import ParameterError
+from rlip_assets.training.recipes import Recipe
+from rlip_model import (
+    LabelTokenizer,
+    ModelConfig,
+    Rlip,
+    build_model,
+    initialise_from_detector,
+    initialise_text_encoder,
+    load_checkpoint,
+)
+
+
+def model_config(recipe: Recipe) -> ModelConfig:
+    """The network of a recipe.
+
+    Raises:
+        ParameterError: an unknown preset or field.
+    """
+    try:
+        config = ModelConfig.preset(recipe.model)
+        values = config.to_dict()
+        for path, value in recipe.model_changes.items():
+            *parents, name = path.split(".")
+            part = values
+            for parent in parents:
+                part = part[parent]
+            part[name] = value
+        return ModelConfig.from_dict(values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ParameterError(f"the recipe's network: {error}; correct model or model_changes") from None
+
+
+def network_from_parts(recipe: Recipe, detector: Path, text_encoder: Path, seed: int) -> tuple[Rlip, LabelTokenizer]:
+    """A network with the vision side of a detector, the text encoder of a folder, and fresh weights in between, drawn by `seed`."""
+    torch.manual_seed(seed)
+    model = build_model(model_config(recipe))
+    initialise_from_detector(model, detector)
+    initialise_text_encoder(model, text_encoder)
+    return model, LabelTokenizer.from_pretrained(text_encoder)
+
+
+def network_from_checkpoint(recipe: Recipe, folder: Path) -> tuple[Rlip, LabelTokenizer]:
+    """The network of a checkpoint, which must be the recipe's.
+
+    Raises:
+        ParameterError: the checkpoint is of another architecture; the message names the first field that differs.
+    """
+    checkpoint = load_checkpoint(folder)
+    wanted = model_config(recipe)
+    own, given = wanted.without_dropout().to_dict(), checkpoint.config.without_dropout().to_dict()
+    different = [name for name in own if own[name] != given[name]]
+    if different == ["queries"]:
+        return with_fewer_queries(checkpoint.model, wanted), checkpoint.tokenizer
+    if different:
+        name = different[0]
+        raise ParameterError(
+            f"{folder} holds a network with {name} = {given[name]}, the recipe's network {recipe.model} has {own[name]}; "
+            "start from a checkpoint of this network or choose another recipe"
+        )
+    return checkpoint.model, checkpoint.tokenizer
+
+
+def with_fewer_queries(model: Rlip, config: ModelConfig) -> Rlip:
+    """A copy of `model` that keeps the first queries alone, row by row as published.
+
+    Subject queries fill the first half of the tables and object queries the second, so rows that are cut from the end change the roles of
+    those in between (200 to 128: the last 28 object queries come from old objects, the others from old subjects).
+
+    Raises:
+        ParameterError: the network has fewer queries than wanted.
+    """
+    if config.queries > model.config.queries:
+        raise ParameterError(f"the checkpoint has {model.config.queries} queries, fewer than the {config.queries} of the recipe")
+    target = build_model(replace(config))
+    state = model.state_dict()
+    own = target.state_dict()
+    target.load_state_dict({name: value[: own[name].shape[0]] if own[name].dim() else value for name, value in state.items()})
+    return target

@@ -1,0 +1,115 @@
+"""Scenes as tensors: images with their padding, and the targets that the criterion compares predictions with.
+
+Shape legend: B images, P pair slots, n targets of an image, Nv relation labels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rlip_assets.scenes import NO_OBJECT, Scene
+from rlip_assets.training.few_shot import triplet_pairs
+from rlip_assets.training.vocabulary import LabelList
+from rlip_model import Targets
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Colour statistics of ImageNet, with which the backbones were trained."""
+
+
+def image_tensor(image: Image.Image) -> Tensor:
+    """(3, H, W) float32, normalised."""
+    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 255)
+    return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+
+
+def stack_images(images: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Zero-pad right and bottom to the largest: (B, 3, H, W), and the mask (B, H, W), True = padding."""
+    height, width = (max(image.shape[side] for image in images) for side in (1, 2))
+    batch = torch.zeros(len(images), 3, height, width)
+    mask = torch.ones(len(images), height, width, dtype=torch.bool)
+    for row, image in enumerate(images):
+        batch[row, :, : image.shape[1], : image.shape[2]] = image
+        mask[row, : image.shape[1], : image.shape[2]] = False
+    return batch, mask
+
+
+def unit_boxes(scene: Scene) -> npt.NDArray[np.float32]:
+    """(n, 4) centre and size as fractions of the image."""
+    low, high = scene.boxes[:, :2], scene.boxes[:, 2:]
+    scale = np.array([scene.width, scene.height] * 2, np.float32)
+    return (np.concatenate([(low + high) / 2, high - low], axis=1) / scale).astype(np.float32)
+
+
+def ranked_pairs(scene: Scene) -> list[tuple[int, int]]:
+    """Distinct (subject, object) pairs: human before pseudo labels, these by falling confidence, equals in table order."""
+    confidence = np.where(np.isnan(scene.confidence), np.inf, scene.confidence)
+    order = np.argsort(-confidence, kind="stable")
+    return list(dict.fromkeys(zip(scene.subject[order].tolist(), scene.object[order].tolist(), strict=True)))
+
+
+def pair_targets(
+    scene: Scene,
+    pairs: list[tuple[int, int]],
+    labels: LabelList,
+    confidence_weight: bool = False,
+    subject_label: int | None = None,
+) -> Targets:
+    """The targets of some pairs of a scene; pairs without a triplet get no relation.
+
+    Args:
+        pairs: n pairs of box indices; an object of `NO_OBJECT` becomes a box of zeros and the label of a missing object.
+        labels: their columns.
+        confidence_weight: relations of pseudo labels weigh their confidence instead of 1.
+        subject_label: the label that all subjects get instead of their own.
+    """
+    boxes = np.concatenate([unit_boxes(scene), np.zeros((1, 4), np.float32)])  # the last row is that of NO_OBJECT = -1
+    index = labels.object_index
+    rows = {pair: row for row, pair in enumerate(pairs)}
+    relations = np.zeros((len(pairs), len(labels.relations)), np.float32)
+    for subject, thing, text, confidence in zip(
+        scene.subject.tolist(), scene.object.tolist(), scene.relation, scene.confidence.tolist(), strict=True
+    ):
+        row = rows.get((subject, thing))
+        if row is not None:
+            weight = confidence if confidence_weight and confidence == confidence else 1.0
+            column = labels.relation_index[text]
+            relations[row, column] = max(relations[row, column], weight)
+    subjects = [pair[0] for pair in pairs]
+    objects = [pair[1] for pair in pairs]
+    names = [scene.labels[i] for i in subjects]
+    return Targets(
+        sub_labels=torch.tensor([index[name] if subject_label is None else subject_label for name in names]).long(),
+        obj_labels=torch.tensor([index[scene.labels[i]] if i != NO_OBJECT else labels.missing_label for i in objects]).long(),
+        relations=torch.from_numpy(relations),
+        sub_boxes=torch.from_numpy(boxes[subjects].reshape(-1, 4)),
+        obj_boxes=torch.from_numpy(boxes[objects].reshape(-1, 4)),
+    )
+
+
+def tagger_pairs(scene: Scene, number: int, generator: np.random.Generator) -> list[tuple[int, int]]:
+    """Pairs to train the R-Tagger on: the annotated ones, then random other ordered pairs of boxes.
+
+    There are `number` in all where the image has as many. Of more annotated pairs a random choice is taken. Pairs without
+    an object are left out.
+    """
+    positives = [pair for pair in ranked_pairs(scene) if pair[1] != NO_OBJECT]
+    if len(positives) > number:
+        return [positives[row] for row in generator.permutation(len(positives))[:number].tolist()]
+    taken, count = set(positives), len(scene.labels)
+    others = [(i, j) for i in range(count) for j in range(count) if i != j and (i, j) not in taken]
+    return positives + [others[row] for row in generator.permutation(len(others))[: number - len(positives)].tolist()]
+
+
+def refuse_unseen(scene: Scene, unseen: frozenset[tuple[str, str]]) -> None:
+    """Last guard of a zero-shot split: an unseen combination in a target is a defect of the program.
+
+    Raises:
+        AssertionError: a triplet of `scene` is unseen.
+    """
+    leaked = unseen.intersection(triplet_pairs(scene))
+    if leaked:
+        raise AssertionError(f"the unseen combination {sorted(leaked)[0]} of scene {scene.image_id} reached the training targets")

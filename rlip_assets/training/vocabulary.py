@@ -1,0 +1,192 @@
+"""The label list of a training step: the names in the batch, filled up with negatives drawn by frequency.
+
+Published: objects are filled to two thirds of the budget and relations to the rest; a list that is longer already stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from rlip_assets.errors import DataError
+from rlip_assets.scenes import Scene
+from rlip_assets.sources.classes import Classes
+
+BACKGROUND = "no objects"
+"""The text of "nothing here"; it follows the object names as the last object label."""
+
+
+MISSING = "missing objects"
+"""The object label of a V-COCO action that has no object; a real label, unlike `BACKGROUND`."""
+
+
+@dataclass(frozen=True)
+class LabelList:
+    """The texts of one step. Logit columns follow this order: objects, `BACKGROUND`, then relations."""
+
+    objects: tuple[str, ...]
+    relations: tuple[str, ...]
+
+    @property
+    def texts(self) -> list[str]:
+        """All T texts in the order in which they are encoded."""
+        return [*self.objects, BACKGROUND, *self.relations]
+
+    @property
+    def num_objects(self) -> int:
+        """Object labels including `BACKGROUND`."""
+        return len(self.objects) + 1
+
+    @property
+    def real_objects(self) -> tuple[str, ...]:
+        """Object names without `MISSING`."""
+        return tuple(name for name in self.objects if name != MISSING)
+
+    @property
+    def missing_label(self) -> int:
+        """Object label of a triplet without an object."""
+        return self.object_index.get(MISSING, 0)
+
+    @cached_property
+    def object_index(self) -> Mapping[str, int]:
+        return {name: index for index, name in enumerate(self.objects)}
+
+    @cached_property
+    def relation_index(self) -> Mapping[str, int]:
+        return {name: index for index, name in enumerate(self.relations)}
+
+
+def benchmark_labels(classes: Classes) -> LabelList:
+    """The full vocabulary of a benchmark; V-COCO gets `MISSING` as its last object (published).
+
+    Raises:
+        DataError: the dataset has no closed list of objects or relations.
+    """
+    if not (classes.relations and classes.objects):
+        raise DataError(f"classes.json of {classes.dataset} has no closed list of objects and relations; choose another benchmark")
+    objects = [name for name in classes.objects if name != MISSING]
+    missing = [MISSING] if classes.dataset == "v_coco" else []
+    return LabelList((*objects, *missing), tuple(classes.relations))
+
+
+class NameSampler:
+    """Draws names with probability proportional to their counts, O(1) a draw (alias method of Walker and Vose).
+
+    Every name keeps one cell of equal width; a draw picks a cell and then, by the cell's threshold, its owner or its alias.
+    """
+
+    def __init__(self, counts: Mapping[str, float]) -> None:
+        if not counts or min(counts.values()) <= 0:
+            raise DataError("names to draw negatives from need positive counts; check that the training tables are not empty")
+        self.names: tuple[str, ...] = tuple(counts)
+        size = len(self.names)
+        weights = np.fromiter(counts.values(), dtype=np.float64, count=size)
+        scaled = weights * (size / weights.sum())
+        self._threshold = np.ones(size)
+        self._alias = np.arange(size)
+        small, large = [list(np.flatnonzero(side)) for side in (scaled < 1, scaled >= 1)]
+        while small and large:
+            low, high = small.pop(), large.pop()
+            self._threshold[low], self._alias[low] = scaled[low], high
+            scaled[high] -= 1 - scaled[low]
+            (small if scaled[high] < 1 else large).append(high)
+
+    def draw(self, number: int, generator: np.random.Generator) -> list[str]:
+        """`number` independent draws."""
+        cells = generator.integers(0, len(self.names), number)
+        own = generator.random(number) < self._threshold[cells]
+        return [self.names[index] for index in np.where(own, cells, self._alias[cells])]
+
+
+def word_form(text: str) -> tuple[str, ...]:
+    """A rough key under which inflections meet: "sits on", "sitting on" and "sit on" have one key."""
+    return tuple(_stem(word) for word in text.lower().replace("/", " ").split() if word not in _FUNCTION_WORDS)
+
+
+_FUNCTION_WORDS = frozenset({"a", "an", "the", "is", "are", "be", "being", "of", "to"})
+
+
+def _stem(word: str) -> str:
+    for ending in ("ing", "ies", "es", "ed", "s"):
+        if word.endswith(ending) and len(word) - len(ending) >= 2:
+            word = word[: -len(ending)]
+            break
+    if len(word) > 2 and word[-1] == word[-2]:
+        word = word[:-1]
+    return word.removesuffix("e")
+
+
+def fill_with_negatives(
+    present: Sequence[str], budget: int, sampler: NameSampler, generator: np.random.Generator, guard: bool = False
+) -> tuple[str, ...]:
+    """`present` followed by drawn names that it lacks, `budget` in all where enough names exist.
+
+    Args:
+        guard: leave out names that are inflections of a present one (`word_form`); they would teach that "sits on" is not "sit on".
+    """
+    chosen = dict.fromkeys(present)
+    forms = {word_form(name) for name in chosen} if guard else set()
+    missing = min(budget, len(sampler.names)) - len(chosen)
+    attempts = 20 * budget  # a few very frequent names can use up draws; a shorter list is no error
+    while missing > 0 and attempts > 0:
+        number = 2 * missing
+        attempts -= number
+        for name in sampler.draw(number, generator):
+            if missing > 0 and name not in chosen and not (guard and word_form(name) in forms):
+                chosen[name] = None
+                missing -= 1
+    return tuple(chosen)
+
+
+@dataclass(frozen=True)
+class BatchVocabulary:
+    """Makes the label list of a step from the scenes of its batch (pre-training and R-Tagger)."""
+
+    objects: NameSampler
+    relations: NameSampler
+    budget: int
+    guard: bool = False
+
+    def labels(self, scenes: Iterable[Scene], generator: np.random.Generator) -> LabelList:
+        """Names in order of first appearance, then negatives."""
+        batch = list(scenes)
+        objects = list(dict.fromkeys(name for scene in batch for name in scene.labels))
+        relations = list(dict.fromkeys(name for scene in batch for name in scene.relation))
+        object_budget = self.budget * 2 // 3
+        return LabelList(
+            fill_with_negatives(objects, object_budget, self.objects, generator, self.guard),
+            fill_with_negatives(relations, self.budget - object_budget, self.relations, generator, self.guard),
+        )
+
+
+@dataclass(frozen=True)
+class FixedVocabulary:
+    """The full vocabulary of a benchmark, the same in every step (fine-tuning and evaluation)."""
+
+    label_list: LabelList
+
+    def labels(self, scenes: Iterable[Scene], generator: np.random.Generator) -> LabelList:
+        """The list; a name of the scenes that is not in it is an error.
+
+        Raises:
+            DataError: a label or relation outside the vocabulary.
+        """
+        del generator
+        for scene in scenes:
+            for kind, names, known in (
+                ("label", scene.labels, self.label_list.object_index),
+                ("relation", scene.relation, self.label_list.relation_index),
+            ):
+                unknown = [name for name in names if name not in known]
+                if unknown:
+                    raise DataError(
+                        f"scene {scene.image_id} of {scene.dataset} has the {kind} {unknown[0]!r}, "
+                        "which classes.json does not list; rebuild the manifest and the scene table together"
+                    )
+        return self.label_list
+
+
+Vocabulary = BatchVocabulary | FixedVocabulary

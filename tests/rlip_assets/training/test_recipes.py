@@ -1,0 +1,183 @@
+"""Recipes: every published setting resolves, unknown things are refused in one sentence."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from rlip_assets.errors import ParameterError
+from rlip_assets.params.training import TrainingParams
+from rlip_assets.training.optimiser import learning_rates
+from rlip_assets.training.recipes import Recipe, differences, published, recipe, recipes
+from rlip_assets.training.start import model_config
+
+FLAGS = Path(__file__).resolve().parents[4] / "shared" / "spec" / "scripts_flags.tsv"
+PROGRAMS = {"main.py": 68, "generate_relations_using_verb_tagger.py": 4}
+needs_flags = pytest.mark.skipif(not FLAGS.is_file(), reason="the table of the published scripts' flags is not on this machine")
+
+BACKBONES = {"resnet50": ("resnet", 64), "swin_tiny": ("swin", 96), "swin_large": ("swin", 192)}
+GATES = {"VXAc": "vxac", "XGating": "none", "": "glip"}
+QUERY_SEEDS = {"vanilla_MBF": "mbf_learned", "": "learned"}
+SOURCES = {
+    "vg": {"visual_genome"},
+    "vg_coco2017": {"visual_genome", "coco"},
+    "vg_coco2017_o365": {"visual_genome", "coco", "objects365"},
+    "vg_coco2017_hico": {"visual_genome", "coco", "hico_det"},
+    "vg_coco2017_o365_hico": {"visual_genome", "coco", "objects365", "hico_det"},
+    "vg_hico": {"visual_genome", "hico_det"},
+    "hico": {"hico_det"},
+    "vcoco": {"v_coco"},
+    "oi_sgg": {"open_images"},
+    "coco": {"coco"},
+    "o365_det": {"objects365"},
+}
+CONSTANT = {
+    "set_cost_bbox": "2.5",
+    "set_cost_giou": "1",
+    "bbox_loss_coef": "2.5",
+    "giou_loss_coef": "1",
+    "schedule": "step",
+    "obj_loss_type": "cross_entropy",
+    "verb_loss_type": "focal",
+    "enc_layers": "6",
+    "dec_layers": "3",
+    "with_box_refine": "1",
+    "num_feature_levels": "4",
+    "use_no_obj_token": "1",
+    "sampling_stategy": "freq",
+    "fusion_interval": "2",
+    "fusion_last_vis": "1",
+    "lang_aux_loss": "1",
+}
+"""Flags with one value in all training rows: they are fixed in the network, the criterion or the sampler."""
+
+
+def rows() -> list[dict[str, str]]:
+    if not FLAGS.is_file():
+        return []
+    with FLAGS.open() as stream:
+        return [row for row in csv.DictReader(stream, delimiter="\t") if row["prog"] in PROGRAMS]
+
+
+def recipe_of(script: str) -> Recipe:
+    found = [setting for setting, scripts in published().values() if script in scripts]
+    assert len(found) == 1, script
+    return found[0]
+
+
+@needs_flags
+def test_the_table_covers_all_training_and_tagger_rows() -> None:
+    counts = {program: sum(row["prog"] == program for row in rows()) for program in PROGRAMS}
+    assert counts == PROGRAMS
+    named = [script for _, scripts in published().values() for script in scripts]
+    assert sorted(named) == sorted(row["script"] for row in rows())
+
+
+@needs_flags
+def test_published_recipes_are_distinct() -> None:
+    settings = [setting for setting, _ in published().values()]
+    assert len({setting.model_dump_json() for setting in settings}) == len(settings)
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row["script"])
+def test_recipe_has_the_published_hyperparameters(row: dict[str, str]) -> None:
+    setting, config = recipe_of(row["script"]), model_config(recipe_of(row["script"]))
+    training = row["prog"] == "main.py"
+    assert set(setting.sources) == SOURCES[row["dataset_file"]]
+    assert setting.batch_per_process == int(row["batch_size"])
+    assert setting.processes == int(row["nproc_per_node"] or 1)
+    assert setting.subject_class == bool(row["subject_class"])
+    kind, stem = BACKBONES[row["backbone"]]
+    assert (config.backbone.kind, config.backbone.stem) == (kind, stem)
+    assert config.backbone.drop_path == float(row["drop_path_rate"] or 0)
+    assert config.queries == int(row["num_queries"])
+    assert config.feed_forward == int(row["dim_feedforward"])
+    assert config.dropout == (float(row["dropout"]) if row["dropout"] else 0.1)
+    assert config.anchors == ("boxes" if row["RLIP_ParSeDA_v2"] else "points")
+    assert config.tagger == bool(row["verb_tagger"])
+    assert config.fusion == {"GLIP_attn": "alif", "MDETR_attn": "late"}[row["fusion_type"]]
+    assert config.relation_query == QUERY_SEEDS[row["verb_query_tgt_type"]]
+    if config.fusion == "alif":
+        assert config.gate == GATES[row["gating_mechanism"]]
+    assert (config.encoder_layers, config.decoder_layers, config.levels) == (6, 3, 4)
+    assert (config.width, config.heads, config.encoder_points, config.decoder_points) == (256, 8, 4, 4)
+    if not training:
+        assert setting.store_threshold == float(row["relation_threshold"])
+        assert setting.groups_per_forward == int(row["img_inference_batch"])
+        return
+    assert {flag: row[flag] for flag in CONSTANT} == CONSTANT
+    assert setting.epochs == int(row["epochs"])
+    drops = [learning_rates(setting, step, 1000)["main"] for step in range(1000)]
+    assert sum(rate > drops[-1] for rate in drops) == round(1000 * int(row["lr_drop"]) / int(row["epochs"]))
+    rates = setting.learning_rates()
+    assert rates == pytest.approx(
+        {"main": float(row["lr"]), "backbone": float(row["lr_backbone"]), "text": float(row["text_encoder_lr"])}
+    )
+    assert (setting.weight_decay, setting.clip, setting.normalise) == (1e-4, 0.1, "published")
+    assert setting.quality == bool(row["giou_verb_label"])
+    if not row["eval"]:  # a loss switch of an evaluation script does nothing
+        assert setting.pseudo == bool(row["pseudo_verb"])
+        assert setting.label_budget == int(row["negative_text_sampling"] or 0)
+        assert setting.relation_threshold == float(row["relation_threshold"] or 0)
+    assert setting.share == {"": 1.0, "1": 0.01, "10": 0.1}[row["few_shot_transfer"]]
+    assert setting.unseen == {"": None, "UC-RF": "uc_rf", "UC-NF": "uc_nf"}[row["zero_shot_setting"]]
+    if row["verb_tagger"]:
+        assert (setting.label_noise, setting.box_noise) == (
+            float(row["label_noise_scale"] or 0.2),
+            float(row["box_noise_scale"] or 0.4),
+        )
+        assert setting.pairs_per_image == config.pairs
+    augmentation = setting.augmentation
+    assert not augmentation.swap_sides
+    assert (augmentation.flip, augmentation.jitter, augmentation.crop) == (0.5, 0.4, 0.5)
+    assert augmentation.short_sides == tuple(range(480, 801, 32))
+    assert (augmentation.longest, augmentation.test_short_side) == (1333, 800)
+
+
+def test_learning_rate_grows_with_the_root_of_the_batch() -> None:
+    base = recipe("parseda_r50_hico_det_full")
+    halved = base.changed({"processes": 4})
+    assert halved.learning_rates()["main"] == pytest.approx(1.41e-4 / 2**0.5)
+    assert base.total_batch == 64
+
+
+@pytest.mark.parametrize("name", [name for name in recipes() if name.startswith("micro")])
+def test_micro_recipes_name_networks_that_exist(name: str) -> None:
+    assert model_config(recipe(name)).pairs > 0
+
+
+def test_late_fusion_baseline_differs_in_the_network_alone() -> None:
+    assert set(differences(recipe("micro_vg_coco_o365"), recipe("micro_late_vg_coco_o365"))) == {"model"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [({"stepz": 5}, "stepz"), ({"steps": 0}, "steps"), ({"sources": {}}, "source"), ({"pseudo": True, "quality": False}, "RQL")],
+)
+def test_wrong_changes_are_refused(changes: dict[str, object], word: str) -> None:
+    with pytest.raises(ParameterError, match=word):
+        recipe("micro_vg", changes)
+
+
+def test_unknown_recipe_and_network_are_refused() -> None:
+    with pytest.raises(ParameterError, match="no recipe is called 'micro_vgg'"):
+        recipe("micro_vgg")
+    with pytest.raises(ParameterError, match="unknown preset"):
+        model_config(recipe("micro_vg", {"model": "parseda_r51"}))
+    with pytest.raises(ParameterError, match="querries"):
+        model_config(recipe("micro_vg", {"model_changes": {"querries": 10}}))
+
+
+def test_profile_refuses_an_unknown_recipe_at_the_door() -> None:
+    with pytest.raises(ValueError, match="no recipe is called"):
+        TrainingParams.model_validate({"pretrain": {"vg": {"recipe": "nothing"}}})
+    with pytest.raises(ValueError, match="batch_sise"):
+        TrainingParams.model_validate({"r_tagger": {"recipe": "micro_tagger", "changes": {"batch_sise": 3}}})
+
+
+def test_steps_replace_epochs_and_back() -> None:
+    short = recipe("parseda_r50_hico_det_full", {"steps": 7})
+    assert short.total_steps(37_633) == 7
+    assert recipe("micro_vg", {"epochs": 2}).total_steps(160) == 20
