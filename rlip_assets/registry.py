@@ -148,6 +148,7 @@ class _Lineage:
             items=self.labelled("captions", inputs, "captions"),
             group="captions",
             torch=True,
+            tracked=True,
             pool="gpu",
             kinds=("pytorch", "parquet"),
         )
@@ -191,6 +192,7 @@ class _Lineage:
             items=(StageItem("r_tagger", None, inputs, {"checkpoint": "data/models/r_tagger"}, params),),
             group="pseudo_labels",
             torch=True,
+            tracked=True,
             pool="gpu",
             kinds=("pytorch", "mlflow"),
         )
@@ -209,6 +211,7 @@ class _Lineage:
             items=self.labelled("pseudo_labels", inputs, "tagging"),
             group="pseudo_labels",
             torch=True,
+            tracked=True,
             pool="gpu",
             kinds=("pytorch", "parquet"),
         )
@@ -247,6 +250,7 @@ class _Lineage:
             items=tuple(items),
             group="pretraining",
             torch=True,
+            tracked=True,
             pool="gpu",
             kinds=("pytorch", "mlflow"),
         )
@@ -270,6 +274,7 @@ class _Lineage:
             items=tuple(items),
             group="finetuning",
             torch=True,
+            tracked=True,
             pool="gpu",
             kinds=("pytorch", "mlflow"),
         )
@@ -296,6 +301,8 @@ class _Lineage:
                 )
                 for run, benchmark in runs.items()
             ),
+            tracked=True,
+            measures="predictions",
             group="benchmarks",
             kinds=("python", "json"),
         )

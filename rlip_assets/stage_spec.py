@@ -24,9 +24,10 @@ class StageItem:
 
     Attributes:
         inputs: logical name -> file or folder that another item writes, or that is shipped; a dependency in DVC.
-        outputs: logical name -> file or folder this item writes; a name that ends in `.json` or `.parquet` is a file.
+        outputs: logical name -> file or folder this item writes; a path with a suffix is a file.
         untracked: logical name -> path that is read but is too large to be hashed (a raw dataset); its manifest is tracked instead.
         params: dotted keys of `params.yaml` that the result depends on.
+        param_files: further parameter files, relative to the project's root -> their keys.
     """
 
     stage: str
@@ -34,6 +35,7 @@ class StageItem:
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     params: tuple[str, ...] = ()
+    param_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     untracked: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -62,6 +64,9 @@ class StageSpec:
     Attributes:
         function: where the stage function lives, as `module:name`; imported only when it runs.
         torch: whether running it imports torch (such stages are bounded by memory and by `pool`).
+        tracked: whether each run is a run in MLflow too.
+        measures: input whose maker's MLflow run receives the figures as well, so that a model and its score stand in one row.
+        keeps_work: whether finished shards stay in the work folder, so that a later run with other inputs finds those it shares.
         pool: Dagster concurrency pool that a run takes a slot of.
         group, owners, kinds: how the asset is shown in Dagster.
     """
@@ -72,6 +77,9 @@ class StageSpec:
     items: tuple[StageItem, ...]
     group: str
     torch: bool = False
+    tracked: bool = False
+    measures: str | None = None
+    keeps_work: bool = False
     pool: str | None = None
     owners: tuple[str, ...] = ("team:rlip",)
     kinds: tuple[str, ...] = ("python",)
@@ -130,18 +138,15 @@ class Registry:
         """Every item, in the order in which the stages were declared."""
         return iter(self._items.values())
 
+    def writers(self, path: str) -> tuple[str, ...]:
+        """Addresses of the items that write `path`, a part of it or a folder around it."""
+        return tuple(dict.fromkeys(writer for output, writer in self._writers.items() if overlaps(path, output)))
+
     @cached_property
     def parents(self) -> dict[str, tuple[str, ...]]:
         """Address of each item -> addresses of the items that write what it reads."""
         return {
-            item.address: tuple(
-                dict.fromkeys(
-                    writer
-                    for path in item.inputs.values()
-                    for output, writer in self._writers.items()
-                    if overlaps(path, output) and writer != item.address
-                )
-            )
+            item.address: tuple(dict.fromkeys(writer for path in item.inputs.values() for writer in self.writers(path)))
             for item in self._items.values()
         }
 

@@ -1,0 +1,67 @@
+"""The command line `rlip`.
+
+Commands are loaded when they are called: a stage starts dozens of times in a run of the lineage and should not pay for its neighbours.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from rlip_assets.errors import RlipError
+
+COMMANDS = {
+    "demo": "rlip_assets.cli.lineage:demo",
+    "ui": "rlip_assets.cli.lineage:ui",
+    "sync-dagster": "rlip_assets.cli.lineage:sync_dagster",
+    "stage": "rlip_assets.cli.stages:stage",
+    "stages": "rlip_assets.cli.stages:stages",
+    "dvc-yaml": "rlip_assets.cli.stages:dvc_yaml",
+    "params-yaml": "rlip_assets.cli.stages:params_yaml",
+    "source-digests": "rlip_assets.cli.stages:source_digests",
+    "promote": "rlip_assets.cli.models:promote",
+}
+"""Command name -> where its typer application or function lives."""
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are imported on first use, in the order of `COMMANDS`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        target = getattr(import_module(module), name)
+        if not isinstance(target, typer.Typer):
+            application = typer.Typer(add_completion=False, rich_markup_mode=None)
+            application.command(cmd_name)(target)
+            target = application
+        command = typer.main.get_command(target)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(cls=LazyGroup, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def rlip() -> None:
+    """RLIPv2: relational language-image pre-training, from raw detection datasets to benchmark results."""
+
+
+def main() -> None:
+    """Run `rlip`; an error that the user can act on is one sentence and exit status 1."""
+    try:
+        app()
+    except RlipError as error:
+        print(f"rlip: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)

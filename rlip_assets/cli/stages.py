@@ -1,0 +1,102 @@
+"""Commands about single stages and the files that describe them."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from rlip_assets.errors import ParameterError
+from rlip_assets.profiles import DEFAULT_PROFILE, PARAMS_FILE, profile_root, relative_project
+
+Profile = Annotated[str, typer.Option(help="Profile: micro, or a folder of profiles/.")]
+
+
+def stage(
+    name: Annotated[str, typer.Argument(help="Name of the stage.")],
+    partition: Annotated[str | None, typer.Option(help="Bucket, dataset or recipe, where the stage has such.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Profile; by default the one of the current folder.")] = None,
+) -> None:
+    """Run one stage. DVC calls this; call `dvc repro --single-item STAGE@PARTITION` to have the result recorded."""
+    from rlip_assets.params import load_params
+    from rlip_assets.registry import build_registry
+    from rlip_assets.stage_log import open_stage_log
+    from rlip_assets.stage_runner import run_stage
+    from rlip_assets.watchdog import end_with_requester
+
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    end_with_requester()
+    root = Path.cwd() if profile is None else profile_root(profile)
+    params = load_params(root / PARAMS_FILE)
+    run_stage(build_registry(params, relative_project(root)), params, root, name, partition, open_stage_log)
+
+
+def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def stages(profile: Profile = DEFAULT_PROFILE) -> None:
+    """List the stages and their partitions."""
+    from rlip_assets.registry import load_registry
+
+    for spec in load_registry(profile_root(profile)).specs.values():
+        print(f"{spec.name}: {spec.description}")
+        if spec.partitions:
+            print(f"    --partition {' | '.join(spec.partitions)}")
+
+
+def dvc_yaml(
+    profile: Profile = DEFAULT_PROFILE,
+    check: Annotated[bool, typer.Option(help="Only say whether the file is current.")] = False,
+) -> None:
+    """Write a profile's dvc.yaml from the registry of stages."""
+    from rlip_assets.dvc_yaml import render_dvc_yaml
+    from rlip_assets.registry import load_registry
+
+    root = profile_root(profile)
+    _write_or_check(root / "dvc.yaml", render_dvc_yaml(load_registry(root), relative_project(root)), check)
+
+
+def params_yaml(
+    profile: Profile = DEFAULT_PROFILE,
+    check: Annotated[bool, typer.Option(help="Only say whether the file is current.")] = False,
+) -> None:
+    """Spell out every parameter of a profile in its params.yaml, keeping the values it has; DVC needs them written."""
+    from rlip_assets.params_yaml import render_params_yaml
+
+    path = profile_root(profile) / PARAMS_FILE
+    _write_or_check(path, render_params_yaml(path), check)
+
+
+def source_digests(
+    renew: Annotated[bool, typer.Option(help="Record the current digests.")] = False,
+) -> None:
+    """Compare the source that each stage imports with what was recorded when its version was declared."""
+    from rlip_assets.source_digests import changed_stages, renew_digests
+
+    if renew:
+        print(f"renewed: {', '.join(renew_digests()) or 'nothing to renew'}")
+        return
+    if changed := changed_stages():
+        raise ParameterError(
+            f"The source of {', '.join(changed)} changed; raise the version in rlip_assets/stage_versions.yaml where results may "
+            "change, then record the source with `rlip source-digests --renew`"
+        )
+    print("the source of every stage is the recorded one")
+
+
+def _write_or_check(path: Path, text: str, check: bool) -> None:
+    from rlip_assets.files import write_text
+
+    current = path.read_text() if path.exists() else None
+    if current == text:
+        print(f"{path} is current")
+    elif check:
+        raise ParameterError(f"{path} is not current; write it with the same command without --check")
+    else:
+        write_text(path, text)
+        print(f"wrote {path}")

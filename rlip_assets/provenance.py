@@ -1,0 +1,77 @@
+"""Who made an item, when, where and in how many seconds: the part of a result that does not follow from its inputs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    from rlip_assets.stage_runner import StageRun
+
+DAGSTER_RUN_VARIABLE = "RLIP_DAGSTER_RUN_ID"
+"""Set by the Dagster asset for the process tree of the stage it runs."""
+
+
+@dataclass
+class Clock:
+    """Splits the life of this process into start-up (interpreter, imports, hashing) and work (the stage function)."""
+
+    process_started: float
+    work_started: float = 0.0
+    work_ended: float = 0.0
+
+    @classmethod
+    def start(cls) -> Clock:
+        """A clock that knows when this process began."""
+        return cls(psutil.Process().create_time())
+
+    def begin_work(self) -> None:
+        """The stage function is about to be called."""
+        self.work_started = time.time()
+
+    def end_work(self) -> None:
+        """The stage function has returned."""
+        self.work_ended = time.time()
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of start-up and of work."""
+        return {
+            "startup": round(max(self.work_started - self.process_started, 0.0), 2),
+            "work": round(self.work_ended - self.work_started, 2),
+        }
+
+
+def describe_run(run: StageRun, clock: Clock, log: Any) -> dict[str, Any]:
+    """Content of the item's provenance file; `log.run_id`, where there is one, is the MLflow run."""
+    return {
+        "item": run.item.address,
+        "started": datetime.fromtimestamp(clock.process_started, UTC).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": clock.seconds,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "machine": {"node": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()},
+        "python": platform.python_version(),
+        "commit": git_commit(run.root),
+        "mlflow_run": getattr(log, "run_id", None),
+        "mlflow_experiment": getattr(log, "experiment_id", None),
+        "dagster_run": os.environ.get(DAGSTER_RUN_VARIABLE),
+    }
+
+
+def git_commit(root: Path) -> str | None:
+    """Commit of the working tree at `root`, None outside a git repository or without git."""
+    try:
+        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()

@@ -1,0 +1,214 @@
+"""The tracking store: one MLflow run for each run of a tracked stage. The only module that imports mlflow.
+
+Runs live in `mlruns/mlflow.db` (SQLite) and `mlruns/artifacts` of the project, for all profiles together, unless MLFLOW_TRACKING_URI
+names another store. Experiments are the groups of the lineage. Large files are linked, not copied.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+from mlflow.entities import Dataset, DatasetInput, Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from rlip_assets.dvc_lock import DvcLock
+from rlip_assets.errors import InputError
+from rlip_assets.profiles import PROJECT_ROOT, profile_name
+from rlip_assets.provenance import DAGSTER_RUN_VARIABLE
+from rlip_assets.stage import NullLog
+from rlip_assets.stage_runner import flatten
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from rlip_assets.stage_runner import StageRun
+
+LINK_ABOVE = 10 * 1024 * 1024
+"""Files of more bytes are linked from the run instead of copied into the store."""
+_BATCH, _SECONDS = 200, 5.0
+PROMOTED_ALIAS = "promoted"
+
+
+def store_uri(project: Path = PROJECT_ROOT) -> str:
+    """Address of the tracking store: MLFLOW_TRACKING_URI, else the project's SQLite file."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(project / 'mlruns' / 'mlflow.db').resolve()}"
+
+
+def open_store(project: Path = PROJECT_ROOT) -> MlflowClient:
+    """A client of the store, created first where there is none.
+
+    Two processes that create the same SQLite store at once both fail, so creation holds a file lock.
+    """
+    uri = store_uri(project)
+    if not uri.startswith("sqlite:///"):
+        return MlflowClient(tracking_uri=uri)
+    database = Path(uri.removeprefix("sqlite:///"))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(database.with_suffix(".lock"))):
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def experiment_id(client: MlflowClient, name: str, project: Path = PROJECT_ROOT) -> str:
+    """Id of the experiment `name`, made where it does not exist."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    location = (
+        (project / "mlruns" / "artifacts" / name).resolve().as_uri()
+        if store_uri(project).startswith("sqlite")
+        else None
+    )
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+class TrackingLog(NullLog):
+    """Reports of a stage as an MLflow run; figures of a stage that measures another's output go to that one's run as well."""
+
+    def __init__(self, client: MlflowClient, run: StageRun, experiment: str, tags: Mapping[str, str]) -> None:
+        self._client, self._run = client, run
+        self.experiment_id = experiment
+        self.run_id: str = client.create_run(experiment, run_name=run.item.address, tags=dict(tags)).info.run_id
+        self._pending: list[Metric] = []
+        self._flushed = time.monotonic()
+        self._links: dict[str, str] = {}
+        self._models: list[tuple[str, Path]] = []
+
+    def params(self, values: Mapping[str, object]) -> None:
+        params = [Param(key[:250], str(value)[:6000]) for key, value in flatten(values).items()]
+        for start in range(0, len(params), 100):
+            self._client.log_batch(self.run_id, params=params[start : start + 100])
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        now = int(time.time() * 1000)
+        entries = [Metric(key, float(value), now, step or 0) for key, value in values.items()]
+        self._pending += entries
+        if step is None and self._run.measured_run:
+            self._client.log_batch(self._run.measured_run, metrics=entries)
+        if len(self._pending) >= _BATCH or time.monotonic() - self._flushed > _SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the metrics that wait."""
+        for start in range(0, len(self._pending), 1000):
+            self._client.log_batch(self.run_id, metrics=self._pending[start : start + 1000])
+        self._pending, self._flushed = [], time.monotonic()
+
+    def picture(self, name: str, image: Image) -> None:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"{name.replace('/', '-')}.png"
+            image.save(path)
+            self._client.log_artifact(self.run_id, str(path), "pictures")
+
+    def dataset(self, name: str, path: Path, digest: str) -> None:
+        source = json.dumps({"uri": self._run.final_path(path).as_uri()})
+        self._client.log_inputs(self.run_id, [DatasetInput(Dataset(name, digest[:36], "local", source))])
+
+    def artifact(self, path: Path) -> None:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if not file.is_file():
+                continue
+            inside = file.parent.relative_to(path.parent).as_posix()
+            if file.stat().st_size > LINK_ABOVE:
+                self._links[file.relative_to(path.parent).as_posix()] = self._run.final_path(file).as_uri()
+            else:
+                self._client.log_artifact(self.run_id, str(file), None if inside == "." else inside)
+
+    def model(self, name: str, folder: Path) -> None:
+        self._models.append((name, self._run.final_path(folder)))
+
+    def finish(self, status: str) -> None:
+        """Send what waits, register models where the stage succeeded, and close the run."""
+        self.flush()
+        if self._links:
+            self._client.log_dict(self.run_id, self._links, "links.json")
+        if status == "FINISHED":
+            for name, folder in self._models:
+                register_model(self._client, name, folder, self.run_id)
+        self._client.set_terminated(self.run_id, status)
+
+
+def register_model(client: MlflowClient, name: str, folder: Path, run_id: str) -> str:
+    """Register the checkpoint in `folder` as the next version of the model `name`; returns the version."""
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return str(client.create_model_version(name, source=folder.resolve().as_uri(), run_id=run_id).version)
+
+
+def promote_model(name: str, version: str | None = None, project: Path = PROJECT_ROOT) -> tuple[str, str]:
+    """Give the alias `promoted` to a version of a registered model (the newest by default).
+
+    Returns:
+        The version and the id of the run that made it.
+
+    Raises:
+        InputError: there is no such model or version.
+    """
+    client = open_store(project)
+    versions = {str(v.version): v for v in client.search_model_versions(f"name = '{name}'")}
+    if not versions:
+        raise InputError(f"No model is registered as '{name}' in {store_uri(project)}; train one first")
+    chosen = version or max(versions, key=int)
+    if chosen not in versions:
+        raise InputError(f"Model '{name}' has no version {chosen}; it has {', '.join(sorted(versions, key=int))}")
+    client.set_registered_model_alias(name, PROMOTED_ALIAS, chosen)
+    return chosen, str(versions[chosen].run_id)
+
+
+@contextmanager
+def track_stage(run: StageRun) -> Iterator[TrackingLog]:
+    """The MLflow run of one stage run: opened with its parameters and inputs, closed with how it ended."""
+    client = open_store()
+    log = TrackingLog(client, run, experiment_id(client, run.spec.group), stage_tags(run))
+    status = "FAILED"
+    try:
+        log.params(run.params)
+        for name in run.inputs:
+            log.dataset(name.replace("/", "."), run.root / run.item.inputs[name], run.inputs[name])
+        yield log
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        log.finish(status)
+
+
+def stage_tags(run: StageRun) -> dict[str, str]:
+    """Tags that lead from the run to the asset, the partition, the Dagster run and the inputs in DVC."""
+    lock = DvcLock.read(run.root)
+    tags = {
+        "profile": profile_name(run.root),
+        "stage": run.spec.name,
+        "stage.version": str(run.version),
+        "dagster.asset": run.spec.name,
+        "dagster.partition": run.item.partition or "",
+        "dagster.run_id": os.environ.get(DAGSTER_RUN_VARIABLE, ""),
+    }
+    for name, path in run.item.inputs.items():
+        if recorded := lock.output_hash(path):
+            tags[f"dvc.{name}"] = recorded
+    return {key: value for key, value in tags.items() if value}

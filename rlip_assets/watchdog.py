@@ -1,0 +1,32 @@
+"""A stage ends when the process that asked for it is gone.
+
+DVC sits between Dagster and the stage and does not pass a kill on; without this, a killed run would leave a stage working for hours.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import psutil
+
+REQUESTER_VARIABLE = "RLIP_REQUESTER_PID"
+_INTERVAL = 1.0
+
+
+def end_with_requester() -> None:
+    """Watch the process named by RLIP_REQUESTER_PID, if any, and end this process (SIGTERM to itself) when that one is gone."""
+    if pid := os.environ.get(REQUESTER_VARIABLE):
+        threading.Thread(target=_watch, args=(int(pid),), daemon=True).start()
+
+
+def _watch(pid: int) -> None:
+    try:
+        requester = psutil.Process(pid)
+        while requester.is_running() and requester.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(_INTERVAL)
+    except psutil.NoSuchProcess:
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
