@@ -1,0 +1,90 @@
+"""The bag form of deformable attention against grid sampling, values and gradients."""
+
+from __future__ import annotations
+
+import plain_network as plain
+import pytest
+import torch
+from torch import Tensor
+
+from rlip_model import deformable_attention
+from rlip_model.deformable_attention import DeformableAttention, Memory, sample_bags
+
+SHAPES = ((6, 9), (3, 5), (2, 3), (1, 2))
+CELLS = sum(height * width for height, width in SHAPES)
+
+
+def make(points: int, boxes: bool, dtype: torch.dtype = torch.float64) -> tuple[DeformableAttention, Tensor, Tensor, Memory]:
+    layer = DeformableAttention(width=24, heads=3, levels=4, points=points).to(dtype)
+    with torch.no_grad():
+        layer.offsets.weight.normal_(std=0.6)
+        layer.weights.weight.normal_()
+    queries = torch.randn(2, 7, 24, dtype=dtype)
+    references = torch.rand(2, 7, 4, 4 if boxes else 2, dtype=dtype) * 1.6 - 0.3
+    padding = torch.rand(2, CELLS) < 0.2
+    memory = Memory(torch.randn(2, CELLS, 24, dtype=dtype), padding, SHAPES, torch.ones(2, 4, 2, dtype=dtype))
+    return layer, queries, references, memory
+
+
+def official(layer: DeformableAttention) -> dict[str, Tensor]:
+    names = {"offsets": "sampling_offsets", "weights": "attention_weights", "values": "value_proj", "output": "output_proj"}
+    parts = {key: key.split(".") for key in layer.state_dict()}
+    return {f"a.{names[part[0]]}.{part[1]}": getattr(getattr(layer, part[0]), part[1]) for part in parts.values()}
+
+
+@pytest.mark.parametrize("boxes", [False, True], ids=["points", "boxes"])
+@pytest.mark.parametrize("points", [1, 2, 4])
+@pytest.mark.parametrize("dense_cells", [0, 10_000], ids=["bag_gradient", "dense_gradient"])
+def test_agrees_with_grid_sampling(boxes: bool, points: int, dense_cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deformable_attention, "DENSE_CELLS", dense_cells)
+    monkeypatch.setattr(deformable_attention, "DENSE_BLOCK", 1)
+    layer, queries, references, memory = make(points, boxes)
+    queries.requires_grad_()
+    references.requires_grad_()
+    memory.tokens.requires_grad_()
+    inputs = [queries, references, memory.tokens, *layer.parameters()]
+    mine = layer(queries, references, memory)
+    want = plain.deformable(
+        official(layer), "a", queries, references, memory.tokens, memory.padding, list(SHAPES), layer.heads
+    )
+    torch.testing.assert_close(mine, want)
+    probe = torch.randn_like(want)
+    for a, b in zip(torch.autograd.grad(mine, inputs, probe), torch.autograd.grad(want, inputs, probe), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_same_values_with_and_without_gradient() -> None:
+    layer, queries, references, memory = make(2, boxes=True)
+    with torch.no_grad():
+        silent = layer(queries, references, memory)
+    torch.testing.assert_close(layer(queries, references, memory), silent, atol=0, rtol=0)
+
+
+def test_far_outside_is_zero() -> None:
+    values = torch.ones(1, CELLS, 2, 3)
+    for far in (-1e30, -3.0, 1e4, 1e30):
+        positions = torch.full((1, 1, 2, 2, 4), far)
+        assert not sample_bags(values, SHAPES, positions, torch.full((1, 1, 2, 4), 0.25)).any()
+
+
+def test_cell_centres_give_the_cells() -> None:
+    values = torch.randn(1, CELLS, 1, 5)
+    for level, (height, width) in enumerate(SHAPES):
+        first = sum(h * w for h, w in SHAPES[:level])
+        positions, weights = torch.zeros(1, height * width, 2, 1, 4), torch.zeros(1, height * width, 1, 4)
+        weights[..., level] = 1.0
+        cell = torch.arange(height * width)
+        positions[0, :, 0, 0, level], positions[0, :, 1, 0, level] = cell % width, cell // width
+        read = sample_bags(values, SHAPES, positions, weights)[0]
+        torch.testing.assert_close(read, values[0, first : first + height * width, 0])
+
+
+def test_fresh_offsets_form_rings() -> None:
+    layer = DeformableAttention(width=32, heads=8, levels=4, points=4)
+    ring = layer.offsets.bias.view(8, 4, 4, 2)
+    step = torch.arange(1.0, 5.0)
+    torch.testing.assert_close(ring.abs().amax(-1), step.expand(8, 4, 4))
+    torch.testing.assert_close(ring[0, 0, :, 0], step)
+    torch.testing.assert_close(ring[2, 3, :, 1], step)
+    torch.testing.assert_close(ring[1, 0, 0], torch.tensor([1.0, 1.0]))
+    assert not layer.offsets.weight.any()

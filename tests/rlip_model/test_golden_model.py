@@ -1,0 +1,80 @@
+"""The recorded behaviour of the published networks: outputs, intermediates, matches, losses, gradients, post-processing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "tests" / "golden" / "model"
+CASES = sorted(file.stem for file in FOLDER.glob("*.npz"))
+# Merging the images' label lists into `train/target*` belongs to the training data, not to the network.
+NOT_OURS = ("train/target",)
+
+
+def load(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+golden = load(ROOT / "benchmarks" / "check_golden_model.py")
+rule = golden.load_module(FOLDER / "weights_rule.py")
+check = golden.load_module(FOLDER / "check.py")
+
+
+def test_all_cases_are_here() -> None:
+    assert len(CASES) == 7
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_case_agrees(case: str) -> None:
+    report = check.check(FOLDER / f"{case}.npz", golden.recompute(FOLDER / f"{case}.npz", rule))
+    assert report.ok, str(report)
+    assert not [name for name in report.missing if not name.startswith(NOT_OURS)]
+    assert len(report.rows) > 80
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_weights_are_what_was_recorded(case: str) -> None:
+    """The first and the last tensors of the rule, by checksum: another numpy stream would explain every failure above."""
+    arrays = np.load(FOLDER / f"{case}.npz", allow_pickle=False)
+    seed = json.loads(str(arrays["meta"]))["seed"]
+    rows = list(zip(json.loads(str(arrays["keys"])), arrays["keys_crc32"], strict=True))
+    for (key, shape), crc in rows[:20] + rows[-20:]:
+        assert rule.crc_of_values(rule.value(key, shape, seed)) == crc, key
+
+
+def test_keys_are_the_recorded_ones() -> None:
+    """Every official floating-point key of every recorded network has its place here, and no other."""
+    import torch
+
+    for case in CASES:
+        arrays = np.load(FOLDER / f"{case}.npz", allow_pickle=False)
+        config = golden.config_of(json.loads(str(arrays["meta"])))
+        with torch.device("meta"):
+            mine = golden.official_state_dict(golden.build_model(config))
+        want = {key: tuple(shape) for key, shape in json.loads(str(arrays["keys"]))}
+        have = {key: tuple(value.shape) for key, value in mine.items() if value.is_floating_point()}
+        assert have == want, case
+
+
+def test_command_prints_and_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    recorded = dict(np.load(FOLDER / "tagger.npz", allow_pickle=False))
+    monkeypatch.setattr(golden, "recompute", lambda file, rule: recorded)
+    monkeypatch.setattr(sys, "argv", ["check", str(FOLDER), "tagger"])
+    assert golden.main() == 0
+    recorded["train/pred_verb_logits"] = recorded["train/pred_verb_logits"] + 1e-2
+    assert golden.main() == 1
+    printed = capsys.readouterr().out
+    assert "train/pred_verb_logits" in printed
+    assert "failed: tagger" in printed
