@@ -1,0 +1,11 @@
+"""Everything that Dagster loads: the modules of `defs`, one a part of the lineage."""
+
+from pathlib import Path
+
+import dagster as dg
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """All assets, checks, jobs, schedules, sensors and resources."""
+    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)

@@ -1,0 +1,120 @@
+"""A Dagster asset materialises by running its DVC stage: `dvc repro --single-item STAGE@PARTITION`.
+
+The stage runs as a grandchild; its lines reach the Dagster run through Pipes, its output the run's compute log. Whoever ends the
+run ends the whole process group. DVC does not wait for a path that another DVC process holds, so this module waits and tries again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+import dagster as dg
+from dagster import PipesTempFileContextInjector, PipesTempFileMessageReader, open_pipes_session
+from dagster._core.errors import DagsterExecutionInterruptedError
+
+from rlip_assets.dvc_lock import DvcLock, LockEntry
+from rlip_assets.provenance import DAGSTER_RUN_VARIABLE
+from rlip_assets.watchdog import REQUESTER_VARIABLE
+
+BUSY_MESSAGES = ("is busy, it is being blocked by", "Unable to acquire lock")
+SKIPPED_MESSAGE = "didn't change, skipping"
+_GRACE_SECONDS = 15.0
+
+
+def reproduce(
+    context: dg.AssetExecutionContext,
+    root: Path,
+    address: str,
+    *,
+    force: bool = False,
+    environment: Mapping[str, str] | None = None,
+    busy_timeout: float = 600.0,
+) -> tuple[LockEntry, bool]:
+    """Run one DVC stage of the profile at `root` to its end.
+
+    Returns:
+        What DVC recorded, and whether the stage ran (False: DVC found it up to date).
+
+    Raises:
+        dg.Failure: the stage failed; its last lines are in the description.
+    """
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", address, *(["--force"] if force else [])]
+    deadline, pause = time.monotonic() + busy_timeout, 1.0
+    with open_pipes_session(context, PipesTempFileContextInjector(), PipesTempFileMessageReader()) as session:
+        variables = {
+            **os.environ,
+            **session.get_bootstrap_env_vars(),
+            **(environment or {}),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            DAGSTER_RUN_VARIABLE: context.run_id,
+            REQUESTER_VARIABLE: str(os.getpid()),
+            "DVC_NO_ANALYTICS": "1",
+        }
+        while True:
+            status, lines = _run(command, root, variables)
+            text = "\n".join(lines)
+            busy = status != 0 and any(message in text for message in BUSY_MESSAGES)
+            if not busy or time.monotonic() + pause > deadline:
+                break
+            context.log.info(f"DVC is busy with a path of {address}; trying again in {pause:.0f} s")
+            time.sleep(pause)
+            pause = min(pause * 2, 30.0)
+    if status != 0:
+        raise dg.Failure(
+            f"`dvc repro --single-item {address}` ended with status {status}",
+            metadata={"last lines": dg.MetadataValue.md(f"```\n{text}\n```")},
+            allow_retries=busy,
+        )
+    entry = DvcLock.read(root).get(address)
+    if entry is None:
+        raise dg.Failure(f"DVC ran {address} but dvc.lock has no entry for it; is another process rewriting dvc.lock?")
+    return entry, SKIPPED_MESSAGE not in text
+
+
+def _run(command: list[str], root: Path, variables: Mapping[str, str]) -> tuple[int, list[str]]:
+    """Run a command in its own process group, passing its output on; returns its status and last lines."""
+    process = subprocess.Popen(
+        command,
+        cwd=root,
+        env=dict(variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    lines: deque[str] = deque(maxlen=40)
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            lines.append(line.rstrip())
+        return process.wait(), list(lines)
+    except (DagsterExecutionInterruptedError, KeyboardInterrupt):
+        end_group(process)
+        raise
+    finally:
+        process.stdout.close()
+
+
+def end_group(process: subprocess.Popen[str], grace: float = _GRACE_SECONDS) -> None:
+    """End a process group: ask with SIGTERM, wait `grace` seconds for all of its members, then SIGKILL."""
+    deadline = time.monotonic() + grace
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()

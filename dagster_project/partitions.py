@@ -1,0 +1,36 @@
+"""Partitions of the assets, and which partitions of a parent each partition reads. Both follow from the registry and are static."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import dagster as dg
+
+from rlip_assets.stage_spec import Registry
+
+
+def partitions_of(registry: Registry, stage: str) -> dg.StaticPartitionsDefinition | None:
+    """The partitions of a stage, None where it has none."""
+    keys = registry.spec(stage).partitions
+    return dg.StaticPartitionsDefinition(list(keys)) if keys else None
+
+
+def dependency(registry: Registry, child: str, parent: str) -> dg.AssetDep:
+    """`child` depends on `parent`, partition by partition as the paths of their items imply."""
+    if not registry.spec(parent).partitions:
+        return dg.AssetDep(parent)
+    pairs = [
+        (registry.at(address).partition, item.partition)
+        for item in registry.spec(child).items
+        for address in registry.parents[item.address]
+        if registry.at(address).stage == parent
+    ]
+    if registry.spec(child).partitions:
+        downstream: dict[str, set[str]] = defaultdict(set)
+        for above, below in pairs:
+            downstream[str(above)].add(str(below))
+        return dg.AssetDep(parent, partition_mapping=dg.StaticPartitionMapping(dict(downstream)))
+    read = [str(above) for above, _ in pairs]
+    if set(read) == set(registry.spec(parent).partitions):
+        return dg.AssetDep(parent, partition_mapping=dg.AllPartitionMapping())
+    return dg.AssetDep(parent, partition_mapping=dg.SpecificPartitionsPartitionMapping(read))

@@ -1,0 +1,32 @@
+"""The profile that this Dagster code location shows: `micro`, or the one that RLIP_PROFILE names."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from rlip_assets.params import load_params
+from rlip_assets.profiles import DEFAULT_PROFILE, PARAMS_FILE, profile_root, relative_project
+from rlip_assets.registry import build_registry
+from rlip_assets.stage_spec import Registry
+
+PROFILE_VARIABLE = "RLIP_PROFILE"
+
+
+@dataclass(frozen=True)
+class ActiveProfile:
+    """A profile's name, root folder and stages."""
+
+    name: str
+    root: Path
+    registry: Registry
+
+
+@cache
+def active_profile() -> ActiveProfile:
+    """The profile of this process."""
+    name = os.environ.get(PROFILE_VARIABLE, DEFAULT_PROFILE)
+    root = profile_root(name)
+    return ActiveProfile(name, root, build_registry(load_params(root / PARAMS_FILE), relative_project(root)))
