@@ -12,8 +12,8 @@ from PIL import Image
 
 from rlip_assets.errors import InputError
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""What is decoded; formats that start an interpreter (EPS) or read other files are not."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""What is decoded (multi-picture JPEG comes with JPEG); formats that start an interpreter (EPS) or read other files are not."""
 
 MAX_PIXELS = 100_000_000
 """More pixels than this are taken for a decompression bomb (300 MB as RGB)."""

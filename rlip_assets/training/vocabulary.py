@@ -82,6 +82,7 @@ class NameSampler:
         if not counts or min(counts.values()) <= 0:
             raise DataError("names to draw negatives from need positive counts; check that the training tables are not empty")
         self.names: tuple[str, ...] = tuple(counts)
+        self._known = frozenset(self.names)
         size = len(self.names)
         weights = np.fromiter(counts.values(), dtype=np.float64, count=size)
         scaled = weights * (size / weights.sum())
@@ -93,6 +94,12 @@ class NameSampler:
             self._threshold[low], self._alias[low] = scaled[low], high
             scaled[high] -= 1 - scaled[low]
             (small if scaled[high] < 1 else large).append(high)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
 
     def draw(self, number: int, generator: np.random.Generator) -> list[str]:
         """`number` independent draws."""
@@ -129,7 +136,8 @@ def fill_with_negatives(
     """
     chosen = dict.fromkeys(present)
     forms = {word_form(name) for name in chosen} if guard else set()
-    missing = min(budget, len(sampler.names)) - len(chosen)
+    left_to_draw = len(sampler) - sum(name in sampler for name in chosen)
+    missing = min(budget - len(chosen), left_to_draw)
     attempts = 20 * budget  # a few very frequent names can use up draws; a shorter list is no error
     while missing > 0 and attempts > 0:
         number = 2 * missing

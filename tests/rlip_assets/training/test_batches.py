@@ -1,0 +1,172 @@
+"""Batches are functions of seed and step; targets hold exactly what the scenes say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import OBJECTS, RELATIONS, draw_scene
+
+from rlip_assets.errors import DataError
+from rlip_assets.scenes import make_scene, write_scenes
+from rlip_assets.training.batches import Part, StepBatches
+from rlip_assets.training.recipes import Recipe
+from rlip_assets.training.sources import ImageSource, SceneFilter, TrainingImages, training_images
+from rlip_assets.training.targets import pair_targets, ranked_pairs, stack_images, tagger_pairs
+from rlip_assets.training.vocabulary import BatchVocabulary, FixedVocabulary, LabelList, NameSampler
+
+SLOTS = 6
+FULL = LabelList(OBJECTS, RELATIONS)
+
+
+def batches_of(source: ImageSource, recipe: Recipe, cache: Path, **options: object) -> StepBatches:
+    images, _ = training_images(recipe, [source], frozenset(), cache, seed=3)
+    objects, relations = NameSampler(images.object_counts()), NameSampler(images.relation_counts())
+    vocabulary = BatchVocabulary(objects, relations, recipe.label_budget)
+    return StepBatches(images, vocabulary, recipe, SLOTS, 3, **options)  # type: ignore[arg-type]
+
+
+def test_same_step_same_batch_in_any_order_and_in_workers(drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path) -> None:
+    first = batches_of(drawn(), small_recipe, tmp_path / "c")
+    forward = [first[step] for step in range(len(first))]
+    again = batches_of(drawn(), small_recipe, tmp_path / "c")
+    loader = torch.utils.data.DataLoader(again, batch_size=None, sampler=range(len(again) - 1, -1, -1), num_workers=2)
+    for batch in loader:
+        other = forward[batch.step]
+        assert batch.labels == other.labels
+        assert torch.equal(batch.images, other.images)
+        assert batch.image_ids == other.image_ids
+
+
+def test_parts_share_one_label_list_and_split_the_images(drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path) -> None:
+    source = drawn()
+    whole = batches_of(source, small_recipe, tmp_path / "c")[2]
+    parts = [batches_of(source, small_recipe, tmp_path / "c", part=Part(index, 2))[2] for index in range(2)]
+    assert [part.labels for part in parts] == [whole.labels] * 2
+    assert sorted(parts[0].image_ids + parts[1].image_ids) == sorted(whole.image_ids)
+    published = small_recipe.changed({"normalise": "published"})
+    own = [batches_of(source, published, tmp_path / "c", part=Part(index, 2))[2] for index in range(2)]
+    assert own[0].labels != own[1].labels
+
+
+def test_every_image_is_seen_once_an_epoch(drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path) -> None:
+    batches = batches_of(drawn(number=16), small_recipe.changed({"epochs": 2}), tmp_path / "c")
+    assert len(batches.images) == 12  # four of the sixteen have no triplet
+    assert len(batches) == 6
+    for epoch in range(2):
+        seen = [index for step in range(3) for index in batches.indices(3 * epoch + step)]
+        assert sorted(seen) == list(range(12))
+    assert batches.indices(0) != batches.indices(3)
+
+
+def test_weights_and_threshold_of_sources(drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path) -> None:
+    human, pseudo = drawn("human", 8, triplets=2), drawn("pseudo", 8, triplets=2, pseudo=True, first=20)
+    images = TrainingImages([human, pseudo], {"human": 2.5, "pseudo": 0.5}, SceneFilter(0.2), tmp_path / "c")
+    assert [len(images[index].relation) for index in (0, 8)] == [2, 1]  # confidences of the second are 0.1 and 0.3
+    assert images.relation_counts().total() == 24
+    order = images.epoch_order(3, 0)
+    counts = np.bincount(order, minlength=16)
+    assert counts[:8].sum() == 20
+    assert counts[8:].sum() == 4
+    assert set(counts[:8]) == {2, 3}
+    none_left = pytest.raises(DataError, match="pseudo has no training image with a relation")
+    with none_left:
+        TrainingImages([pseudo], {"pseudo": 1.0}, SceneFilter(0.9), tmp_path / "c")
+
+
+def test_holdout_is_disjoint_and_test_images_never_train(drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path) -> None:
+    source = drawn(number=60, triplets=1)
+    scenes = [replace(draw_scene(i, source.image_root, 1), split="test" if i % 3 == 0 else "train") for i in range(60)]
+    write_scenes(tmp_path / "mixed", scenes)
+    mixed = ImageSource("drawn", (tmp_path / "mixed",), source.image_root)
+    train, held = training_images(small_recipe.changed({"holdout": 0.2}), [mixed], frozenset(), tmp_path / "c", 3)
+    names = [{images[index].image_id for index in range(len(images))} for images in (train, held)]
+    assert len(names[0] | names[1]) == 40
+    assert not names[0] & names[1]
+    assert names[1]
+    assert not {f"i{i}" for i in range(0, 60, 3)} & (names[0] | names[1])
+
+
+def test_targets_of_a_scene() -> None:
+    boxes = [(0, 0, 10, 20), (10, 10, 30, 20), (5, 5, 15, 15)]
+    triplets = [(0, 1, "hold"), (2, 0, "chase"), (0, 1, "left of"), (0, -1, "stand")]
+    scene = make_scene("a", "d", "train", "a", 40, 20, boxes, ["person", "cup", "dog"], triplets, [0.3, 0.9, 0.5, 0.4])
+    assert ranked_pairs(scene) == [(2, 0), (0, 1), (0, -1)]
+    target = pair_targets(scene, ranked_pairs(scene), FULL)
+    assert target.sub_labels.tolist() == [2, 0, 0]
+    assert target.obj_labels.tolist() == [0, 1, 0]
+    assert target.relations.tolist() == [[0, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1]]
+    assert target.sub_boxes[1].tolist() == pytest.approx([5 / 40, 10 / 20, 10 / 40, 1])
+    assert target.obj_boxes[2].tolist() == [0, 0, 0, 0]
+    weighed = pair_targets(scene, ranked_pairs(scene), FULL, confidence_weight=True)
+    assert weighed.relations[1].tolist() == pytest.approx([0.3, 0.5, 0, 0])
+    assert pair_targets(scene, [(0, 1)], FULL, subject_label=1).sub_labels.tolist() == [1]
+
+
+def test_human_triplets_come_before_pseudo_ones_when_slots_are_short() -> None:
+    boxes = [(i, 0, i + 5, 5) for i in range(4)]
+    scene = make_scene("a", "d", "train", "a", 40, 20, boxes, ["cup"] * 4, [(0, 1, "hold"), (1, 2, "hold"), (2, 3, "hold")], [0.9, float("nan"), 0.95])
+    assert ranked_pairs(scene) == [(1, 2), (2, 3), (0, 1)]
+
+
+def test_tagger_pairs_hold_all_positives_and_fill_up() -> None:
+    boxes = [(i, 0, i + 5, 5) for i in range(4)]
+    scene = make_scene("a", "d", "train", "a", 40, 20, boxes, ["cup"] * 4, [(0, 1, "hold"), (2, 1, "hold"), (0, -1, "stand")])
+    pairs = tagger_pairs(scene, 8, np.random.default_rng(0))
+    assert pairs[:2] == [(0, 1), (2, 1)]
+    assert len(set(pairs)) == 8
+    assert all(i != j for i, j in pairs)
+    assert len(tagger_pairs(scene, 100, np.random.default_rng(0))) == 12
+    assert set(tagger_pairs(scene, 1, np.random.default_rng(0))) < {(0, 1), (2, 1)}
+
+
+def test_tagger_batch_has_clean_targets_and_noisy_queries(drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path) -> None:
+    tagger = small_recipe.changed({"kind": "tagger", "pseudo": False, "quality": False, "label_noise": 0.5, "pairs_per_image": SLOTS})
+    batches = batches_of(drawn(), tagger, tmp_path / "c")
+    batch = batches[0]
+    assert batch.pairs is not None
+    for row, target in enumerate(batch.targets):
+        count = int(batch.pairs.valid[row].sum())
+        assert count == len(target) <= SLOTS
+        assert not torch.equal(batch.pairs.sub_boxes[row, :count], target.sub_boxes)
+        assert int(batch.pairs.sub_labels.max()) < len(batch.labels.objects)
+    plain = batches_of(drawn(), tagger, tmp_path / "c", training=False)[0]
+    assert plain.pairs is not None
+    assert torch.equal(plain.pairs.sub_boxes[0, : len(plain.targets[0])], plain.targets[0].sub_boxes)
+
+
+def test_padding_is_marked() -> None:
+    images, mask = stack_images([torch.ones(3, 2, 5), torch.ones(3, 4, 3)])
+    assert images.shape == (2, 3, 4, 5)
+    assert torch.equal(images.sum(1) == 0, mask)
+
+
+def test_unreadable_images_are_counted_and_a_wholly_unreadable_step_stops(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path
+) -> None:
+    source = drawn(number=4, triplets=1)
+    batches = batches_of(source, small_recipe, tmp_path / "c")
+    (source.image_root / "0001.png").write_bytes(b"not an image")
+    batch = batches[0]
+    assert len(batch.image_ids) == len(batch.targets) == 3
+    assert [Path(name).name for name in batch.skipped] == ["0001.png"]
+    for file in source.image_root.iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match="no image of step 0 can be read"):
+        batches[0]
+
+
+def test_an_unseen_combination_in_a_target_is_a_defect(drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path) -> None:
+    source = drawn(number=4, triplets=2)
+    images = TrainingImages([source], {"drawn": 1.0}, SceneFilter(), tmp_path / "c")
+    leak = frozenset({(images[0].relation[0], images[0].labels[images[0].object[0]])})
+    recipe = small_recipe.changed({"augmentation": {"crop": 0.0}})
+    batches = StepBatches(images, FixedVocabulary(FULL), recipe, SLOTS, 3, leak)
+    with pytest.raises(AssertionError, match="reached the training targets"):
+        batches[0]
+    filtered = TrainingImages([source], {"drawn": 1.0}, SceneFilter(unseen=leak), tmp_path / "c")
+    assert len(StepBatches(filtered, FixedVocabulary(FULL), recipe, SLOTS, 3, leak)[0].targets) == 4

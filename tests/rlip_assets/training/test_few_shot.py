@@ -1,0 +1,70 @@
+"""Few-shot shares cover every class; unseen combinations leave training and only they."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlip_assets.errors import DataError
+from rlip_assets.scenes import Scene, make_scene
+from rlip_assets.sources.classes import Classes
+from rlip_assets.training.few_shot import select_share, triplet_pairs, unseen_pairs, without_unseen
+
+BOXES = [(0, 0, 5, 5), (1, 1, 6, 6)]
+
+
+def scene(number: int, relation: str, thing: str) -> Scene:
+    return make_scene(number, "hico_det", "train", f"{number}.jpg", 9, 9, BOXES, ["person", thing], [(0, 1, relation)])
+
+
+@given(st.integers(0, 50), st.sampled_from([0.05, 0.1, 0.3]))
+@settings(max_examples=20, deadline=None)
+def test_shares_have_their_size_and_cover_all_classes(seed: int, share: float) -> None:
+    generator = np.random.default_rng(seed)
+    scenes = [scene(i, f"v{generator.integers(6)}", f"o{generator.integers(5)}") for i in range(200)]
+    chosen = select_share(scenes, share, seed)
+    assert len(chosen) == len(set(chosen)) == int(200 * share)
+    found = {pair for index in chosen for pair in triplet_pairs(scenes[index])}
+    assert {relation for relation, _ in found} == {s.relation[0] for s in scenes}
+    assert {thing for _, thing in found} == {s.labels[1] for s in scenes}
+    assert chosen == select_share(scenes, share, seed)
+
+
+def test_another_seed_gives_other_images() -> None:
+    scenes = [scene(i, f"v{i % 3}", f"o{i % 2}") for i in range(100)]
+    assert select_share(scenes, 0.1, 1) != select_share(scenes, 0.1, 2)
+
+
+def test_a_cover_is_found_where_random_draws_fail() -> None:
+    scenes = [scene(i, "hold", "cup") for i in range(400)] + [scene(400 + i, f"v{i}", f"o{i}") for i in range(9)]
+    chosen = select_share(scenes, 10 / 409, 0)
+    assert len(chosen) == 10
+    assert set(range(400, 409)) <= set(chosen)
+
+
+def test_too_small_a_share_is_refused() -> None:
+    with pytest.raises(DataError, match="2 of 20 images cannot hold every relation"):
+        select_share([scene(i, f"v{i}", f"o{i}") for i in range(20)], 0.1, 0)
+
+
+CLASSES = Classes(
+    dataset="hico_det", objects=["person", "cup", "dog"], relations=["hold", "walk"], hois=[(0, 1), (0, 2), (1, 2)], splits={"uc_rf": [2]}
+)
+
+
+def test_unseen_triplets_leave_and_the_image_stays() -> None:
+    unseen = unseen_pairs(CLASSES, "uc_rf")
+    assert unseen == {("walk", "dog")}
+    triplets = [(0, 1, "walk"), (0, 1, "hold"), (0, -1, "walk")]
+    mixed = make_scene("a", "hico_det", "train", "a.jpg", 9, 9, BOXES, ["person", "dog"], triplets)
+    kept = without_unseen(mixed, unseen)
+    assert list(zip(kept.relation, kept.object.tolist(), strict=True)) == [("hold", 1), ("walk", -1)]
+    assert len(without_unseen(scene(1, "walk", "dog"), unseen).relation) == 0
+    assert len(without_unseen(scene(1, "walk", "dog"), unseen).labels) == 2
+
+
+def test_unknown_split_is_refused() -> None:
+    with pytest.raises(DataError, match="no split 'uo'"):
+        unseen_pairs(CLASSES, "uo")
