@@ -1,0 +1,116 @@
+"""V-COCO: the official action files over COCO 2014 boxes.
+
+`data/vcoco/vcoco_{train,val,trainval,test}.json` (26 actions, parallel lists, role-major `role_object_id`, 0 = nobody),
+`data/instances_vcoco_all_2014.json`, `data/splits/vcoco_<split>.ids`, images in `images/{train,val}2014/`. As in the original, test images
+and the second half of trainval come from val2014.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlip_assets.micro_world.picture import Picture
+from rlip_assets.micro_world.shots import shots
+from rlip_assets.micro_world.vocabularies import v_coco_classes
+from rlip_assets.micro_world.writers import Progress, save_json, save_picture
+from rlip_assets.micro_world.writers.instances import Instances, coco_categories, coco_category
+from rlip_assets.params.world import WorldParams
+
+ACTIONS: dict[str, tuple[str, ...]] = {
+    "hold": ("obj",), "stand": (), "sit": ("instr",), "ride": ("instr",), "walk": (), "look": ("obj",), "hit": ("instr", "obj"),
+    "eat": ("obj", "instr"), "jump": ("instr",), "lay": ("instr",), "talk_on_phone": ("instr",), "carry": ("obj",), "throw": ("obj",),
+    "catch": ("obj",), "cut": ("instr", "obj"), "run": (), "work_on_computer": ("instr",), "ski": ("instr",), "surf": ("instr",),
+    "skateboard": ("instr",), "smile": (), "drink": ("instr",), "kick": ("obj",), "point": ("instr",), "read": ("obj",),
+    "snowboard": ("instr",),
+}
+OF_RELATION: dict[str, tuple[tuple[str, str], ...]] = {
+    "hold": (("hold", "obj"),), "sit on": (("sit", "instr"),), "ride": (("ride", "instr"),), "eat": (("eat", "obj"),),
+    "lie on": (("lay", "instr"),), "talk on": (("talk_on_phone", "instr"),), "carry": (("carry", "obj"),), "throw": (("throw", "obj"),),
+    "work on": (("work_on_computer", "instr"), ("look", "obj")), "drink from": (("drink", "instr"),), "kick": (("kick", "obj"),),
+    "read": (("read", "obj"), ("look", "obj")), "feed": (("look", "obj"),), "pet": (("look", "obj"),),
+}
+ON_BOARDS = {"surfboard": "surf", "skateboard": "skateboard"}
+OF_POSE: dict[str, tuple[str, ...]] = {
+    "stand": ("stand", "smile"), "walk": ("walk",), "run": ("run",), "squat": ("sit",), "kick": ("stand",), "surf": ("stand",),
+}
+"""Actions that a pose shows without an object; a person on the ground sits on nothing."""
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A person with the actions done: action -> role -> thing index, None where nobody fills the role."""
+
+    box_id: int
+    image_id: int
+    done: dict[str, dict[str, int | None]]
+
+
+def _actions(picture: Picture, person: int) -> dict[str, dict[str, int | None]]:
+    done: dict[str, dict[str, int | None]] = {action: {} for action in OF_POSE.get(picture.things[person].pose, ())}
+    for relation in picture.relations:
+        if relation.subject != person:
+            continue
+        target = picture.things[relation.object].category
+        pairs = OF_RELATION.get(relation.text, ())
+        if relation.text == "ride" and target in ON_BOARDS:
+            pairs = ((ON_BOARDS[target], "instr"),)
+        for action, role in pairs:
+            done.setdefault(action, {})[role] = relation.object
+    return done
+
+
+def _action_file(agents: Iterable[Agent], box_ids: dict[int, dict[int, int]]) -> list[dict[str, Any]]:
+    """The official structure: one entry an action, every agent of the split in each of them."""
+    rows = list(agents)
+    content = []
+    for action, roles in ACTIONS.items():
+        filled = [agent.box_id for agent in rows]
+        for role in roles:
+            for agent in rows:
+                target = agent.done.get(action, {}).get(role)
+                filled.append(0 if target is None else box_ids[agent.image_id][target])
+        content.append({
+            "action_name": action, "role_name": ["agent", *roles], "include": [[] for _ in range(len(roles) + 1)],
+            "image_id": [agent.image_id for agent in rows], "ann_id": [agent.box_id for agent in rows],
+            "role_object_id": filled, "label": [int(action in agent.done) for agent in rows],
+        })
+    return content
+
+
+def write(root: Path, params: WorldParams, progress: Progress) -> dict[str, Any]:
+    """Figures: images and persons by split, and how often each action is done."""
+    instances = Instances(coco_categories(), coco_category)
+    box_ids: dict[int, dict[int, int]] = {}
+    agents: dict[str, list[Agent]] = {"train": [], "val": [], "test": []}
+    members: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+    for part, count in (("trainval", params.v_coco_trainval), ("test", params.v_coco_test)):
+        for shot in shots("v_coco", part, count, params.seed):
+            split = "test" if part == "test" else "train" if shot.number < count // 2 else "val"
+            folder = "train2014" if split == "train" else "val2014"
+            image_id = 3 * (shot.number + 1) + (1 if part == "test" else 0)
+            name = f"COCO_{folder}_{image_id:012d}.jpg"
+            save_picture(root / "images" / folder / name, shot.picture)
+            box_ids[image_id] = instances.add(image_id, name, shot.picture)
+            members[split].append(image_id)
+            for number, thing in enumerate(shot.picture.things):
+                if thing.category == "person":
+                    agents[split].append(Agent(box_ids[image_id][number], image_id, _actions(shot.picture, number)))
+            progress(1)
+    save_json(root / "data/instances_vcoco_all_2014.json", instances.content)
+    figures: dict[str, Any] = {}
+    for split in ("train", "val", "trainval", "test"):
+        parts = ("train", "val") if split == "trainval" else (split,)
+        people = [agent for part in parts for agent in agents[part]]
+        save_json(root / f"data/vcoco/vcoco_{split}.json", _action_file(people, box_ids))
+        (root / "data/splits").mkdir(exist_ok=True)
+        images = [image_id for part in parts for image_id in members[part]]
+        (root / f"data/splits/vcoco_{split}.ids").write_text("".join(f"{image_id}\n" for image_id in images))
+        if split in ("trainval", "test"):
+            counts = Counter(action for agent in people for action in agent.done)
+            figures[split] = {"images": len(images), "persons": len(people), "actions": {action: counts[action] for action in ACTIONS}}
+    save_json(root / "classes.json", v_coco_classes())
+    return figures
