@@ -1,0 +1,38 @@
+"""Objects365 v2: `{train,val}/zhiyuan_objv2_{train,val}.json`, images in patch folders such as `train/patch16/`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from rlip_assets.sources.classes import official_table
+from rlip_assets.sources.coco_style import InstancesReader
+from rlip_assets.sources.readers import Fragment, RawImage
+
+INVALID_IMAGES = frozenset({"908726", "320532", "320534"})
+"""Images that the annotation lists and the release does not hold; left out by id."""
+
+
+@cache
+def _corrected_names() -> dict[tuple[int, str], str]:
+    return {(row["id"], row["name"].strip()): row["text"] for row in official_table("objects365")["objects"]}
+
+
+class Objects365Reader(InstancesReader):
+    """Boxes of Objects365 v1 and v2 patches. A released name is corrected by its id and spelling, never by position."""
+
+    dataset = "objects365"
+
+    def splits(self) -> dict[str, Path]:
+        return self.on_disk({split: self.root / split / f"zhiyuan_objv2_{split}.json" for split in ("train", "val")})
+
+    def image_path(self, split: str, file_name: str) -> str:
+        # The annotation says "images/v2/patch16/name.jpg" or "patch16/name.jpg"; on disk patches lie below their split.
+        return "/".join([split, *PurePosixPath(file_name).parts[-2:]])
+
+    def text_of(self, category_id: int, name: str) -> str:
+        return _corrected_names().get((category_id, name.strip()), name.lower().strip())
+
+    def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:
+        return None if fragments[0].image_id in INVALID_IMAGES else super().assemble(fragments)

@@ -1,0 +1,209 @@
+"""The two stages of a raw dataset: `raw_manifest` (what is there) and `scenes` (one table a bucket)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlip_assets.errors import DataError, InputError, ParameterError
+from rlip_assets.files import write_json
+from rlip_assets.images import BadImageError, check_image
+from rlip_assets.quarantine import Quarantine, Quarantined
+from rlip_assets.scenes import Scene, finish_table, write_part
+from rlip_assets.scenes.tables import part_name
+from rlip_assets.sources.classes import Classes, read_classes
+from rlip_assets.sources.manifests import (
+    Checksums,
+    Manifest,
+    ManifestImage,
+    read_manifest,
+    record_digest,
+    write_manifest,
+)
+from rlip_assets.sources.readers import RawImage, Reader, RecordError
+from rlip_assets.sources.record_index import RecordIndex, Rejected
+from rlip_assets.sources.roots import open_reader, source_params
+from rlip_assets.stage import StageContext
+
+ROWS_PER_SHARD = 1000
+
+
+def raw_manifest_stage(ctx: StageContext) -> dict[str, Any]:
+    """List a raw dataset by bucket.
+
+    Reads the annotation files and checksums the images of the dataset `ctx.partition`; writes `bucket-K.json` for each
+    bucket and `classes.json` to the output folder "manifests".
+
+    Raises:
+        InputError: the root or an annotation file is missing or damaged, or the dataset is empty.
+        DataError: a row without the keys of its format, or class tables that contradict each other.
+    """
+    dataset = ctx.partition or ""
+    params = source_params(ctx.params.sources, dataset)
+    reader = open_reader(ctx.params.sources, dataset, _profile_root(ctx))
+    index = RecordIndex(reader, params.buckets, _cache(ctx))
+    folder = ctx.outputs["manifests"]
+    tally: Counter[str] = Counter()
+    figures: Counter[str] = Counter(images=0, rejected=0, missing_files=0, bytes=0)
+    with _checksums(ctx, reader) as checksums:
+        for bucket in range(params.buckets):
+            images: list[ManifestImage] = []
+            rejected: list[Rejected] = []
+            for raw in index.images(bucket):
+                if isinstance(raw, Rejected):
+                    rejected.append(raw)
+                    continue
+                reader.observe(raw, tally)
+                size, checksum = checksums.of(raw.file_name)
+                images.append(ManifestImage(raw.image_id, raw.split, raw.file_name, size, checksum, record_digest(raw)))
+                figures[f"images_{raw.split}"] += 1
+                figures["missing_files"] += checksum is None
+                figures["bytes"] += size or 0
+            figures["images"] += len(images)
+            figures["rejected"] += len(rejected)
+            write_manifest(
+                folder / f"bucket-{bucket}.json",
+                Manifest(dataset, bucket, params.buckets, tuple(images), tuple(rejected)),
+            )
+            ctx.log.progress(bucket + 1, params.buckets, "buckets")
+    if not figures["images"]:
+        raise InputError(
+            f"{reader.root} lists no usable image of {dataset}; fetch the annotation files of the whole dataset"
+        )
+    classes = reader.classes(tally)
+    write_json(folder / "classes.json", classes.model_dump(mode="json"))
+    return {
+        **figures,
+        "unused": index.unused,
+        "objects": len(classes.objects),
+        "relations": len(classes.relations or ()),
+        "interactions": len(classes.hois or ()),
+        "rare": len(classes.rare),
+    }
+
+
+def scenes_stage(ctx: StageContext) -> dict[str, Any]:
+    """Make the scene table of one bucket.
+
+    Every image of the manifest becomes a row of the output folder "scenes" or a row of its `quarantine.parquet`, with
+    the reason: images = rows + quarantined. Images are decoded whole to find damage. Parts of 1,000 images are kept in
+    `ctx.work`, so that a killed run goes on at its last part.
+
+    Raises:
+        InputError: the raw data is not the one that the manifest was made from.
+        DataError: more images are unusable than `quarantine_limit` allows.
+    """
+    dataset, _, bucket = (ctx.partition or "").rpartition("-")
+    params = source_params(ctx.params.sources, dataset)
+    manifest, classes = read_manifest(ctx.inputs["manifest"]), read_classes(ctx.inputs["classes"])
+    if (manifest.dataset, manifest.bucket, manifest.buckets) != (dataset, int(bucket or -1), params.buckets):
+        raise ParameterError(
+            f"{ctx.inputs['manifest']} is bucket {manifest.bucket} of {manifest.buckets} of {manifest.dataset}, "
+            f"not bucket {bucket} of {params.buckets} of {dataset}; run the raw_manifest stage again"
+        )
+    reader = open_reader(ctx.params.sources, dataset, _profile_root(ctx))
+    raws = {
+        raw.image_id: raw
+        for raw in RecordIndex(reader, params.buckets, _cache(ctx)).images(manifest.bucket)
+        if isinstance(raw, RawImage)
+    }
+    folder = ctx.outputs["scenes"]
+    quarantine, rules, figures = Quarantine(), Counter[str](), Counter[str](images=0, boxes=0, triplets=0)
+    for row in manifest.rejected:
+        quarantine.add(row.image_id, "", row.reason)
+    with _checksums(ctx, reader) as checksums:
+        maker = _PartMaker(reader, classes, raws, checksums)
+        for number, start in enumerate(range(0, max(len(manifest.images), 1), ROWS_PER_SHARD)):
+            part, notes = ctx.work / part_name(number), ctx.work / f"part-{number:05d}.json"
+            if not notes.exists():
+                maker.write(manifest.images[start : start + ROWS_PER_SHARD], part, notes)
+            (folder / part.name).write_bytes(part.read_bytes())
+            kept = json.loads(notes.read_text(encoding="utf-8"))
+            for entry in kept["quarantined"]:
+                quarantine.add(**entry)
+            rules.update(kept["rules"])
+            figures.update(kept["figures"])
+            ctx.log.progress(min(start + ROWS_PER_SHARD, len(manifest.images)), len(manifest.images), "images")
+    total = len(manifest.images) + len(manifest.rejected)
+    if figures["images"] + len(quarantine) != total:
+        raise DataError(f"{total} images went in, {figures['images']} came out and {len(quarantine)} were quarantined")
+    quarantine.check(total, params.quarantine_limit)
+    finish_table(folder)
+    quarantine.write(folder)
+    return {"input": total, **figures, "quarantined": len(quarantine), "rules": dict(sorted(rules.items()))}
+
+
+@dataclass(frozen=True)
+class _PartMaker:
+    """Turns images of a manifest into parts of the table."""
+
+    reader: Reader
+    classes: Classes
+    raws: Mapping[str, RawImage]
+    checksums: Checksums
+
+    def write(self, images: Sequence[ManifestImage], part: Path, notes: Path) -> None:
+        """Write one part and, last, the notes that say it is complete."""
+        scenes: list[Scene] = []
+        quarantined: list[Quarantined] = []
+        rules: Counter[str] = Counter()
+        for image in images:
+            changes: Counter[str] = Counter()
+            try:
+                scenes.append(self._scene(image, changes))
+                rules += changes
+            except BadImageError as error:
+                quarantined.append(Quarantined(image.image_id, image.file_name, error.reason))
+            except RecordError as error:
+                reason = f"{error} ({self.raws[image.image_id].origin})"
+                quarantined.append(Quarantined(image.image_id, image.file_name, reason))
+        write_part(part, scenes)
+        figures = {
+            "images": len(scenes),
+            "boxes": sum(len(scene.labels) for scene in scenes),
+            "triplets": sum(len(scene.relation) for scene in scenes),
+        }
+        write_json(notes, {"figures": figures, "rules": rules, "quarantined": [vars(row) for row in quarantined]})
+
+    def _scene(self, image: ManifestImage, rules: Counter[str]) -> Scene:
+        """The row of one image, after its file was decoded and its size and names were checked."""
+        raw = self.raws.get(image.image_id)
+        if raw is None or record_digest(raw) != image.record:
+            raise InputError(
+                f"the annotation of image {image.image_id} of {self.reader.dataset} changed since its manifest was made; "
+                "run the raw_manifest stage again"
+            )
+        path = self.reader.root / image.file_name
+        if self.checksums.of(image.file_name)[1] != image.sha256:
+            raise InputError(f"{path} changed since its manifest was made; run the raw_manifest stage again")
+        stored = check_image(path)
+        size = raw.size or stored
+        if size not in (stored, stored[::-1]):
+            reason = f"the file has {stored[0]} x {stored[1]} pixels (annotated: {size[0]} x {size[1]})"
+            raise BadImageError(path, reason)
+        scene = self.reader.scene(raw, size, self.classes, rules)
+        if self.reader.closed_vocabulary:
+            unknown = set(scene.labels) - set(self.classes.objects)
+            if self.classes.relations is not None:
+                unknown |= set(scene.relation) - set(self.classes.relations)
+            if unknown:
+                raise RecordError(f"{min(unknown)!r} is not in the class table")
+        return scene
+
+
+def _profile_root(ctx: StageContext) -> Path:
+    """The folder that relative roots are relative to: a stage works in ROOT/work/STAGE/DIGEST."""
+    return ctx.work.parents[2]
+
+
+def _cache(ctx: StageContext) -> Path:
+    """Indices of annotation records and checksums, shared by all stages and buckets; can be deleted at any time."""
+    return ctx.work.parents[1] / "raw_index"
+
+
+def _checksums(ctx: StageContext, reader: Reader) -> Checksums:
+    return Checksums(_cache(ctx) / reader.dataset / "checksums.sqlite", reader.root)
