@@ -19,7 +19,7 @@ from rlip_assets.micro_world.scene_generator import compose
 from rlip_assets.micro_world.vocabularies import category_text
 from rlip_assets.micro_world.wording import PREPOSITIONS, noun, pick_form
 
-SPATIAL_SHARE = 0.25                   # of the captions mention where something stands
+SPATIAL_SHARE = 0.25  # of the captions mention where something stands
 
 
 def with_article(name: str) -> str:
@@ -102,7 +102,10 @@ def detection_corpus(
     `vocabulary` "coco" gives COCO names and leaves out what COCO does not know; "objects365" gives the texts of Objects365.
     """
     for picture, _ in _corpus_pictures("detection", seed, count):
-        named = [(thing.box, name) for thing in picture.things if (name := category_text(thing.category, thing.sprite, vocabulary))]
+        named = [
+            (thing.box, name)
+            for thing in picture.things
+            if (name := category_text(thing.category, thing.sprite, vocabulary))
+        ]
         boxes = np.array([box for box, _ in named], dtype=np.float32).reshape(-1, 4)
         yield render(picture), boxes, [name for _, name in named]
-

@@ -12,12 +12,12 @@ from rlip_assets.micro_world.picture import Colour, Mark, Point, Relation, Thing
 from rlip_assets.micro_world.sprite_sheet import sprite_size
 from rlip_assets.micro_world.world import CATEGORIES, LOOKS
 
-CELL = 72                              # height of a standing person in the sheet
+CELL = 72  # height of a standing person in the sheet
 STATURE = {"man": 1.0, "woman": 0.97, "child": 0.8}
 SLEEVES: dict[str, Colour] = {"man": (18, 158, 132), "woman": (92, 20, 240), "child": (245, 130, 15)}
 SKIN: dict[str, Colour] = {"light": (255, 200, 40), "dark": (140, 88, 60)}
 MOTION: Colour = (60, 60, 70)
-REACH = 0.36                           # length of an arm, in statures
+REACH = 0.36  # length of an arm, in statures
 
 
 class Group:
@@ -32,8 +32,17 @@ class Group:
     # ---- things
 
     def put(
-        self, category: str, *, x: float = 0.0, bottom: float = 0.0, facing: int = -1, depth: float = 0.0, angle: int = 0,
-        height: float | None = None, sprite: str | None = None, grounded: bool = True,
+        self,
+        category: str,
+        *,
+        x: float = 0.0,
+        bottom: float = 0.0,
+        facing: int = -1,
+        depth: float = 0.0,
+        angle: int = 0,
+        height: float | None = None,
+        sprite: str | None = None,
+        grounded: bool = True,
     ) -> Thing:
         """Add a thing with its lower edge at `bottom` and its middle at `x`; `height` is that of the upright sprite."""
         sprite = sprite or self.rng.choice(CATEGORIES[category].sprites)
@@ -42,19 +51,48 @@ class Group:
         width = height * columns / rows
         if angle in (90, 270):
             width, height = height, width
-        thing = Thing(category, sprite, x - width / 2, bottom - height, width, height, depth, angle=angle, flip=facing > 0, grounded=grounded)
+        thing = Thing(
+            category,
+            sprite,
+            x - width / 2,
+            bottom - height,
+            width,
+            height,
+            depth,
+            angle=angle,
+            flip=facing > 0,
+            grounded=grounded,
+        )
         self.things.append(thing)
         return thing
 
     def person(
-        self, pose: str, *, x: float = 0.0, bottom: float = 0.0, facing: int = -1, depth: float = 0.0, angle: int = 0,
-        look: str | None = None, grounded: bool = True,
+        self,
+        pose: str,
+        *,
+        x: float = 0.0,
+        bottom: float = 0.0,
+        facing: int = -1,
+        depth: float = 0.0,
+        angle: int = 0,
+        look: str | None = None,
+        grounded: bool = True,
     ) -> Thing:
         """Add a person in a pose of the sprite sheet."""
         look = look or self.rng.choice(LOOKS)
         sprite = f"{look}_{self.rng.choice(tuple(SKIN))}_{pose}"
         height = CATEGORIES["person"].height * STATURE[look] * sprite_size(sprite)[1] / CELL
-        thing = self.put("person", x=x, bottom=bottom, facing=facing, depth=depth, angle=angle, height=height, sprite=sprite, grounded=grounded)
+        thing = self.put(
+            "person",
+            x=x,
+            bottom=bottom,
+            facing=facing,
+            depth=depth,
+            angle=angle,
+            height=height,
+            sprite=sprite,
+            grounded=grounded,
+        )
         thing.look, thing.pose = look, pose
         return thing
 
@@ -78,10 +116,14 @@ class Group:
     def line(self, points: list[Point], colour: Colour = MOTION, width: float = 1.4, depth: float = 1.0) -> None:
         self.marks.append(Mark("line", points, colour, width, depth))
 
-    def disc(self, centre: Point, radius: float, colour: Colour, depth: float = 1.0, outline: Colour | None = None) -> None:
+    def disc(
+        self, centre: Point, radius: float, colour: Colour, depth: float = 1.0, outline: Colour | None = None
+    ) -> None:
         self.marks.append(Mark("disc", [centre], colour, radius, depth, outline))
 
-    def arm(self, person: Thing, hand: Point, *, shoulder: str = "shoulder", bend: float = 0.0, depth: float | None = None) -> None:
+    def arm(
+        self, person: Thing, hand: Point, *, shoulder: str = "shoulder", bend: float = 0.0, depth: float | None = None
+    ) -> None:
         """An arm from the shoulder to `hand`, its elbow `bend` pixels below the straight line; marks the person as busy."""
         depth = person.depth + 0.1 if depth is None else depth
         skin = SKIN[person.sprite.split("_")[1]]
@@ -103,8 +145,12 @@ class Group:
 
     def extent(self) -> tuple[float, float, float, float]:
         """Box around all things and marks."""
-        xs = [x for thing in self.things for x in (thing.x, thing.x + thing.width)] + [x for mark in self.marks for x, _ in mark.points]
-        ys = [y for thing in self.things for y in (thing.y, thing.y + thing.height)] + [y for mark in self.marks for _, y in mark.points]
+        xs = [x for thing in self.things for x in (thing.x, thing.x + thing.width)] + [
+            x for mark in self.marks for x, _ in mark.points
+        ]
+        ys = [y for thing in self.things for y in (thing.y, thing.y + thing.height)] + [
+            y for mark in self.marks for _, y in mark.points
+        ]
         return min(xs), min(ys), max(xs), max(ys)
 
     def mirror(self) -> None:

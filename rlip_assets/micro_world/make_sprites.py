@@ -23,31 +23,76 @@ FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 FOLDER = Path(__file__).parent
 CELL = 72
 COLUMNS = 12
-FONT_PIXELS = 109                  # the only bitmap strike of the font
-PERSON_SCALE = CELL / 120          # one scale for all poses, so that a sitting person is as big as a standing one
-FINE = 4                           # supersampling of what is drawn here
+FONT_PIXELS = 109  # the only bitmap strike of the font
+PERSON_SCALE = CELL / 120  # one scale for all poses, so that a sitting person is as big as a standing one
+FINE = 4  # supersampling of what is drawn here
 
 GLYPHS = {
-    "bicycle": "🚲", "motorcycle": "🏍️", "car_red": "🚗", "car_blue": "🚙", "bus": "🚌",
-    "dog_spotted": "🐕", "dog_grey": "🐩", "cat_orange": "🐈", "cat_black": "🐈‍⬛", "horse": "🐎", "cow": "🐄", "sheep": "🐑",
-    "elephant": "🐘", "bird_blue": "🐦", "bird_green": "🦜", "bed": "🛏️", "chair": "🪑", "umbrella": "☂️", "backpack": "🎒",
-    "ball_soccer": "⚽", "ball_basket": "🏀", "kite": "🪁", "cup_coffee": "☕", "cup_straw": "🥤", "book_open": "📖", "book_red": "📕",
-    "cell_phone": "📱", "laptop": "💻", "banana": "🍌", "apple": "🍎", "pizza": "🍕", "teddy_bear": "🧸", "potted_plant": "🪴", "tv": "📺",
-    "hat": "🧢", "guitar": "🎸", "balloon": "🎈", "camera": "📷", "rabbit": "🐇", "pig": "🐖", "duck": "🦆", "deer": "🦌", "penguin": "🐧",
-    "tent": "⛺", "flower": "🌻", "watermelon": "🍉", "camel": "🐫", "basket": "🧺",
-    "tree": "🌳", "pine": "🌲", "house": "🏠", "cloud": "☁️", "sun": "☀️",
+    "bicycle": "🚲",
+    "motorcycle": "🏍️",
+    "car_red": "🚗",
+    "car_blue": "🚙",
+    "bus": "🚌",
+    "dog_spotted": "🐕",
+    "dog_grey": "🐩",
+    "cat_orange": "🐈",
+    "cat_black": "🐈‍⬛",
+    "horse": "🐎",
+    "cow": "🐄",
+    "sheep": "🐑",
+    "elephant": "🐘",
+    "bird_blue": "🐦",
+    "bird_green": "🦜",
+    "bed": "🛏️",
+    "chair": "🪑",
+    "umbrella": "☂️",
+    "backpack": "🎒",
+    "ball_soccer": "⚽",
+    "ball_basket": "🏀",
+    "kite": "🪁",
+    "cup_coffee": "☕",
+    "cup_straw": "🥤",
+    "book_open": "📖",
+    "book_red": "📕",
+    "cell_phone": "📱",
+    "laptop": "💻",
+    "banana": "🍌",
+    "apple": "🍎",
+    "pizza": "🍕",
+    "teddy_bear": "🧸",
+    "potted_plant": "🪴",
+    "tv": "📺",
+    "hat": "🧢",
+    "guitar": "🎸",
+    "balloon": "🎈",
+    "camera": "📷",
+    "rabbit": "🐇",
+    "pig": "🐖",
+    "duck": "🦆",
+    "deer": "🦌",
+    "penguin": "🐧",
+    "tent": "⛺",
+    "flower": "🌻",
+    "watermelon": "🍉",
+    "camel": "🐫",
+    "basket": "🧺",
+    "tree": "🌳",
+    "pine": "🌲",
+    "house": "🏠",
+    "cloud": "☁️",
+    "sun": "☀️",
 }
 SKINS = {"light": "", "dark": "🏾"}
 GENDERS = {"man": "‍♂️", "woman": "‍♀️", "child": ""}
 POSES = {"stand": "🧍", "walk": "🚶", "run": "🏃", "kneel": "🧎", "squat": "🧘"}
 TROUSERS, SHOES = (118, 118, 118, 255), (66, 91, 172, 255)
-TORSO = 74                          # rows of the walking person above the legs, of 119
+TORSO = 74  # rows of the walking person above the legs, of 119
 
 
 @dataclass(frozen=True)
 class Sprite:
     name: str
-    codepoints: list[str]           # of the glyph it is made from; empty where it was drawn
+    codepoints: list[str]  # of the glyph it is made from; empty where it was drawn
     image: Image.Image
 
 
@@ -73,7 +118,9 @@ def scaled(image: Image.Image, factor: float) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def limb(draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], width: float, colour: tuple[int, int, int, int]) -> None:
+def limb(
+    draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], width: float, colour: tuple[int, int, int, int]
+) -> None:
     """A thick line with round joints; points and width in final pixels of the 120 pixel person."""
     fine = [(x * FINE, y * FINE) for x, y in points]
     draw.line(fine, fill=colour, width=round(width * FINE))
@@ -82,7 +129,9 @@ def limb(draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], width: fl
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 
 
-def on_legs(walking: Image.Image, legs: list[list[tuple[float, float]]], size: tuple[int, int], left: int) -> Image.Image:
+def on_legs(
+    walking: Image.Image, legs: list[list[tuple[float, float]]], size: tuple[int, int], left: int
+) -> Image.Image:
     """The torso of a walking person, `left` pixels from the left margin, on legs given as hip-knee-foot polylines."""
     drawn = Image.new("RGBA", (size[0] * FINE, size[1] * FINE))
     draw = ImageDraw.Draw(drawn)
@@ -182,9 +231,14 @@ def make_sheet(font_file: Path, folder: Path) -> None:
     for number, sprite in enumerate(sprites):
         x, y = number % COLUMNS * CELL, number // COLUMNS * CELL
         sheet.paste(sprite.image, (x, y))
-        index[sprite.name] = {"box": [x, y, x + sprite.image.width, y + sprite.image.height], "codepoints": sprite.codepoints}
+        index[sprite.name] = {
+            "box": [x, y, x + sprite.image.width, y + sprite.image.height],
+            "codepoints": sprite.codepoints,
+        }
     temporary = folder / "sprites.png.tmp"
-    sheet.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(temporary, "PNG", optimize=True)
+    sheet.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+        temporary, "PNG", optimize=True
+    )
     write_bytes(folder / "sprites.png", temporary.read_bytes())
     temporary.unlink()
     write_json(folder / "sprites.json", {"cell": CELL, "font": "Noto Color Emoji", "sprites": index})

@@ -9,7 +9,20 @@ from rlip_assets.micro_world.world import CATEGORIES
 
 IN_THE_AIR = ("kite", "balloon")
 IDLE_POSES = ("stand", "stand", "walk", "walk", "squat", "kneel", "run")
-HIDDEN_LEGS = ("bicycle", "motorcycle", "bench", "chair", "couch", "bed", "car", "horse", "cow", "sheep", "elephant", "dining table")
+HIDDEN_LEGS = (
+    "bicycle",
+    "motorcycle",
+    "bench",
+    "chair",
+    "couch",
+    "bed",
+    "car",
+    "horse",
+    "cow",
+    "sheep",
+    "elephant",
+    "dining table",
+)
 
 
 def idle_person(rng: Random) -> Group:
@@ -31,7 +44,9 @@ def unrelated_pair(rng: Random, category: str) -> Group:
     """A person beside, behind or before a thing, with the arms down: no relation though the boxes touch or overlap."""
     group = Group(rng)
     aloft = category in IN_THE_AIR
-    thing = group.put(category, bottom=-rng.uniform(52, 62) if aloft else 0, facing=rng.choice((-1, 1)), grounded=not aloft)
+    thing = group.put(
+        category, bottom=-rng.uniform(52, 62) if aloft else 0, facing=rng.choice((-1, 1)), grounded=not aloft
+    )
     if category in HIDDEN_LEGS and rng.random() < 0.45:
         group.person("stand", x=rng.uniform(-0.3, 0.3) * thing.width, bottom=-6, depth=-0.5)
         return group

@@ -18,17 +18,17 @@ class Thing:
 
     category: str
     sprite: str
-    x: float                          # left
-    y: float                          # top
+    x: float  # left
+    y: float  # top
     width: float
     height: float
-    depth: float = 0.0                # drawn later, the larger it is
-    look: str = ""                    # man, woman or child
-    pose: str = ""                    # stand, walk, run, kneel, squat, sit, ride, kick, surf or lie; persons only
-    angle: int = 0                    # degrees counter-clockwise, before mirroring
-    flip: bool = False                # a sprite looks to the left; a mirrored one to the right
-    grounded: bool = True             # stands on the ground, as opposed to held, carried, flying or put on another thing
-    busy: bool = False                # a person whose hands have something to do
+    depth: float = 0.0  # drawn later, the larger it is
+    look: str = ""  # man, woman or child
+    pose: str = ""  # stand, walk, run, kneel, squat, sit, ride, kick, surf or lie; persons only
+    angle: int = 0  # degrees counter-clockwise, before mirroring
+    flip: bool = False  # a sprite looks to the left; a mirrored one to the right
+    grounded: bool = True  # stands on the ground, as opposed to held, carried, flying or put on another thing
+    busy: bool = False  # a person whose hands have something to do
 
     @property
     def kind(self) -> str:
@@ -59,11 +59,11 @@ class Mark:
     """A small cue that is no entity: arm, leash, string, motion line, bubble."""
 
     kind: Literal["line", "disc"]
-    points: list[Point]               # of a line; a disc has one, its centre
+    points: list[Point]  # of a line; a disc has one, its centre
     colour: Colour
-    width: float                      # of a line; radius of a disc
+    width: float  # of a line; radius of a disc
     depth: float = 0.0
-    outline: Colour | None = None     # of a disc
+    outline: Colour | None = None  # of a disc
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Relation:
 
     subject: int
     object: int
-    text: str                         # base text, "sit on"
-    spatial: bool = False             # follows from where things stand, as opposed to what happens
+    text: str  # base text, "sit on"
+    spatial: bool = False  # follows from where things stand, as opposed to what happens
 
 
 @dataclass(eq=False)
@@ -82,7 +82,7 @@ class Picture:
 
     width: int
     height: int
-    ground: int                       # y of the horizon
+    ground: int  # y of the horizon
     sky_colour: Colour
     ground_colour: Colour
     things: list[Thing] = field(default_factory=list)

@@ -26,7 +26,7 @@ MOST_DEEDS = 3
 LEAST_TEST_INSTANCES = 5
 REFERENCE_TRAIN = 2400
 SHARES = {"classes": 0.6, "other_persons": 0.1, "animals_and_things": 0.3}
-OBJECTS365_SHARE = 0.25               # of the deeds in Objects365 images that need a category of Objects365 alone
+OBJECTS365_SHARE = 0.25  # of the deeds in Objects365 images that need a category of Objects365 alone
 Plan = list[list[Deed]]
 
 
@@ -45,7 +45,9 @@ def test_instances(item: Interaction, images: int) -> int:
 def _deal(instances: list[Deed], images: int, rng: Random) -> Plan:
     """Spread instances over images, one to three each, no deed twice in an image where that can be helped."""
     if not images <= len(instances) <= MOST_DEEDS * images:
-        raise ValueError(f"{len(instances)} instances do not fit {images} images with 1 to {MOST_DEEDS} each; change the number of images")
+        raise ValueError(
+            f"{len(instances)} instances do not fit {images} images with 1 to {MOST_DEEDS} each; change the number of images"
+        )
     rng.shuffle(instances)
     plan: Plan = [[deed] for deed in instances[:images]]
     rest = instances[images:]

@@ -41,7 +41,12 @@ def _draw_mark(draw: ImageDraw.ImageDraw, mark: Mark) -> None:
         draw.line(points, fill=mark.colour, width=max(1, round(mark.width * FINE)), joint="curve")
     else:
         (x, y), radius = points[0], mark.width * FINE
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=mark.colour, outline=mark.outline, width=1 if mark.outline else 0)
+        draw.ellipse(
+            (x - radius, y - radius, x + radius, y + radius),
+            fill=mark.colour,
+            outline=mark.outline,
+            width=1 if mark.outline else 0,
+        )
 
 
 def encode_jpeg(image: Image.Image) -> bytes:

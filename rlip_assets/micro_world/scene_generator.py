@@ -20,11 +20,11 @@ MARGIN = 1.0
 TRIES = 24
 MOST_THINGS = 8
 BACKDROPS: tuple[tuple[Colour, Colour, tuple[str, ...]], ...] = (
-    ((176, 216, 240), (150, 196, 120), ("tree", "pine", "house", "cloud", "sun")),     # meadow
-    ((186, 222, 244), (234, 214, 160), ("cloud", "sun")),                              # beach
-    ((206, 214, 222), (176, 176, 180), ("house", "tree", "cloud")),                    # street
-    ((240, 226, 200), (206, 176, 140), ()),                                            # room
-    ((222, 228, 240), (236, 240, 246), ("pine", "cloud")),                             # snow
+    ((176, 216, 240), (150, 196, 120), ("tree", "pine", "house", "cloud", "sun")),  # meadow
+    ((186, 222, 244), (234, 214, 160), ("cloud", "sun")),  # beach
+    ((206, 214, 222), (176, 176, 180), ("house", "tree", "cloud")),  # street
+    ((240, 226, 200), (206, 176, 140), ()),  # room
+    ((222, 228, 240), (236, 240, 246), ("pine", "cloud")),  # snow
 )
 
 
@@ -58,7 +58,9 @@ def _backdrop(rng: Random) -> Picture:
         aloft = name in ("cloud", "sun")
         height = rng.uniform(14, 20) if aloft else rng.uniform(22, 34)
         y = rng.uniform(2, 12) if aloft else picture.ground + 2 - height
-        picture.scenery.append(Thing(name, name, rng.uniform(0, picture.width - height), y, height * columns / rows, height))
+        picture.scenery.append(
+            Thing(name, name, rng.uniform(0, picture.width - height), y, height * columns / rows, height)
+        )
     return picture
 
 
@@ -104,7 +106,9 @@ def _place(rng: Random, group: Group, picture: Picture, placed: list[Thing], shr
         dx = rng.uniform(MARGIN - x0 * scale, picture.width - MARGIN - x1 * scale)
         crowd = 0.0
         for thing in group.things:
-            moved = Thing("", "", thing.x * scale + dx, thing.y * scale + bottom, thing.width * scale, thing.height * scale)
+            moved = Thing(
+                "", "", thing.x * scale + dx, thing.y * scale + bottom, thing.width * scale, thing.height * scale
+            )
             crowd += sum(max(_covered(moved, other), _covered(other, moved)) ** 2 for other in placed)
         if best is None or crowd < best[0]:
             best = crowd, dx, bottom
@@ -116,7 +120,7 @@ def _place(rng: Random, group: Group, picture: Picture, placed: list[Thing], shr
         return False
     group.transform(scale, dx, bottom)
     for part in (*group.things, *group.marks):
-        part.depth += 10 * bottom      # who stands further down stands in front
+        part.depth += 10 * bottom  # who stands further down stands in front
     return True
 
 

@@ -39,7 +39,9 @@ def sprite_image(name: str, width: int, height: int, angle: int, flip: bool) -> 
     """RGBA image of a sprite, turned by `angle` (0, 90, 180 or 270 degrees, counter-clockwise), then mirrored, then scaled."""
     image = _sheet().crop(_places()[name])
     if angle:
-        image = image.transpose({90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}[angle])
+        image = image.transpose(
+            {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}[angle]
+        )
     if flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=None)

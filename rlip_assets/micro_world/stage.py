@@ -21,8 +21,12 @@ from rlip_assets.stage import StageContext
 Written = dict[str, Any] | tuple[dict[str, Any], list[TrueRelation]]
 Writer = Callable[[Path, WorldParams, Progress], Written]
 WRITERS: dict[str, Writer] = {
-    "visual_genome": visual_genome.write, "coco": coco.write, "objects365": objects365.write, "hico_det": hico_det.write,
-    "v_coco": v_coco.write, "open_images": open_images.write,
+    "visual_genome": visual_genome.write,
+    "coco": coco.write,
+    "objects365": objects365.write,
+    "hico_det": hico_det.write,
+    "v_coco": v_coco.write,
+    "open_images": open_images.write,
 }
 MARK = "micro_world.json"
 HIDDEN = ("coco", "objects365")
@@ -32,9 +36,14 @@ PACKAGE = Path(__file__).parent
 def recipe(params: WorldParams) -> str:
     """Digest of what decides the bytes of the world: parameters, source of this package, sprites, and the image library."""
     sources = {file.relative_to(PACKAGE).as_posix(): sha256_file(file) for file in sorted(PACKAGE.rglob("*.py"))}
-    return digest_json({
-        "params": params.model_dump(), "sources": sources, "sprites": sha256_file(PACKAGE / "sprites.png"), "pillow": version("pillow"),
-    })
+    return digest_json(
+        {
+            "params": params.model_dump(),
+            "sources": sources,
+            "sprites": sha256_file(PACKAGE / "sprites.png"),
+            "pillow": version("pillow"),
+        }
+    )
 
 
 def images_of(params: WorldParams) -> dict[str, int]:
@@ -53,7 +62,9 @@ def _fits(root: Path, truth: Path | None, mark: str) -> dict[str, Any] | None:
     return noted if whole and (truth is None or truth.exists()) else None
 
 
-def _make(dataset: str, root: Path, truth: Path | None, params: WorldParams, mark: str, progress: Progress) -> dict[str, Any]:
+def _make(
+    dataset: str, root: Path, truth: Path | None, params: WorldParams, mark: str, progress: Progress
+) -> dict[str, Any]:
     with atomic_folder(root) as folder:
         written = WRITERS[dataset](folder, params, progress)
         figures, relations = written if isinstance(written, tuple) else (written, None)

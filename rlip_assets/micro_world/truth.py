@@ -14,15 +14,17 @@ from rlip_assets.micro_world.picture import Picture
 from rlip_assets.micro_world.wording import accepted
 from rlip_assets.micro_world.world import IMPLIED
 
-SCHEMA = pa.schema([
-    ("image_id", pa.string()),
-    ("subject", pa.int32()),
-    ("object", pa.int32()),
-    ("relation", pa.string()),
-    ("accepted", pa.list_(pa.string())),
-    ("implied", pa.list_(pa.string())),
-    ("spatial", pa.bool_()),
-])
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("subject", pa.int32()),
+        ("object", pa.int32()),
+        ("relation", pa.string()),
+        ("accepted", pa.list_(pa.string())),
+        ("implied", pa.list_(pa.string())),
+        ("spatial", pa.bool_()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,13 @@ def true_relations(image_id: str, picture: Picture, position: Mapping[int, int])
     """Relations between things that the dataset annotates; `position`: thing index -> position of its box."""
     return [
         TrueRelation(
-            image_id, position[relation.subject], position[relation.object], relation.text, accepted(relation.text),
-            [text for implied in IMPLIED.get(relation.text, ()) for text in accepted(implied)], relation.spatial,
+            image_id,
+            position[relation.subject],
+            position[relation.object],
+            relation.text,
+            accepted(relation.text),
+            [text for implied in IMPLIED.get(relation.text, ()) for text in accepted(implied)],
+            relation.spatial,
         )
         for relation in picture.relations
         if relation.subject in position and relation.object in position

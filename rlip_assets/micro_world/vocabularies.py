@@ -24,9 +24,36 @@ from rlip_assets.micro_world.world import (
 from rlip_assets.sources.classes import official_table
 
 OPEN_IMAGES_RELATIONS = (
-    "at", "holds", "wears", "surf", "hang", "drink", "holding_hands", "on", "ride", "dance", "skateboard", "catch", "highfive", "inside_of",
-    "eat", "cut", "contain", "handshake", "kiss", "talk_on_phone", "interacts_with", "under", "hug", "throw", "hits", "snowboard", "kick",
-    "ski", "plays", "read",
+    "at",
+    "holds",
+    "wears",
+    "surf",
+    "hang",
+    "drink",
+    "holding_hands",
+    "on",
+    "ride",
+    "dance",
+    "skateboard",
+    "catch",
+    "highfive",
+    "inside_of",
+    "eat",
+    "cut",
+    "contain",
+    "handshake",
+    "kiss",
+    "talk_on_phone",
+    "interacts_with",
+    "under",
+    "hug",
+    "throw",
+    "hits",
+    "snowboard",
+    "kick",
+    "ski",
+    "plays",
+    "read",
 )
 
 
@@ -76,10 +103,16 @@ def hico_classes(train_images: int = REFERENCE_TRAIN) -> dict[str, Any]:
         "objects": objects,
         "relations": verbs,
         "hois": [[verbs.index(item.verb), objects.index(item.object)] for item in interactions()],
-        "rare": [number for number, item in enumerate(interactions()) if train_instances(item, train_images) < RARE_BELOW],
+        "rare": [
+            number for number, item in enumerate(interactions()) if train_instances(item, train_images) < RARE_BELOW
+        ],
         "splits": {
             name: [ids.index(hoi_id) for hoi_id in unseen]
-            for name, unseen in (("uc_rf", unseen_rare_first()), ("uc_nf", unseen_nonrare_first()), ("uo", unseen_objects()))
+            for name, unseen in (
+                ("uc_rf", unseen_rare_first()),
+                ("uc_nf", unseen_nonrare_first()),
+                ("uo", unseen_objects()),
+            )
         },
         "groups": {
             "visual_genome": {verb: VISUAL_GENOME_WORDING[verb] for verb in verbs},

@@ -11,12 +11,24 @@ from random import Random
 from rlip_assets.micro_world.world import VISUAL_GENOME_WORDING
 
 NOUNS: dict[str, tuple[str, ...]] = {
-    "man": ("man", "man", "man", "guy", "person"), "woman": ("woman", "woman", "woman", "lady", "person"),
+    "man": ("man", "man", "man", "guy", "person"),
+    "woman": ("woman", "woman", "woman", "lady", "person"),
     "child": ("child", "child", "boy", "kid", "person"),
-    "bicycle": ("bicycle", "bike"), "motorcycle": ("motorcycle", "motorbike"), "bird": ("bird",), "cat": ("cat", "cat", "kitten"),
-    "dog": ("dog", "dog", "puppy"), "couch": ("couch", "sofa"), "sports ball": ("ball",), "cup": ("cup", "cup", "mug"),
-    "dining table": ("table",), "tv": ("tv", "television"), "cell phone": ("cell phone", "phone"), "potted plant": ("plant", "potted plant"),
-    "teddy bear": ("teddy bear", "stuffed toy"), "pizza": ("pizza", "slice of pizza"), "hat": ("hat", "cap"),
+    "bicycle": ("bicycle", "bike"),
+    "motorcycle": ("motorcycle", "motorbike"),
+    "bird": ("bird",),
+    "cat": ("cat", "cat", "kitten"),
+    "dog": ("dog", "dog", "puppy"),
+    "couch": ("couch", "sofa"),
+    "sports ball": ("ball",),
+    "cup": ("cup", "cup", "mug"),
+    "dining table": ("table",),
+    "tv": ("tv", "television"),
+    "cell phone": ("cell phone", "phone"),
+    "potted plant": ("plant", "potted plant"),
+    "teddy bear": ("teddy bear", "stuffed toy"),
+    "pizza": ("pizza", "slice of pizza"),
+    "hat": ("hat", "cap"),
 }
 """Nouns by look (for persons) or category, repeated by how common they are; a category that is missing is called by its name."""
 
@@ -81,7 +93,9 @@ def visual_genome_predicate(relation: str, rng: Random) -> str:
 
 def object_aliases() -> list[list[str]]:
     """Synonym lines for `object_alias.txt`, the canonical name first."""
-    return [sorted(set(nouns) - {"person"}, key=nouns.index) for nouns in NOUNS.values() if len(set(nouns) - {"person"}) > 1]
+    return [
+        sorted(set(nouns) - {"person"}, key=nouns.index) for nouns in NOUNS.values() if len(set(nouns) - {"person"}) > 1
+    ]
 
 
 def relationship_aliases() -> list[list[str]]:

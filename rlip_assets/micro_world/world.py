@@ -16,7 +16,7 @@ from typing import Literal
 class Category:
     """A kind of entity. `height` is that of its sprite in pixels at scale 1 (a grown person is 52 pixels tall)."""
 
-    name: str                         # COCO name, or the Objects365 name in lower case where COCO lacks it
+    name: str  # COCO name, or the Objects365 name in lower case where COCO lacks it
     height: float
     sprites: tuple[str, ...]
     coco_id: int | None
@@ -99,26 +99,75 @@ OPEN_IMAGES_PERSONS = {"man": "Man", "woman": "Woman", "child": "Boy"}
 
 # HICO-DET: verb -> (verb id, {object: (interaction id, instances in a training split of 2,400 images)}).
 HICO_VERBS: dict[str, tuple[int, dict[str, tuple[int, int]]]] = {
-    "carry": (9, {"backpack": (209, 30), "chair": (87, 24), "dog": (112, 9), "sheep": (175, 5),
-                  "skateboard": (454, 70), "surfboard": (517, 80)}),
+    "carry": (
+        9,
+        {
+            "backpack": (209, 30),
+            "chair": (87, 24),
+            "dog": (112, 9),
+            "sheep": (175, 5),
+            "skateboard": (454, 70),
+            "surfboard": (517, 80),
+        },
+    ),
     "chase": (11, {"bird": (25, 40), "cat": (85, 8), "dog": (128, 70)}),
     "eat": (24, {"apple": (201, 70), "banana": (218, 60), "pizza": (423, 80)}),
-    "feed": (27, {"bird": (26, 60), "cat": (78, 40), "cow": (97, 50), "dog": (114, 70), "elephant": (314, 30),
-                  "horse": (130, 80), "sheep": (176, 50)}),
+    "feed": (
+        27,
+        {
+            "bird": (26, 60),
+            "cat": (78, 40),
+            "cow": (97, 50),
+            "dog": (114, 70),
+            "elephant": (314, 30),
+            "horse": (130, 80),
+            "sheep": (176, 50),
+        },
+    ),
     "fly": (31, {"kite": (371, 120)}),
-    "hold": (37, {"apple": (202, 50), "banana": (219, 45), "book": (249, 90), "cat": (79, 40), "cup": (298, 120), "kite": (372, 7),
-                  "pizza": (424, 40), "sports ball": (494, 90), "teddy bear": (530, 80), "umbrella": (578, 160)}),
+    "hold": (
+        37,
+        {
+            "apple": (202, 50),
+            "banana": (219, 45),
+            "book": (249, 90),
+            "cat": (79, 40),
+            "cup": (298, 120),
+            "kite": (372, 7),
+            "pizza": (424, 40),
+            "sports ball": (494, 90),
+            "teddy bear": (530, 80),
+            "umbrella": (578, 160),
+        },
+    ),
     "kick": (45, {"sports ball": (496, 130)}),
     "lie on": (50, {"bed": (241, 120), "bench": (245, 50), "couch": (94, 90), "surfboard": (522, 8)}),
     "pet": (66, {"cat": (82, 90), "cow": (104, 24), "dog": (121, 100), "horse": (138, 70), "sheep": (181, 9)}),
     "push": (72, {"bicycle": (17, 70), "motorcycle": (152, 30)}),
-    "ride": (77, {"bicycle": (19, 150), "cow": (105, 7), "elephant": (321, 50), "horse": (140, 150), "motorcycle": (154, 110),
-                  "sheep": (182, 4), "skateboard": (460, 110), "surfboard": (524, 100)}),
-    "sit on": (88, {"bed": (242, 60), "bench": (246, 130), "chair": (90, 150), "couch": (95, 90), "skateboard": (461, 8)}),
+    "ride": (
+        77,
+        {
+            "bicycle": (19, 150),
+            "cow": (105, 7),
+            "elephant": (321, 50),
+            "horse": (140, 150),
+            "motorcycle": (154, 110),
+            "sheep": (182, 4),
+            "skateboard": (460, 110),
+            "surfboard": (524, 100),
+        },
+    ),
+    "sit on": (
+        88,
+        {"bed": (242, 60), "bench": (246, 130), "chair": (90, 150), "couch": (95, 90), "skateboard": (461, 8)},
+    ),
     "stand on": (94, {"chair": (91, 60), "skateboard": (462, 70), "surfboard": (525, 40)}),
     "throw": (105, {"sports ball": (501, 120)}),
     "walk": (111, {"bicycle": (22, 40), "cow": (106, 9), "dog": (126, 160), "horse": (144, 70), "sheep": (184, 20)}),
-    "wash": (112, {"bicycle": (23, 8), "car": (75, 110), "dog": (127, 40), "elephant": (323, 6), "motorcycle": (159, 20)}),
+    "wash": (
+        112,
+        {"bicycle": (23, 8), "car": (75, 110), "dog": (127, 40), "elephant": (323, 6), "motorcycle": (159, 20)},
+    ),
     "wear": (115, {"backpack": (213, 150)}),
 }
 RARE_BELOW = 10
@@ -128,9 +177,16 @@ UNSEEN_OBJECTS = 4
 # Deeds of persons that are no class of the HICO-DET part; the second row needs categories that only Objects365 has.
 OTHER_PERSON_DEEDS = {"read": ("book",), "drink from": ("cup",), "talk on": ("cell phone",), "work on": ("laptop",)}
 OBJECTS365_DEEDS = {
-    "wear": ("hat",), "hold": ("guitar", "balloon", "camera", "flower", "basket"), "eat": ("watermelon",), "ride": ("camel", "deer"),
-    "feed": ("rabbit", "pig", "duck", "deer", "penguin"), "pet": ("rabbit", "pig", "deer"), "chase": ("rabbit", "duck", "pig"),
-    "walk": ("pig", "camel"), "carry": ("basket",), "wash": ("pig", "bus"),
+    "wear": ("hat",),
+    "hold": ("guitar", "balloon", "camera", "flower", "basket"),
+    "eat": ("watermelon",),
+    "ride": ("camel", "deer"),
+    "feed": ("rabbit", "pig", "duck", "deer", "penguin"),
+    "pet": ("rabbit", "pig", "deer"),
+    "chase": ("rabbit", "duck", "pig"),
+    "walk": ("pig", "camel"),
+    "carry": ("basket",),
+    "wash": ("pig", "bus"),
 }
 # Deeds without a person: relation -> subject -> objects.
 OTHER_DEEDS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -139,21 +195,56 @@ OTHER_DEEDS: dict[str, dict[str, tuple[str, ...]]] = {
     "ride": {"dog": ("skateboard",), "cat": ("skateboard",)},
     "eat": {"dog": ("pizza",), "horse": ("apple",), "bird": ("apple",)},
     "carry": {"dog": ("sports ball", "teddy bear")},
-    "on": {"cat": ("chair", "couch", "bench"), "dog": ("couch", "bench"), "bird": ("bench", "chair", "elephant", "cow"),
-           "cup": ("dining table",), "book": ("dining table", "bed"), "laptop": ("dining table",), "pizza": ("dining table",),
-           "apple": ("dining table",), "teddy bear": ("bed", "couch", "chair"), "backpack": ("bench", "chair"), "tv": ("dining table",)},
-    "under": {"cat": ("dining table", "bench"), "dog": ("dining table",), "sports ball": ("bench", "chair", "dining table"),
-              "backpack": ("dining table",)},
+    "on": {
+        "cat": ("chair", "couch", "bench"),
+        "dog": ("couch", "bench"),
+        "bird": ("bench", "chair", "elephant", "cow"),
+        "cup": ("dining table",),
+        "book": ("dining table", "bed"),
+        "laptop": ("dining table",),
+        "pizza": ("dining table",),
+        "apple": ("dining table",),
+        "teddy bear": ("bed", "couch", "chair"),
+        "backpack": ("bench", "chair"),
+        "tv": ("dining table",),
+    },
+    "under": {
+        "cat": ("dining table", "bench"),
+        "dog": ("dining table",),
+        "sports ball": ("bench", "chair", "dining table"),
+        "backpack": ("dining table",),
+    },
 }
 SPATIAL_RELATIONS = ("next to", "behind")
-IMPLIED = {"ride": ("on",), "sit on": ("on",), "lie on": ("on",), "stand on": ("on",), "carry": ("hold",), "walk": ("hold",)}
+IMPLIED = {
+    "ride": ("on",),
+    "sit on": ("on",),
+    "lie on": ("on",),
+    "stand on": ("on",),
+    "carry": ("hold",),
+    "walk": ("hold",),
+}
 """Relations that are true as well whenever another is, though they do not name what happens."""
 
 Wording = Literal["exact", "synonym", "absent"]
 VISUAL_GENOME_WORDING: dict[str, Wording] = {
-    "ride": "exact", "sit on": "exact", "hold": "exact", "wear": "exact", "eat": "exact", "walk": "exact", "push": "exact",
-    "carry": "synonym", "lie on": "synonym", "stand on": "synonym", "feed": "synonym", "pet": "synonym", "kick": "synonym", "chase": "synonym",
-    "wash": "absent", "throw": "absent", "fly": "absent",
+    "ride": "exact",
+    "sit on": "exact",
+    "hold": "exact",
+    "wear": "exact",
+    "eat": "exact",
+    "walk": "exact",
+    "push": "exact",
+    "carry": "synonym",
+    "lie on": "synonym",
+    "stand on": "synonym",
+    "feed": "synonym",
+    "pet": "synonym",
+    "kick": "synonym",
+    "chase": "synonym",
+    "wash": "absent",
+    "throw": "absent",
+    "fly": "absent",
 }
 """How the Visual Genome part speaks of a verb: also in the benchmark's own words, only in others, or never (nor does it happen there)."""
 
@@ -162,11 +253,11 @@ VISUAL_GENOME_WORDING: dict[str, Wording] = {
 class Interaction:
     """A class of the HICO-DET part."""
 
-    verb: str                         # text, "sit on"
+    verb: str  # text, "sit on"
     object: str
-    verb_id: int                      # official, 1..117
-    hoi_id: int                       # official, 1..600
-    frequency: int                    # instances among 2,400 training images
+    verb_id: int  # official, 1..117
+    hoi_id: int  # official, 1..600
+    frequency: int  # instances among 2,400 training images
 
 
 @cache
@@ -189,7 +280,9 @@ def hico_objects() -> list[str]:
 def person_deeds() -> list[Deed]:
     """Deeds of persons that every detection part knows: the interaction classes and a few more."""
     classes = [Deed(item.verb, "person", item.object) for item in interactions()]
-    return classes + [Deed(relation, "person", noun) for relation, nouns in OTHER_PERSON_DEEDS.items() for noun in nouns]
+    return classes + [
+        Deed(relation, "person", noun) for relation, nouns in OTHER_PERSON_DEEDS.items() for noun in nouns
+    ]
 
 
 def objects365_deeds() -> list[Deed]:
@@ -199,12 +292,19 @@ def objects365_deeds() -> list[Deed]:
 
 def other_deeds() -> list[Deed]:
     """Deeds of animals and things."""
-    return [Deed(relation, subject, noun) for relation, table in OTHER_DEEDS.items() for subject, nouns in table.items() for noun in nouns]
+    return [
+        Deed(relation, subject, noun)
+        for relation, table in OTHER_DEEDS.items()
+        for subject, nouns in table.items()
+        for noun in nouns
+    ]
 
 
 def _seen_elsewhere(unseen: set[int]) -> bool:
     seen = [item for item in interactions() if item.hoi_id not in unseen]
-    return {item.verb for item in seen} == set(HICO_VERBS) and {item.object for item in seen} == {item.object for item in interactions()}
+    return {item.verb for item in seen} == set(HICO_VERBS) and {item.object for item in seen} == {
+        item.object for item in interactions()
+    }
 
 
 def _unseen(ordered: Iterator[Interaction]) -> list[int]:

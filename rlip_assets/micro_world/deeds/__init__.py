@@ -11,7 +11,7 @@ from rlip_assets.micro_world.deeds.others import OTHER_DEEDS
 from rlip_assets.micro_world.group import Group
 from rlip_assets.micro_world.world import Deed
 
-JOIN = 0.6                              # how often a deed joins a group that has room for it
+JOIN = 0.6  # how often a deed joins a group that has room for it
 
 
 def _join(groups: list[Group], deed: Deed) -> bool:
@@ -26,7 +26,11 @@ def _join(groups: list[Group], deed: Deed) -> bool:
                     return True
         elif deed.relation in CARE_DEEDS and len([thing for thing in group.things if thing.category == "person"]) == 1:
             for thing in group.things:
-                if thing.category == deed.object and thing.grounded and deed.relation not in {r.text for r in group.relations}:
+                if (
+                    thing.category == deed.object
+                    and thing.grounded
+                    and deed.relation not in {r.text for r in group.relations}
+                ):
                     CARE_DEEDS[deed.relation](group, thing)
                     return True
     return False

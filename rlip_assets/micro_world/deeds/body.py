@@ -39,7 +39,7 @@ def ride(group: Group, noun: str) -> Thing:
         rider = group.person("ride", depth=0.5, grounded=False)
         group.move(rider, "hip", mount.anchor("seat"))
         group.arm(rider, mount.anchor("handle" if noun in VEHICLES else "neck"))
-        rider.busy = False             # one hand is enough
+        rider.busy = False  # one hand is enough
     group.relate(rider, "ride", group.things[0])
     return rider
 
@@ -123,7 +123,9 @@ def chase(group: Group, noun: str, subject: str = "person") -> Thing:
         chaser = group.put(subject, bottom=-3)
     chaser.x = prey.x + prey.width + 15
     for mover in (prey, chaser):
-        group.speed_lines(mover.x + mover.width + 2, mover.y + mover.height * 0.35, mover.y + mover.height * 0.85, -1, 8)
+        group.speed_lines(
+            mover.x + mover.width + 2, mover.y + mover.height * 0.35, mover.y + mover.height * 0.85, -1, 8
+        )
     group.relate(chaser, "chase", prey)
     return chaser
 
@@ -176,12 +178,26 @@ def carry(group: Group, noun: str) -> Thing:
     porter = group.person("walk")
     load = group.put(noun, x=porter.centre[0], bottom=porter.y + 1, depth=0.4, grounded=False)
     for side, shoulder in ((-1, "shoulder"), (1, "rear")):
-        group.arm(porter, (porter.centre[0] + side * min(9.0, load.width * 0.3), load.y + load.height - 2), shoulder=shoulder, depth=0.6)
+        group.arm(
+            porter,
+            (porter.centre[0] + side * min(9.0, load.width * 0.3), load.y + load.height - 2),
+            shoulder=shoulder,
+            depth=0.6,
+        )
     group.relate(porter, "carry", load)
     return porter
 
 
 BODY_DEEDS = {
-    "ride": ride, "sit on": sit_on, "lie on": lie_on, "stand on": stand_on, "walk": walk, "push": push, "chase": chase, "kick": kick,
-    "throw": throw, "fly": fly, "carry": carry,
+    "ride": ride,
+    "sit on": sit_on,
+    "lie on": lie_on,
+    "stand on": stand_on,
+    "walk": walk,
+    "push": push,
+    "chase": chase,
+    "kick": kick,
+    "throw": throw,
+    "fly": fly,
+    "carry": carry,
 }

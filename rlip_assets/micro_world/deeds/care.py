@@ -8,12 +8,17 @@ from rlip_assets.micro_world.picture import Thing
 FOOD = ((250, 120, 20), (110, 190, 40))
 SPONGE = (250, 220, 40)
 BUBBLE, BUBBLE_EDGE = (225, 243, 255), (70, 150, 220)
-SMALL = 33.0                            # below this height one kneels down to an animal
+SMALL = 33.0  # below this height one kneels down to an animal
 
 
 def _helper(group: Group, target: Thing, at: float, facing: int, depth: float) -> Thing:
     """A person whose shoulder is an arm's length from `at`, looking there."""
-    person = group.person("kneel" if target.height < SMALL else "walk", facing=facing, bottom=target.y + target.height, depth=target.depth + depth)
+    person = group.person(
+        "kneel" if target.height < SMALL else "walk",
+        facing=facing,
+        bottom=target.y + target.height,
+        depth=target.depth + depth,
+    )
     group.move(person, "shoulder", (at - facing * REACH * 0.92 * stature(person), 0.0), along_y=False)
     return person
 

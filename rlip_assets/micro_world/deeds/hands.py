@@ -100,12 +100,23 @@ def wear(group: Group, person: Thing, noun: str) -> None:
         thing = group.put(noun, facing=person.facing, depth=person.depth - 0.1, grounded=False)
         _centre(thing, x - person.facing * thing.width * 0.34, y - 1)
         shoulder = person.anchor("shoulder")
-        group.line([(x, y - 9), (shoulder[0], shoulder[1] - 2), (shoulder[0], shoulder[1] + 9), (x, y + 7)], STRAP, 1.8, person.depth + 0.05)
+        group.line(
+            [(x, y - 9), (shoulder[0], shoulder[1] - 2), (shoulder[0], shoulder[1] + 9), (x, y + 7)],
+            STRAP,
+            1.8,
+            person.depth + 0.05,
+        )
     group.relate(person, "wear", thing)
 
 
 HAND_DEEDS = {
-    "hold": hold, "eat": eat, "drink from": drink_from, "read": read, "talk on": talk_on, "work on": work_on, "wear": wear,
+    "hold": hold,
+    "eat": eat,
+    "drink from": drink_from,
+    "read": read,
+    "talk on": talk_on,
+    "work on": work_on,
+    "wear": wear,
 }
 """Relation -> function(group, person, noun). All but `wear` need free hands."""
 

@@ -13,7 +13,14 @@ def _on(group: Group, deed: Deed) -> None:
     support = group.put(deed.object)
     x, y = support.anchor("seat")
     room = support.width * (0.3 if deed.object in ("dining table", "bench", "couch", "bed") else 0.0)
-    thing = group.put(deed.subject, x=x + group.rng.uniform(-room, room), bottom=y + 2, depth=0.5, facing=group.rng.choice((-1, 1)), grounded=False)
+    thing = group.put(
+        deed.subject,
+        x=x + group.rng.uniform(-room, room),
+        bottom=y + 2,
+        depth=0.5,
+        facing=group.rng.choice((-1, 1)),
+        grounded=False,
+    )
     group.relate(thing, "on", support)
 
 
@@ -21,7 +28,9 @@ def _under(group: Group, deed: Deed) -> None:
     """On the ground below a raised piece of furniture."""
     roof = group.put(deed.object, height=36 if deed.object == "dining table" else None)
     room = roof.width * 0.16 if deed.object != "chair" else 0.0
-    thing = group.put(deed.subject, x=roof.centre[0] + group.rng.uniform(-room, room), depth=-0.5, facing=group.rng.choice((-1, 1)))
+    thing = group.put(
+        deed.subject, x=roof.centre[0] + group.rng.uniform(-room, room), depth=-0.5, facing=group.rng.choice((-1, 1))
+    )
     shrink = min(1.0, 0.72 * roof.height / thing.height)
     middle = thing.centre[0]
     thing.width, thing.height = thing.width * shrink, thing.height * shrink
@@ -70,5 +79,13 @@ def _chase(group: Group, deed: Deed) -> None:
     chase(group, deed.object, deed.subject)
 
 
-OTHER_DEEDS = {"chase": _chase, "lie on": _lie_on, "ride": _ride, "eat": _eat, "carry": _carry, "on": _on, "under": _under}
+OTHER_DEEDS = {
+    "chase": _chase,
+    "lie on": _lie_on,
+    "ride": _ride,
+    "eat": _eat,
+    "carry": _carry,
+    "on": _on,
+    "under": _under,
+}
 """Relation -> function(group, deed)."""

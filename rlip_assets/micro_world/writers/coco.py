@@ -12,7 +12,7 @@ from rlip_assets.micro_world.writers import Progress, save_json, save_picture
 from rlip_assets.micro_world.writers.instances import Instances, coco_categories, coco_category
 from rlip_assets.params.world import WorldParams
 
-IMAGE_STEP = 9                         # image ids have gaps, as in COCO
+IMAGE_STEP = 9  # image ids have gaps, as in COCO
 FIRST_BOX = {"train": 100001, "val": 900001}
 
 

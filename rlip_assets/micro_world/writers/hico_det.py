@@ -18,14 +18,22 @@ from rlip_assets.params.world import WorldParams
 
 
 def _record(name: str, picture: Picture, classes: dict[tuple[str, str], Interaction]) -> dict[str, Any]:
-    boxes = [{"bbox": [int(value) for value in thing.box], "category_id": CATEGORIES[thing.category].coco_id} for thing in picture.things]
+    boxes = [
+        {"bbox": [int(value) for value in thing.box], "category_id": CATEGORIES[thing.category].coco_id}
+        for thing in picture.things
+    ]
     pairs = []
     for relation in picture.relations:
         item = classes.get((relation.text, picture.things[relation.object].category))
         if item is not None and picture.things[relation.subject].category == "person":
-            pairs.append({
-                "subject_id": relation.subject, "object_id": relation.object, "category_id": item.verb_id, "hoi_category_id": item.hoi_id,
-            })
+            pairs.append(
+                {
+                    "subject_id": relation.subject,
+                    "object_id": relation.object,
+                    "category_id": item.verb_id,
+                    "hoi_category_id": item.hoi_id,
+                }
+            )
     return {"file_name": name, "annotations": boxes, "hoi_annotation": pairs}
 
 
@@ -44,7 +52,9 @@ def write(root: Path, params: WorldParams, progress: Progress) -> dict[str, Any]
         save_json(root / f"annotations/{file}_hico.json", records)
         instances = Counter(names[pair["hoi_category_id"]] for record in records for pair in record["hoi_annotation"])
         figures[split] = {
-            "images": count, "boxes": sum(len(record["annotations"]) for record in records), "pairs": instances.total(),
+            "images": count,
+            "boxes": sum(len(record["annotations"]) for record in records),
+            "pairs": instances.total(),
             "instances": dict(sorted(instances.items())),
         }
     save_json(root / "classes.json", hico_classes(params.hico_det_train))

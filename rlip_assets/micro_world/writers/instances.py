@@ -14,7 +14,9 @@ from rlip_assets.sources.classes import coco_names
 class Instances:
     """Builder of an instances file; `category_of` gives the id of a thing, None to leave it out."""
 
-    def __init__(self, categories: list[dict[str, Any]], category_of: Callable[[Thing], int | None], first_box: int = 1) -> None:
+    def __init__(
+        self, categories: list[dict[str, Any]], category_of: Callable[[Thing], int | None], first_box: int = 1
+    ) -> None:
         self._category_of = category_of
         self._next_box = first_box
         self.content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": categories}
@@ -22,7 +24,14 @@ class Instances:
     def add(self, image_id: int, file_name: str, picture: Picture, **extra: Any) -> dict[int, int]:
         """Append an image and its boxes; returns thing index -> box id."""
         self.content["images"].append(
-            {"id": image_id, "file_name": file_name, "width": picture.width, "height": picture.height, "license": 1, **extra}
+            {
+                "id": image_id,
+                "file_name": file_name,
+                "width": picture.width,
+                "height": picture.height,
+                "license": 1,
+                **extra,
+            }
         )
         ids = {}
         for number, thing in enumerate(picture.things):
@@ -30,10 +39,16 @@ class Instances:
             if category is None:
                 continue
             x, y, width, height = corner_box(thing.box)
-            self.content["annotations"].append({
-                "id": self._next_box, "image_id": image_id, "category_id": category, "bbox": [x, y, width, height],
-                "area": width * height, "iscrowd": 0,
-            })
+            self.content["annotations"].append(
+                {
+                    "id": self._next_box,
+                    "image_id": image_id,
+                    "category_id": category,
+                    "bbox": [x, y, width, height],
+                    "area": width * height,
+                    "iscrowd": 0,
+                }
+            )
             ids[number] = self._next_box
             self._next_box += 1
         return ids

@@ -39,7 +39,10 @@ def write(root: Path, params: WorldParams, progress: Progress) -> tuple[dict[str
             version = 2 if patch >= FIRST_VERSION_2 else 1
             name = f"patch{patch}/objects365_v{version}_{image_id:08d}.jpg"
             save_picture(root / split / name, shot.picture)
-            position = {thing: row for row, thing in enumerate(instances.add(image_id, f"images/v{version}/{name}", shot.picture))}
+            position = {
+                thing: row
+                for row, thing in enumerate(instances.add(image_id, f"images/v{version}/{name}", shot.picture))
+            }
             truth += true_relations(str(image_id), shot.picture, position)
             progress(1)
         for box in instances.content["annotations"]:

@@ -15,9 +15,26 @@ from rlip_assets.micro_world.writers import Progress, save_json, save_picture
 from rlip_assets.params.world import WorldParams
 
 OF_RELATION = {
-    "hold": "holds", "carry": "holds", "wear": "wears", "sit on": "on", "lie on": "on", "stand on": "on", "on": "on", "ride": "ride",
-    "eat": "eat", "drink from": "drink", "talk on": "talk_on_phone", "under": "under", "throw": "throw", "kick": "kick", "read": "read",
-    "feed": "interacts_with", "pet": "interacts_with", "wash": "interacts_with", "push": "interacts_with", "work on": "interacts_with",
+    "hold": "holds",
+    "carry": "holds",
+    "wear": "wears",
+    "sit on": "on",
+    "lie on": "on",
+    "stand on": "on",
+    "on": "on",
+    "ride": "ride",
+    "eat": "eat",
+    "drink from": "drink",
+    "talk on": "talk_on_phone",
+    "under": "under",
+    "throw": "throw",
+    "kick": "kick",
+    "read": "read",
+    "feed": "interacts_with",
+    "pet": "interacts_with",
+    "wash": "interacts_with",
+    "push": "interacts_with",
+    "work on": "interacts_with",
 }
 ON_BOARDS = {"surfboard": "surf", "skateboard": "skateboard"}
 
@@ -36,7 +53,9 @@ def _record(name: str, picture: Picture, objects: list[str]) -> dict[str, Any]:
         "img_size": [picture.width, picture.height],
         "bbox": [[int(value) for value in thing.box] for thing in picture.things],
         "det_labels": [objects.index(open_images_name(thing.category, thing.look)) for thing in picture.things],
-        "rel": [[relation.subject, relation.object, OPEN_IMAGES_RELATIONS.index(text)] for relation, text in named if text],
+        "rel": [
+            [relation.subject, relation.object, OPEN_IMAGES_RELATIONS.index(text)] for relation, text in named if text
+        ],
     }
 
 
@@ -55,7 +74,9 @@ def write(root: Path, params: WorldParams, progress: Progress) -> dict[str, Any]
         save_json(root / f"annotations/vrd-{split}-anno.json", records)
         counts = Counter(OPEN_IMAGES_RELATIONS[relation[2]] for record in records for relation in record["rel"])
         figures[split] = {
-            "images": count, "boxes": sum(len(record["bbox"]) for record in records), "relations": counts.total(),
+            "images": count,
+            "boxes": sum(len(record["bbox"]) for record in records),
+            "relations": counts.total(),
             "predicates": dict(sorted(counts.items())),
         }
     save_json(root / "annotations/categories_dict.json", {"obj": objects, "rel": list(OPEN_IMAGES_RELATIONS)})

@@ -21,21 +21,57 @@ from rlip_assets.micro_world.writers.instances import Instances, coco_categories
 from rlip_assets.params.world import WorldParams
 
 ACTIONS: dict[str, tuple[str, ...]] = {
-    "hold": ("obj",), "stand": (), "sit": ("instr",), "ride": ("instr",), "walk": (), "look": ("obj",), "hit": ("instr", "obj"),
-    "eat": ("obj", "instr"), "jump": ("instr",), "lay": ("instr",), "talk_on_phone": ("instr",), "carry": ("obj",), "throw": ("obj",),
-    "catch": ("obj",), "cut": ("instr", "obj"), "run": (), "work_on_computer": ("instr",), "ski": ("instr",), "surf": ("instr",),
-    "skateboard": ("instr",), "smile": (), "drink": ("instr",), "kick": ("obj",), "point": ("instr",), "read": ("obj",),
+    "hold": ("obj",),
+    "stand": (),
+    "sit": ("instr",),
+    "ride": ("instr",),
+    "walk": (),
+    "look": ("obj",),
+    "hit": ("instr", "obj"),
+    "eat": ("obj", "instr"),
+    "jump": ("instr",),
+    "lay": ("instr",),
+    "talk_on_phone": ("instr",),
+    "carry": ("obj",),
+    "throw": ("obj",),
+    "catch": ("obj",),
+    "cut": ("instr", "obj"),
+    "run": (),
+    "work_on_computer": ("instr",),
+    "ski": ("instr",),
+    "surf": ("instr",),
+    "skateboard": ("instr",),
+    "smile": (),
+    "drink": ("instr",),
+    "kick": ("obj",),
+    "point": ("instr",),
+    "read": ("obj",),
     "snowboard": ("instr",),
 }
 OF_RELATION: dict[str, tuple[tuple[str, str], ...]] = {
-    "hold": (("hold", "obj"),), "sit on": (("sit", "instr"),), "ride": (("ride", "instr"),), "eat": (("eat", "obj"),),
-    "lie on": (("lay", "instr"),), "talk on": (("talk_on_phone", "instr"),), "carry": (("carry", "obj"),), "throw": (("throw", "obj"),),
-    "work on": (("work_on_computer", "instr"), ("look", "obj")), "drink from": (("drink", "instr"),), "kick": (("kick", "obj"),),
-    "read": (("read", "obj"), ("look", "obj")), "feed": (("look", "obj"),), "pet": (("look", "obj"),),
+    "hold": (("hold", "obj"),),
+    "sit on": (("sit", "instr"),),
+    "ride": (("ride", "instr"),),
+    "eat": (("eat", "obj"),),
+    "lie on": (("lay", "instr"),),
+    "talk on": (("talk_on_phone", "instr"),),
+    "carry": (("carry", "obj"),),
+    "throw": (("throw", "obj"),),
+    "work on": (("work_on_computer", "instr"), ("look", "obj")),
+    "drink from": (("drink", "instr"),),
+    "kick": (("kick", "obj"),),
+    "read": (("read", "obj"), ("look", "obj")),
+    "feed": (("look", "obj"),),
+    "pet": (("look", "obj"),),
 }
 ON_BOARDS = {"surfboard": "surf", "skateboard": "skateboard"}
 OF_POSE: dict[str, tuple[str, ...]] = {
-    "stand": ("stand", "smile"), "walk": ("walk",), "run": ("run",), "squat": ("sit",), "kick": ("stand",), "surf": ("stand",),
+    "stand": ("stand", "smile"),
+    "walk": ("walk",),
+    "run": ("run",),
+    "squat": ("sit",),
+    "kick": ("stand",),
+    "surf": ("stand",),
 }
 """Actions that a pose shows without an object; a person on the ground sits on nothing."""
 
@@ -73,11 +109,17 @@ def _action_file(agents: Iterable[Agent], box_ids: dict[int, dict[int, int]]) ->
             for agent in rows:
                 target = agent.done.get(action, {}).get(role)
                 filled.append(0 if target is None else box_ids[agent.image_id][target])
-        content.append({
-            "action_name": action, "role_name": ["agent", *roles], "include": [[] for _ in range(len(roles) + 1)],
-            "image_id": [agent.image_id for agent in rows], "ann_id": [agent.box_id for agent in rows],
-            "role_object_id": filled, "label": [int(action in agent.done) for agent in rows],
-        })
+        content.append(
+            {
+                "action_name": action,
+                "role_name": ["agent", *roles],
+                "include": [[] for _ in range(len(roles) + 1)],
+                "image_id": [agent.image_id for agent in rows],
+                "ann_id": [agent.box_id for agent in rows],
+                "role_object_id": filled,
+                "label": [int(action in agent.done) for agent in rows],
+            }
+        )
     return content
 
 
@@ -111,6 +153,10 @@ def write(root: Path, params: WorldParams, progress: Progress) -> dict[str, Any]
         (root / f"data/splits/vcoco_{split}.ids").write_text("".join(f"{image_id}\n" for image_id in images))
         if split in ("trainval", "test"):
             counts = Counter(action for agent in people for action in agent.done)
-            figures[split] = {"images": len(images), "persons": len(people), "actions": {action: counts[action] for action in ACTIONS}}
+            figures[split] = {
+                "images": len(images),
+                "persons": len(people),
+                "actions": {action: counts[action] for action in ACTIONS},
+            }
     save_json(root / "classes.json", v_coco_classes())
     return figures

@@ -34,8 +34,13 @@ def _names(kind: str, rng: Random) -> list[str]:
 def _graph(image_id: int, picture: Picture, rng: Random, first_object: int, first_relation: int) -> dict[str, Any]:
     objects = [
         {
-            "object_id": first_object + number, "x": int(thing.x), "y": int(thing.y), "w": int(thing.width), "h": int(thing.height),
-            "names": _names(thing.kind, rng), "synsets": [f"{thing.category.replace(' ', '_')}.n.01"],
+            "object_id": first_object + number,
+            "x": int(thing.x),
+            "y": int(thing.y),
+            "w": int(thing.width),
+            "h": int(thing.height),
+            "names": _names(thing.kind, rng),
+            "synsets": [f"{thing.category.replace(' ', '_')}.n.01"],
         }
         for number, thing in enumerate(picture.things)
     ]
@@ -45,10 +50,15 @@ def _graph(image_id: int, picture: Picture, rng: Random, first_object: int, firs
             continue
         predicate = visual_genome_predicate(relation.text, rng)
         for _ in range(2 if rng.random() < WRITTEN_TWICE else 1):
-            relations.append({
-                "relationship_id": first_relation + len(relations), "predicate": predicate, "synsets": [],
-                "subject_id": first_object + relation.subject, "object_id": first_object + relation.object,
-            })
+            relations.append(
+                {
+                    "relationship_id": first_relation + len(relations),
+                    "predicate": predicate,
+                    "synsets": [],
+                    "subject_id": first_object + relation.subject,
+                    "object_id": first_object + relation.object,
+                }
+            )
     return {"image_id": image_id, "objects": objects, "relationships": relations}
 
 
@@ -61,7 +71,9 @@ def write(root: Path, params: WorldParams, progress: Progress) -> dict[str, Any]
         save_picture(root / "images" / f"{image_id}.jpg", picture)
         graph = _graph(image_id, picture, shot.annotator, first_object, first_relation)
         graphs.append(graph)
-        sizes.append({"image_id": image_id, "width": picture.width, "height": picture.height, "coco_id": None, "flickr_id": None})
+        sizes.append(
+            {"image_id": image_id, "width": picture.width, "height": picture.height, "coco_id": None, "flickr_id": None}
+        )
         first_object += len(graph["objects"])
         first_relation += len(graph["relationships"])
         progress(1)
@@ -70,4 +82,9 @@ def write(root: Path, params: WorldParams, progress: Progress) -> dict[str, Any]
     for name, lines in (("object_alias.txt", object_aliases()), ("relationship_alias.txt", relationship_aliases())):
         (root / name).write_text("".join(",".join(line) + "\n" for line in lines))
     predicates = Counter(relation["predicate"].lower() for graph in graphs for relation in graph["relationships"])
-    return {"images": len(graphs), "objects": first_object - 1, "relations": first_relation - 1, "predicates": dict(sorted(predicates.items()))}
+    return {
+        "images": len(graphs),
+        "objects": first_object - 1,
+        "relations": first_relation - 1,
+        "predicates": dict(sorted(predicates.items())),
+    }
