@@ -38,7 +38,9 @@ def describe(root: Path, item: StageItem, entry: LockEntry, manifest: Mapping[st
         metadata[f"seconds/{name}"] = value
     if run := provenance.get("mlflow_run"):
         address = os.environ.get(MLFLOW_ADDRESS_VARIABLE, DEFAULT_MLFLOW_ADDRESS)
-        metadata["mlflow"] = dg.MetadataValue.url(f"{address}/#/experiments/{provenance.get('mlflow_experiment')}/runs/{run}")
+        metadata["mlflow"] = dg.MetadataValue.url(
+            f"{address}/#/experiments/{provenance.get('mlflow_experiment')}/runs/{run}"
+        )
     for picture in pictures(root, item):
         metadata[f"picture/{picture.stem}"] = dg.MetadataValue.md(f"![{picture.stem}]({_data_uri(picture)})")
     return metadata

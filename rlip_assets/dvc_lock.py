@@ -14,7 +14,7 @@ import yaml
 
 from rlip_assets.errors import DataError
 from rlip_assets.files import digest_json
-from rlip_assets.stage_spec import PROVENANCE_FOLDER, Registry, StageItem, overlaps
+from rlip_assets.stage_spec import PROVENANCE_FOLDER, StageItem, overlaps
 
 LOCK_FILE = "dvc.lock"
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -84,15 +84,6 @@ class DvcLock:
 def present(item: StageItem, root: Path) -> bool:
     """Whether all outputs of an item exist in the tree."""
     return all((root / path).exists() for path in item.outputs.values())
-
-
-def follows(registry: Registry, lock: DvcLock, address: str) -> bool:
-    """Whether an item's entry was made from what its parents wrote last (inputs that are parts of an output are not compared)."""
-    entry = lock.get(address)
-    if entry is None:
-        return False
-    current = {out: md5 for other in lock.entries.values() for out, md5 in other.outs.items()}
-    return all(current.get(path, md5) == md5 for path, md5 in entry.deps.items())
 
 
 def _entry(stage: Mapping[str, Any]) -> LockEntry:

@@ -1,0 +1,51 @@
+"""The lineage as one value: definitions, stages and folder. Engines and sensors work on a location, so tests can give them a small one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import dagster as dg
+from dagster import AssetKey, JobDefinition
+
+from dagster_project.profile import active_profile
+from rlip_assets.stage_spec import Registry, StageItem
+from rlip_assets.stage_versions import stage_version
+
+
+@dataclass(frozen=True)
+class Location:
+    """A lineage that can be materialised and synchronised.
+
+    Attributes:
+        version_of: declared version of a stage.
+    """
+
+    definitions: dg.Definitions
+    registry: Registry
+    root: Path
+    version_of: Callable[[str], int]
+
+    @cached_property
+    def job(self) -> JobDefinition:
+        """The job of all assets; a run of it is narrowed to one asset and partition."""
+        return self.definitions.resolve_implicit_global_asset_job_def()
+
+    def parents(self, stage: str) -> list[AssetKey]:
+        """Keys of the assets that a stage's asset depends on, sorted."""
+        return sorted(AssetKey(above) for above, below in self.registry.stage_edges if below == stage)
+
+
+def active_location() -> Location:
+    """The lineage of the active profile."""
+    from dagster_project.definitions import defs
+
+    profile = active_profile()
+    return Location(defs(), profile.registry, profile.root, stage_version)
+
+
+def asset_key(item: StageItem) -> AssetKey:
+    """Key of the asset that shows an item."""
+    return AssetKey(item.stage)

@@ -1,0 +1,54 @@
+"""What `rlip demo` says at the end."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from dagster_project.lineage import Launched, Summary
+from dagster_project.location import Location
+from rlip_assets.dvc_lock import LockEntry
+from rlip_assets.profiles import DEFAULT_PROFILE, profile_name
+from rlip_assets.stage_spec import StageItem
+
+
+def print_summary(location: Location, summary: Summary, unreported: list[tuple[StageItem, LockEntry]]) -> None:
+    """Seconds by stage, the results table and the commands to look further."""
+    if summary.launched:
+        print()
+        print("\n".join(seconds_table(summary.launched)))
+    report = location.root / "reports" / "benchmark.md"
+    if report.exists():
+        print(f"\n{report.read_text().rstrip()}")
+    known = (
+        "Dagster knows all of them"
+        if not unreported
+        else f"{len(unreported)} are not in Dagster yet: run `rlip sync-dagster`"
+    )
+    print(f"\n{len(summary.launched)} launched, {summary.current} were current, in {summary.seconds:.0f} s; {known}.")
+    print(f"\nLook further:\n{look_further(profile_name(location.root))}")
+
+
+def seconds_table(launched: list[Launched]) -> list[str]:
+    """Seconds of start-up, work and orchestration by stage, as lines."""
+    rows: dict[str, list[Launched]] = defaultdict(list)
+    for one in launched:
+        rows[one.address.partition("@")[0]].append(one)
+    lines = [f"{'stage':20s} {'items':>5s} {'start-up s':>10s} {'work s':>8s} {'orchestration s':>15s}"]
+    for stage, items in [*rows.items(), ("all", launched)]:
+        startup, work, overhead = (
+            sum(values) for values in zip(*((i.startup, i.work, i.overhead) for i in items), strict=True)
+        )
+        lines.append(f"{stage:20s} {len(items):5d} {startup:10.1f} {work:8.1f} {overhead:15.1f}")
+    return lines
+
+
+def look_further(profile: str) -> str:
+    """Commands for someone who has just seen the results."""
+    option = "" if profile == DEFAULT_PROFILE else f" --profile {profile}"
+    return "\n".join(
+        [
+            f"  rlip ui{option:20s}  # Dagster (lineage, runs, checks) and MLflow (training curves, comparisons)",
+            "  dvc status; dvc dag      # nothing to do; the graph of stages",
+            "  rlip predict PHOTO.jpg   # which relations are in my photo?",
+        ]
+    )

@@ -1,0 +1,99 @@
+"""From DVC to Dagster: report what `dvc repro` or `dvc pull` did as external materialisations.
+
+An item is reported when its outputs lie in the tree and its entry in `dvc.lock` is not the one of its last materialisation. Reports go in
+the order of the lineage and carry the versions of what they were made from, so that Dagster shows as current what DVC holds to be current.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dagster import AssetCheckEvaluation, AssetKey, AssetMaterialization, DagsterInstance
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    NULL_EVENT_POINTER,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
+
+from dagster_project.checks import check_results
+from dagster_project.location import Location, asset_key
+from dagster_project.metadata import LOCK_TAG, describe
+from rlip_assets.dvc_lock import DvcLock, LockEntry, present
+from rlip_assets.stage_runner import read_manifest
+from rlip_assets.stage_spec import StageItem
+
+
+def unreported(
+    instance: DagsterInstance, location: Location, lock: DvcLock | None = None
+) -> list[tuple[StageItem, LockEntry]]:
+    """Items whose entry in `dvc.lock` Dagster does not know, in the order of the lineage."""
+    lock = lock or DvcLock.read(location.root)
+    found = []
+    for address in location.registry.order:
+        item, entry = location.registry.at(address), lock.get(address)
+        if entry is None or not present(item, location.root):
+            continue
+        if _last_tags(instance, item).get(LOCK_TAG) != entry.fingerprint:
+            found.append((item, entry))
+    return found
+
+
+def report_external(instance: DagsterInstance, location: Location) -> list[StageItem]:
+    """Report every unreported item to Dagster; returns the items reported."""
+    reported = unreported(instance, location)
+    for item, entry in reported:
+        manifest = read_manifest(location.root, item)
+        instance.report_runless_asset_event(
+            AssetMaterialization(
+                asset_key(item),
+                description="made outside Dagster, recorded by DVC",
+                metadata={"ran": False, **describe(location.root, item, entry, manifest)},
+                partition=item.partition,
+                tags={
+                    **_provenance_tags(instance, location, item),
+                    DATA_VERSION_TAG: entry.data_version,
+                    LOCK_TAG: entry.fingerprint,
+                },
+            )
+        )
+        for result in check_results(item.stage, manifest):
+            instance.report_runless_asset_event(
+                AssetCheckEvaluation(
+                    asset_key(item),
+                    check_name=str(result.check_name),
+                    passed=result.passed,
+                    description=result.description,
+                    partition=item.partition,
+                )
+            )
+    return reported
+
+
+def data_version(instance: DagsterInstance, item: StageItem) -> str | None:
+    """Data version of an item's last materialisation in Dagster, None where there is none."""
+    return _last_tags(instance, item).get(DATA_VERSION_TAG)
+
+
+def _last_tags(instance: DagsterInstance, item: StageItem) -> Mapping[str, str]:
+    record = instance.get_latest_data_version_record(asset_key(item), is_source=False, partition_key=item.partition)
+    return (record.event_log_entry.tags or {}) if record else {}
+
+
+def _provenance_tags(instance: DagsterInstance, location: Location, item: StageItem) -> dict[str, str]:
+    """Dagster's own tags for what a materialisation was made from: code version, and version and event of each parent asset."""
+    tags = {CODE_VERSION_TAG: str(location.version_of(item.stage)), DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
+    for parent in location.parents(item.stage):
+        version, pointer = _latest(instance, parent)
+        tags[get_input_data_version_tag(parent)] = version
+        tags[get_input_event_pointer_tag(parent)] = pointer
+    return tags
+
+
+def _latest(instance: DagsterInstance, key: AssetKey) -> tuple[str, str]:
+    record = instance.get_latest_data_version_record(key, is_source=False)
+    if record is None:
+        return "INITIAL", NULL_EVENT_POINTER
+    return (record.event_log_entry.tags or {}).get(DATA_VERSION_TAG, "INITIAL"), str(record.storage_id)

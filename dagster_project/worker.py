@@ -1,0 +1,96 @@
+"""A process that materialises one item after another on the persistent Dagster instance.
+
+Starting a process for each run would cost more than most stages of the micro profile take; a worker pays for its imports once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+from dagster import DagsterInstance
+from dagster._core.errors import DagsterExecutionInterruptedError
+
+from dagster_project.location import Location, asset_key
+from dagster_project.stage_assets import FORCE_TAG
+from rlip_assets.stage_log import LINES_VARIABLE
+
+LAUNCHED_TAG = "rlip/launched_by"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Materialise one item; its stage's lines go to the file `lines`."""
+
+    address: str
+    lines: Path
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended: the run, how long it took in all, and what went wrong."""
+
+    address: str
+    run_id: str
+    seconds: float
+    error: str | None
+
+
+def work(connection: Connection, target: str, output: Path) -> None:
+    """Serve tasks from `connection` until it closes or sends None; `target` is the `module:function` that gives the location."""
+    _redirect_output(output)
+    threading.Thread(target=_interrupt_when_orphaned, args=(os.getppid(),), daemon=True).start()
+    module, _, function = target.partition(":")
+    location: Location = getattr(import_module(module), function)()
+    try:
+        with DagsterInstance.get() as instance:
+            while (task := connection.recv()) is not None:
+                connection.send(materialise(instance, location, task))
+    except (EOFError, KeyboardInterrupt, DagsterExecutionInterruptedError):
+        return
+
+
+def materialise(instance: DagsterInstance, location: Location, task: Task) -> Outcome:
+    """One Dagster run of one asset and partition."""
+    item = location.registry.at(task.address)
+    began = time.monotonic()
+    os.environ[LINES_VARIABLE] = str(task.lines)
+    result = location.job.execute_in_process(
+        instance=instance,
+        asset_selection=[asset_key(item)],
+        partition_key=item.partition,
+        tags={LAUNCHED_TAG: "rlip demo", **({FORCE_TAG: "true"} if task.force else {})},
+        raise_on_error=False,
+    )
+    error = None
+    if not result.success:
+        failures = [event for event in result.all_events if event.is_step_failure]
+        error = (
+            failures[0].step_failure_data.user_failure_message or failures[0].message if failures else "the run failed"
+        )
+    return Outcome(task.address, result.run_id, time.monotonic() - began, error)
+
+
+def _redirect_output(path: Path) -> None:
+    """Send this process' output, and that of its children, to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+
+
+def _interrupt_when_orphaned(parent: int) -> None:
+    while psutil.pid_exists(parent) and os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGINT)
