@@ -110,18 +110,17 @@ def interpolated_ap(ranks: ClassRanks, thresholds: npt.NDArray[np.float64] = ELE
     return ap
 
 
-def envelope_area(ranks: npt.NDArray[np.int64], positives: int, dtype: type[np.floating] = np.float64) -> float:
+def envelope_area(ranks: npt.NDArray[np.int64], positives: int, recall_type: type[np.floating] = np.float64) -> float:
     """Area under the precision envelope of one class (VOC 2010 and later).
 
     Args:
         ranks: ranks of the right detections, ascending.
         positives: number of annotated relations.
-        dtype: precision of recall and precision before the area is summed in float64.
+        recall_type: type that recall is rounded to before the area is summed in float64.
     """
-    found = np.arange(1, len(ranks) + 1).astype(dtype)
-    recall = (found / dtype(positives)).astype(np.float64)
-    precision = (found / ranks.astype(dtype)).astype(np.float64)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    found = np.arange(1, len(ranks) + 1)
+    recall = (found.astype(recall_type) / recall_type(positives)).astype(np.float64)
+    envelope = np.maximum.accumulate((found / ranks)[::-1])[::-1]
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 

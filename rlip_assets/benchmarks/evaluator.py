@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,39 @@ from rlip_assets.benchmarks.state import Detections
 from rlip_assets.benchmarks.vocabulary import Vocabulary
 from rlip_assets.errors import DataError
 
+
+class Annotated(Protocol):
+    """What every benchmark's annotations have: a list of images."""
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """(N, 2) width and height, 0 where unknown."""
+
+    @property
+    def index(self) -> dict[str, int]:
+        """Image id to its number."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+
+Truth = TypeVar("Truth", bound=Annotated)
 Result = TypeVar("Result")
 
 
-class Evaluator(ABC, Generic[Result]):
+def require_person_subjects(truth: GroundTruth, vocabulary: Vocabulary) -> None:
+    """Refuse annotations of a human-object benchmark in which something else acts.
+
+    Raises:
+        DataError: names the first such image.
+    """
+    wrong = np.flatnonzero(truth.labels[truth.subject] != vocabulary.person)
+    if len(wrong):
+        image = truth.image_ids[truth.image[wrong[0]]]
+        raise DataError(f"annotations of image {image!r}: the subject of a relation is no person; drop the relation")
+
+
+class Evaluator(ABC, Generic[Truth, Result]):
     """Gathers the predictions of a benchmark's images and scores them.
 
     Images may come in any order and in any batches: ties between images are settled by the order of the annotations.
@@ -31,9 +60,9 @@ class Evaluator(ABC, Generic[Result]):
     """
 
     selections: tuple[str, ...] = ("top",)
+    needs_all_scores = False
 
-    def __init__(self, truth: GroundTruth, vocabulary: Vocabulary) -> None:
-        truth.check_classes(len(vocabulary.objects), len(vocabulary.verbs))
+    def __init__(self, truth: Truth, vocabulary: Vocabulary) -> None:
         self.truth, self.vocabulary = truth, vocabulary
         self._parts: list[Detections] = []
         self._seen = np.zeros(len(truth), bool)
@@ -59,21 +88,22 @@ class Evaluator(ABC, Generic[Result]):
         self._seen[image] = True
         batch = self.prepare(batch)
         self._count_boxes(image, batch)
-        self._parts.append(Detections.of(image, batch, self.select(batch)))
+        self._parts.append(Detections.of(image, batch, self.select(batch), self.needs_all_scores))
 
     def prepare(self, batch: PredictionBatch) -> PredictionBatch:
         """What the benchmark does to predictions before anything else; nothing by default."""
         return batch
 
-    @abstractmethod
     def select(self, batch: PredictionBatch) -> dict[str, Cells]:
-        """The cells that take part, one entry for each name in `selections`."""
+        """The cells that take part, one entry for each name in `selections`; none by default."""
+        del batch
+        return {}
 
     @abstractmethod
     def compute(self) -> Result:
         """Score what was gathered; more may follow, and `compute` may be called again."""
 
-    def merge(self, other: Evaluator[Result]) -> None:
+    def merge(self, other: Evaluator[Truth, Result]) -> None:
         """Take over what another evaluator of the same annotations gathered; an image that both have counts once."""
         self.load_state(other.state())
 

@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 from rlip_assets.benchmarks.ground_truth import AnnotatedImage, GroundTruth, ground_truth_of
 from rlip_assets.benchmarks.predictions import ImagePredictions, PredictionBatch
+from rlip_assets.benchmarks.v_coco_actions import actions_of_names
+from rlip_assets.benchmarks.v_coco_official import OfficialDetections, agent_score
+from rlip_assets.benchmarks.v_coco_truth import CocoBoxes, OfficialTruth, official_truth_of_coco
 from rlip_assets.benchmarks.vocabulary import Vocabulary
 from rlip_assets.errors import InputError
 
@@ -98,3 +101,68 @@ def load_pair_case(path: Path) -> PairCase:
     return PairCase(
         ground_truth_of(images), vocabulary, tuple(predictions), data["train_triplets"], data["train_counts"]
     )
+
+
+VCOCO_VERBS = [
+    "hold_obj",
+    "stand",
+    "sit_instr",
+    "ride_instr",
+    "walk",
+    "look_obj",
+    "hit_instr",
+    "hit_obj",
+    "eat_obj",
+    "eat_instr",
+    "jump_instr",
+    "lay_instr",
+    "talk_on_phone_instr",
+    "carry_obj",
+    "throw_obj",
+    "catch_obj",
+    "cut_instr",
+    "cut_obj",
+    "run",
+    "work_on_computer_instr",
+    "ski_instr",
+    "surf_instr",
+    "skateboard_instr",
+    "smile",
+    "drink_instr",
+    "kick_obj",
+    "point_instr",
+    "read_obj",
+    "snowboard_instr",
+]
+"""The official 26 actions by role, in the order of the RLIP family."""
+
+
+def load_official_case(path: Path) -> tuple[OfficialTruth, OfficialDetections]:
+    """Read the case of the official V-COCO evaluator."""
+    data = load_arrays(path)
+    actions = actions_of_names(VCOCO_VERBS)
+    number = {int(image_id): i for i, image_id in enumerate(data["image_ids"])}
+    coco = CocoBoxes(
+        data["ann_id"],
+        np.array([number[int(image_id)] for image_id in data["ann_image"]]),
+        data["ann_cat"],
+        data["ann_bbox"],
+        data["ann_area"],
+        np.zeros(len(data["ann_id"]), bool),
+    )
+    truth = official_truth_of_coco(
+        tuple(str(image_id) for image_id in data["image_ids"]),
+        data["image_wh"],
+        actions,
+        coco,
+        data["person_ann"],
+        data["act_label"],
+        data["act_role"],
+    )
+    image = np.array([number[int(image_id)] for image_id in data["det_image"]])
+    order = np.argsort(image, kind="stable")
+    scores = data["det_score"][order]
+    agent = np.stack([agent_score(scores[:, actions.verbs_of(a)]) for a in range(len(actions.names))], axis=1)
+    role = scores[:, [verb for _, _, verb in actions.role_verbs]]
+    detections = OfficialDetections(image[order], data["det_person"][order], data["det_object"][order], agent, role)
+    return truth, detections

@@ -61,7 +61,7 @@ class GroundTruth:
         return {image_id: i for i, image_id in enumerate(self.image_ids)}
 
     @cached_property
-    def image(self) -> npt.NDArray[np.int32]:
+    def image(self) -> npt.NDArray[np.int64]:
         """(R,) the image of each relation."""
         return owners_of(self.relation_offsets)
 

@@ -14,24 +14,24 @@ import numpy.typing as npt
 
 from rlip_assets.benchmarks import protocols
 from rlip_assets.benchmarks.average_precision import ELEVEN_POINTS, MATLAB_POINTS, interpolated_ap, rank_by_class
-from rlip_assets.benchmarks.evaluator import Evaluator
+from rlip_assets.benchmarks.evaluator import Evaluator, require_person_subjects
 from rlip_assets.benchmarks.ground_truth import GroundTruth
 from rlip_assets.benchmarks.known_object import KnownObjects
-from rlip_assets.benchmarks.matching import best_relations, credit, join
+from rlip_assets.benchmarks.matching import best_relations, credit, near_pairs
 from rlip_assets.benchmarks.overlaps import Columns, columns_of, plain_iou, strict_iou
 from rlip_assets.benchmarks.predictions import PredictionBatch
+from rlip_assets.benchmarks.ragged import offsets_of, owners_of, ranges
 from rlip_assets.benchmarks.results import ClassTable, ProtocolResult, mean
 from rlip_assets.benchmarks.selection import Cells, masked_top_cells, valid_cells
 from rlip_assets.benchmarks.state import Detections, FlatCells
-from rlip_assets.benchmarks.suppression import Pairs, conflicting_pairs, crowded_pairs, suppress
+from rlip_assets.benchmarks.suppression import Crowded, Pairs, by_row, conflicting_pairs, crowded_pairs, settle
 from rlip_assets.benchmarks.vocabulary import Vocabulary
 
 TOP = 100
-THRESHOLD = 0.5
 BOTH = (protocols.HICO_RLIPV2, protocols.HICO_MATLAB)
 
 
-class HicoDetEvaluator(Evaluator[list[ProtocolResult]]):
+class HicoDetEvaluator(Evaluator[GroundTruth, list[ProtocolResult]]):
     """HICO-DET evaluation.
 
     Args:
@@ -64,10 +64,11 @@ class HicoDetEvaluator(Evaluator[list[ProtocolResult]]):
             name for name, needed in (("top", protocols.HICO_RLIPV2), ("all", protocols.HICO_MATLAB)) if needed in only
         )
         super().__init__(truth, vocabulary)
+        truth.check_classes(len(vocabulary.objects), len(vocabulary.verbs))
+        require_person_subjects(truth, vocabulary)
         self.person_filter = person_filter
         self.class_groups = rare_groups(vocabulary) if class_groups is None else dict(class_groups)
         self._truth_keys = truth.labels[truth.object] * len(vocabulary.verbs) + truth.relations[:, 2]
-        self._truth_keys[truth.labels[truth.subject] != vocabulary.person] = -1
         self._known = None if known_objects is None else known_objects.table(truth, len(vocabulary.objects))
 
     def prepare(self, batch: PredictionBatch) -> PredictionBatch:
@@ -91,36 +92,44 @@ class HicoDetEvaluator(Evaluator[list[ProtocolResult]]):
         valid = self.vocabulary.valid.copy()
         valid[:, -1] = False  # a pair without an object is no HICO-DET interaction
         cells = valid_cells(batch, valid)
-        chosen = {"all": cells} if "all" in self.selections else {}
+        chosen = {}
         if "top" in self.selections:
             chosen["top"] = masked_top_cells(batch, cells, self.top)
+        if "all" in self.selections:
+            chosen["all"] = cells
+        if protocols.NMS in self.variants:
+            crowded = crowded_pairs(columns_of(batch.sub_boxes), columns_of(batch.obj_boxes))
+            chosen = {name: self._suppressed(batch, own, crowded, name == "all") for name, own in chosen.items()}
         return chosen
+
+    def _suppressed(self, batch: PredictionBatch, cells: Cells, crowded: Crowded, complete: bool) -> Cells:
+        """Mark the cells that survive suppression among those of one image, object label and verb.
+
+        Args:
+            complete: all verbs of a pair's object label are there, so conflicts of pairs are conflicts of all their cells.
+        """
+        pair_group = owners_of(batch.offsets) * (len(self.vocabulary.objects) + 1) + batch.obj_labels
+        row = batch.offsets[:-1][owners_of(cells.offsets)] + cells.pair
+        if complete:
+            starts = offsets_of(np.bincount(row, minlength=len(pair_group)))
+            first, second = conflicting_pairs(pair_group, crowded)
+            counts = np.diff(starts)[first]
+            conflicts: Pairs = (ranges(starts[first], counts), ranges(starts[second], counts))
+        else:
+            groups = pair_group[row] * len(self.vocabulary.verbs) + cells.verb
+            conflicts = conflicting_pairs(groups, by_row(crowded, row))
+        return replace(cells, survives=settle(conflicts, cells.score, np.arange(len(row))))
 
     def compute(self) -> list[ProtocolResult]:
         detections = self.gathered()
         boxes = columns_of(detections.sub_boxes), columns_of(detections.obj_boxes)
-        conflicts = self._conflicts(detections, *boxes) if protocols.NMS in self.variants else None
         results = []
         for protocol, selection in ((protocols.HICO_RLIPV2, "top"), (protocols.HICO_MATLAB, "all")):
-            if protocol not in self.only:
-                continue
-            cells = FlatCells.of(detections, detections.cells[selection])
-            order = np.arange(len(cells.score))
-            for variant in self.variants:
-                own_cells, own_order = cells, order
-                if variant == protocols.NMS and conflicts is not None:
-                    args = (len(detections.sub_labels), len(self.vocabulary.verbs))
-                    keep = suppress(conflicts, cells.row, cells.verb, cells.score, order, *args)
-                    own_cells = cells.where(keep)
-                    own_order = reversed_within_images(own_cells)
-                results += self._score(protocol, variant, detections, boxes, own_cells, own_order)
+            for variant in self.variants if protocol in self.only else ():
+                suppressed = variant == protocols.NMS
+                cells = FlatCells.of(detections, detections.cells[selection], suppressed, last_first=suppressed)
+                results += self._score(protocol, variant, detections, boxes, cells)
         return results
-
-    def _conflicts(self, detections: Detections, sub: Columns, obj: Columns) -> Pairs:
-        """Query pairs of one image and object label that suppress each other."""
-        owner = np.repeat(np.arange(len(detections.image)), np.diff(detections.offsets))
-        groups = owner * (len(self.vocabulary.objects) + 1) + detections.obj_labels
-        return conflicting_pairs(groups, crowded_pairs(sub, obj))
 
     def _score(
         self,
@@ -129,20 +138,19 @@ class HicoDetEvaluator(Evaluator[list[ProtocolResult]]):
         detections: Detections,
         boxes: tuple[Columns, Columns],
         cells: FlatCells,
-        order: npt.NDArray[np.int64],
     ) -> list[ProtocolResult]:
         """One protocol and variant; two results when the image labels for the Known-Object setting are there."""
         matlab = protocol == protocols.HICO_MATLAB
         label = detections.obj_labels[cells.row]
         key = label.astype(np.int64) * len(self.vocabulary.verbs) + cells.verb
-        classes = self.vocabulary.hoi_keys if matlab else np.unique(self._truth_keys[self._truth_keys >= 0])
+        classes = self.vocabulary.hoi_keys if matlab else np.unique(self._truth_keys)
         table = _index_of(classes, (len(self.vocabulary.objects) + 1) * len(self.vocabulary.verbs))
         index = table[key]
-        truth_index = np.where(self._truth_keys >= 0, table[self._truth_keys], -1)
+        truth_index = table[self._truth_keys]
         if not matlab:
             empty = np.diff(self.truth.box_offsets) == 0
             index = np.where(empty[cells.image], -1, index)
-        right = self._right(boxes, cells, order, index, truth_index, matlab)
+        right = self._right(boxes, cells, index, truth_index, matlab)
         positives = np.bincount(truth_index[truth_index >= 0], minlength=len(classes))
         settings = [(protocol, index)]
         if self._known is not None:
@@ -150,7 +158,7 @@ class HicoDetEvaluator(Evaluator[list[ProtocolResult]]):
             settings.append((KNOWN_OBJECT_NAMES[protocol], known))
         results = []
         for name, own_index in settings:
-            ranks = rank_by_class(own_index, cells.score, right, order, positives)
+            ranks = rank_by_class(own_index, cells.score, right, cells.order, positives)
             ap = interpolated_ap(ranks, MATLAB_POINTS if matlab else ELEVEN_POINTS)
             figures = {"full": mean(ap), "max_recall": mean(ranks.recall)}
             figures |= {group: mean(ap[np.isin(classes, keys)]) for group, keys in self.class_groups.items()}
@@ -162,29 +170,18 @@ class HicoDetEvaluator(Evaluator[list[ProtocolResult]]):
         self,
         boxes: tuple[Columns, Columns],
         cells: FlatCells,
-        order: npt.NDArray[np.int64],
         index: npt.NDArray[np.int64],
         truth_index: npt.NDArray[np.int64],
         matlab: bool,
     ) -> npt.NDArray[np.bool_]:
         """(n,) whether each cell is credited with a relation."""
-        truth = self.truth
-        classes = int(max(index.max(initial=-1), truth_index.max(initial=-1))) + 1
-        keys = np.where(index >= 0, cells.image * np.int64(classes) + index, -1)
-        countable = np.flatnonzero(truth_index >= 0)
-        cell, relation = join(keys, truth.image[countable] * np.int64(classes) + truth_index[countable])
-        relation = countable[relation]
-        iou, annotated = strict_iou, truth.columns
+        annotated = self.truth.columns
         if matlab:
-            iou, annotated = plain_iou, Columns(*(column - truth.origin for column in truth.columns.double()))
+            annotated = Columns(*(column - self.truth.origin for column in annotated.double()))
             boxes = boxes[0].double(), boxes[1].double()
-        overlap = iou(boxes[0].take(cells.row[cell]), annotated.take(truth.subject[relation]))
-        near = np.flatnonzero(overlap >= THRESHOLD)
-        cell, relation, overlap = cell[near], relation[near], overlap[near]
-        others = iou(boxes[1].take(cells.row[cell]), annotated.take(truth.object[relation]))
-        near = np.flatnonzero(others >= THRESHOLD)
-        best = best_relations(len(keys), cell[near], relation[near], np.minimum(overlap, others)[near])
-        return credit(best, cells.score, order)
+        iou = plain_iou if matlab else strict_iou
+        near = near_pairs(cells, index, self.truth, truth_index, boxes, annotated, iou)
+        return credit(best_relations(len(index), *near), cells.score, cells.order)
 
     def _class_name(self, key: int) -> tuple[str, ...]:
         label, verb = divmod(key, len(self.vocabulary.verbs))
@@ -211,13 +208,6 @@ def zero_shot_groups(vocabulary: Vocabulary, split: str) -> dict[str, npt.NDArra
     """
     unseen = np.isin(np.arange(len(vocabulary.hois)), vocabulary.unseen(split))
     return {"unseen": vocabulary.hoi_keys[unseen], "seen": vocabulary.hoi_keys[~unseen]}
-
-
-def reversed_within_images(cells: FlatCells) -> npt.NDArray[np.int64]:
-    """(n,) order that keeps images in place and reverses the cells of each: how greedy suppression leaves ties."""
-    counts = np.diff(cells.offsets)
-    ends = np.repeat(cells.offsets[:-1] + cells.offsets[1:] - 1, counts)
-    return ends - np.arange(len(cells.score))
 
 
 def _index_of(classes: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:

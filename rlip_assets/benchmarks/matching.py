@@ -8,14 +8,20 @@ second best. So the outcome does not depend on the order of work, and a join wit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
+from rlip_assets.benchmarks.ground_truth import GroundTruth
+from rlip_assets.benchmarks.overlaps import Columns, union_boxes
 from rlip_assets.benchmarks.ragged import argsort_stable, first_of_runs, ranges
+from rlip_assets.benchmarks.state import FlatCells
+
+THRESHOLD = 0.5
 
 Rows = npt.NDArray[np.int64]
+Boxes = tuple[Columns, Columns]
 NO_MATCH = -1
 
 
@@ -42,17 +48,53 @@ def _contained(keys: Rows, unique: Rows) -> npt.NDArray[np.bool_]:
     return present[np.where((keys < 0) | (keys > size), size, keys)]
 
 
-@dataclass(frozen=True)
-class Matches:
-    """The outcome of matching n detections.
+Overlap = Callable[[Columns, Columns], npt.NDArray[np.floating]]
 
-    Attributes:
-        best: (n,) row of the best annotated relation, or -1.
-        right: (n,) True for the one detection that is credited with its best relation.
+
+def near_pairs(
+    cells: FlatCells, keys: Rows, truth: GroundTruth, truth_keys: Rows, boxes: Boxes, annotated: Columns, iou: Overlap
+) -> tuple[Rows, Rows, npt.NDArray[np.floating]]:
+    """All (cell, relation) of equal image and key whose subject and object boxes overlap by half or more.
+
+    Args:
+        keys: (n,) class of each cell; below 0 for cells that take no part.
+        truth_keys: (R,) class of each annotated relation, likewise.
+        boxes: subject and object boxes of the query pairs.
+        annotated: the annotated boxes.
+
+    Returns:
+        cell, relation, smaller overlap: ordered by cell, then by relation. Relations without an object need the subject only.
     """
+    cell, relation = same_class_pairs(cells, keys, truth, truth_keys)
+    overlap = iou(boxes[0].take(cells.row[cell]), annotated.take(truth.subject[relation]))
+    near = np.flatnonzero(overlap >= THRESHOLD)
+    cell, relation, overlap = cell[near], relation[near], overlap[near]
+    others = iou(boxes[1].take(cells.row[cell]), annotated.take(truth.object[relation]))
+    others = np.where(truth.has_object[relation], others, overlap)
+    near = np.flatnonzero(others >= THRESHOLD)
+    return cell[near], relation[near], np.minimum(overlap, others)[near]
 
-    best: Rows
-    right: npt.NDArray[np.bool_]
+
+def near_phrases(
+    cells: FlatCells, keys: Rows, truth: GroundTruth, truth_keys: Rows, boxes: Boxes, annotated: Columns, iou: Overlap
+) -> tuple[Rows, Rows, npt.NDArray[np.floating]]:
+    """As `near_pairs`, for phrases: the one box around subject and object must overlap by half or more."""
+    cell, relation = same_class_pairs(cells, keys, truth, truth_keys)
+    row = cells.row[cell]
+    phrase = union_boxes(boxes[0].take(row), boxes[1].take(row))
+    wanted = union_boxes(annotated.take(truth.subject[relation]), annotated.take(truth.object[relation]))
+    overlap = iou(phrase, wanted)
+    near = np.flatnonzero(overlap >= THRESHOLD)
+    return cell[near], relation[near], overlap[near]
+
+
+def same_class_pairs(cells: FlatCells, keys: Rows, truth: GroundTruth, truth_keys: Rows) -> tuple[Rows, Rows]:
+    """All (cell, relation) of equal image and key, ordered by cell, then by relation."""
+    classes = np.int64(max(keys.max(initial=-1), truth_keys.max(initial=-1)) + 1)
+    countable = np.flatnonzero(truth_keys >= 0)
+    image_keys = np.where(keys >= 0, cells.image * classes + keys, -1)
+    cell, relation = join(image_keys, truth.image[countable] * classes + truth_keys[countable])
+    return cell, countable[relation]
 
 
 def best_relations(count: int, detection: Rows, relation: Rows, overlap: npt.NDArray[np.floating]) -> Rows:

@@ -17,9 +17,9 @@ def offsets_of(counts: npt.ArrayLike) -> Offsets:
     return offsets
 
 
-def owners_of(offsets: Offsets) -> npt.NDArray[np.int32]:
-    """The owner of each row, (rows,) int32."""
-    return np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))
+def owners_of(offsets: Offsets) -> npt.NDArray[np.int64]:
+    """The owner of each row, (rows,)."""
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
 
 
 def ranges(starts: IntArray, counts: IntArray) -> npt.NDArray[np.int64]:

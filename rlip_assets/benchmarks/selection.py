@@ -25,21 +25,32 @@ class Cells:
         pair: (n,) int32 number of the pair within its image.
         verb: (n,) int32.
         score: (n,) float32.
+        survives: (n,) False for cells that pair suppression drops.
     """
 
     offsets: Offsets
     pair: npt.NDArray[np.int32]
     verb: npt.NDArray[np.int32]
     score: npt.NDArray[np.float32]
+    survives: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, offsets: Offsets, pair: npt.NDArray, verb: npt.NDArray, score: npt.NDArray) -> Cells:
+        """Cells before any suppression."""
+        return cls(offsets, pair, verb, score, np.ones(len(score), bool))
 
     @classmethod
     def concatenate(cls, parts: list[Cells]) -> Cells:
         """Images after images."""
+        if len(parts) == 1:
+            return parts[0]
+        counts = [np.zeros(0, np.int64), *(np.diff(part.offsets) for part in parts)]
         return cls(
-            offsets_of(np.concatenate([np.zeros(0, np.int64), *(np.diff(part.offsets) for part in parts)])),
+            offsets_of(np.concatenate(counts)),
             np.concatenate([np.zeros(0, np.int32), *(part.pair for part in parts)]),
             np.concatenate([np.zeros(0, np.int32), *(part.verb for part in parts)]),
             np.concatenate([np.zeros(0, np.float32), *(part.score for part in parts)]),
+            np.concatenate([np.zeros(0, bool), *(part.survives for part in parts)]),
         )
 
     def images(self, chosen: npt.NDArray[np.int64]) -> Cells:
@@ -48,12 +59,13 @@ class Cells:
             return self
         counts = np.diff(self.offsets)[chosen]
         rows = ranges(self.offsets[:-1][chosen], counts)
-        return Cells(offsets_of(counts), self.pair[rows], self.verb[rows], self.score[rows])
+        return Cells(offsets_of(counts), self.pair[rows], self.verb[rows], self.score[rows], self.survives[rows])
 
     def where(self, keep: npt.NDArray[np.bool_]) -> Cells:
         """Some of the cells."""
         kept = np.concatenate([[0], np.cumsum(keep)])
-        return Cells(kept[self.offsets], self.pair[keep], self.verb[keep], self.score[keep])
+        rows = np.flatnonzero(keep)
+        return Cells(kept[self.offsets], self.pair[rows], self.verb[rows], self.score[rows], self.survives[rows])
 
 
 def valid_cells(batch: PredictionBatch, valid: Valid | None) -> Cells:
@@ -77,7 +89,7 @@ def valid_cells(batch: PredictionBatch, valid: Valid | None) -> Cells:
     per_pair = offsets_of(counts)
     first_pair = batch.offsets[:-1]
     pair_in_image = np.arange(rows) - np.repeat(first_pair, np.diff(batch.offsets))
-    return Cells(per_pair[batch.offsets], np.repeat(pair_in_image.astype(np.int32), counts), verb, score)
+    return Cells.of(per_pair[batch.offsets], np.repeat(pair_in_image.astype(np.int32), counts), verb, score)
 
 
 def top_cells(cells: Cells, k: int) -> Cells:
@@ -128,5 +140,5 @@ def masked_top_cells(batch: PredictionBatch, cells: Cells, k: int) -> Cells:
         flat[own.pair * num_verbs + own.verb] = own.score
         chosen = np.sort(np.argsort(-flat, kind="stable")[:k])
         pair, verb = np.divmod(chosen.astype(np.int32), np.int32(num_verbs))
-        parts.append(Cells(offsets_of([len(chosen)]), pair, verb, flat[chosen]))
+        parts.append(Cells.of(offsets_of([len(chosen)]), pair, verb, flat[chosen]))
     return Cells.concatenate(parts)
