@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from rlip_assets.params import Params, load_params
+from rlip_assets.params.sources import SourceParams
 from rlip_assets.profiles import relative_project
 from rlip_assets.stage_spec import Registry, StageItem, StageSpec
 
@@ -18,7 +19,6 @@ DATASETS = ("visual_genome", "coco", "objects365", "open_images", "hico_det", "v
 DETECTION_DATASETS = ("coco", "objects365")
 """Datasets with boxes but no relations: they receive pseudo labels."""
 
-BUCKETS = {"visual_genome": 1, "coco": 2, "objects365": 2, "open_images": 1, "hico_det": 1, "v_coco": 1}
 FINETUNE_START = "vg_coco_o365"
 ZERO_SHOT_BENCHMARK = "hico_det"
 
@@ -74,9 +74,14 @@ class _Lineage:
             str(weights / name) for name in ("captioner", "detector", "text_encoder")
         )
 
+    def source(self, dataset: str) -> SourceParams:
+        """Parameters of a raw dataset."""
+        found: SourceParams = getattr(self.params.sources, dataset)
+        return found
+
     def buckets(self, datasets: Iterable[str]) -> list[tuple[str, str]]:
         """(dataset, bucket name) of every bucket."""
-        return [(dataset, f"bucket-{k}") for dataset in datasets for k in range(BUCKETS[dataset])]
+        return [(dataset, f"bucket-{k}") for dataset in datasets for k in range(self.source(dataset).buckets)]
 
     def labelled(self, stage: str, inputs: Mapping[str, str], *params: str) -> tuple[StageItem, ...]:
         """Items over the buckets that receive pseudo labels; `inputs` may speak of {dataset} and {bucket}."""
@@ -93,11 +98,12 @@ class _Lineage:
 
     def micro_world(self) -> StageSpec:
         outputs = {"receipt": "data/micro_world.json", "truth": "data/truth"}
+        params = ("micro_world", *(f"sources.{dataset}.root" for dataset in DATASETS))
         return StageSpec(
             name="micro_world",
             function="rlip_assets.micro_world.stage:generate_stage",
             description="Procedural scenes drawn with emoji sprites, in the official raw layout of each of the six datasets.",
-            items=(StageItem("micro_world", None, {}, outputs, ("micro_world", "sources")),),
+            items=(StageItem("micro_world", None, {}, outputs, params),),
             group="sources",
         )
 
@@ -112,7 +118,8 @@ class _Lineage:
                     dataset,
                     {"receipt": "data/micro_world.json"},
                     {"manifests": f"data/manifests/{dataset}"},
-                    ("sources",),
+                    (f"sources.{dataset}",),
+                    untracked=local_roots(raw=self.source(dataset).root),
                 )
                 for dataset in DATASETS
             ),
@@ -131,7 +138,7 @@ class _Lineage:
                     partition_key(dataset, bucket),
                     {"manifest": f"data/manifests/{dataset}/{bucket}.json", "classes": classes_file(dataset)},
                     {"scenes": f"{scene_folder(dataset)}/{bucket}"},
-                    ("sources",),
+                    (f"sources.{dataset}",),
                 )
                 for dataset, bucket in self.buckets(DATASETS)
             ),
@@ -319,7 +326,12 @@ class _Lineage:
         )
 
 
-_TRAINING_PARAMS = ("training.seed", "training.threads", "training.device", "training.precision")
+def local_roots(**roots: str) -> dict[str, str]:
+    """Those of the raw roots that are folders of this machine."""
+    return {name: root for name, root in roots.items() if "://" not in root}
+
+
+_TRAINING_PARAMS = tuple(f"training.{name}" for name in ("seed", "threads", "device", "precision", "validate_images"))
 
 
 def partition_key(dataset: str, bucket: str) -> str:

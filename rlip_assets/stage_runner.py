@@ -126,8 +126,7 @@ def run_stage(
                     write_json(path / MANIFEST_NAME, manifest)
             _move_into_place(item, outputs, root)
             write_json(root / item.provenance, describe_run(run, clock, log))
-        if not spec.keeps_work:
-            shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
     return figures
 
 

@@ -66,7 +66,6 @@ class StageSpec:
         torch: whether running it imports torch (such stages are bounded by memory and by `pool`).
         tracked: whether each run is a run in MLflow too.
         measures: input whose maker's MLflow run receives the figures as well, so that a model and its score stand in one row.
-        keeps_work: whether finished shards stay in the work folder, so that a later run with other inputs finds those it shares.
         pool: Dagster concurrency pool that a run takes a slot of.
         group, owners, kinds: how the asset is shown in Dagster.
     """
@@ -79,7 +78,6 @@ class StageSpec:
     torch: bool = False
     tracked: bool = False
     measures: str | None = None
-    keeps_work: bool = False
     pool: str | None = None
     owners: tuple[str, ...] = ("team:rlip",)
     kinds: tuple[str, ...] = ("python",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -32,6 +33,7 @@ def stage(
     end_with_requester()
     root = Path.cwd() if profile is None else profile_root(profile)
     params = load_params(root / PARAMS_FILE)
+    os.chdir(root)
     run_stage(build_registry(params, relative_project(root)), params, root, name, partition, open_stage_log)
 
 
