@@ -315,12 +315,23 @@ class _Lineage:
         )
 
     def report(self) -> StageSpec:
-        inputs = {"benchmarks": "data/benchmarks", "label_quality": "data/label_quality"}
+        labels = {f"pseudo_labels/{dataset}": f"data/pseudo_labels/{dataset}" for dataset in DETECTION_DATASETS}
+        pictured = (
+            f"pretrain-{FINETUNE_START}",
+            *(f"finetune-{name}" for name in list(self.params.training.finetune)[:1]),
+        )
+        inputs = {
+            "benchmarks": "data/benchmarks",
+            "label_quality": "data/label_quality",
+            "pretrained": "data/models/pretrain",
+            "scenes": scene_folder("visual_genome"),
+            "classes": classes_file(ZERO_SHOT_BENCHMARK),
+        } | {f"predictions/{run}": f"data/predictions/{run}" for run in pictured}
         return StageSpec(
             name="report",
             function="rlip_assets.report.stage:report_stage",
             description="Results table in the shape of the published one, data scaling, ALIF beside late fusion, pictures.",
-            items=(StageItem("report", None, inputs, {"report": "reports"}, ("benchmarks",)),),
+            items=(StageItem("report", None, inputs | labels, {"report": "reports"}, ("profile", "benchmarks")),),
             group="benchmarks",
             kinds=("markdown", "html"),
         )

@@ -23,6 +23,8 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    profile: str = "micro"
+    """Name of the profile, for reports."""
     micro_world: WorldParams = WorldParams()
     sources: SourcesParams = SourcesParams()
     captions: CaptionParams = CaptionParams()
@@ -31,6 +33,11 @@ class Params(BaseModel):
     tagging: TaggingParams = TaggingParams()
     training: TrainingParams = TrainingParams()
     benchmarks: BenchmarkParams = BenchmarkParams()
+
+    @property
+    def is_micro_world(self) -> bool:
+        """Whether the profile's data are the procedural ones, whose figures compare with nothing."""
+        return not self.profile.startswith("paper")
 
 
 def load_params(path: Path) -> Params:

@@ -1,0 +1,129 @@
+"""The report's facts: read from the artifacts of a run, and the only thing that tables, plots and pages are made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlip_assets.errors import InputError
+
+HICO = "hico_det/rlipv2/nms"
+V_COCO, OPEN_IMAGES = "v_coco/official", "open_images/oi_triplet/nms"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the results table.
+
+    Attributes:
+        title: setting, as papers call it.
+        run: benchmark partition whose metrics it shows.
+        columns: column title to metric name.
+    """
+
+    title: str
+    run: str
+    columns: Mapping[str, str]
+
+
+def _hico(*groups: tuple[str, str]) -> dict[str, str]:
+    return {title: f"{HICO}/{figure}" for title, figure in groups}
+
+
+RARE = _hico(("Full", "full"), ("Rare", "rare"), ("Non-rare", "non_rare"))
+UNSEEN = _hico(("Full", "full"), ("Unseen", "unseen"), ("Seen", "seen"))
+ROWS = (
+    Row("HICO-DET zero-shot (NF)", "pretrain-vg_coco_o365", RARE),
+    Row("HICO-DET few-shot 1 %", "finetune-hico_1", RARE),
+    Row("HICO-DET few-shot 10 %", "finetune-hico_10", RARE),
+    Row("HICO-DET fully fine-tuned", "finetune-hico_full", RARE),
+    Row("HICO-DET UC-RF", "finetune-hico_uc_rf", UNSEEN),
+    Row("HICO-DET UC-NF", "finetune-hico_uc_nf", UNSEEN),
+    Row(
+        "V-COCO",
+        "finetune-v_coco",
+        {
+            "AP role S1": f"{V_COCO}/role_ap_s1_24",
+            "AP role S2": f"{V_COCO}/role_ap_s2_24",
+            "AP agent": f"{V_COCO}/agent_ap",
+        },
+    ),
+    Row(
+        "Open Images v6",
+        "finetune-open_images",
+        {
+            "R@50": f"{OPEN_IMAGES}/recall_50",
+            "wmAP rel": f"{OPEN_IMAGES}/wmap_rel",
+            "wmAP phr": f"{OPEN_IMAGES}/wmap_phr",
+            "score_wtd": f"{OPEN_IMAGES}/score_wtd",
+        },
+    ),
+)
+SCALING = (
+    ("VG", "pretrain-vg"),
+    ("VG + COCO", "pretrain-vg_coco"),
+    ("VG + COCO + Objects365", "pretrain-vg_coco_o365"),
+)
+FUSION = (("ALIF", "pretrain-vg_coco_o365"), ("late fusion", "pretrain-late_vg_coco_o365"))
+
+
+def read_json(file: Path) -> Any:
+    """Content of a JSON file that an earlier stage wrote.
+
+    Raises:
+        InputError: missing or damaged; the sentence says which stage to run.
+    """
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{file} is missing: run the stage that writes it (`dvc repro`)") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file} is damaged ({error}): run the stage that writes it again") from None
+
+
+def gather(benchmarks: Path, label_quality: Path) -> dict[str, Any]:
+    """All facts of a run.
+
+    Args:
+        benchmarks: folder with one folder a run, each with `metrics.json` (fractions).
+        label_quality: folder with `label_quality.json`.
+
+    Returns:
+        JSON-ready facts; figures are fractions 0..1, null where a protocol gives none.
+    """
+    metrics = {
+        folder.name: read_json(folder / "metrics.json") for folder in sorted(benchmarks.iterdir()) if folder.is_dir()
+    }
+    return {
+        "results": [
+            {
+                "setting": row.title,
+                "run": row.run,
+                "figures": {title: metrics[row.run].get(name) for title, name in row.columns.items()},
+                "protocol": next(iter(row.columns.values())).rpartition("/")[0],
+            }
+            for row in ROWS
+            if row.run in metrics
+        ],
+        "scaling": [
+            {"data": title, "run": run, "figures": _zero_shot(metrics[run])} for title, run in SCALING if run in metrics
+        ],
+        "fusion": [
+            {"fusion": title, "run": run, "figures": _zero_shot(metrics[run])}
+            for title, run in FUSION
+            if run in metrics
+        ],
+        "label_quality": read_json(label_quality / "label_quality.json"),
+        "metrics": metrics,
+    }
+
+
+def _zero_shot(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Mean AP of a run without fine-tuning: full, rare, non-rare and by verb group where the benchmark has groups."""
+    figures: dict[str, float | None] = {title: metrics.get(name) for title, name in RARE.items()}
+    prefix = f"{HICO}/verbs_"
+    figures |= {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+    return figures

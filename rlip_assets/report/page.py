@@ -1,0 +1,51 @@
+"""The report as one HTML page with plots and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+
+NOTICE = (
+    "These figures belong to a small procedural world, with small networks trained for minutes. "
+    "They compare with nothing outside this repository, least of all with the published table."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as texts; the first column is left-aligned."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file beside the page."""
+
+    file: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading with what follows it."""
+
+    title: str
+    text: str = ""
+    tables: Sequence[Table] = ()
+    plots: Sequence[str] = ()
+    pictures: Sequence[Picture] = ()
+
+
+def render_page(facts: Mapping[str, Any], sections: Sequence[Section]) -> str:
+    """The HTML text; all values are escaped."""
+    template = files("rlip_assets.report").joinpath("page.html.j2").read_text()
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(template).render(facts=facts, notice=NOTICE, sections=sections)

@@ -1,0 +1,93 @@
+"""The report's sections, made once from the facts; Markdown and HTML show the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rlip_assets.report.page import Picture, Section, Table
+
+Figures = Mapping[str, float | None]
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage with two digits, or a dash."""
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def figures_table(first: str, rows: Sequence[tuple[str, Figures]]) -> Table:
+    """Rows of figures in percent; the columns are the union of the rows' names, in order of appearance."""
+    columns = list(dict.fromkeys(name for _, figures in rows for name in figures))
+    return Table([first, *columns], [[title, *(percent(figures.get(c)) for c in columns)] for title, figures in rows])
+
+
+def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> list[Section]:
+    """All sections; `pictures` are the example images of the last one."""
+    hico = [row for row in facts["results"] if row["protocol"].startswith("hico_det")]
+    rare = [(row["setting"], row["figures"]) for row in hico if "Rare" in row["figures"]]
+    unseen = [(row["setting"], row["figures"]) for row in hico if "Unseen" in row["figures"]]
+    others = [row for row in facts["results"] if row not in hico]
+    return [
+        Section(
+            "HICO-DET, mAP",
+            "Protocol hico_det/rlipv2 with pair suppression. Every other protocol is in benchmark.json.",
+            [figures_table("setting", rare), figures_table("zero-shot setting", unseen)],
+        ),
+        *(
+            Section(
+                row["setting"],
+                f"Protocol {row['protocol']}.",
+                [figures_table("benchmark", [(row["setting"], row["figures"])])],
+            )
+            for row in others
+        ),
+        Section(
+            "More data: zero-shot mAP by pre-training mix",
+            "Verb groups say how Visual Genome names a benchmark verb: by the same text, by a synonym only, or not at all.",
+            [
+                figures_table("pre-trained on", [(row["data"], row["figures"]) for row in facts["scaling"]]),
+                *_verbs(facts),
+            ],
+            ["plots/scaling.png", "plots/learning.png"],
+        ),
+        Section(
+            "ALIF beside late fusion",
+            "Zero-shot mAP after the same number of steps on the same data. One seed shows no significance; the study profile has three.",
+            [figures_table("fusion", [(row["fusion"], row["figures"]) for row in facts["fusion"]])],
+            ["plots/fusion.png"],
+        ),
+        Section(
+            "Pseudo labels against the truth kept aside",
+            "The threshold was chosen on one half of the images and the figures are those of the other half.",
+            [_label_quality(facts["label_quality"])],
+            ["plots/pseudo_labels.png"],
+        ),
+        *([Section("Relations found in test images", pictures=pictures)] if pictures else []),
+    ]
+
+
+def _verbs(facts: Mapping[str, Any]) -> list[Table]:
+    """How each source names each benchmark verb."""
+    verbs = facts["verb_sources"]
+    if not verbs:
+        return []
+    sources = list(dict.fromkeys(source for row in verbs for source in row["sources"]))
+    rows = [[row["verb"], *(_counts(row["sources"][source]) for source in sources)] for row in verbs]
+    return [Table(["verb: occurrences as exact text / as synonym", *sources], rows)]
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return f"{counts['exact']} / {counts['synonym']}" if any(counts.values()) else "not at all"
+
+
+def _label_quality(quality: Mapping[str, Any]) -> Table:
+    rows = [
+        [name.replace("_", " "), _plain(value)]
+        for name, value in quality.items()
+        if isinstance(value, int | float | str)
+    ]
+    return Table(["figure", "value"], rows)
+
+
+def _plain(value: float | str) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

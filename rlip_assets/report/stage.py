@@ -1,0 +1,79 @@
+"""The last stage: figures of all benchmarks become JSON, Markdown and a page with plots and pictures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rlip_assets.files import write_json, write_text
+from rlip_assets.report import plots
+from rlip_assets.report.facts import gather, read_json
+from rlip_assets.report.markdown import to_markdown
+from rlip_assets.report.page import Picture, render_page
+from rlip_assets.report.sections import sections_of
+from rlip_assets.report.verbs import relation_counts, verb_sources
+from rlip_assets.stage import StageContext
+
+PICTURED_RUNS = {"finetune-hico_full": "fine-tuned on HICO-DET", "pretrain-vg_coco_o365": "zero-shot, pre-trained only"}
+PICTURES_A_RUN = 4
+HISTORY = "history.jsonl"
+
+
+def report_stage(ctx: StageContext) -> dict[str, Any]:
+    """Write the report.
+
+    Inputs: `benchmarks`, `label_quality`, `pretrained` (checkpoints with their histories), `predictions/RUN` (with pictures),
+    `scenes` of Visual Genome, `pseudo_labels/DATASET`, `classes` of HICO-DET. Output: `report`.
+    """
+    output = ctx.outputs["report"]
+    facts = gather(ctx.inputs["benchmarks"], ctx.inputs["label_quality"])
+    facts |= {
+        "profile": ctx.params.name,
+        "micro_world": ctx.params.micro_world is not None,
+        "verb_sources": _verbs(ctx),
+    }
+    _draw(facts, ctx.inputs["pretrained"], output / "plots")
+    sections = sections_of(facts, _pictures(ctx.inputs, output / "pictures"))
+    write_json(output / "benchmark.json", facts)
+    write_text(output / "benchmark.md", to_markdown(facts, sections))
+    write_text(output / "benchmark.html", render_page(facts, sections))
+    return {f"{row['run']}/{name}": value for row in facts["results"] for name, value in row["figures"].items()}
+
+
+def _verbs(ctx: StageContext) -> list[dict[str, Any]]:
+    classes = read_json(ctx.inputs["classes"])
+    sources = {"Visual Genome": relation_counts(ctx.inputs["scenes"])} | {
+        f"pseudo labels, {name.partition('/')[2]}": relation_counts(path)
+        for name, path in ctx.inputs.items()
+        if name.startswith("pseudo_labels/")
+    }
+    return verb_sources(classes["relations"], classes.get("groups", {}).get("accepted_texts", {}), sources)
+
+
+def _draw(facts: Mapping[str, Any], pretrained: Path, folder: Path) -> None:
+    plots.scaling_plot(facts["scaling"], folder / "scaling.png")
+    plots.fusion_plot(facts["fusion"], folder / "fusion.png")
+    histories = {
+        run.name: [json.loads(line) for line in (run / HISTORY).read_text().splitlines()]
+        for run in sorted(pretrained.iterdir())
+        if (run / HISTORY).is_file()
+    }
+    plots.learning_plot(histories, folder / "learning.png")
+    quality = facts["label_quality"]
+    plots.precision_recall_plot(quality["curve"], quality.get("operating_threshold"), folder / "pseudo_labels.png")
+
+
+def _pictures(inputs: Mapping[str, Path], folder: Path) -> list[Picture]:
+    """Copies of the pictures that the training stages drew of their predictions on test images."""
+    pictures = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for run, title in PICTURED_RUNS.items():
+        source = inputs.get(f"predictions/{run}")
+        for file in sorted(source.glob("*.png"))[:PICTURES_A_RUN] if source else []:
+            name = f"{run}-{file.name}"
+            shutil.copyfile(file, folder / name)
+            pictures.append(Picture(f"pictures/{name}", title))
+    return pictures

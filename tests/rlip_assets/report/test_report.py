@@ -1,0 +1,71 @@
+"""The report shows what its inputs say, and nothing in their place."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from rlip_assets.errors import InputError
+from rlip_assets.report.facts import HICO, gather
+from rlip_assets.report.markdown import to_markdown
+from rlip_assets.report.page import NOTICE, Picture, render_page
+from rlip_assets.report.sections import sections_of
+from rlip_assets.report.verbs import verb_sources
+
+METRICS = {
+    "pretrain-vg": {f"{HICO}/full": 0.1},
+    "pretrain-vg_coco_o365": {f"{HICO}/full": 0.1234, f"{HICO}/rare": 0.05, f"{HICO}/non_rare": 0.2},
+    "finetune-hico_uc_rf": {f"{HICO}/full": 0.5, f"{HICO}/unseen": None, f"{HICO}/seen": 0.625},
+    "finetune-v_coco": {"v_coco/official/role_ap_s1_24": 0.71},
+}
+QUALITY = {"precision": 0.81, "recall": 0.62, "operating_threshold": 0.3, "curve": []}
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    for run, metrics in METRICS.items():
+        (tmp_path / "benchmarks" / run).mkdir(parents=True)
+        (tmp_path / "benchmarks" / run / "metrics.json").write_text(json.dumps(metrics))
+    (tmp_path / "quality").mkdir()
+    (tmp_path / "quality" / "label_quality.json").write_text(json.dumps(QUALITY))
+    return tmp_path / "benchmarks", tmp_path / "quality"
+
+
+def facts_of(folders: tuple[Path, Path]) -> dict:
+    return gather(*folders) | {"profile": "micro", "micro_world": True, "verb_sources": []}
+
+
+def test_figures_stand_in_the_tables(folders: tuple[Path, Path]) -> None:
+    text = to_markdown(facts_of(folders), sections_of(facts_of(folders)))
+    assert "| HICO-DET zero-shot (NF) | 12.34 | 5.00 | 20.00 |" in text
+    assert "| HICO-DET UC-RF | 50.00 | – | 62.50 |" in text
+    assert "| V-COCO | 71.00 | – | – |" in text
+    assert "| VG + COCO |" not in text  # that run was not made
+    assert NOTICE in text
+
+
+def test_page_shows_the_same_and_escapes(folders: tuple[Path, Path]) -> None:
+    facts = facts_of(folders) | {"profile": "<b>"}
+    page = render_page(facts, sections_of(facts, [Picture("a.png", "<script>")]))
+    assert "12.34" in page
+    assert "&lt;b&gt;" in page
+    assert "<script>" not in page
+
+
+def test_missing_or_damaged_metrics_are_named(folders: tuple[Path, Path]) -> None:
+    file = folders[0] / "pretrain-vg" / "metrics.json"
+    file.write_text("{")
+    with pytest.raises(InputError, match="pretrain-vg"):
+        gather(*folders)
+    file.unlink()
+    with pytest.raises(InputError, match=r"metrics\.json is missing"):
+        gather(*folders)
+
+
+def test_verbs_are_counted_by_text_and_by_synonym() -> None:
+    rows = verb_sources(
+        ["ride", "fly"], {"ride": ["ride", "riding", "rides"]}, {"VG": Counter(ride=2, riding=3, walk=9)}
+    )
+    assert rows[0]["sources"]["VG"] == {"exact": 2, "synonym": 3}
+    assert rows[1]["sources"]["VG"] == {"exact": 0, "synonym": 0}
