@@ -143,7 +143,9 @@ class StepBatches(Dataset[Batch]):
             except BadImageError as error:
                 skipped.append(error.file.as_posix())
         if not loaded:
-            raise DataError(f"no image of step {step} can be read, such as {skipped[0]}; check the images of the sources")
+            raise DataError(
+                f"no image of step {step} can be read, such as {skipped[0]}; check the images of the sources"
+            )
         return self._batch(step, labels, loaded, tuple(skipped))
 
     def _labels(self, step: int, scenes: Sequence[Scene]) -> LabelList:
@@ -172,7 +174,9 @@ class StepBatches(Dataset[Batch]):
             refuse_unseen(scene, self.unseen)
             pairs = self._pairs(step, place, scene)
             cut += max(0, len(pairs) - self.slots)
-            targets.append(pair_targets(scene, pairs[: self.slots], labels, self.recipe.confidence_weight, self._subject_label))
+            targets.append(
+                pair_targets(scene, pairs[: self.slots], labels, self.recipe.confidence_weight, self._subject_label)
+            )
         queries = self._queries(step, targets, labels) if self.recipe.kind == "tagger" else None
         ids = tuple(scene.image_id for _, (_, scene) in loaded)
         return Batch(step, labels, images, mask, targets, queries, ids, skipped, cut)
@@ -204,7 +208,9 @@ class StepBatches(Dataset[Batch]):
 
 
 def _mirrored_texts(scene: Scene) -> Scene:
-    return replace(scene, labels=tuple(map(mirror_text, scene.labels)), relation=tuple(map(mirror_text, scene.relation)))
+    return replace(
+        scene, labels=tuple(map(mirror_text, scene.labels)), relation=tuple(map(mirror_text, scene.relation))
+    )
 
 
 def _rescaled(scene: Scene, size: tuple[int, int]) -> npt.NDArray[np.float32]:

@@ -84,7 +84,9 @@ def unseen_pairs(classes: Classes, split: str) -> frozenset[tuple[str, str]]:
     """
     ids = classes.splits.get(split)
     if not ids or not classes.hois or not classes.relations:
-        raise DataError(f"classes.json of {classes.dataset} has no split {split!r}; choose another `unseen` in the recipe")
+        raise DataError(
+            f"classes.json of {classes.dataset} has no split {split!r}; choose another `unseen` in the recipe"
+        )
     hois = [classes.hois[index] for index in ids]
     return frozenset((classes.relations[verb], classes.objects[thing]) for verb, thing in hois)
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from safetensors.torch import save
@@ -110,16 +111,22 @@ class Trainer:
         rates = learning_rates(self.recipe, step, self.total_steps)
         set_learning_rates(self.optimiser, rates)
         self.optimiser.zero_grad(set_to_none=True)
-        values = self._backward([batch.to(self.settings.device) for batch in batches])
+        values = self._backward(step, [batch.to(self.settings.device) for batch in batches])
         self.processes.sum_gradients(self.model)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        self._guard(step, values, norm, batches)
+        if not (math.isfinite(values["loss"]) and bool(torch.isfinite(norm))):
+            self._stop(step, batches, f"the loss is {values['loss']} and the gradient norm {float(norm)}")
         self.optimiser.step()
         self.counters.skipped_images += sum(len(batch.skipped) for batch in batches)
         self.counters.cut_pairs += sum(batch.cut_pairs for batch in batches)
-        return {"step": step + 1, **values, "gradient_norm": float(norm), **{f"lr_{name}": rate for name, rate in rates.items()}}
+        return {
+            "step": step + 1,
+            **values,
+            "gradient_norm": float(norm),
+            **{f"lr_{name}": rate for name, rate in rates.items()},
+        }
 
-    def _backward(self, batches: list[Batch]) -> dict[str, float]:
+    def _backward(self, step: int, batches: list[Batch]) -> dict[str, float]:
         """Gradients of the whole step; returns the step's loss and terms.
 
         Texts are encoded once. Each part of the batch adds its gradient to the label vectors, and at the end one backward pass
@@ -133,14 +140,20 @@ class Trainer:
         config = self.criterion.config
         slots = self.model.config.pairs
         with torch.no_grad():
-            counts = [Counts.of(batch.targets, slots, vectors[labels.num_objects :].float(), config) for batch in batches]
+            counts = [
+                Counts.of(batch.targets, slots, vectors[labels.num_objects :].float(), config) for batch in batches
+            ]
         whole = self.processes.sum_counts(sum(counts[1:], counts[0]))
         means = [self.processes.sum_counts(part).triplets / self.processes.count for part in counts]
         sums: dict[str, Tensor] = {}
         for batch, part, mean in zip(batches, counts, means, strict=True):
             with self._autocast():
                 output = self.model(batch.images, batch.mask, vectors, labels.num_objects, pairs=batch.pairs)
-            losses = self.criterion(_as_float(output), batch.targets, pooled=vectors.float(), num_objects=labels.num_objects)
+            if not all(bool(torch.isfinite(value).all()) for value in vars(output).values()):
+                self._stop(step, [batch], "the predictions are not finite")
+            losses = self.criterion(
+                _as_float(output), batch.targets, pooled=vectors.float(), num_objects=labels.num_objects
+            )
             if self.recipe.normalise == "published":
                 share = 1 / (len(batches) * self.processes.count)
                 total, terms = losses.total * share, {name: value * share for name, value in losses.terms.items()}
@@ -163,23 +176,21 @@ class Trainer:
             self.log.metrics({name: value for name, value in row.items() if name != "step"}, step=step)
         self.log.progress(step, self.total_steps, "steps")
 
-    def _guard(self, step: int, values: dict[str, float], norm: Tensor, batches: list[Batch]) -> None:
+    def _stop(self, step: int, batches: list[Batch], what: str) -> NoReturn:
         """Stop before a step that is not finite reaches the weights; keep its input to look at.
 
         Raises:
             NotFiniteError: naming the images.
         """
-        if math.isfinite(values["loss"]) and bool(torch.isfinite(norm)):
-            return
         ids = [name for batch in batches for name in batch.image_ids]
         where = ""
         if self.resume:
             folder = self.resume.folder / f"not_finite_step_{step + 1}_process_{self.processes.index}"
-            save_batch(folder, batches, values)
+            save_batch(folder, batches)
             where = f"; the batch is kept in {folder}"
         raise NotFiniteError(
-            f"step {step + 1}: the loss is {values['loss']} and the gradient norm {float(norm)} on images "
-            f"{', '.join(ids[:8])}{'...' if len(ids) > 8 else ''}{where}; look at these images or lower the learning rate"
+            f"step {step + 1}: {what}, on images {', '.join(ids[:8])}{'...' if len(ids) > 8 else ''}{where}; "
+            "look at these images or lower the learning rate"
         )
 
 
@@ -193,7 +204,7 @@ def loss_config(recipe: Recipe) -> LossConfig:
     )
 
 
-def save_batch(folder: Path, batches: Sequence[Batch], values: dict[str, float]) -> None:
+def save_batch(folder: Path, batches: Sequence[Batch]) -> None:
     """Write a batch (images, masks, targets, texts, image ids) for inspection."""
     tensors: dict[str, Tensor] = {}
     for number, batch in enumerate(batches):
@@ -201,14 +212,8 @@ def save_batch(folder: Path, batches: Sequence[Batch], values: dict[str, float])
         for row, target in enumerate(batch.targets):
             tensors |= {f"{number}/target/{row}/{name}": value for name, value in vars(target).items()}
     write_bytes(folder / "batch.safetensors", save({name: value.cpu().contiguous() for name, value in tensors.items()}))
-    write_json(
-        folder / "batch.json",
-        {
-            "image_ids": [list(batch.image_ids) for batch in batches],
-            "texts": batches[0].labels.texts,
-            "losses": {name: str(value) for name, value in values.items()},
-        },
-    )
+    names = [list(batch.image_ids) for batch in batches]
+    write_json(folder / "batch.json", {"image_ids": names, "texts": batches[0].labels.texts})
 
 
 def _as_float(output: ModelOutput) -> ModelOutput:

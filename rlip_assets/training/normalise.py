@@ -4,6 +4,9 @@ The published losses divide by the counts of each process, so their value depend
 `normalise = "global"` every term of a part is rescaled from the part's count to that of the step: one process, several
 processes and accumulated parts then give the same losses and gradients.
 
+What remains is the padding: parts are padded to their own largest image, and padded tokens take part in the language update (as
+published), so the agreement is one of float rounding where the images of a step have one size.
+
 | term              | divided by                                              |
 |-------------------|---------------------------------------------------------|
 | class             | weights of all pair slots (a background slot weighs 0.1) |
@@ -49,7 +52,9 @@ class Counts:
             relations = relations + pseudo_relations(label_vectors, relations, config.pseudo_threshold)
         positive = float((relations > 0).sum())
         weight = triplets + config.no_objects_weight * background
-        return cls(torch.tensor([weight, triplets, objects, positive], dtype=torch.float64, device=label_vectors.device))
+        return cls(
+            torch.tensor([weight, triplets, objects, positive], dtype=torch.float64, device=label_vectors.device)
+        )
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(self.values + other.values)
@@ -83,7 +88,9 @@ def rescaled(
         mean_triplets: triplets of such a part, averaged over the processes; the criterion divides subject boxes by it.
     """
     weights = {"class": config.classes, "relation": config.relations}
-    weights |= {f"{role}_{kind}": value for role in ("sub", "obj") for kind, value in (("l1", config.l1), ("giou", config.giou))}
+    weights |= {
+        f"{role}_{kind}": value for role in ("sub", "obj") for kind, value in (("l1", config.l1), ("giou", config.giou))
+    }
     own, step = part.divisors, whole.divisors
     own["sub_l1"] = own["sub_giou"] = max(mean_triplets, 1.0)
     terms = {name: value * (own[_base(name)] / step[_base(name)]) for name, value in losses.terms.items()}

@@ -33,7 +33,10 @@ def prediction_pictures(
                 number -= 1
                 photo = open_image(image_root / scene.file_name, (scene.width, scene.height))
                 best = best_triplets(image, reader.objects, reader.verbs)
-                yield f"{classes.dataset}_{image.image_id.replace('/', '_')}", draw_triplets(photo, best, classes.dataset)
+                yield (
+                    f"{classes.dataset}_{image.image_id.replace('/', '_')}",
+                    draw_triplets(photo, best, classes.dataset),
+                )
         if number <= 0:
             return
 

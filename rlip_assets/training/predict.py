@@ -71,7 +71,9 @@ def predict(
     """
     persons_only = zero_shot and classes.dataset not in SCENE_GRAPH_BENCHMARKS
     if persons_only and classes.objects[0] != PERSON:
-        raise DataError(f"classes.json of {classes.dataset} begins with {classes.objects[0]!r}; put {PERSON!r} first for zero-shot")
+        raise DataError(
+            f"classes.json of {classes.dataset} begins with {classes.objects[0]!r}; put {PERSON!r} first for zero-shot"
+        )
     device = next(model.parameters()).device
     labels = benchmark_labels(classes)
     pooled = model.encode_text(*(ids.to(device) for ids in tokenizer(labels.texts)))
@@ -94,7 +96,9 @@ def predict(
             log.progress(done, len(by_shape), "test images")
 
 
-def _post_process(output: ModelOutput, sizes: torch.Tensor, classes: Classes, persons_only: bool) -> list[PairPredictions]:
+def _post_process(
+    output: ModelOutput, sizes: torch.Tensor, classes: Classes, persons_only: bool
+) -> list[PairPredictions]:
     if classes.dataset in SCENE_GRAPH_BENCHMARKS:
         return sgg_predictions(output, sizes)
     return hoi_predictions(output, sizes, persons_only=persons_only)
@@ -105,7 +109,9 @@ def write_predictions(
 ) -> int:
     """Write a predictions file; returns its number of images."""
     number = 0
-    with PredictionWriter(path, classes.dataset, benchmark_labels(classes).real_objects, classes.relations or [], metadata) as writer:
+    with PredictionWriter(
+        path, classes.dataset, benchmark_labels(classes).real_objects, classes.relations or [], metadata
+    ) as writer:
         for scene, pairs in predictions:
             writer.write(
                 ImagePredictions(

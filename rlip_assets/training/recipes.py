@@ -176,7 +176,10 @@ def published() -> dict[str, tuple[Recipe, tuple[str, ...]]]:
         values: dict[str, Any] = {key: value for key, value in row.items() if value}
         values["sources"] = dict.fromkeys(row["sources"].split(","), 1.0) if row["sources"] else {}
         values["model_changes"] = dict(_parse_change(change) for change in row["model_changes"].split(",") if change)
-        result[name] = _recipe(_merged({"augmentation": {"swap_sides": False}}, values), f"published recipe {name}"), scripts
+        result[name] = (
+            _recipe(_merged({"augmentation": {"swap_sides": False}}, values), f"published recipe {name}"),
+            scripts,
+        )
     return result
 
 

@@ -46,7 +46,9 @@ class Resume:
         tensors = {f"{_MODEL}{name}": value for name, value in model.state_dict().items()}
         for name, values in _optimiser_state(model, optimiser).items():
             tensors.update({f"{_OPTIMISER}{name}/{key}": value for key, value in values.items()})
-        content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, _header(step, self.digest))
+        content = save(
+            {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, _header(step, self.digest)
+        )
         write_bytes(self.folder / STATE, content)
 
     def load(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, History]:
@@ -62,12 +64,16 @@ class Resume:
             with safe_open(file, framework="pt") as content:
                 header = content.metadata() or {}
                 if header.get("digest") != self.digest:
-                    raise InputError(f"{file} belongs to a training with other settings; remove {self.folder} to start afresh")
+                    raise InputError(
+                        f"{file} belongs to a training with other settings; remove {self.folder} to start afresh"
+                    )
                 tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise InputError(f"{file} is damaged ({error}); remove {self.folder} to start afresh") from None
         step = int(header["step"])
-        model.load_state_dict({name[len(_MODEL) :]: value for name, value in tensors.items() if name.startswith(_MODEL)})
+        model.load_state_dict(
+            {name[len(_MODEL) :]: value for name, value in tensors.items() if name.startswith(_MODEL)}
+        )
         _restore_optimiser(model, optimiser, tensors)
         rows = [json.loads(line) for line in (self.folder / HISTORY).read_text().splitlines()]
         return step, History([row for row in rows if row["step"] <= step])

@@ -81,7 +81,9 @@ class TrainingImages:
         if not holdout:
             return rows if part == "train" else rows[:0]
         limit = round(holdout * HOLDOUT_CELLS)
-        held = np.array([bucket_of(f"holdout:{store.image_id(row)}", HOLDOUT_CELLS) < limit for row in rows.tolist()], bool)
+        held = np.array(
+            [bucket_of(f"holdout:{store.image_id(row)}", HOLDOUT_CELLS) < limit for row in rows.tolist()], bool
+        )
         return rows[held if part == "holdout" else ~held]
 
     def keep_share(self, share: float, seed: int) -> None:
@@ -142,7 +144,8 @@ def training_images(
     """Training images and held-out images of a recipe."""
     scene_filter = SceneFilter(recipe.relation_threshold, unseen)
     train, held = (
-        TrainingImages(sources, recipe.sources, scene_filter, cache, recipe.holdout, part) for part in ("train", "holdout")
+        TrainingImages(sources, recipe.sources, scene_filter, cache, recipe.holdout, part)
+        for part in ("train", "holdout")
     )
     if recipe.share < 1:
         train.keep_share(recipe.share, seed)

@@ -87,7 +87,9 @@ class _Data:
 class _Training:
     """One training of a stage: its data, its place in the work folder and what it writes."""
 
-    def __init__(self, ctx: StageContext, recipe: Recipe, sources: list[ImageSource], classes: Classes | None = None) -> None:
+    def __init__(
+        self, ctx: StageContext, recipe: Recipe, sources: list[ImageSource], classes: Classes | None = None
+    ) -> None:
         params = ctx.params.training
         torch.set_num_threads(params.threads)
         self.ctx, self.recipe, self.sources, self.classes, self.seed = ctx, recipe, sources, classes, params.seed
@@ -125,7 +127,9 @@ class _Training:
         }
         if self.processes.is_first:
             metadata = {"recipe": self.recipe.model_dump(mode="json"), "seed": self.seed, "figures": figures}
-            save_checkpoint(output, model, tokenizer, metadata | {"stage": self.ctx.stage, "partition": self.ctx.partition})
+            save_checkpoint(
+                output, model, tokenizer, metadata | {"stage": self.ctx.stage, "partition": self.ctx.partition}
+            )
             write_text(output / HISTORY, history.text())
         return figures
 
@@ -164,7 +168,13 @@ class _Training:
         count = self.processes.count * recipe.accumulate
         parts = [
             StepBatches(
-                train, vocabulary, recipe, slots, self.seed, unseen, Part(self.processes.index * recipe.accumulate + index, count)
+                train,
+                vocabulary,
+                recipe,
+                slots,
+                self.seed,
+                unseen,
+                Part(self.processes.index * recipe.accumulate + index, count),
             )
             for index in range(recipe.accumulate)
         ]
@@ -182,7 +192,9 @@ class _Training:
             for table in source.tables:
                 self.ctx.log.dataset(f"{source.name}/{table.name}", table, table_digest(table))
         names = ", ".join(source.name for source in self.sources)
-        self.ctx.log.info(f"training {self.recipe.model} on {len(data.train)} images of {names}, {len(data.parts[0])} steps")
+        self.ctx.log.info(
+            f"training {self.recipe.model} on {len(data.train)} images of {names}, {len(data.parts[0])} steps"
+        )
 
 
 def _choice(choices: Any, partition: str | None) -> Any:
@@ -217,7 +229,9 @@ def _image_root(ctx: StageContext, dataset: str) -> Path:
     """
     root = str(getattr(ctx.params.sources, dataset).root)
     if root.startswith("s3://") or not Path(root).is_dir():
-        raise ParameterError(f"sources.{dataset}.root is {root}, which is no folder here; training reads images from a local folder")
+        raise ParameterError(
+            f"sources.{dataset}.root is {root}, which is no folder here; training reads images from a local folder"
+        )
     return Path(root)
 
 

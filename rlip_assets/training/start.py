@@ -80,9 +80,13 @@ def with_fewer_queries(model: Rlip, config: ModelConfig) -> Rlip:
         ParameterError: the network has fewer queries than wanted.
     """
     if config.queries > model.config.queries:
-        raise ParameterError(f"the checkpoint has {model.config.queries} queries, fewer than the {config.queries} of the recipe")
+        raise ParameterError(
+            f"the checkpoint has {model.config.queries} queries, fewer than the {config.queries} of the recipe"
+        )
     target = build_model(replace(config))
     state = model.state_dict()
     own = target.state_dict()
-    target.load_state_dict({name: value[: own[name].shape[0]] if own[name].dim() else value for name, value in state.items()})
+    target.load_state_dict(
+        {name: value[: own[name].shape[0]] if own[name].dim() else value for name, value in state.items()}
+    )
     return target

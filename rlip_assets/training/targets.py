@@ -83,7 +83,9 @@ def pair_targets(
     names = [scene.labels[i] for i in subjects]
     return Targets(
         sub_labels=torch.tensor([index[name] if subject_label is None else subject_label for name in names]).long(),
-        obj_labels=torch.tensor([index[scene.labels[i]] if i != NO_OBJECT else labels.missing_label for i in objects]).long(),
+        obj_labels=torch.tensor(
+            [index[scene.labels[i]] if i != NO_OBJECT else labels.missing_label for i in objects]
+        ).long(),
         relations=torch.from_numpy(relations),
         sub_boxes=torch.from_numpy(boxes[subjects].reshape(-1, 4)),
         obj_boxes=torch.from_numpy(boxes[objects].reshape(-1, 4)),
@@ -112,4 +114,6 @@ def refuse_unseen(scene: Scene, unseen: frozenset[tuple[str, str]]) -> None:
     """
     leaked = unseen.intersection(triplet_pairs(scene))
     if leaked:
-        raise AssertionError(f"the unseen combination {sorted(leaked)[0]} of scene {scene.image_id} reached the training targets")
+        raise AssertionError(
+            f"the unseen combination {sorted(leaked)[0]} of scene {scene.image_id} reached the training targets"
+        )

@@ -66,7 +66,9 @@ def benchmark_labels(classes: Classes) -> LabelList:
         DataError: the dataset has no closed list of objects or relations.
     """
     if not (classes.relations and classes.objects):
-        raise DataError(f"classes.json of {classes.dataset} has no closed list of objects and relations; choose another benchmark")
+        raise DataError(
+            f"classes.json of {classes.dataset} has no closed list of objects and relations; choose another benchmark"
+        )
     objects = [name for name in classes.objects if name != MISSING]
     missing = [MISSING] if classes.dataset == "v_coco" else []
     return LabelList((*objects, *missing), tuple(classes.relations))
@@ -80,7 +82,9 @@ class NameSampler:
 
     def __init__(self, counts: Mapping[str, float]) -> None:
         if not counts or min(counts.values()) <= 0:
-            raise DataError("names to draw negatives from need positive counts; check that the training tables are not empty")
+            raise DataError(
+                "names to draw negatives from need positive counts; check that the training tables are not empty"
+            )
         self.names: tuple[str, ...] = tuple(counts)
         self._known = frozenset(self.names)
         size = len(self.names)

@@ -30,7 +30,9 @@ def batches_of(source: ImageSource, recipe: Recipe, cache: Path, **options: obje
     return StepBatches(images, vocabulary, recipe, SLOTS, 3, **options)  # type: ignore[arg-type]
 
 
-def test_same_step_same_batch_in_any_order_and_in_workers(drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path) -> None:
+def test_same_step_same_batch_in_any_order_and_in_workers(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path
+) -> None:
     first = batches_of(drawn(), small_recipe, tmp_path / "c")
     forward = [first[step] for step in range(len(first))]
     again = batches_of(drawn(), small_recipe, tmp_path / "c")
@@ -42,7 +44,9 @@ def test_same_step_same_batch_in_any_order_and_in_workers(drawn: Callable[..., I
         assert batch.image_ids == other.image_ids
 
 
-def test_parts_share_one_label_list_and_split_the_images(drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path) -> None:
+def test_parts_share_one_label_list_and_split_the_images(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path
+) -> None:
     source = drawn()
     whole = batches_of(source, small_recipe, tmp_path / "c")[2]
     parts = [batches_of(source, small_recipe, tmp_path / "c", part=Part(index, 2))[2] for index in range(2)]
@@ -53,7 +57,9 @@ def test_parts_share_one_label_list_and_split_the_images(drawn: Callable[..., Im
     assert own[0].labels != own[1].labels
 
 
-def test_every_image_is_seen_once_an_epoch(drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path) -> None:
+def test_every_image_is_seen_once_an_epoch(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path
+) -> None:
     batches = batches_of(drawn(number=16), small_recipe.changed({"epochs": 2}), tmp_path / "c")
     assert len(batches.images) == 12  # four of the sixteen have no triplet
     assert len(batches) == 6
@@ -63,7 +69,9 @@ def test_every_image_is_seen_once_an_epoch(drawn: Callable[..., ImageSource], sm
     assert batches.indices(0) != batches.indices(3)
 
 
-def test_weights_and_threshold_of_sources(drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path) -> None:
+def test_weights_and_threshold_of_sources(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path
+) -> None:
     human, pseudo = drawn("human", 8, triplets=2), drawn("pseudo", 8, triplets=2, pseudo=True, first=20)
     images = TrainingImages([human, pseudo], {"human": 2.5, "pseudo": 0.5}, SceneFilter(0.2), tmp_path / "c")
     assert [len(images[index].relation) for index in (0, 8)] == [2, 1]  # confidences of the second are 0.1 and 0.3
@@ -78,7 +86,9 @@ def test_weights_and_threshold_of_sources(drawn: Callable[..., ImageSource], sma
         TrainingImages([pseudo], {"pseudo": 1.0}, SceneFilter(0.9), tmp_path / "c")
 
 
-def test_holdout_is_disjoint_and_test_images_never_train(drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path) -> None:
+def test_holdout_is_disjoint_and_test_images_never_train(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path
+) -> None:
     source = drawn(number=60, triplets=1)
     scenes = [replace(draw_scene(i, source.image_root, 1), split="test" if i % 3 == 0 else "train") for i in range(60)]
     write_scenes(tmp_path / "mixed", scenes)
@@ -109,13 +119,26 @@ def test_targets_of_a_scene() -> None:
 
 def test_human_triplets_come_before_pseudo_ones_when_slots_are_short() -> None:
     boxes = [(i, 0, i + 5, 5) for i in range(4)]
-    scene = make_scene("a", "d", "train", "a", 40, 20, boxes, ["cup"] * 4, [(0, 1, "hold"), (1, 2, "hold"), (2, 3, "hold")], [0.9, float("nan"), 0.95])
+    scene = make_scene(
+        "a",
+        "d",
+        "train",
+        "a",
+        40,
+        20,
+        boxes,
+        ["cup"] * 4,
+        [(0, 1, "hold"), (1, 2, "hold"), (2, 3, "hold")],
+        [0.9, float("nan"), 0.95],
+    )
     assert ranked_pairs(scene) == [(1, 2), (2, 3), (0, 1)]
 
 
 def test_tagger_pairs_hold_all_positives_and_fill_up() -> None:
     boxes = [(i, 0, i + 5, 5) for i in range(4)]
-    scene = make_scene("a", "d", "train", "a", 40, 20, boxes, ["cup"] * 4, [(0, 1, "hold"), (2, 1, "hold"), (0, -1, "stand")])
+    scene = make_scene(
+        "a", "d", "train", "a", 40, 20, boxes, ["cup"] * 4, [(0, 1, "hold"), (2, 1, "hold"), (0, -1, "stand")]
+    )
     pairs = tagger_pairs(scene, 8, np.random.default_rng(0))
     assert pairs[:2] == [(0, 1), (2, 1)]
     assert len(set(pairs)) == 8
@@ -124,8 +147,12 @@ def test_tagger_pairs_hold_all_positives_and_fill_up() -> None:
     assert set(tagger_pairs(scene, 1, np.random.default_rng(0))) < {(0, 1), (2, 1)}
 
 
-def test_tagger_batch_has_clean_targets_and_noisy_queries(drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path) -> None:
-    tagger = small_recipe.changed({"kind": "tagger", "pseudo": False, "quality": False, "label_noise": 0.5, "pairs_per_image": SLOTS})
+def test_tagger_batch_has_clean_targets_and_noisy_queries(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path
+) -> None:
+    tagger = small_recipe.changed(
+        {"kind": "tagger", "pseudo": False, "quality": False, "label_noise": 0.5, "pairs_per_image": SLOTS}
+    )
     batches = batches_of(drawn(), tagger, tmp_path / "c")
     batch = batches[0]
     assert batch.pairs is not None
@@ -160,7 +187,9 @@ def test_unreadable_images_are_counted_and_a_wholly_unreadable_step_stops(
         batches[0]
 
 
-def test_an_unseen_combination_in_a_target_is_a_defect(drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path) -> None:
+def test_an_unseen_combination_in_a_target_is_a_defect(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path
+) -> None:
     source = drawn(number=4, triplets=2)
     images = TrainingImages([source], {"drawn": 1.0}, SceneFilter(), tmp_path / "c")
     leak = frozenset({(images[0].relation[0], images[0].labels[images[0].object[0]])})

@@ -50,7 +50,11 @@ def test_too_small_a_share_is_refused() -> None:
 
 
 CLASSES = Classes(
-    dataset="hico_det", objects=["person", "cup", "dog"], relations=["hold", "walk"], hois=[(0, 1), (0, 2), (1, 2)], splits={"uc_rf": [2]}
+    dataset="hico_det",
+    objects=["person", "cup", "dog"],
+    relations=["hold", "walk"],
+    hois=[(0, 1), (0, 2), (1, 2)],
+    splits={"uc_rf": [2]},
 )
 
 

@@ -15,7 +15,9 @@ from rlip_assets.training.start import model_config
 
 FLAGS = Path(__file__).resolve().parents[4] / "shared" / "spec" / "scripts_flags.tsv"
 PROGRAMS = {"main.py": 68, "generate_relations_using_verb_tagger.py": 4}
-needs_flags = pytest.mark.skipif(not FLAGS.is_file(), reason="the table of the published scripts' flags is not on this machine")
+needs_flags = pytest.mark.skipif(
+    not FLAGS.is_file(), reason="the table of the published scripts' flags is not on this machine"
+)
 
 BACKBONES = {"resnet50": ("resnet", 64), "swin_tiny": ("swin", 96), "swin_large": ("swin", 192)}
 GATES = {"VXAc": "vxac", "XGating": "none", "": "glip"}
@@ -154,7 +156,12 @@ def test_late_fusion_baseline_differs_in_the_network_alone() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "word"),
-    [({"stepz": 5}, "stepz"), ({"steps": 0}, "steps"), ({"sources": {}}, "source"), ({"pseudo": True, "quality": False}, "RQL")],
+    [
+        ({"stepz": 5}, "stepz"),
+        ({"steps": 0}, "steps"),
+        ({"sources": {}}, "source"),
+        ({"pseudo": True, "quality": False}, "RQL"),
+    ],
 )
 def test_wrong_changes_are_refused(changes: dict[str, object], word: str) -> None:
     with pytest.raises(ParameterError, match=word):

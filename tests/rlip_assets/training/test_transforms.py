@@ -137,7 +137,9 @@ def test_mirror_changes_whole_words_only() -> None:
 
 def test_boxes_outside_the_image_are_clipped_or_dropped() -> None:
     boxes = [(-5, -5, 10, 10), (50, 5, 60, 9), (5, 5, 5, 9)]
-    scene = make_scene("a", "d", "train", "a.png", 40, 30, boxes, ["a", "b", "c"], [(0, 0, "x"), (0, 1, "y"), (0, -1, "z")])
+    scene = make_scene(
+        "a", "d", "train", "a.png", 40, 30, boxes, ["a", "b", "c"], [(0, 0, "x"), (0, 1, "y"), (0, -1, "z")]
+    )
     clipped = clip_boxes(scene)
     assert clipped.boxes.tolist() == [[0, 0, 10, 10]]
     assert clipped.relation == ("x", "z")

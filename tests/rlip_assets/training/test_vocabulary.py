@@ -22,7 +22,9 @@ from rlip_assets.training.vocabulary import (
     word_form,
 )
 
-SCENE = make_scene("a", "d", "train", "a", 9, 9, [(0, 0, 4, 4), (1, 1, 5, 5)], ["man", "cup"], [(0, 1, "hold"), (1, 0, "near")])
+SCENE = make_scene(
+    "a", "d", "train", "a", 9, 9, [(0, 0, 4, 4), (1, 1, 5, 5)], ["man", "cup"], [(0, 1, "hold"), (1, 0, "near")]
+)
 
 
 @given(st.lists(st.integers(1, 10_000), min_size=1, max_size=30))

@@ -1,0 +1,220 @@
+"""The loop: resumes bit for bit, and with `global` gives the same losses and gradients however a step is cut."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rlip_assets.errors import InputError
+from rlip_assets.stage import NullLog
+from rlip_assets.training.batches import Part, StepBatches
+from rlip_assets.training.loop import NotFiniteError, Settings, Trainer, held_out_losses
+from rlip_assets.training.processes import Processes
+from rlip_assets.training.recipes import Recipe
+from rlip_assets.training.resume import HISTORY, History, Resume
+from rlip_assets.training.sources import ImageSource, training_images
+from rlip_assets.training.vocabulary import BatchVocabulary, NameSampler
+from rlip_model import LabelTokenizer, Rlip
+
+CPU = torch.device("cpu")
+MakeTrainer = Callable[..., Trainer]
+
+
+ONE_SIZE = {"crop": 0.0, "short_sides": (48,)}
+
+
+class Kill(BaseException):
+    """Stands for the process being killed."""
+
+
+class KillingLog(NullLog):
+    """Dies when a step is reported."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        if done == self.step:
+            raise Kill
+
+
+@pytest.fixture
+def trainer_of(
+    drawn: Callable[..., ImageSource],
+    small_recipe: Recipe,
+    tokenizer: LabelTokenizer,
+    network: Callable[..., Rlip],
+    tmp_path: Path,
+) -> MakeTrainer:
+    source = drawn(number=16, size=(72, 64))  # images of 0 to 3 triplets
+
+    def make(
+        recipe: Recipe = small_recipe,
+        resume: Path | None = None,
+        log: NullLog | None = None,
+        every: int = 3,
+        **options: object,
+    ) -> Trainer:
+        model = network(**options)
+        images, _ = training_images(recipe, [source], frozenset(), tmp_path / "cache", 3)
+        vocabulary = BatchVocabulary(
+            NameSampler(images.object_counts()), NameSampler(images.relation_counts()), recipe.label_budget
+        )
+        parts = [
+            StepBatches(images, vocabulary, recipe, model.config.pairs, 3, part=Part(index, recipe.accumulate))
+            for index in range(recipe.accumulate)
+        ]
+        kept = Resume(resume, "d") if resume else None
+        return Trainer(
+            model,
+            tokenizer,
+            recipe,
+            parts,
+            Settings(CPU, checkpoint_every=every),
+            Processes(),
+            3,
+            log or NullLog(),
+            kept,
+        )
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "killed_at", [pytest.param(1, marks=pytest.mark.deep), 4, pytest.param(6, marks=pytest.mark.deep)]
+)
+def test_a_killed_run_goes_on_bit_for_bit(trainer_of: MakeTrainer, tmp_path: Path, killed_at: int) -> None:
+    undisturbed = trainer_of(resume=tmp_path / "a")
+    expected = undisturbed.run()
+    with pytest.raises(Kill):
+        trainer_of(resume=tmp_path / "b", log=KillingLog(killed_at)).run()
+    resumed = trainer_of(resume=tmp_path / "b")
+    assert resumed.run().rows == expected.rows
+    for name, value in undisturbed.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    assert (tmp_path / "a" / HISTORY).read_bytes() == (tmp_path / "b" / HISTORY).read_bytes()
+
+
+def test_history_holds_every_term_and_rate_and_training_learns(trainer_of: MakeTrainer, small_recipe: Recipe) -> None:
+    history = trainer_of(small_recipe.changed({"steps": 15, "lr": 4e-3})).run()
+    assert [row["step"] for row in history.rows] == list(range(1, 16))
+    assert {
+        "loss",
+        "class",
+        "class_0",
+        "relation_0",
+        "sub_l1",
+        "obj_giou_0",
+        "gradient_norm",
+        "lr_main",
+        "lr_text",
+    } <= set(history.rows[0])
+    assert json.loads(history.text().splitlines()[0]) == history.rows[0]
+    first, last = (sum(row["loss"] for row in rows) for rows in (history.rows[:5], history.rows[-5:]))
+    assert last < 0.95 * first
+
+
+def gradients(trainer: Trainer, step: int) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    trainer.model.train()
+    values = trainer._backward(step, [part[step] for part in trainer.parts])
+    return values, {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(("step", "parts"), [(0, 2), (1, 4), (2, 2)])
+@pytest.mark.parametrize("pseudo", [True, False])
+def test_accumulated_parts_give_the_whole_steps_gradient(
+    trainer_of: MakeTrainer, small_recipe: Recipe, step: int, parts: int, pseudo: bool
+) -> None:
+    """Images of one size and 0 to 3 triplets: the parts have unequal counts."""
+    recipe = small_recipe.changed({"pseudo": pseudo, "augmentation": ONE_SIZE})
+    values, whole = gradients(trainer_of(recipe, dropout=False), step)
+    cut = trainer_of(recipe.changed({"accumulate": parts}), dropout=False)
+    counts = [sum(map(len, part[step].targets)) for part in cut.parts]
+    assert len(set(counts)) > 1
+    summed, accumulated = gradients(cut, step)
+    assert summed == pytest.approx(values, rel=2e-4, abs=1e-5)
+    for name, gradient in whole.items():
+        assert torch.allclose(accumulated[name], gradient, rtol=2e-3, atol=2e-5 * float(gradient.abs().max() + 1)), name
+
+
+def test_published_normalisation_depends_on_how_a_step_is_cut(trainer_of: MakeTrainer, small_recipe: Recipe) -> None:
+    """Each part divides by its own counts, so a triplet in a part with few weighs more than one in a part with many."""
+    recipe = small_recipe.changed({"normalise": "published", "augmentation": ONE_SIZE})
+    values, _ = gradients(trainer_of(recipe, dropout=False), 1)
+    cut = trainer_of(recipe.changed({"accumulate": 2}), dropout=False)
+    summed, _ = gradients(cut, 1)
+    assert abs(summed["sub_l1"] - values["sub_l1"]) > 1e-3 * values["sub_l1"]
+
+
+def test_a_step_without_any_triplet_still_trains_the_background(trainer_of: MakeTrainer) -> None:
+    trainer = trainer_of()
+    batch = trainer.parts[0][0]
+    batch.targets = [
+        type(target)(**{name: value[:0] for name, value in vars(target).items()}) for target in batch.targets
+    ]
+    trainer.model.train()
+    values = trainer._backward(0, [batch])
+    assert values["sub_l1"] == values["obj_giou"] == 0
+    assert values["class"] > 0
+    assert values["relation"] > 0
+
+
+def test_not_finite_loss_stops_with_the_images_and_keeps_the_batch(trainer_of: MakeTrainer, tmp_path: Path) -> None:
+    trainer = trainer_of(resume=tmp_path / "r")
+    batch = trainer.parts[0][0]
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    with torch.no_grad():
+        trainer.model.heads.projection.weight[0, 0] = float("nan")
+    with pytest.raises(NotFiniteError, match=f"step 1: the predictions are not finite.*{batch.image_ids[0]}"):
+        trainer.run()
+    kept = tmp_path / "r" / "not_finite_step_1_process_0"
+    assert json.loads((kept / "batch.json").read_text())["image_ids"] == [list(batch.image_ids)]
+    assert torch.equal(load_file(kept / "batch.safetensors")["0/images"], batch.images)
+    unchanged = trainer.model.state_dict()
+    assert all(torch.equal(before[name], unchanged[name]) for name in before if name != "heads.projection.weight")
+
+
+def test_state_of_another_training_or_a_damaged_one_is_refused(trainer_of: MakeTrainer, tmp_path: Path) -> None:
+    trainer = trainer_of(resume=tmp_path / "r")
+    trainer.resume.save(2, trainer.model, trainer.optimiser, History([]))  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="other settings"):
+        Resume(tmp_path / "r", "other").load(trainer.model, trainer.optimiser)
+    file = tmp_path / "r" / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"damaged.*remove"):
+        trainer.run()
+
+
+def test_a_full_disk_keeps_the_last_whole_state(
+    trainer_of: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(resume=tmp_path / "r")
+    trainer.run()
+    before = (tmp_path / "r" / "state.safetensors").read_bytes()
+
+    def no_space(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rlip_assets.files._sync", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.resume.save(9, trainer.model, trainer.optimiser, History([]))  # type: ignore[union-attr]
+    assert (tmp_path / "r" / "state.safetensors").read_bytes() == before
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"state.safetensors", HISTORY}
+
+
+def test_tagger_trains_on_given_pairs(trainer_of: MakeTrainer, small_recipe: Recipe) -> None:
+    recipe = small_recipe.changed(
+        {"kind": "tagger", "pseudo": False, "quality": False, "steps": 3, "pairs_per_image": 6}
+    )
+    trainer = trainer_of(recipe, name="micro_tagger")
+    history = trainer.run()
+    assert len(history.rows) == 3
+    losses = held_out_losses(trainer.model, trainer.tokenizer, recipe, trainer.parts[0], CPU)
+    assert set(losses) == {
+        f"held_out_{name}" for name in ("loss", "class", "relation", "sub_l1", "sub_giou", "obj_l1", "obj_giou")
+    }
