@@ -1,7 +1,7 @@
 """V-COCO from its official action files, joined with the COCO boxes that they refer to.
 
-Layout: `vcoco_{trainval,train,val,test}.json` and `instances_vcoco_all_2014.json` in the root, in `data/` or in
-`data/vcoco/`; images in `{train,val}2014/`, below `images/` or `coco/images/` or in the root. trainval (or train and
+Layout: `vcoco_{trainval,train,val,test}.json`, `instances_vcoco_all_2014.json` and the image lists `splits/vcoco_*.ids`
+in the root, in `data/` or in `data/vcoco/`; images in `{train,val}2014/`, below `images/` or `coco/images/` or in the root. trainval (or train and
 val) is the split "train".
 
 The 26 actions become 29 by role. A triplet is (agent, object of the role, text); its object is `NO_OBJECT` for an
@@ -41,15 +41,18 @@ class VCocoReader(Reader):
     def _find(self, name: str) -> Path:
         return self.existing(*(f"{place}{name}" for place in _PLACES))
 
-    def action_files(self) -> list[tuple[str, Path]]:
-        """(split, action file): trainval where it is there, otherwise train and val; and test.
+    def parts(self) -> list[tuple[str, Path, Path]]:
+        """(split, action file, image list): trainval where it is there, otherwise train and val; and test.
 
         Raises:
             InputError: there is no action file at all.
         """
         names = ("trainval",) if self._find("vcoco_trainval.json").exists() else ("train", "val")
-        files = [("train", self._find(f"vcoco_{name}.json")) for name in names]
-        found = [(split, path) for split, path in [*files, ("test", self._find("vcoco_test.json"))] if path.exists()]
+        parts = [
+            (split, self._find(f"vcoco_{name}.json"), self._find(f"splits/vcoco_{name}.ids"))
+            for split, name in [*(("train", name) for name in names), ("test", "test")]
+        ]
+        found = [part for part in parts if part[1].exists()]
         if not found:
             raise InputError(
                 f"{self.root} holds no vcoco_*.json; point sources.v_coco.root at the official action files"
@@ -57,17 +60,18 @@ class VCocoReader(Reader):
         return found
 
     def annotation_files(self) -> list[Path]:
-        return [self._find(_INSTANCES), *(path for _, path in self.action_files())]
+        files = [path for _, actions, images in self.parts() for path in (actions, images) if path.exists()]
+        return [self._find(_INSTANCES), *files]
 
     def fragments(self) -> Iterator[Fragment]:
         listed: set[int] = set()
-        for split, path in self.action_files():
-            members: set[int] = set()
-            for row, action in stream_rows(path):
-                yield from _action_fragments(action, f"{self.relative(path)} row {row}")
+        for split, actions, images in self.parts():
+            members = _listed_images(images)
+            for row, action in stream_rows(actions):
+                yield from _action_fragments(action, f"{self.relative(actions)} row {row}")
                 members.update(action["image_id"])
             for image_id in sorted(members - listed):
-                yield Fragment(str(image_id), "member", split, self.relative(path))
+                yield Fragment(str(image_id), "member", split, self.relative(actions))
             listed |= members
         path = self._find(_INSTANCES)
         for row, image in stream_rows(path, "images"):
@@ -119,6 +123,22 @@ class VCocoReader(Reader):
             labels.append(coco_names()[category])
         triplets = [triplet for action in raw.record["actions"] for triplet in _triplets(action, position)]
         return make_scene(raw.image_id, self.dataset, raw.split, raw.file_name, *size, boxes, labels, triplets)
+
+
+def _listed_images(path: Path) -> set[int]:
+    """The images of a split, also those without persons, which no action mentions; empty where the list is not there.
+
+    Raises:
+        DataError: a line that is no number.
+    """
+    if not path.exists():
+        return set()
+    lines = path.read_text(encoding="utf-8").split()
+    try:
+        return {int(line) for line in lines}
+    except ValueError:
+        wrong = next(number for number, line in enumerate(lines, start=1) if not line.isdigit())
+        raise DataError(f"{path} line {wrong} is {lines[wrong - 1]!r}, not an image id; fetch the list again") from None
 
 
 def _action_fragments(action: Any, origin: str) -> Iterator[Fragment]:
