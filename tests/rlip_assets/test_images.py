@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -160,10 +161,8 @@ def test_damaged_bytes_give_an_image_or_a_bad_image_error(
     path = tmp_path_factory.mktemp("damaged") / "image"
     path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
     for use in (open_image, check_image):
-        try:
+        with contextlib.suppress(BadImageError):
             use(path)
-        except BadImageError as error:
-            assert error.reason
 
 
 @pytest.mark.skipif(not FACTS.is_dir(), reason=f"the folder of real photographs {FACTS}/photos is not here")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from rlip_assets.files import digest_json, sha256_file
 from rlip_assets.params import Params
 from rlip_assets.params.sources import SourcesParams
 from rlip_assets.quarantine import Quarantined, read_quarantine
@@ -58,11 +59,12 @@ class Lineage:
     def _run(
         self, function: Callable[..., Any], name: str, partition: str, inputs: dict[str, Path], output: Path
     ) -> Any:
-        work = self.base / "work" / name / partition
+        key = [partition, self.params.model_dump(mode="json"), [sha256_file(path) for path in inputs.values()]]
+        work = self.base / "work" / name / digest_json(key)
         work.mkdir(parents=True, exist_ok=True)
         output.mkdir(parents=True, exist_ok=True)
-        key = "manifests" if name == "raw_manifest" else "scenes"
-        return function(StageContext(name, partition, self.params, inputs, {key: output}, work, NullLog()))
+        outputs = {"manifests" if name == "raw_manifest" else "scenes": output}
+        return function(StageContext(name, partition, self.params, inputs, outputs, work, NullLog()))
 
     def manifest(self) -> dict[str, Any]:
         return self._run(raw_manifest_stage, "raw_manifest", self.dataset, {}, self.manifests)

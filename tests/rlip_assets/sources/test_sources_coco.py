@@ -165,7 +165,7 @@ def test_scenes_refuse_raw_data_other_than_the_manifest(coco: Any, lineage: Call
     lines.manifest()
     coco.image("train2017/000000000007.jpg", (41, 30))
     with pytest.raises(
-        InputError, match="000000000007.jpg changed since its manifest was made; run the raw_manifest stage"
+        InputError, match=r"000000000007\.jpg changed since its manifest was made; run the raw_manifest stage"
     ):
         lines.scenes()
     coco.image("train2017/000000000007.jpg")
@@ -240,7 +240,7 @@ def test_damaged_annotation_files_are_refused(
 def test_bytes_that_are_not_utf8_are_refused(raw: Any, lineage: Callable[..., Any]) -> None:
     path = raw.text("annotations/instances_train2017.json", "")
     path.write_bytes(b'{"images": [{"id": 1, "file_name": "a\xff\xfe.jpg"}]}')
-    with pytest.raises(InputError, match="instances_train2017.json is not UTF-8 after 0 whole rows"):
+    with pytest.raises(InputError, match=r"instances_train2017\.json is not UTF-8 after 0 whole rows"):
         lineage("coco").manifest()
 
 
