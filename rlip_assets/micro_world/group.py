@@ -173,5 +173,5 @@ class Group:
 
 def stature(person: Thing) -> float:
     """Height in pixels of the person when standing."""
-    columns, rows = sprite_size(person.sprite)
+    _, rows = sprite_size(person.sprite)
     return (person.height if person.angle == 0 else person.width) * CELL / rows

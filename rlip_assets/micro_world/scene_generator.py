@@ -10,7 +10,7 @@ from random import Random
 from rlip_assets.micro_world.deeds import act_out
 from rlip_assets.micro_world.group import Group
 from rlip_assets.micro_world.near_misses import idle_person, lonely_thing, unrelated_pair
-from rlip_assets.micro_world.picture import Colour, Picture, Relation, Thing
+from rlip_assets.micro_world.picture import Colour, Mark, Picture, Relation, Thing
 from rlip_assets.micro_world.sprite_sheet import sprite_size
 from rlip_assets.micro_world.world import Deed
 
@@ -18,6 +18,8 @@ HEIGHT = 128
 WIDTHS = (128, 136, 144, 152, 160)
 MARGIN = 1.0
 TRIES = 24
+SIZES = (1.0, 0.9, 0.8)
+CROWDED = 0.08
 MOST_THINGS = 8
 BACKDROPS: tuple[tuple[Colour, Colour, tuple[str, ...]], ...] = (
     ((176, 216, 240), (150, 196, 120), ("tree", "pine", "house", "cloud", "sun")),  # meadow
@@ -37,7 +39,7 @@ def compose(rng: Random, deeds: list[Deed], bystanders: tuple[str, ...]) -> Pict
         bystanders: categories (other than person) that may stand around without a relation.
     """
     picture = _backdrop(rng)
-    groups = act_out(rng, deeds)
+    groups = sorted(act_out(rng, deeds), key=lambda group: group.extent()[0] - group.extent()[2])
     wanted = len(groups)
     groups += _bystanders(rng, bystanders, sum(len(group.things) for group in groups))
     shrink = 1.0 if len(groups) <= 2 else 0.92 if len(groups) == 3 else 0.86
@@ -92,34 +94,44 @@ def _covered(thing: Thing, by: Thing) -> float:
     return max(0.0, width) * max(0.0, height) / (thing.width * thing.height)
 
 
+def _crowding(things: list[Thing], placed: list[Thing], scale: float, dx: float, dy: float) -> float:
+    """How much the things, scaled and moved, and those placed already would hide of each other."""
+    crowding = 0.0
+    for thing in things:
+        moved = Thing("", "", thing.x * scale + dx, thing.y * scale + dy, thing.width * scale, thing.height * scale)
+        crowding += sum(max(_covered(moved, other), _covered(other, moved)) ** 2 for other in placed)
+    return crowding
+
+
 def _place(rng: Random, group: Group, picture: Picture, placed: list[Thing], shrink: float, *, must: bool) -> bool:
-    """Mirror, scale and move the group to the least crowded of some random places; False if a bystander finds none."""
+    """Mirror, scale and move the group to the least crowded of some random places.
+
+    A group that must be there is tried smaller when all places are crowded; a bystander then stays away (False).
+    """
     if rng.random() < 0.5:
         group.mirror()
     x0, y0, x1, y1 = group.extent()
-    scale = shrink * rng.uniform(0.92, 1.1)
-    scale = min(scale, (picture.width - 2 * MARGIN) / (x1 - x0), (HEIGHT - 2 * MARGIN) / (y1 - y0))
-    best: tuple[float, float, float] | None = None
-    for _ in range(TRIES):
-        bottom = rng.uniform(picture.ground + 20, HEIGHT - 3)
-        bottom = min(max(bottom, MARGIN - y0 * scale), HEIGHT - MARGIN - y1 * scale)
-        dx = rng.uniform(MARGIN - x0 * scale, picture.width - MARGIN - x1 * scale)
-        crowd = 0.0
-        for thing in group.things:
-            moved = Thing(
-                "", "", thing.x * scale + dx, thing.y * scale + bottom, thing.width * scale, thing.height * scale
-            )
-            crowd += sum(max(_covered(moved, other), _covered(other, moved)) ** 2 for other in placed)
-        if best is None or crowd < best[0]:
-            best = crowd, dx, bottom
-        if crowd == 0:
+    largest = min((picture.width - 2 * MARGIN) / (x1 - x0), (HEIGHT - 2 * MARGIN) / (y1 - y0))
+    best = (float("inf"), 1.0, 0.0, 0.0)  # crowding, scale, dx, dy
+    for size in SIZES if must else SIZES[:1]:
+        scale = min(size * shrink * rng.uniform(0.92, 1.1), largest)
+        for _ in range(TRIES):
+            bottom = rng.uniform(picture.ground + 20, HEIGHT - 3)
+            bottom = min(max(bottom, MARGIN - y0 * scale), HEIGHT - MARGIN - y1 * scale)
+            dx = rng.uniform(MARGIN - x0 * scale, picture.width - MARGIN - x1 * scale)
+            crowding = _crowding(group.things, placed, scale, dx, bottom)
+            if crowding < best[0]:
+                best = crowding, scale, dx, bottom
+            if crowding == 0:
+                break
+        if best[0] <= CROWDED:
             break
-    assert best is not None
-    crowd, dx, bottom = best
-    if not must and crowd > 0.12:
+    crowding, scale, dx, bottom = best
+    if not must and crowding > CROWDED:
         return False
     group.transform(scale, dx, bottom)
-    for part in (*group.things, *group.marks):
+    parts: list[Thing | Mark] = [*group.things, *group.marks]
+    for part in parts:
         part.depth += 10 * bottom  # who stands further down stands in front
     return True
 

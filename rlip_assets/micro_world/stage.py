@@ -1,7 +1,8 @@
 """The stage `micro_world`: six raw trees in their official layouts, the hidden truth, and a receipt.
 
-Raw trees are no versioned outputs, as real raw data would not be: the receipt stands for them. A tree is renamed into place when it is whole,
-with a mark of what made it beside its files; a tree whose mark fits is not made again, so a killed run resumes at the dataset.
+Raw trees are no versioned outputs, as real raw data would not be: the receipt stands for them. A tree is renamed into
+place when it is whole, with a mark of what made it beside its files; a tree whose mark fits is not made again, so a
+killed run resumes at the dataset.
 """
 
 from __future__ import annotations

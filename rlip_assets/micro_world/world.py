@@ -277,27 +277,29 @@ def hico_objects() -> list[str]:
     return [name for name in COCO_CATEGORIES if name in used]
 
 
-def person_deeds() -> list[Deed]:
-    """Deeds of persons that every detection part knows: the interaction classes and a few more."""
-    classes = [Deed(item.verb, "person", item.object) for item in interactions()]
-    return classes + [
-        Deed(relation, "person", noun) for relation, nouns in OTHER_PERSON_DEEDS.items() for noun in nouns
-    ]
+@cache
+def person_deeds() -> tuple[Deed, ...]:
+    """Deeds of persons that every detection part knows: the interaction classes first, then a few more."""
+    classes = (Deed(item.verb, "person", item.object) for item in interactions())
+    others = (Deed(relation, "person", noun) for relation, nouns in OTHER_PERSON_DEEDS.items() for noun in nouns)
+    return (*classes, *others)
 
 
-def objects365_deeds() -> list[Deed]:
+@cache
+def objects365_deeds() -> tuple[Deed, ...]:
     """Deeds with categories that only Objects365 has."""
-    return [Deed(relation, "person", noun) for relation, nouns in OBJECTS365_DEEDS.items() for noun in nouns]
+    return tuple(Deed(relation, "person", noun) for relation, nouns in OBJECTS365_DEEDS.items() for noun in nouns)
 
 
-def other_deeds() -> list[Deed]:
+@cache
+def other_deeds() -> tuple[Deed, ...]:
     """Deeds of animals and things."""
-    return [
+    return tuple(
         Deed(relation, subject, noun)
         for relation, table in OTHER_DEEDS.items()
         for subject, nouns in table.items()
         for noun in nouns
-    ]
+    )
 
 
 def _seen_elsewhere(unseen: set[int]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlip_assets.micro_world.deeds.seats import sit_down
 from rlip_assets.micro_world.group import REACH, Group, stature
 from rlip_assets.micro_world.picture import Thing
 
@@ -46,17 +47,13 @@ def ride(group: Group, noun: str) -> Thing:
 
 def sit_on(group: Group, noun: str) -> Thing:
     """Sitting on a seat, legs hanging in front of it; on a skateboard cross-legged."""
+    seat = group.put(noun, facing=1 if noun == "chair" else -1)
     if noun == "skateboard":
-        seat = group.put(noun)
         sitter = group.person("squat", bottom=seat.anchor("seat")[1] + 3, depth=0.5, grounded=False)
-    else:
-        seat = group.put(noun, facing=1 if noun == "chair" else -1)
-        x, y = seat.anchor("seat")
-        room = 0.0 if noun == "chair" else seat.width * 0.28
-        sitter = group.person("sit", depth=0.5, grounded=False)
-        group.move(sitter, "hip", (x + group.rng.uniform(-room, room), y))
-    group.relate(sitter, "sit on", seat)
-    return sitter
+        group.relate(sitter, "sit on", seat)
+        return sitter
+    room = 0.0 if noun == "chair" else seat.width * 0.28
+    return sit_down(group, "person", seat, seat.anchor("seat")[0] + group.rng.uniform(-room, room))
 
 
 def lie_on(group: Group, noun: str) -> Thing:

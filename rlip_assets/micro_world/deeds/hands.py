@@ -23,7 +23,7 @@ def hold(group: Group, person: Thing, noun: str) -> None:
     """One hand at an object before the body; small animals and toys in both arms; umbrella and balloon by the grip."""
     x, y = person.anchor("shoulder")
     tall, ahead = stature(person), person.facing
-    thing = _held(group, person, noun)
+    thing = _held(group, person, noun, **({"sprite": "book_red"} if noun == "book" else {}))
     if noun in BY_THE_GRIP:
         hand = (x + ahead * 0.2 * tall, y - 0.02 * tall)
         group.move(thing, "grip", hand)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlip_assets.micro_world.deeds.body import chase
+from rlip_assets.micro_world.deeds.seats import put_on
 from rlip_assets.micro_world.group import Group
 from rlip_assets.micro_world.picture import Thing
 from rlip_assets.micro_world.world import Deed
@@ -11,17 +12,8 @@ from rlip_assets.micro_world.world import Deed
 def _on(group: Group, deed: Deed) -> None:
     """Standing on top, upright."""
     support = group.put(deed.object)
-    x, y = support.anchor("seat")
     room = support.width * (0.3 if deed.object in ("dining table", "bench", "couch", "bed") else 0.0)
-    thing = group.put(
-        deed.subject,
-        x=x + group.rng.uniform(-room, room),
-        bottom=y + 2,
-        depth=0.5,
-        facing=group.rng.choice((-1, 1)),
-        grounded=False,
-    )
-    group.relate(thing, "on", support)
+    put_on(group, deed.subject, support, support.anchor("seat")[0] + group.rng.uniform(-room, room))
 
 
 def _under(group: Group, deed: Deed) -> None:

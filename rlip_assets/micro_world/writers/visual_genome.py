@@ -44,7 +44,7 @@ def _graph(image_id: int, picture: Picture, rng: Random, first_object: int, firs
         }
         for number, thing in enumerate(picture.things)
     ]
-    relations = []
+    relations: list[dict[str, Any]] = []
     for relation in picture.relations:
         if relation.spatial and rng.random() > SPATIAL_KEPT:
             continue

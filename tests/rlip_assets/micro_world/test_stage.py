@@ -1,0 +1,113 @@
+"""The stage: same bytes every time, nothing half-written, nothing done twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlip_assets.files import sha256_folder
+from rlip_assets.micro_world import stage
+from rlip_assets.micro_world.writers import Progress
+from rlip_assets.params.world import WorldParams
+
+from .conftest import SMALL, World, stage_context
+
+PRINT_DIGESTS = """
+import sys
+from pathlib import Path
+from rlip_assets.files import sha256_folder
+from rlip_assets.micro_world.writers import coco, hico_det, open_images, v_coco, visual_genome
+from rlip_assets.params.world import WorldParams
+params = WorldParams(seed=3, visual_genome=20, coco_train=10, coco_val=4, v_coco_trainval=12, v_coco_test=4, open_images_train=8,
+                     open_images_val=2, open_images_test=2, hico_det_train=400, hico_det_test=200)
+for writer in (visual_genome, coco, v_coco, open_images) + ((hico_det,) if "hico" in sys.argv else ()):
+    folder = Path(sys.argv[1]) / writer.__name__
+    folder.mkdir(parents=True)
+    writer.write(folder, params, lambda images: None)
+    print(sha256_folder(folder))
+"""
+
+
+def digests(folder: Path, hash_seed: str) -> str:
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    command = [sys.executable, "-c", PRINT_DIGESTS, str(folder), "hico"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
+    first = digests(tmp_path / "a", "1")
+    assert len(first.split()) == 5
+    assert first == digests(tmp_path / "b", "2")
+
+
+def test_a_second_run_makes_nothing_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    receipt = (world.folder / "micro_world.json").read_bytes()
+    monkeypatch.setattr(stage, "WRITERS", dict.fromkeys(stage.WRITERS, _refuse))
+    figures = stage.generate_stage(stage_context(world.folder, SMALL))
+    assert figures == world.figures
+    assert (world.folder / "micro_world.json").read_bytes() == receipt
+
+
+def _refuse(root: Path, params: WorldParams, progress: Progress) -> dict[str, object]:
+    raise AssertionError(f"{root} is made again")
+
+
+def test_a_killed_run_leaves_no_half_tree_and_resumes_at_the_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = SMALL.model_copy(update={"visual_genome": 5, "coco_train": 4, "coco_val": 2, "objects365_train": 4})
+    writers = {name: stage.WRITERS[name] for name in ("visual_genome", "coco", "objects365")}
+    monkeypatch.setattr(stage, "WRITERS", writers)
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    stage.generate_stage(stage_context(undisturbed, params))
+
+    killed = tmp_path / "killed"
+    killed.mkdir()
+
+    def interrupted(root: Path, params: WorldParams, progress: Progress) -> dict[str, object]:
+        (root / "half.jpg").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "WRITERS", {**writers, "coco": interrupted})
+    with pytest.raises(KeyboardInterrupt):
+        stage.generate_stage(stage_context(killed, params))
+    assert sorted(path.name for path in (killed / "raw").iterdir()) == ["visual_genome"]
+    assert not (killed / "micro_world.json").exists()
+
+    monkeypatch.setattr(stage, "WRITERS", {**writers, "visual_genome": _refuse})
+    stage.generate_stage(stage_context(killed, params))
+    for part in ("raw", "truth"):
+        assert sha256_folder(killed / part) == sha256_folder(undisturbed / part)
+
+
+def test_a_damaged_or_outdated_tree_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "WRITERS", {"visual_genome": stage.WRITERS["visual_genome"]})
+    params = SMALL.model_copy(update={"visual_genome": 3})
+    context = stage_context(tmp_path, params)
+    stage.generate_stage(context)
+    root = tmp_path / "raw" / "visual_genome"
+    whole = sha256_folder(root)
+    (root / "scene_graphs.json").write_text("[]")
+    stage.generate_stage(context)
+    assert sha256_folder(root) == whole
+    stage.generate_stage(stage_context(tmp_path, params.model_copy(update={"seed": 6})))
+    assert sha256_folder(root) != whole
+
+
+def test_the_sheet_is_what_the_script_makes(tmp_path: Path) -> None:
+    from PIL import Image, ImageChops
+
+    from rlip_assets.micro_world import make_sprites
+
+    if not make_sprites.FONT.exists():
+        pytest.skip("needs the font NotoColorEmoji.ttf (Debian package fonts-noto-color-emoji)")
+    make_sprites.make_sheet(make_sprites.FONT, tmp_path)
+    assert (tmp_path / "sprites.json").read_text() == (make_sprites.FOLDER / "sprites.json").read_text()
+    with Image.open(tmp_path / "sprites.png") as made, Image.open(make_sprites.FOLDER / "sprites.png") as shipped:
+        difference = ImageChops.difference(made.convert("RGBA"), shipped.convert("RGBA"))
+    assert max(high for _, high in difference.getextrema()) <= 40
