@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlip_assets.benchmarks.ground_truth import AnnotatedImage, GroundTruth, ground_truth_of
+from rlip_assets.benchmarks.ground_truth import GroundTruth
 from rlip_assets.benchmarks.predictions import ImagePredictions, PredictionWriter
 from rlip_assets.benchmarks.vocabulary import Vocabulary
 

@@ -77,7 +77,7 @@ def load_pair_case(path: Path) -> PairCase:
     vocabulary = Vocabulary(
         dataset,
         ("person", *(f"object {i}" for i in range(1, num_objects))),
-        tuple(f"verb {i}" for i in range(num_verbs)),
+        tuple(VCOCO_VERBS) if dataset == "v_coco" else tuple(f"verb {i}" for i in range(num_verbs)),
         tuple((int(verb), int(label)) for verb, label in hois),
     )
     images, predictions = [], []

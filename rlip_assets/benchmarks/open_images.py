@@ -147,9 +147,7 @@ class OpenImagesTripletEvaluator(Evaluator[GroundTruth, list[ProtocolResult]]):
         return np.int64(labels * labels * len(self.vocabulary.verbs))
 
     def _keys(self, subject: npt.NDArray, target: npt.NDArray, verb: npt.NDArray) -> npt.NDArray[np.int64]:
-        """One number for each triplet class."""
-        labels = len(self.vocabulary.objects) + 1
-        return (subject.astype(np.int64) * labels + target) * len(self.vocabulary.verbs) + verb
+        return triplet_keys(self.vocabulary, subject, target, verb)
 
     def _groups(self, detections: Detections, cells: FlatCells) -> npt.NDArray[np.int64]:
         """One number for each image and triplet class."""
@@ -160,3 +158,11 @@ class OpenImagesTripletEvaluator(Evaluator[GroundTruth, list[ProtocolResult]]):
         pair, verb = divmod(key, len(self.vocabulary.verbs))
         subject, target = divmod(pair, len(self.vocabulary.objects) + 1)
         return self.vocabulary.objects[subject], self.vocabulary.verbs[verb], self.vocabulary.objects[target]
+
+
+def triplet_keys(
+    vocabulary: Vocabulary, subject: npt.NDArray, target: npt.NDArray, verb: npt.NDArray
+) -> npt.NDArray[np.int64]:
+    """One number for each triplet class."""
+    labels = len(vocabulary.objects) + 1
+    return (subject.astype(np.int64) * labels + target) * len(vocabulary.verbs) + verb

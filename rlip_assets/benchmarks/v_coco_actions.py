@@ -33,8 +33,8 @@ class Actions:
 
     @property
     def role_verbs(self) -> list[tuple[int, int, int]]:
-        """(action, place of the role, verb) for every action and role."""
-        return [(action, place, verb) for verb, (action, place) in enumerate(self.verbs) if place >= 0]
+        """(action, place of the role, verb) for every action and role, action by action."""
+        return sorted((action, place, verb) for verb, (action, place) in enumerate(self.verbs) if place >= 0)
 
     def verbs_of(self, action: int) -> list[int]:
         """The verbs that stand for an action."""

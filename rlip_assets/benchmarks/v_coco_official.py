@@ -154,8 +154,12 @@ def evaluate_official(truth: OfficialTruth, detections: OfficialDetections) -> l
     without = np.array([name != LEFT_OUT_ROLE for name in role_names], bool)
     for scenario in (SCENARIO_1, SCENARIO_2):
         short = scenario.removeprefix("role_")
-        figures[f"role_ap_{short}_25"] = mean(tables[scenario].ap)
-        figures[f"role_ap_{short}_24"] = mean(tables[scenario].ap[without])
+        single = tables[scenario].ap.astype(np.float32)  # that code keeps role APs, and their means, in float32
+        average = single.mean() if len(single) else np.float32("nan")
+        figures[f"role_ap_{short}_25"] = float(average)
+        figures[f"role_ap_{short}_24"] = float(
+            (len(single) * average - single[~without].sum()) / max(1, int(without.sum()))
+        )
     return [ProtocolResult(protocols.VCOCO_OFFICIAL, "", figures, tables)]
 
 
