@@ -52,7 +52,8 @@ SIZES = {"resnet50": None, "swin_tiny": SWIN_TINY, "swin_large": SWIN_LARGE}
 def load_module(file: Path) -> ModuleType:
     """A Python file of the golden folder as a module of its own."""
     spec = importlib.util.spec_from_file_location(f"golden_{file.stem}", file)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -116,7 +117,8 @@ def build_filled(config: ModelConfig, rule: ModuleType, seed: int) -> Rlip:
     shapes = {key: value.shape for key, value in official_state_dict(model, own).items() if key in layout.entries}
     state = {key: torch.from_numpy(rule.value(key, shape, seed)) for key, shape in shapes.items()}
     report = load_official(model, state)
-    assert not report.missing and not report.unexpected, report
+    assert not report.missing, report.missing
+    assert not report.unexpected, report.unexpected
     return model
 
 
@@ -321,10 +323,10 @@ def _gradients(model: Rlip, golden: Mapping[str, Tensor], meta: Mapping[str, Any
     grads = [official[name].flatten() for name in meta["grad_names"]]
     positions = golden["train/grad_max_position"]
     return {
-        "train/grad_norms": torch.stack([grad.double().norm() for grad in grads]),
+        "train/grad_norms": torch.stack([grad.norm() for grad in grads]).double(),
         "train/grad_first8": torch.stack([nn.functional.pad(g[:8], (0, 8 - len(g[:8]))) for g in grads]),
         "train/grad_max_value": torch.stack([g[int(at)] for g, at in zip(grads, positions, strict=True)]),
-        "train/grad_norm_all_params": torch.stack([g.double().square().sum() for g in own.values()]).sum().sqrt(),
+        "train/grad_norm_all_params": torch.stack([g.norm() for g in own.values()]).double().norm(),
     }
 
 

@@ -63,7 +63,7 @@ _HOME = {
     "train_label_tokenizer": "text",
 }
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -104,7 +104,7 @@ class SwinBody(nn.Module):
                 drop_path_rate=config.drop_path,
                 hidden_dropout_prob=0.0,
                 attention_probs_dropout_prob=0.0,
-                attn_implementation="sdpa",
+                attn_implementation="sdpa",  # type: ignore[call-arg]
             ),
             add_pooling_layer=False,
         )
@@ -120,7 +120,8 @@ class SwinBody(nn.Module):
         """(B, 3, H, W) -> three maps (B, C_l, H / 8.., W / 8..)."""
         x, (height, width) = self.embeddings(images)
         maps = []
-        for index, stage in enumerate(self.stages):
+        stages: list[Any] = list(self.stages)
+        for index, stage in enumerate(stages):
             for block in stage.blocks:
                 x, _ = block(x, (height, width), always_partition=True)
             if index > 0:
@@ -204,7 +205,9 @@ class FeaturePyramid(nn.Module):
                 convolution = nn.Conv2d(source, config.width, kernel_size=3, stride=2, padding=1)
             nn.init.xavier_uniform_(convolution.weight)
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
-            self.projections.append(nn.Sequential(convolution, nn.GroupNorm(min(GROUPS, config.width // 4), config.width)))
+            self.projections.append(
+                nn.Sequential(convolution, nn.GroupNorm(min(GROUPS, config.width // 4), config.width))
+            )
         self.level_embedding = nn.Parameter(torch.randn(config.levels, config.width))
 
     def forward(self, maps: list[Tensor], padding: Tensor) -> Pyramid:

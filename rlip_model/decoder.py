@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,10 @@ class Mlp(nn.Module):
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-        for layer in self.layers:
+        layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
+        for layer in layers:
             nn.init.xavier_uniform_(layer.weight)
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
@@ -40,6 +42,7 @@ class BoxHead(Mlp):
     def __init__(self, width: int, size_bias: float = 0.0) -> None:
         super().__init__((width, width, width, 4))
         last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         with torch.no_grad():
@@ -111,9 +114,7 @@ class DecoderLayer(nn.Module):
         query = x + position
         if blocked is not None:
             blocked = blocked.repeat_interleave(self.self_attention.num_heads, dim=0)
-        read, _ = self.self_attention(
-            query, query, x, key_padding_mask=unused, attn_mask=blocked, need_weights=False
-        )
+        read, _ = self.self_attention(query, query, x, key_padding_mask=unused, attn_mask=blocked, need_weights=False)
         x = self.norm_self(x + self.dropout(read))
         read = self.cross_attention(x + position, on_levels(references, memory), memory)
         x = self.norm_cross(x + self.dropout(read))

@@ -81,7 +81,7 @@ class DeformableAttention(nn.Module):
         values = values.view(batch, -1, self.heads, self.width // self.heads)
         weights = self.weights(queries).view(batch, count, self.heads, self.levels * self.points).softmax(-1)
         positions = self._positions(queries, references, memory.shapes)
-        return self.output(sample_bags(values, memory.shapes, positions, weights))  # type: ignore[no-any-return]
+        return self.output(sample_bags(values, memory.shapes, positions, weights))
 
     def _positions(self, queries: Tensor, references: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
         """Sampling positions in cells, (B, Q, 2, M, L * K): x and y planes apart, which keeps arithmetic contiguous.
@@ -138,13 +138,13 @@ class _SmallMapBags(torch.autograd.Function):
     """`_bag_sums` with a dense backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, cells: Tensor, shares: Tensor, values: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, cells: Tensor, shares: Tensor, values: Tensor) -> Tensor:
         ctx.save_for_backward(cells, shares, values)
         return _bag_sums(cells, shares, values)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
         cells, shares, values = ctx.saved_tensors
         batch, count, heads, _ = cells.shape
         size = values.shape[1]

@@ -89,9 +89,10 @@ class DabDeformableDetr(nn.Module):
         self.encoder = Encoder(self.config)
         self.queries = DetectorQueries(config)
         self.decoder = BoxDecoder(config)
-        self.classes = nn.ModuleList(nn.Linear(config.width, num_classes) for _ in self.decoder.layers)
-        for head in self.classes:
+        heads = [nn.Linear(config.width, num_classes) for _ in self.decoder.layers]
+        for head in heads:
             nn.init.constant_(head.bias, -math.log(99.0))
+        self.classes = nn.ModuleList(heads)
 
     def forward(self, images: Tensor, mask: Tensor) -> DetectorOutput:
         """images (B, 3, H, W) normalised and zero-padded, mask (B, H, W) bool, True = padding."""
@@ -121,7 +122,9 @@ class DetectorCriterion(nn.Module):
         super().__init__()
         self.config = config or DetectorLossConfig()
 
-    def forward(self, output: DetectorOutput, targets: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, output: DetectorOutput, targets: Sequence[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """
         Args:
             targets: per image (labels (n,) int64, boxes (n, 4) centre and size, fractions).
@@ -158,8 +161,8 @@ class DetectorCriterion(nn.Module):
                     rows[layer].extend((image, int(q), offset + int(t)) for q, t in pairs)
             offset += len(labels)
         index = torch.tensor(rows, dtype=torch.int64, device=output.logits.device).view(layers, -1, 3)
-        layer = torch.arange(layers, device=index.device)[:, None].expand(-1, index.shape[1])
-        return layer, index[..., 0], index[..., 1], index[..., 2]
+        numbers = torch.arange(layers, device=index.device)[:, None].expand(-1, index.shape[1])
+        return numbers, index[..., 0], index[..., 1], index[..., 2]
 
     def _cost(self, logits: Tensor, found: Tensor, labels: Tensor, boxes: Tensor) -> Tensor:
         """(D, Q, K), (D, Q, 4), (n,), (n, 4) -> (D, Q, n)."""
@@ -202,7 +205,9 @@ def detections(output: DetectorOutput, original_sizes: Tensor, limit: int = 100)
     return results
 
 
-def save_detector(folder: Path | str, model: DabDeformableDetr, metadata: Mapping[str, Any], *, half: bool = False) -> None:
+def save_detector(
+    folder: Path | str, model: DabDeformableDetr, metadata: Mapping[str, Any], *, half: bool = False
+) -> None:
     """Write a detector folder in the published key layout; `half` stores 16-bit floats."""
     tensors = official_state_dict(model)
     keys = layout_of(model).entries
@@ -225,6 +230,8 @@ def load_detector(folder: Path | str) -> tuple[DabDeformableDetr, dict[str, Any]
     model = DabDeformableDetr(ModelConfig.from_dict(values["model"]), int(values["num_classes"]))
     report = load_official(model, load_file(str(folder / WEIGHTS)))
     if report.missing or report.unexpected:
-        raise ValueError(f"{folder / WEIGHTS} does not fit: missing {report.missing[:3]}, unexpected {report.unexpected[:3]}")
+        raise ValueError(
+            f"{folder / WEIGHTS} does not fit: missing {report.missing[:3]}, unexpected {report.unexpected[:3]}"
+        )
     metadata = folder / METADATA
     return model.eval(), json.loads(metadata.read_text()) if metadata.is_file() else {}

@@ -113,7 +113,9 @@ def grid_references(pyramid: Pyramid) -> Tensor:
     points = []
     for level, (height, width) in enumerate(pyramid.shapes):
         x = (torch.arange(width, device=ratios.device, dtype=ratios.dtype) + 0.5) / (ratios[:, level, 0, None] * width)
-        y = (torch.arange(height, device=ratios.device, dtype=ratios.dtype) + 0.5) / (ratios[:, level, 1, None] * height)
+        y = (torch.arange(height, device=ratios.device, dtype=ratios.dtype) + 0.5) / (
+            ratios[:, level, 1, None] * height
+        )
         grid = torch.stack([x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], dim=-1)
         points.append(grid.flatten(1, 2))
     return torch.cat(points, dim=1)[:, :, None] * ratios[:, None]

@@ -53,7 +53,9 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         if self.pseudo_relations and not self.relational_quality:
-            raise ValueError("pseudo_relations (RPL) refines the quality labels: switch on relational_quality (RQL) too")
+            raise ValueError(
+                "pseudo_relations (RPL) refines the quality labels: switch on relational_quality (RQL) too"
+            )
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,8 @@ class RelationCriterion(nn.Module):
             num_objects: No, "no objects" included.
         """
         config = self.config
-        if config.assignment == "slots":
-            matches = match_slots(output, targets)
-        else:
-            matches = match_hungarian(output, targets, self.cost)
+        slots = config.assignment == "slots"
+        matches = match_slots(output, targets) if slots else match_hungarian(output, targets, self.cost)
         flat = concatenate(targets)
         count = _mean_over_ranks(len(flat), output.sub_logits.device)
         values = {"class": self._class_loss(output, flat, matches)}
@@ -195,7 +195,9 @@ def pseudo_relations(label_vectors: Tensor, relations: Tensor, threshold: float)
     return torch.where(similarity > threshold, similarity, 0.0)
 
 
-def _box_losses(output: ModelOutput, targets: Targets, matches: Matches, count: float) -> tuple[dict[str, Tensor], Tensor]:
+def _box_losses(
+    output: ModelOutput, targets: Targets, matches: Matches, count: float
+) -> tuple[dict[str, Tensor], Tensor]:
     """Box losses (D,) by name, and the quality (D, M) of each matched pair, without gradient.
 
     Subject terms are divided by the mean number of triplets over all ranks, object terms by the local number of objects.

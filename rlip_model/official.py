@@ -8,7 +8,7 @@ the decoders; the top level wins. Source: key lists of the released RLIPv2 model
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rlip_model.config import ModelConfig
 
-Rules = tuple[tuple[str, str], ...]
+Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 
 _DEFORMABLE: Rules = (
     (r"\.offsets\.(weight|bias)$", r".sampling_offsets.\1"),
@@ -58,7 +58,7 @@ _ENCODER: Rules = (
 _SWIN: Rules = (
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"^embeddings\.norm\.", "patch_embed.norm."),
-    (r"^norms\.(\d)\.", lambda m: f"norm{int(m[1]) + 1}."),  # type: ignore[arg-type, return-value]
+    (r"^norms\.(\d)\.", lambda m: f"norm{int(m[1]) + 1}."),
     (r"^stages\.", "layers."),
     (r"\.layernorm_before\.", ".norm1."),
     (r"\.layernorm_after\.", ".norm2."),
@@ -176,7 +176,11 @@ def _official_key(name: str, config: ModelConfig) -> str:
         return f"transformer.{encoder}.VLFuse_layers.{match[1]}.b_attn" + _apply(_BIFUSION, match[2])
     if match := re.match(r"^encoder\.text_layers\.(\d+)\.layer\.(.+)$", name):
         return f"transformer.{encoder}.roberta_layers.{match[1]}.{match[2]}"
-    for ours, theirs in (("entity_decoder", "ho_decoder"), ("relation_decoder", "verb_decoder"), ("decoder", "decoder")):
+    for ours, theirs in (
+        ("entity_decoder", "ho_decoder"),
+        ("relation_decoder", "verb_decoder"),
+        ("decoder", "decoder"),
+    ):
         if name.startswith(f"{ours}."):
             return f"transformer.{theirs}" + _apply(_DECODER_LAYER, name.removeprefix(ours))
     if match := re.match(r"^late_fusion\.(entities|relations)(\..+)$", name):
@@ -233,7 +237,7 @@ def official_state_dict(model: nn.Module, tensors: Mapping[str, Tensor] | None =
             continue
         parts = [part.of(values) for part in entry.parts]
         value = parts[0] if len(parts) == 1 else torch.cat(parts)
-        result.update({name: value for name in (key, *entry.aliases)})
+        result.update(dict.fromkeys((key, *entry.aliases), value))
     if tensors is None:
         result.update({key: torch.zeros(shape) for key, shape in layout.dead.items()})
         result.update(_position_tables(model))

@@ -145,10 +145,10 @@ class Rlip(nn.Module):
         if isinstance(self.queries, TaggerQueries):
             if pairs is None:
                 raise ValueError("this network is a tagger: give the pairs to tag")
-            return self.queries(pairs, labels)  # type: ignore[no-any-return]
+            return self.queries(pairs, labels)
         if pairs is not None:
             raise ValueError("this network is a detector and finds pairs itself: it takes no `pairs`")
-        return self.queries(batch)  # type: ignore[no-any-return]
+        return self.queries(batch)
 
     def _relation_start(self, start: QueryStart, entities: EntityStates) -> tuple[Tensor, Tensor | None]:
         """Content and position of the relation queries, (B, P, C) each; the position is None with anchors."""
@@ -177,7 +177,9 @@ class Rlip(nn.Module):
         Boxes of stage d come from the fused features and the references that decoder layer d started from.
         """
         assert self.late_fusion is not None
-        object_mask, verb_mask = (None, None) if text_mask is None else (text_mask[:num_objects], text_mask[num_objects:])
+        object_mask, verb_mask = (
+            (None, None) if text_mask is None else (text_mask[:num_objects], text_mask[num_objects:])
+        )
         features, objects = self.late_fusion.entities(entities.features[-1], labels[:num_objects], object_mask)
         relations, verbs = self.late_fusion.relations(relations[-1], labels[num_objects:], verb_mask)
         sub, obj = features.chunk(2, dim=2)

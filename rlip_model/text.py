@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -106,8 +106,8 @@ def train_label_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int
     if vocabulary < floor:
         raise ValueError(f"a byte-level vocabulary needs at least {floor} tokens, got {vocabulary}")
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=list(SPECIAL_TOKENS),
@@ -115,7 +115,7 @@ def train_label_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int
         show_progress=False,
     )
     tokenizer.train_from_iterator(sorted(set(texts)), trainer=trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
     return LabelTokenizer(tokenizer, max_length=max_length)
@@ -128,7 +128,7 @@ def build_text_encoder(config: TextConfig) -> nn.Module:
     return RobertaModel(roberta_config(config))
 
 
-def roberta_config(config: TextConfig):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def roberta_config(config: TextConfig) -> Any:
     """The `transformers` configuration of text encoder and text layers."""
     from transformers import RobertaConfig
 
@@ -146,7 +146,7 @@ def roberta_config(config: TextConfig):  # type: ignore[no-untyped-def]  # noqa:
         layer_norm_eps=config.layer_norm_eps,
         hidden_dropout_prob=config.dropout,
         attention_probs_dropout_prob=config.dropout,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # type: ignore[call-arg]
     )
 
 

@@ -22,7 +22,9 @@ def linear(state: State, key: str, x: Tensor) -> Tensor:
 
 def layer_norm(state: State, key: str, x: Tensor, eps: float = 1e-5) -> Tensor:
     centred = x - x.mean(-1, keepdim=True)
-    return centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt() * state[f"{key}.weight"] + state[f"{key}.bias"]
+    return (
+        centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt() * state[f"{key}.weight"] + state[f"{key}.bias"]
+    )
 
 
 def mlp(state: State, key: str, x: Tensor, depth: int) -> Tensor:
@@ -36,7 +38,9 @@ def logit(x: Tensor) -> Tensor:
     return (x.clamp(0, 1).clamp(min=1e-5) / (1 - x.clamp(0, 1)).clamp(min=1e-5)).log()
 
 
-def attention(state: State, key: str, q: Tensor, k: Tensor, v: Tensor, heads: int, ignored: Tensor | None = None) -> Tensor:
+def attention(
+    state: State, key: str, q: Tensor, k: Tensor, v: Tensor, heads: int, ignored: Tensor | None = None
+) -> Tensor:
     """Multi-head attention with packed input projections; ignored (B, K) keys get no weight."""
     weight, bias = state[f"{key}.in_proj_weight"].chunk(3), state[f"{key}.in_proj_bias"].chunk(3)
     q, k, v = (x @ w.T + b for x, w, b in zip((q, k, v), weight, bias, strict=True))
@@ -198,8 +202,11 @@ def swin(state: State, x: Tensor, depths: tuple[int, ...], heads: tuple[int, ...
         if stage < len(depths) - 1:
             x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
             merged = torch.cat([x[:, a::2, b::2] for a, b in ((0, 0), (1, 0), (0, 1), (1, 1))], -1)
-            x = linear(state, f"{body}.layers.{stage}.downsample.reduction",
-                       layer_norm(state, f"{body}.layers.{stage}.downsample.norm", merged))
+            x = linear(
+                state,
+                f"{body}.layers.{stage}.downsample.reduction",
+                layer_norm(state, f"{body}.layers.{stage}.downsample.norm", merged),
+            )
     return maps
 
 
@@ -226,7 +233,9 @@ def swin_attention(state: State, key: str, x: Tensor, heads: int, window: int, s
             where = region[place[1:]].flatten()
             blocked = (where[:, None] != where[None]) * -100.0
             parts = []
-            for head, (a, b, c) in enumerate(zip(q.chunk(heads, -1), k.chunk(heads, -1), v.chunk(heads, -1), strict=True)):
+            for head, (a, b, c) in enumerate(
+                zip(q.chunk(heads, -1), k.chunk(heads, -1), v.chunk(heads, -1), strict=True)
+            ):
                 scores = a @ b.transpose(1, 2) / math.sqrt(a.shape[-1]) + bias[head] + blocked
                 parts.append(scores.softmax(-1) @ c)
             read = linear(state, f"{key}.proj", torch.cat(parts, -1))
@@ -240,8 +249,15 @@ def refine(state: State, key: str, x: Tensor, ref: Tensor) -> Tensor:
     return torch.cat([change[..., : start.shape[-1]] + start, change[..., start.shape[-1] :]], -1).sigmoid()
 
 
-def forward(state: State, config, images: Tensor, mask: Tensor, pooled: Tensor, num_objects: int,  # noqa: ANN001
-            text_mask: Tensor | None = None) -> dict[str, Tensor]:
+def forward(
+    state: State,
+    config,
+    images: Tensor,
+    mask: Tensor,
+    pooled: Tensor,
+    num_objects: int,
+    text_mask: Tensor | None = None,
+) -> dict[str, Tensor]:
     """Outputs of all layers by name, for detectors (no tagger). `config` is read for sizes and switches only."""
     swin_body = config.backbone.kind == "swin"
     if swin_body:
@@ -276,7 +292,9 @@ def forward(state: State, config, images: Tensor, mask: Tensor, pooled: Tensor, 
         if config.fusion == "alif" and i % config.fusion_interval == 0:
             j = i // config.fusion_interval
             key = f"{encoder}.VLFuse_layers.{j}.b_attn"
-            fused, labels = bi_fusion(state, key, v[:, -last:], pos[:, -last:], labels, config.fusion_heads, config.gate)
+            fused, labels = bi_fusion(
+                state, key, v[:, -last:], pos[:, -last:], labels, config.fusion_heads, config.gate
+            )
             v = torch.cat([v[:, :-last], fused], 1)
             key = f"{encoder}.roberta_layers.{j}"
             labels = text_layer(state, key, labels, config.text.heads, text_mask, config.text.layer_norm_eps)
@@ -289,7 +307,7 @@ def forward(state: State, config, images: Tensor, mask: Tensor, pooled: Tensor, 
     def resize(x: Tensor) -> Tensor:
         return layer_norm(state, "transformer.resizer.layer_norm", linear(state, "transformer.resizer.fc", x), 1e-12)
 
-    def decode(name: str, x: Tensor, learned: Tensor | None, ref_of, move) -> list[Tensor]:  # noqa: ANN001
+    def decode(name: str, x: Tensor, learned: Tensor | None, ref_of, move) -> list[Tensor]:
         states = []
         for i in range(config.decoder_layers):
             key, ref = f"transformer.{name}", ref_of()
@@ -318,7 +336,10 @@ def forward(state: State, config, images: Tensor, mask: Tensor, pooled: Tensor, 
         place, content, relation = state["query_embed.weight"].chunk(3, -1)
         learned, content = place.expand(batch, -1, -1), content.expand(batch, -1, -1)
         ends = (learned[:, :pairs], learned[:, pairs:])
-        box = [linear(state, f"transformer.reference_points_{r}", e).sigmoid() for r, e in zip(("sub", "obj"), ends, strict=True)]
+        box = [
+            linear(state, f"transformer.reference_points_{r}", e).sigmoid()
+            for r, e in zip(("sub", "obj"), ends, strict=True)
+        ]
     starts, boxes = [], []
 
     def move_entities(i: int, x: Tensor) -> None:

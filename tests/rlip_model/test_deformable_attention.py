@@ -14,7 +14,9 @@ SHAPES = ((6, 9), (3, 5), (2, 3), (1, 2))
 CELLS = sum(height * width for height, width in SHAPES)
 
 
-def make(points: int, boxes: bool, dtype: torch.dtype = torch.float64) -> tuple[DeformableAttention, Tensor, Tensor, Memory]:
+def make(
+    points: int, boxes: bool, dtype: torch.dtype = torch.float64
+) -> tuple[DeformableAttention, Tensor, Tensor, Memory]:
     layer = DeformableAttention(width=24, heads=3, levels=4, points=points).to(dtype)
     with torch.no_grad():
         layer.offsets.weight.normal_(std=0.6)
@@ -27,7 +29,12 @@ def make(points: int, boxes: bool, dtype: torch.dtype = torch.float64) -> tuple[
 
 
 def official(layer: DeformableAttention) -> dict[str, Tensor]:
-    names = {"offsets": "sampling_offsets", "weights": "attention_weights", "values": "value_proj", "output": "output_proj"}
+    names = {
+        "offsets": "sampling_offsets",
+        "weights": "attention_weights",
+        "values": "value_proj",
+        "output": "output_proj",
+    }
     parts = {key: key.split(".") for key in layer.state_dict()}
     return {f"a.{names[part[0]]}.{part[1]}": getattr(getattr(layer, part[0]), part[1]) for part in parts.values()}
 

@@ -34,8 +34,10 @@ def test_has_exactly_the_released_keys(table: str) -> None:
     with torch.device("meta"):
         model = build_model(replace(ModelConfig.preset(preset), queries=queries))
     rows = [line.split("\t") for line in file.read_text().splitlines()[1:]]
-    have = {key: (str(list(value.shape)), str(value.dtype).removeprefix("torch.")) for key, value in
-            official_state_dict(model).items()}
+    have = {
+        key: (str(list(value.shape)), str(value.dtype).removeprefix("torch."))
+        for key, value in official_state_dict(model).items()
+    }
     assert have == {row[0]: (row[1], row[2]) for row in rows}
 
 
@@ -53,7 +55,9 @@ def test_the_same_parameters_are_trained(table: str) -> None:
     rows = {row[0]: row for row in (line.split("\t") for line in file.read_text().splitlines()[1:])}
     for key, entry in layout.entries.items():
         mine = all(part.name in trained for part in entry.parts)
-        released = rows[key][4] == "True" and not key.startswith(tuple(f"{r}_bbox_embed.{i}." for r in ("sub", "obj") for i in (3, 4, 5)))
+        released = rows[key][4] == "True" and not key.startswith(
+            tuple(f"{r}_bbox_embed.{i}." for r in ("sub", "obj") for i in (3, 4, 5))
+        )
         assert mine == released, key
 
 

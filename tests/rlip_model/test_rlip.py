@@ -1,0 +1,111 @@
+"""Properties of the whole network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from network_cases import make_batch, make_targets, shake, small
+
+from rlip_model.config import ModelConfig
+from rlip_model.inference import hoi_predictions, sgg_predictions
+from rlip_model.rlip import build_model
+
+
+@pytest.mark.parametrize("name", ["micro_parseda", "micro_parseda_late"])
+def test_each_image_is_alone_in_its_batch(name: str) -> None:
+    config = small(name)
+    model = build_model(config).eval()
+    shake(model)
+    batch = make_batch(config)
+    with torch.no_grad():
+        both = model(batch.images, batch.mask, batch.pooled, batch.num_objects)
+        second = model(batch.images[1:], batch.mask[1:], batch.pooled, batch.num_objects)
+    for quantity, value in vars(both).items():
+        torch.testing.assert_close(value[:, 1:], getattr(second, quantity), atol=1e-5, rtol=1e-5)
+
+
+def test_order_of_relation_labels_only_moves_columns() -> None:
+    config = small("micro_parseda")
+    model = build_model(config).eval()
+    shake(model)
+    batch = make_batch(config)
+    order = torch.randperm(5)
+    rows = torch.cat([torch.arange(7), 7 + order])
+    with torch.no_grad():
+        a = model(batch.images, batch.mask, batch.pooled, 7).relation_logits
+        b = model(batch.images, batch.mask, batch.pooled[rows], 7).relation_logits
+    torch.testing.assert_close(a[..., order], b, atol=1e-5, rtol=1e-5)
+
+
+def test_any_number_of_labels_and_any_image_size() -> None:
+    config = small("micro_parseda")
+    model = build_model(config).eval()
+    with torch.no_grad():
+        for labels, objects, size in ((3, 2, (64, 64)), (40, 33, (33, 130)), (5, 3, (1, 1))):
+            image, mask = torch.randn(1, 3, *size), torch.zeros(1, *size, dtype=torch.bool)
+            output = model(image, mask, torch.randn(labels, 32), objects)
+            assert output.obj_logits.shape == (3, 1, 6, objects)
+            assert output.relation_logits.shape == (3, 1, 6, labels - objects)
+            assert all(torch.isfinite(value).all() for value in vars(output).values())
+
+
+@pytest.mark.parametrize(("labels", "objects"), [(5, 5), (5, 1), (0, 0)])
+def test_refuses_label_lists_without_objects_or_relations(labels: int, objects: int) -> None:
+    model = build_model(small("micro_parseda"))
+    with pytest.raises(ValueError, match="give at least one object"):
+        model(torch.zeros(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool), torch.randn(labels, 32), objects)
+
+
+def test_fresh_boxes_start_from_the_anchors() -> None:
+    """Zero-initialised heads: the first layer's boxes are the anchors with smaller sizes, later layers change nothing."""
+    model = build_model(small("micro_parseda")).eval()
+    batch = make_batch(model.config)
+    with torch.no_grad():
+        output = model(batch.images, batch.mask, batch.pooled, batch.num_objects)
+    anchors = model.queries.anchors.detach()
+    torch.testing.assert_close(output.sub_boxes[0, 0, :, :2], anchors[:6, :2].sigmoid(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(output.obj_boxes[0, 1, :, 2:], (anchors[6:, 2:] - 2).sigmoid(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(output.sub_boxes[2], output.sub_boxes[0], atol=1e-4, rtol=1e-4)
+
+
+def test_scores_of_both_forms() -> None:
+    model = build_model(small("micro_parseda")).eval()
+    shake(model)
+    batch = make_batch(model.config)
+    with torch.no_grad():
+        output = model(batch.images, batch.mask, batch.pooled, batch.num_objects)
+    sizes = torch.tensor([[480, 640], [100, 50]])
+    hoi, sgg = hoi_predictions(output, sizes), sgg_predictions(output, sizes)
+    subject = output.sub_logits[-1].softmax(-1)[..., :-1].amax(-1)
+    for image in range(2):
+        torch.testing.assert_close(sgg[image].scores, hoi[image].scores * subject[image][:, None])
+        assert not hoi[image].sub_labels.any()
+        assert torch.equal(hoi[image].obj_labels, sgg[image].obj_labels)
+        assert int(sgg[image].sub_labels.max()) < 6
+    persons = hoi_predictions(output, sizes, persons_only=True)
+    for image in range(2):
+        assert len(persons[image]) == int((sgg[image].sub_labels == 0).sum())
+
+
+def test_targets_move_together() -> None:
+    target = make_targets(3, 7, 5)
+    assert len(target) == 3
+    assert torch.equal(target.to("cpu").relations, target.relations)
+
+
+def test_more_pyramid_levels() -> None:
+    """Levels beyond the fourth read the one before; three levels read the backbone alone."""
+    for levels in (3, 5):
+        config = replace(small("micro_parseda"), levels=levels)
+        model = build_model(config).eval()
+        batch = make_batch(config)
+        with torch.no_grad():
+            output = model(batch.images, batch.mask, batch.pooled, batch.num_objects)
+        assert torch.isfinite(output.relation_logits).all()
+
+
+def test_configuration_stays_with_the_network() -> None:
+    config = ModelConfig.preset("micro_parseda")
+    assert build_model(config).config is config
