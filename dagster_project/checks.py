@@ -81,15 +81,15 @@ _CHECKS: dict[str, tuple[Check, ...]] = {}
 """Stage -> what is checked besides the schema."""
 
 
-def check_specs(stage: str) -> list[dg.AssetCheckSpec]:
-    """Declarations of a stage's checks."""
-    return [dg.AssetCheckSpec(check.name, asset=stage, description=check.description) for check in checks_of(stage)]
+def check_specs(stage: str, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """Declarations of a stage's checks, for the asset that shows it."""
+    return [dg.AssetCheckSpec(check.name, asset=key, description=check.description) for check in checks_of(stage)]
 
 
-def check_results(stage: str, manifest: Manifest | None) -> list[dg.AssetCheckResult]:
+def check_results(stage: str, key: dg.AssetKey, manifest: Manifest | None) -> list[dg.AssetCheckResult]:
     """What the checks of a stage say of one manifest."""
     results = []
     for check in checks_of(stage):
         passed, words = check.judge(manifest)
-        results.append(dg.AssetCheckResult(check_name=check.name, asset_key=stage, passed=passed, description=words))
+        results.append(dg.AssetCheckResult(check_name=check.name, asset_key=key, passed=passed, description=words))
     return results

@@ -11,7 +11,7 @@ import dagster as dg
 from dagster import AssetKey, JobDefinition
 
 from dagster_project.profile import active_profile
-from rlip_assets.stage_spec import Registry, StageItem
+from rlip_assets.stage_spec import Registry
 from rlip_assets.stage_versions import stage_version
 
 
@@ -21,21 +21,27 @@ class Location:
 
     Attributes:
         version_of: declared version of a stage.
+        prefix: first part of all asset keys, the profile's name.
     """
 
     definitions: dg.Definitions
     registry: Registry
     root: Path
     version_of: Callable[[str], int]
+    prefix: str
 
     @cached_property
     def job(self) -> JobDefinition:
         """The job of all assets; a run of it is narrowed to one asset and partition."""
         return self.definitions.resolve_implicit_global_asset_job_def()
 
+    def key(self, stage: str) -> AssetKey:
+        """Key of the asset that shows a stage."""
+        return AssetKey([self.prefix, stage])
+
     def parents(self, stage: str) -> list[AssetKey]:
         """Keys of the assets that a stage's asset depends on, sorted."""
-        return sorted(AssetKey(above) for above, below in self.registry.stage_edges if below == stage)
+        return sorted(self.key(above) for above, below in self.registry.stage_edges if below == stage)
 
 
 def active_location() -> Location:
@@ -43,9 +49,4 @@ def active_location() -> Location:
     from dagster_project.definitions import defs
 
     profile = active_profile()
-    return Location(defs(), profile.registry, profile.root, stage_version)
-
-
-def asset_key(item: StageItem) -> AssetKey:
-    """Key of the asset that shows an item."""
-    return AssetKey(item.stage)
+    return Location(defs(), profile.registry, profile.root, stage_version, profile.name)

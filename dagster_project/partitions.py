@@ -15,10 +15,11 @@ def partitions_of(registry: Registry, stage: str) -> dg.StaticPartitionsDefiniti
     return dg.StaticPartitionsDefinition(list(keys)) if keys else None
 
 
-def dependency(registry: Registry, child: str, parent: str) -> dg.AssetDep:
-    """`child` depends on `parent`, partition by partition as the paths of their items imply."""
+def dependency(registry: Registry, child: str, parent: str, prefix: str) -> dg.AssetDep:
+    """`child` depends on `parent`, partition by partition as the paths of their items imply; `prefix` starts all asset keys."""
+    key = dg.AssetKey([prefix, parent])
     if not registry.spec(parent).partitions:
-        return dg.AssetDep(parent)
+        return dg.AssetDep(key)
     pairs = [
         (registry.at(address).partition, item.partition)
         for item in registry.spec(child).items
@@ -29,8 +30,8 @@ def dependency(registry: Registry, child: str, parent: str) -> dg.AssetDep:
         downstream: dict[str, set[str]] = defaultdict(set)
         for above, below in pairs:
             downstream[str(above)].add(str(below))
-        return dg.AssetDep(parent, partition_mapping=dg.StaticPartitionMapping(dict(downstream)))
+        return dg.AssetDep(key, partition_mapping=dg.StaticPartitionMapping(dict(downstream)))
     read = [str(above) for above, _ in pairs]
     if set(read) == set(registry.spec(parent).partitions):
-        return dg.AssetDep(parent, partition_mapping=dg.AllPartitionMapping())
-    return dg.AssetDep(parent, partition_mapping=dg.SpecificPartitionsPartitionMapping(read))
+        return dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping())
+    return dg.AssetDep(key, partition_mapping=dg.SpecificPartitionsPartitionMapping(read))

@@ -22,22 +22,26 @@ FORCE_TAG = "rlip/force"
 
 def about(stage: str, *parents: str) -> dict[str, Any]:
     """Arguments of `dg.asset` for a stage of the active profile whose items read what `parents` write."""
-    return describe_asset(active_profile().registry, stage, parents, stage_version(stage))
+    profile = active_profile()
+    return describe_asset(profile.registry, stage, parents, stage_version(stage), profile.name)
 
 
-def describe_asset(registry: Registry, stage: str, parents: tuple[str, ...], version: int) -> dict[str, Any]:
-    """Arguments of `dg.asset` for a stage of a registry."""
+def describe_asset(
+    registry: Registry, stage: str, parents: tuple[str, ...], version: int, prefix: str
+) -> dict[str, Any]:
+    """Arguments of `dg.asset` for a stage of a registry; asset keys are `prefix/stage`."""
     spec = registry.spec(stage)
     return {
+        "key": dg.AssetKey([prefix, stage]),
         "partitions_def": partitions_of(registry, stage),
-        "deps": [dependency(registry, stage, parent) for parent in parents],
+        "deps": [dependency(registry, stage, parent, prefix) for parent in parents],
         "group_name": spec.group,
         "description": spec.description,
         "owners": list(spec.owners),
         "kinds": {*spec.kinds, "dvc"},
         "code_version": str(version),
         "pool": spec.pool,
-        "check_specs": check_specs(stage),
+        "check_specs": check_specs(stage, dg.AssetKey([prefix, stage])),
     }
 
 
@@ -52,7 +56,7 @@ class DvcStages(dg.ConfigurableResource):  # type: ignore[misc, unused-ignore]
 
 def materialize_item(context: dg.AssetExecutionContext, registry: Registry, root: Path) -> dg.MaterializeResult:
     """Run the item of `registry` that a materialisation asks for, in the profile at `root`."""
-    stage = context.asset_key.to_user_string()
+    stage = context.asset_key.path[-1]
     item = registry.item(stage, context.partition_key if context.has_partition_key else None)
     entry, ran = reproduce(context, root, item.address, force=context.run.tags.get(FORCE_TAG) == "true")
     if not ran:
@@ -62,5 +66,5 @@ def materialize_item(context: dg.AssetExecutionContext, registry: Registry, root
         data_version=dg.DataVersion(entry.data_version),
         metadata={"ran": ran, **describe(root, item, entry, manifest)},
         tags={LOCK_TAG: entry.fingerprint},
-        check_results=check_results(stage, manifest),
+        check_results=check_results(stage, context.asset_key, manifest),
     )

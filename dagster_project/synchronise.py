@@ -19,7 +19,7 @@ from dagster._core.definitions.data_version import (
 )
 
 from dagster_project.checks import check_results
-from dagster_project.location import Location, asset_key
+from dagster_project.location import Location
 from dagster_project.metadata import LOCK_TAG, describe
 from rlip_assets.dvc_lock import DvcLock, LockEntry, present
 from rlip_assets.stage_runner import read_manifest
@@ -36,7 +36,7 @@ def unreported(
         item, entry = location.registry.at(address), lock.get(address)
         if entry is None or not present(item, location.root):
             continue
-        if _last_tags(instance, item).get(LOCK_TAG) != entry.fingerprint:
+        if _last_tags(instance, location, item).get(LOCK_TAG) != entry.fingerprint:
             found.append((item, entry))
     return found
 
@@ -48,7 +48,7 @@ def report_external(instance: DagsterInstance, location: Location) -> list[Stage
         manifest = read_manifest(location.root, item)
         instance.report_runless_asset_event(
             AssetMaterialization(
-                asset_key(item),
+                location.key(item.stage),
                 description="made outside Dagster, recorded by DVC",
                 metadata={"ran": False, **describe(location.root, item, entry, manifest)},
                 partition=item.partition,
@@ -59,10 +59,10 @@ def report_external(instance: DagsterInstance, location: Location) -> list[Stage
                 },
             )
         )
-        for result in check_results(item.stage, manifest):
+        for result in check_results(item.stage, location.key(item.stage), manifest):
             instance.report_runless_asset_event(
                 AssetCheckEvaluation(
-                    asset_key(item),
+                    location.key(item.stage),
                     check_name=str(result.check_name),
                     passed=result.passed,
                     description=result.description,
@@ -72,13 +72,15 @@ def report_external(instance: DagsterInstance, location: Location) -> list[Stage
     return reported
 
 
-def data_version(instance: DagsterInstance, item: StageItem) -> str | None:
+def data_version(instance: DagsterInstance, location: Location, item: StageItem) -> str | None:
     """Data version of an item's last materialisation in Dagster, None where there is none."""
-    return _last_tags(instance, item).get(DATA_VERSION_TAG)
+    return _last_tags(instance, location, item).get(DATA_VERSION_TAG)
 
 
-def _last_tags(instance: DagsterInstance, item: StageItem) -> Mapping[str, str]:
-    record = instance.get_latest_data_version_record(asset_key(item), is_source=False, partition_key=item.partition)
+def _last_tags(instance: DagsterInstance, location: Location, item: StageItem) -> Mapping[str, str]:
+    record = instance.get_latest_data_version_record(
+        location.key(item.stage), is_source=False, partition_key=item.partition
+    )
     return (record.event_log_entry.tags or {}) if record else {}
 
 

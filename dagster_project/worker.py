@@ -19,7 +19,7 @@ import psutil
 from dagster import DagsterInstance
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from dagster_project.location import Location, asset_key
+from dagster_project.location import Location
 from dagster_project.stage_assets import FORCE_TAG
 from rlip_assets.stage_log import LINES_VARIABLE
 
@@ -66,7 +66,7 @@ def materialise(instance: DagsterInstance, location: Location, task: Task) -> Ou
     os.environ[LINES_VARIABLE] = str(task.lines)
     result = location.job.execute_in_process(
         instance=instance,
-        asset_selection=[asset_key(item)],
+        asset_selection=[location.key(item.stage)],
         partition_key=item.partition,
         tags={LAUNCHED_TAG: "rlip demo", **({FORCE_TAG: "true"} if task.force else {})},
         raise_on_error=False,

@@ -42,18 +42,31 @@ def toy_registry() -> Registry:
         for key, path in buckets.items()
     ]
     labels = [
-        StageItem("labels", key, {"table": f"data/table/{buckets[key]}"}, {"labels": f"data/labels/{buckets[key]}"}, ("tagging",))
+        StageItem(
+            "labels",
+            key,
+            {"table": f"data/table/{buckets[key]}"},
+            {"labels": f"data/labels/{buckets[key]}"},
+            ("tagging",),
+        )
         for key in ("a-0", "a-1")
     ]
     models = [
         StageItem("model", "plain", {"table": "data/table/b"}, {"model": "data/model/plain"}, ("training.precision",)),
         StageItem(
-            "model", "more", {"table": "data/table/b", "labels": "data/labels/a"}, {"model": "data/model/more"}, ("training.precision",)
+            "model",
+            "more",
+            {"table": "data/table/b", "labels": "data/labels/a"},
+            {"model": "data/model/more"},
+            ("training.precision",),
         ),
     ]
     return Registry(
         [
-            spec("world", StageItem("world", None, {}, {"world": "data/world.json", "truth": "data/truth"}, ("micro_world",))),
+            spec(
+                "world",
+                StageItem("world", None, {}, {"world": "data/world.json", "truth": "data/truth"}, ("micro_world",)),
+            ),
             spec("table", *tables),
             spec("labels", *labels, pool="gpu"),
             spec("model", *models, pool="gpu", torch=True),
@@ -111,7 +124,11 @@ def make_project(root: Path) -> Path:
 def environment(root: Path) -> dict[str, str]:
     """Variables under which DVC and workers find the toy stages."""
     path = os.pathsep.join([str(HERE), str(PROJECT), os.environ.get("PYTHONPATH", "")])
-    return {"PYTHONPATH": path, ROOT_VARIABLE: str(root), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    return {
+        "PYTHONPATH": path,
+        ROOT_VARIABLE: str(root),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
 
 
 def toy_location() -> Location:
@@ -119,14 +136,16 @@ def toy_location() -> Location:
     root, registry = Path(os.environ[ROOT_VARIABLE]), toy_registry()
 
     def asset(name: str, parents: tuple[str, ...]) -> dg.AssetsDefinition:
-        @dg.asset(name=name, **describe_asset(registry, name, parents, 1))
+        @dg.asset(**describe_asset(registry, name, parents, 1, "toy"))
         def body(context):  # type: ignore[no-untyped-def]  # Dagster cannot resolve annotations that are strings
             return materialize_item(context, registry, root)
 
         return body
 
     assets = [asset(name, parents) for name, parents in PARENTS.items()]
-    return Location(dg.Definitions(assets=assets, executor=dg.in_process_executor), registry, root, lambda stage: 1)
+    return Location(
+        dg.Definitions(assets=assets, executor=dg.in_process_executor), registry, root, lambda stage: 1, "toy"
+    )
 
 
 def main() -> None:

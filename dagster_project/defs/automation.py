@@ -1,0 +1,117 @@
+"""Jobs, the weekly re-tagging, and the sensors: DVC's work shown in Dagster, new images, a newly promoted R-Tagger.
+
+New images reach the labels one step a tick: a changed raw folder renews its manifest, a changed manifest the scene table of its bucket,
+a changed scene table its captions and labels. Buckets without new images are not touched.
+"""
+
+import dagster as dg
+
+from dagster_project.lineage import LineageRun, changed_items
+from dagster_project.location import active_location
+from dagster_project.profile import active_profile
+from dagster_project.stage_assets import FORCE_TAG
+from dagster_project.synchronise import report_external
+from dagster_project.watch import Due, bucket_changes, label_changes, promoted_tagger, raw_changes
+from rlip_assets.dvc_lock import LOCK_FILE, DvcLock
+from rlip_assets.errors import BusyError
+
+LABEL_CHAIN = ("captions", "caption_triplets", "candidates", "pseudo_labels")
+REASON_TAG = "rlip/reason"
+
+
+def assets(*stages: str) -> dg.AssetSelection:
+    """The assets of these stages."""
+    return dg.AssetSelection.assets(*(dg.AssetKey([active_profile().name, stage]) for stage in stages))
+
+
+pseudo_label = dg.define_asset_job(
+    "pseudo_label", assets(*LABEL_CHAIN), description="Caption, parse, match and tag a bucket."
+)
+retag = dg.define_asset_job(
+    "retag",
+    assets(*LABEL_CHAIN),
+    description="Bring the labels of a bucket up to date; what is current is not run again. Started by the schedule and the sensors.",
+)
+pretrain_job = dg.define_asset_job("pretrain", assets("pretrain"), description="Pre-train by a recipe.")
+benchmark_job = dg.define_asset_job("benchmark", assets("benchmark"), description="Evaluate a model's predictions.")
+renew_manifest = dg.define_asset_job("renew_manifest", assets("raw_manifest"), description="List a raw dataset again.")
+renew_scenes = dg.define_asset_job(
+    "renew_scenes", assets("scenes"), description="Read a bucket into its scene table again."
+)
+
+
+@dg.op(description="Launch what differs from dvc.lock, in order, two items at a time, each as a run of its own.")
+def bring_up_to_date(context: dg.OpExecutionContext) -> int:
+    """The same as `rlip demo`, from the UI; returns the number of items launched."""
+    location = active_location()
+    changed = changed_items(location)
+    target = f"{active_location.__module__}:{active_location.__name__}"
+    summary = LineageRun(location, target, changed, context.log.info).run()
+    report_external(context.instance, location)
+    return len(summary.launched)
+
+
+@dg.job(description="The whole lineage: everything that is not current, in order.")
+def whole_lineage() -> None:
+    """Partitions differ from stage to stage, which one asset job cannot span; so this job launches a run for each."""
+    bring_up_to_date()
+
+
+@dg.schedule(job=retag, cron_schedule="0 3 * * 1", execution_timezone="UTC")
+def weekly_retag(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+    """Every Monday at 03:00 UTC: the buckets whose labels DVC holds to be out of date, for whatever reason."""
+    try:
+        changed = changed_items(active_location())
+    except BusyError as busy:
+        return dg.SkipReason(str(busy))
+    registry = active_profile().registry
+    buckets = [
+        key
+        for key in registry.spec("pseudo_labels").partitions
+        if any(f"{stage}@{key}" in changed for stage in LABEL_CHAIN)
+    ]
+    if not buckets:
+        return dg.SkipReason("the labels of all buckets are current")
+    week = context.scheduled_execution_time.strftime("%G-%V")
+    return [
+        dg.RunRequest(f"{week}:{key}", partition_key=key, tags={REASON_TAG: "weekly re-tagging"}) for key in buckets
+    ]
+
+
+@dg.sensor(jobs=[renew_manifest, renew_scenes, retag], minimum_interval_seconds=30)
+def new_images(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+    """New images in an object detection dataset: only the buckets they fall into are done again."""
+    profile = active_profile()
+    lock = DvcLock.read(profile.root)
+    requests = [
+        *(_request(due, "renew_manifest", force=True) for due in raw_changes(profile.registry, profile.root)),
+        *(_request(due, "renew_scenes") for due in bucket_changes(profile.registry, profile.root, lock)),
+        *(_request(due, "retag") for due in label_changes(profile.registry, lock)),
+    ]
+    return requests or dg.SkipReason("no raw folder, manifest or scene table of a detection dataset has changed")
+
+
+@dg.sensor(job=retag, minimum_interval_seconds=30)
+def promoted_r_tagger(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+    """A newly promoted R-Tagger tags every bucket that another one has tagged."""
+    profile = active_profile()
+    due, nothing = promoted_tagger(profile.registry, profile.root, DvcLock.read(profile.root))
+    return [_request(one, None) for one in due] or dg.SkipReason(nothing)
+
+
+@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+def dvc_synchronisation(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """What `dvc repro` or `dvc pull` did outside Dagster becomes external materialisations; no step runs."""
+    location = active_location()
+    lock_file = location.root / LOCK_FILE
+    state = f"{lock_file.stat().st_mtime_ns}" if lock_file.exists() else "none"
+    reported = report_external(context.instance, location)
+    if not reported:
+        return dg.SensorResult(skip_reason=f"Dagster knows all of {LOCK_FILE}", cursor=state)
+    names = ", ".join(item.address for item in reported)
+    return dg.SensorResult(skip_reason=f"reported {len(reported)} external materialisations: {names}", cursor=state)
+
+
+def _request(due: Due, job: str | None, force: bool = False) -> dg.RunRequest:
+    tags = {REASON_TAG: due.reason, **({FORCE_TAG: "true"} if force else {})}
+    return dg.RunRequest(due.key, job_name=job, partition_key=due.partition, tags=tags)

@@ -1,0 +1,117 @@
+"""What the sensors look at: raw folders, manifests, `dvc.lock` and promotions. Pure functions of files, cheap enough for a tick."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from dagster_project.metadata import read_provenance
+from rlip_assets.dvc_lock import DvcLock
+from rlip_assets.promotion import promotion
+from rlip_assets.registry import DETECTION_DATASETS
+from rlip_assets.stage_spec import Registry, StageItem
+
+TAGGER = "r_tagger"
+LABELS = "pseudo_labels"
+
+
+@dataclass(frozen=True)
+class Due:
+    """A partition that should run, what it follows from (so that it is asked for once), and why."""
+
+    stage: str
+    partition: str
+    state: str
+    reason: str
+
+    @property
+    def key(self) -> str:
+        """Equal for equal states: Dagster starts a run once for a key."""
+        return f"{self.stage}@{self.partition}:{self.state}"
+
+
+def raw_changes(registry: Registry, root: Path) -> list[Due]:
+    """Detection datasets whose raw folder changed after their manifest was made."""
+    due = []
+    for dataset in DETECTION_DATASETS:
+        item = registry.item("raw_manifest", dataset)
+        started = read_provenance(root, item).get("started")
+        raw = item.untracked.get("raw")
+        if started is None or raw is None or not (root / raw).is_dir():
+            continue
+        changed = newest_change(root / raw)
+        if changed > datetime.fromisoformat(started).timestamp():
+            due.append(Due("raw_manifest", dataset, f"{changed:.3f}", f"{raw} changed after its manifest was made"))
+    return due
+
+
+def newest_change(folder: Path) -> float:
+    """Time (seconds since the epoch) of the last change of the folder's directories and of files that are not images."""
+    return max((max(entry.st_mtime, entry.st_ctime) for entry in _structure(folder)), default=0.0)
+
+
+def bucket_changes(registry: Registry, root: Path, lock: DvcLock) -> list[Due]:
+    """Buckets of detection datasets whose manifest is not the one that their scene table was made from."""
+    due = []
+    for item in _detection_items(registry, "scenes"):
+        entry, manifest = lock.get(item.address), root / item.inputs["manifest"]
+        if entry is None or not manifest.is_file():
+            continue
+        found = hashlib.md5(manifest.read_bytes(), usedforsecurity=False).hexdigest()
+        if entry.deps.get(item.inputs["manifest"]) != found:
+            due.append(_due(item, found, "its manifest changed: images were added, removed or replaced"))
+    return due
+
+
+def label_changes(registry: Registry, lock: DvcLock) -> list[Due]:
+    """Buckets whose scene table is not the one that was captioned."""
+    due = []
+    for item in _detection_items(registry, "captions"):
+        entry, current = lock.get(item.address), lock.output_hash(item.inputs["scenes"])
+        if entry is not None and current is not None and entry.deps.get(item.inputs["scenes"]) != current:
+            due.append(_due(item, current, "its scene table changed"))
+    return due
+
+
+def promoted_tagger(registry: Registry, root: Path, lock: DvcLock) -> tuple[list[Due], str]:
+    """Buckets that another R-Tagger than the promoted one has tagged, and why there are none if there are none."""
+    record = promotion(root, TAGGER)
+    if record is None:
+        return [], f"no R-Tagger has been promoted; promote one with `rlip promote {TAGGER}`"
+    item = registry.item(TAGGER)
+    entry = lock.get(item.address)
+    if entry is None or entry.data_version != record.data_version:
+        return (
+            [],
+            f"the promoted R-Tagger (version {record.version}) is not the one in the tree; bring it back or promote the new one",
+        )
+    path = item.outputs["checkpoint"]
+    due = []
+    for labels in registry.spec(LABELS).items:
+        made = lock.get(labels.address)
+        if made is not None and made.deps.get(path) != entry.outs.get(path):
+            due.append(_due(labels, record.data_version, f"R-Tagger version {record.version} was promoted"))
+    return due, f"all labels are those of the promoted R-Tagger (version {record.version})"
+
+
+def _due(item: StageItem, state: str, reason: str) -> Due:
+    return Due(item.stage, str(item.partition), state, f"{item.partition}: {reason}")
+
+
+def _detection_items(registry: Registry, stage: str) -> Iterator[StageItem]:
+    for item in registry.spec(stage).items:
+        if str(item.partition).startswith(tuple(f"{dataset}-" for dataset in DETECTION_DATASETS)):
+            yield item
+
+
+def _structure(folder: Path) -> Iterator[os.stat_result]:
+    yield folder.stat()
+    for entry in os.scandir(folder):
+        if entry.is_dir():
+            yield from _structure(Path(entry.path))
+        elif not entry.name.lower().endswith((".jpg", ".jpeg", ".png")):
+            yield entry.stat()
