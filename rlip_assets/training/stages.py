@@ -14,8 +14,9 @@ import torch
 
 from rlip_assets.errors import InputError, ParameterError
 from rlip_assets.files import atomic_file, digest_json, write_text
-from rlip_assets.scenes import SceneStore, table_digest
+from rlip_assets.scenes import SceneStore
 from rlip_assets.sources.classes import Classes, read_classes
+from rlip_assets.sources.roots import raw_root
 from rlip_assets.stage import StageContext
 from rlip_assets.training.batches import Part, StepBatches
 from rlip_assets.training.few_shot import unseen_pairs
@@ -137,7 +138,7 @@ class _Training:
         self, model: Rlip, tokenizer: LabelTokenizer, classes: Classes, tables: Path, *, zero_shot: bool
     ) -> dict[str, Any]:
         """Write the predictions of a benchmark's test split."""
-        store = SceneStore.open(_table_folders(tables), self.ctx.work / "scenes")
+        store = SceneStore.open(_table_folders(tables), _cache(self.ctx))
         scenes = [store[row] for row in store.indices("test").tolist()]
         root = _image_root(self.ctx, classes.dataset)
         found = predict(
@@ -163,7 +164,7 @@ class _Training:
     def _data(self, slots: int) -> _Data:
         recipe = self.recipe
         unseen = unseen_pairs(self.classes, recipe.unseen) if recipe.unseen and self.classes else frozenset()
-        train, held = training_images(recipe, self.sources, unseen, self.ctx.work / "scenes", self.seed)
+        train, held = training_images(recipe, self.sources, unseen, _cache(self.ctx), self.seed)
         vocabulary = self._vocabulary(train)
         count = self.processes.count * recipe.accumulate
         parts = [
@@ -188,9 +189,6 @@ class _Training:
 
     def _announce(self, data: _Data) -> None:
         self.ctx.log.params({f"recipe.{name}": value for name, value in self.recipe.model_dump(mode="json").items()})
-        for source in self.sources:
-            for table in source.tables:
-                self.ctx.log.dataset(f"{source.name}/{table.name}", table, table_digest(table))
         names = ", ".join(source.name for source in self.sources)
         self.ctx.log.info(
             f"training {self.recipe.model} on {len(data.train)} images of {names}, {len(data.parts[0])} steps"
@@ -222,17 +220,21 @@ def _table_folders(folder: Path) -> list[Path]:
 
 
 def _image_root(ctx: StageContext, dataset: str) -> Path:
-    """Folder of a dataset's images.
+    """Folder of a dataset's images. A stage works in ROOT/work/STAGE/DIGEST.
 
     Raises:
-        ParameterError: the dataset's root is not a folder on this machine.
+        ParameterError: the root is in an object store.
+        InputError: the folder does not exist.
     """
-    root = str(getattr(ctx.params.sources, dataset).root)
-    if root.startswith("s3://") or not Path(root).is_dir():
-        raise ParameterError(
-            f"sources.{dataset}.root is {root}, which is no folder here; training reads images from a local folder"
-        )
-    return Path(root)
+    root = raw_root(ctx.params.sources, dataset, ctx.work.parents[2])
+    if not root.is_dir():
+        raise InputError(f"{root} with the images of {dataset} does not exist; set sources.{dataset}.root in params.yaml")
+    return root
+
+
+def _cache(ctx: StageContext) -> Path:
+    """Memory-mapped scene tables, shared by all stages; can be deleted at any time."""
+    return ctx.work.parents[1] / "scene_cache"
 
 
 def _last_mean(history: History, name: str, steps: int = 20) -> float:

@@ -1,0 +1,96 @@
+"""Two processes (gloo) train like one: same losses and gradients on batches with unequal numbers of triplets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlip_assets.errors import ParameterError
+from rlip_assets.training.processes import Processes, choose_device, join_processes
+from rlip_assets.training.sources import ImageSource
+
+SCRIPT = """
+import json, sys
+sys.path[:0] = [{tests!r}, {root!r}]
+import torch
+from pathlib import Path
+from conftest import OBJECTS, RELATIONS, build_model, small_config
+from rlip_assets.stage import NullLog
+from rlip_assets.training.batches import Part, StepBatches
+from rlip_assets.training.loop import Settings, Trainer
+from rlip_assets.training.processes import join_processes
+from rlip_assets.training.recipes import Recipe
+from rlip_assets.training.sources import ImageSource, training_images
+from rlip_assets.training.vocabulary import BatchVocabulary, NameSampler
+from rlip_model import train_label_tokenizer
+
+torch.set_num_threads(1)
+processes = join_processes(torch.device("cpu"))
+recipe = Recipe.model_validate_json(Path({recipe!r}).read_text())
+images, _ = training_images(
+    recipe, [ImageSource("drawn", (Path({table!r}),), Path({images!r}))], frozenset(), Path({cache!r}), 3
+)
+vocabulary = BatchVocabulary(NameSampler(images.object_counts()), NameSampler(images.relation_counts()), recipe.label_budget)
+torch.manual_seed(5)
+model = build_model(small_config().without_dropout())
+tokenizer = train_label_tokenizer([*OBJECTS, *RELATIONS, "no objects", "right of"], 300, max_length=16)
+parts = [StepBatches(images, vocabulary, recipe, model.config.pairs, 3, part=Part(processes.index, processes.count))]
+settings = Settings(torch.device("cpu"))
+history = Trainer(model, tokenizer, recipe, parts, settings, processes, 3, NullLog()).run()
+if processes.is_first:
+    Path({out!r}).write_text(json.dumps(history.rows))
+"""
+
+
+@pytest.mark.deep
+def test_two_processes_give_the_losses_of_one(
+    drawn: Callable[..., ImageSource], small_recipe: object, tmp_path: Path
+) -> None:
+    source = drawn(number=16, size=(72, 64))
+    changes = {"steps": 4, "lr": 1e-4, "augmentation": {"crop": 0.0, "short_sides": (48,)}}
+    recipe = small_recipe.changed(changes)  # type: ignore[attr-defined]
+    (tmp_path / "recipe.json").write_text(recipe.model_dump_json())
+    here = Path(__file__).resolve()
+    rows = []
+    for count in (1, 2):
+        script = SCRIPT.format(
+            tests=str(here.parent),
+            root=str(here.parents[3]),
+            recipe=str(tmp_path / "recipe.json"),
+            table=str(source.tables[0]),
+            images=str(source.image_root),
+            cache=str(tmp_path / "cache"),
+            out=str(tmp_path / f"{count}.json"),
+        )
+        (tmp_path / "train.py").write_text(script)
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [*launcher, str(tmp_path / "train.py")], env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        rows.append(json.loads((tmp_path / f"{count}.json").read_text()))
+    for one, two in zip(*rows, strict=True):
+        assert two == pytest.approx(one, rel=5e-3, abs=1e-4)
+
+
+def test_alone_nothing_is_summed() -> None:
+    assert join_processes(torch.device("cpu")) == Processes(0, 1)
+    values = torch.tensor([1.0, 2.0])
+    assert Processes().sum_values(values) is values
+
+
+def test_device_names() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(ParameterError, match=r"training\.device is 'tpu'"):
+        choose_device("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ParameterError, match="no GPU"):
+            choose_device("cuda")

@@ -1,0 +1,229 @@
+"""The three training stages on drawn images: checkpoints that load, predictions that evaluators can read, figures that repeat."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import OBJECTS, RELATIONS, draw_scene
+
+from rlip_assets.benchmarks.predictions import read_predictions
+from rlip_assets.errors import InputError, ParameterError
+from rlip_assets.params import Params
+from rlip_assets.scenes import make_scene, write_scenes
+from rlip_assets.stage import NullLog, StageContext
+from rlip_assets.training.stages import finetune_stage, pretrain_stage, r_tagger_stage
+from rlip_model import LabelTokenizer, ModelConfig, load_checkpoint
+from rlip_model.detector import DabDeformableDetr, save_detector
+from rlip_model.text import build_text_encoder
+
+CHANGES = {
+    "steps": 2,
+    "batch_per_process": 4,
+    "label_budget": 8,
+    "holdout": 0.3,
+    "augmentation": {"short_sides": [48], "crop": 0.0, "test_short_side": 48},
+}
+TRAINING: dict[str, Any] = {
+    "r_tagger": {"recipe": "micro_tagger", "changes": CHANGES},
+    "pretrain": {"vg_coco": {"recipe": "micro_vg_coco", "changes": CHANGES}},
+    "finetune": {
+        "hico_full": {"recipe": "micro_hico_full", "changes": CHANGES | {"label_budget": 0}},
+        "hico_uc_rf": {"recipe": "micro_hico_uc_rf", "changes": CHANGES | {"label_budget": 0}},
+        "v_coco": {"recipe": "micro_v_coco", "changes": CHANGES | {"label_budget": 0}},
+    },
+}
+CLASSES = {
+    "objects": list(OBJECTS),
+    "relations": list(RELATIONS),
+    "hois": [[0, 1], [0, 2], [1, 1], [2, 3]],
+    "splits": {"uc_rf": [1]},
+}
+
+
+class MemoryLog(NullLog):
+    """Remembers what was reported."""
+
+    def __init__(self) -> None:
+        self.models: list[str] = []
+        self.pictures: list[str] = []
+        self.steps: list[int] = []
+
+    def model(self, name: str, folder: Path) -> None:
+        assert (folder / "model.safetensors").is_file()
+        self.models.append(name)
+
+    def picture(self, name: str, image: object) -> None:
+        self.pictures.append(name)
+
+    def metrics(self, values: object, step: int | None = None) -> None:
+        if step is not None:
+            self.steps.append(step)
+
+
+class Project:
+    """A profile's root with drawn datasets and untrained external weights."""
+
+    def __init__(self, root: Path, tokenizer: LabelTokenizer) -> None:
+        self.root = root
+        self.params = Params.model_validate({"training": TRAINING})
+        for dataset in ("visual_genome", "coco", "hico_det", "v_coco"):
+            scenes = []
+            for number in range(14):
+                scene = draw_scene(number, root / "data/raw" / dataset, triplets=2, pseudo=dataset == "coco")
+                scenes.append(replace(scene, dataset=dataset, split="test" if number % 5 == 4 else "train"))
+            if dataset == "v_coco":
+                scenes[0] = make_scene(
+                    "i0",
+                    dataset,
+                    "train",
+                    "0000.png",
+                    scenes[0].width,
+                    scenes[0].height,
+                    [(1, 1, 20, 20)],
+                    ["person"],
+                    [(0, -1, "stand")],
+                )
+            write_scenes(root / "data/scenes" / dataset / "bucket-0", scenes)
+            (root / f"{dataset}.json").write_text(json.dumps(CLASSES | {"dataset": dataset}))
+        torch.manual_seed(0)
+        config = ModelConfig.preset("micro_parseda")
+        save_detector(
+            root / "detector", DabDeformableDetr(ModelConfig.preset("micro_detector"), 5), {"classes": []}, half=True
+        )
+        build_text_encoder(config.text).save_pretrained(root / "text")  # type: ignore[operator]
+        tokenizer.save(root / "text")
+
+    def context(self, stage: str, partition: str | None, log: NullLog | None = None, name: str = "out") -> StageContext:
+        scenes = self.root / "data/scenes"
+        benchmark = {"v_coco": "v_coco"}.get(partition or "", "hico_det")
+        inputs = {
+            "r_tagger": {
+                "scenes": scenes / "visual_genome",
+                "detector": self.root / "detector",
+                "text_encoder": self.root / "text",
+            },
+            "pretrain": {
+                "scenes": scenes / "visual_genome",
+                "pseudo_labels/coco": scenes / "coco",
+                "detector": self.root / "detector",
+                "text_encoder": self.root / "text",
+                "benchmark_scenes": scenes / "hico_det",
+                "benchmark_classes": self.root / "hico_det.json",
+            },
+            "finetune": {
+                "checkpoint": self.root / "out/pretrain-vg_coco/checkpoint",
+                "scenes": scenes / benchmark,
+                "classes": self.root / f"{benchmark}.json",
+            },
+        }[stage]
+        outputs = {key: self.root / name / f"{stage}-{partition}" / key for key in ("checkpoint", "predictions")}
+        for path in outputs.values():
+            path.mkdir(parents=True, exist_ok=True)
+        work = self.root / "work" / stage / f"{name}{partition}"
+        work.mkdir(parents=True, exist_ok=True)
+        return StageContext(stage, partition, self.params, inputs, outputs, work, log or NullLog())
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    from rlip_model import train_label_tokenizer
+
+    tokenizer = train_label_tokenizer([*OBJECTS, *RELATIONS, "no objects"], 300, max_length=16)
+    made = Project(tmp_path_factory.mktemp("project"), tokenizer)
+    made.figures = pretrain_stage(made.context("pretrain", "vg_coco", MemoryLog()))  # type: ignore[attr-defined]
+    return made
+
+
+def test_pretraining_writes_a_checkpoint_and_zero_shot_predictions(project: Project) -> None:
+    figures = project.figures  # type: ignore[attr-defined]
+    assert figures["steps"] == 2
+    assert figures["predicted_images"] == 2
+    assert figures["held_out_loss"] > 0
+    out = project.root / "out/pretrain-vg_coco"
+    checkpoint = load_checkpoint(out / "checkpoint")
+    assert checkpoint.metadata["recipe"]["sources"] == {"visual_genome": 1.0, "coco": 1.0}
+    rows = [json.loads(line) for line in (out / "checkpoint/history.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
+    reader = read_predictions(out / "predictions/hico_det.parquet")
+    batch = next(iter(reader))
+    assert reader.verbs == RELATIONS
+    assert set(batch.image_ids) == {"i4", "i9"}
+    assert set(batch.sub_labels.tolist()) <= {0}
+    assert len(list((out / "predictions").glob("*.png"))) == 2
+    assert all(len(image.sub_labels) <= checkpoint.config.pairs for image in batch.images())
+
+
+def test_the_same_stage_writes_the_same_bytes(project: Project) -> None:
+    figures = pretrain_stage(project.context("pretrain", "vg_coco", name="again"))
+    assert figures == project.figures  # type: ignore[attr-defined]
+    first, second = (project.root / name / "pretrain-vg_coco" for name in ("out", "again"))
+    files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(second) for path in second.rglob("*") if path.is_file())
+    assert all((first / file).read_bytes() == (second / file).read_bytes() for file in files)
+
+
+def test_r_tagger_stage_registers_a_tagger(project: Project) -> None:
+    log = MemoryLog()
+    context = project.context("r_tagger", None, log)
+    figures = r_tagger_stage(context)
+    assert log.models == ["r_tagger"]
+    assert log.steps == [1, 2, 2]
+    assert load_checkpoint(context.outputs["checkpoint"]).config.tagger
+    assert figures["held_out_relation"] > 0
+
+
+@pytest.mark.parametrize("partition", ["hico_full", "hico_uc_rf"])
+def test_finetuning_predicts_every_pair_with_every_score(project: Project, partition: str) -> None:
+    context = project.context("finetune", partition, MemoryLog())
+    figures = finetune_stage(context)
+    assert figures["predicted_images"] == 2
+    batch = next(iter(read_predictions(context.outputs["predictions"] / "hico_det.parquet")))
+    pairs = load_checkpoint(context.outputs["checkpoint"]).config.pairs
+    assert batch.scores.shape == (2 * pairs, len(RELATIONS))
+
+
+def test_v_coco_trains_missing_objects_and_predicts_them_as_none(project: Project) -> None:
+    context = project.context("finetune", "v_coco")
+    finetune_stage(context)
+    reader = read_predictions(context.outputs["predictions"] / "v_coco.parquet")
+    assert reader.objects == OBJECTS
+    assert max(int(batch.obj_labels.max()) for batch in reader) <= len(OBJECTS)
+
+
+def test_wrong_partition_network_and_folders_are_refused(project: Project) -> None:
+    with pytest.raises(ParameterError, match="no recipe for 'hico_2'"):
+        finetune_stage(project.context("finetune", "hico_2"))
+    context = project.context("finetune", "hico_full", name="refused")
+    tagger = project.root / "out/r_tagger-None/checkpoint"
+    with pytest.raises(ParameterError, match=r"holds a network with anchors = points.*micro_parseda has boxes"):
+        finetune_stage(replace(context, inputs={**context.inputs, "checkpoint": tagger}))
+    with pytest.raises(InputError, match="does not exist"):
+        finetune_stage(replace(context, inputs={**context.inputs, "scenes": project.root / "nowhere"}))
+
+
+def test_killed_finetuning_ends_with_the_bytes_of_an_undisturbed_one(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while predicting: training is not repeated, and what is written is the same."""
+    finetune_stage(project.context("finetune", "hico_full", name="whole"))
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    context = project.context("finetune", "hico_full", name="killed")
+    with monkeypatch.context() as patched:
+        patched.setattr("rlip_assets.training.stages.write_predictions", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finetune_stage(context)
+    log = MemoryLog()
+    finetune_stage(project.context("finetune", "hico_full", log, name="killed"))
+    assert log.steps == [2]  # the held-out losses alone: no step was run again
+    names = ("checkpoint/model.safetensors", "checkpoint/history.jsonl", "predictions/hico_det.parquet")
+    for name in names:
+        files = [project.root / run / "finetune-hico_full" / name for run in ("whole", "killed")]
+        assert files[0].read_bytes() == files[1].read_bytes()
