@@ -7,7 +7,7 @@ labels (T = No + Nv), C model width, W text width, D decoder layers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rlip_model.backbone import FeaturePyramid, build_backbone
 from rlip_model.config import ModelConfig
 from rlip_model.decoder import EntityDecoder, EntityStates, MultiBranchFusion, RelationDecoder
+from rlip_model.deformable_attention import Memory
 from rlip_model.encoder import Encoder
 from rlip_model.late_fusion import LateFusion
 from rlip_model.queries import AnchorQueries, PointQueries, QueryStart
@@ -39,6 +40,27 @@ class ModelOutput:
     relation_logits: Tensor
     sub_boxes: Tensor
     obj_boxes: Tensor
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Images and labels after the encoder: what the decoders read, however many sets of pairs are decoded from it.
+
+    memory: image tokens; labels: (D, B or 1, T, C) label features; text_mask: as given to the encoder.
+    """
+
+    memory: Memory
+    labels: Tensor
+    text_mask: Tensor | None = None
+
+    def select(self, rows: Tensor) -> Encoded:
+        """Encodings of the images `rows` (R,), int64, in that order; an image may appear several times."""
+        memory = self.memory
+        chosen = replace(
+            memory, tokens=memory.tokens[rows], padding=memory.padding[rows], valid_ratios=memory.valid_ratios[rows]
+        )
+        labels = self.labels if self.labels.shape[1] == 1 else self.labels[:, rows]
+        return replace(self, memory=chosen, labels=labels)
 
 
 class SimilarityHeads(nn.Module):
@@ -115,10 +137,19 @@ class Rlip(nn.Module):
                 f"{len(pooled)} labels of which {num_objects} are objects: give at least one object, "
                 'the row of "no objects" after it, and at least one relation'
             )
+        return self.decode(self.encode(images, mask, pooled, text_mask), num_objects, pairs)
+
+    def encode(self, images: Tensor, mask: Tensor, pooled: Tensor, text_mask: Tensor | None = None) -> Encoded:
+        """Backbone and encoder; arguments as in `forward`."""
         pyramid = self.pyramid(self.backbone(images), mask)
         memory, fused = self.encoder(pyramid, pooled, text_mask)
         labels = torch.stack([self.resizer(text) for text in fused or [pooled[None]]])
-        start = self._start(len(images), labels[-1], pairs)
+        return Encoded(memory, labels, text_mask)
+
+    def decode(self, encoded: Encoded, num_objects: int, pairs: TaggerPairs | None = None) -> ModelOutput:
+        """Decoders and heads; other arguments as in `forward`."""
+        memory, labels, text_mask = encoded.memory, encoded.labels, encoded.text_mask
+        start = self._start(len(memory.tokens), labels[-1], pairs)
         entities = self.entity_decoder(
             start.content,
             start.position,
