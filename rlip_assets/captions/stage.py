@@ -1,0 +1,169 @@
+"""The stage `captions`: N captions of every image of a bucket, shard by shard."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from rlip_assets.captions.pictures import captioned_picture
+from rlip_assets.errors import DataError, InputError
+from rlip_assets.files import sha256_folder, write_json
+from rlip_assets.images import BadImageError, open_image
+from rlip_assets.label_tables import CaptionRow, read_rows, write_rows
+from rlip_assets.params.labels import CaptionParams
+from rlip_assets.quarantine import Quarantine
+from rlip_assets.scenes import Scene, read_scenes, table_digest
+from rlip_assets.shards import FinishedShard, ShardStore, add_figures, collect, split
+from rlip_assets.sources.roots import raw_root
+from rlip_assets.stage import StageContext
+
+if TYPE_CHECKING:
+    from rlip_assets.captions.captioner import Captioner
+
+_FILE, _BAD = "captions.parquet", "unreadable.json"
+_PICTURES = 3
+
+
+def caption_stage(ctx: StageContext) -> dict[str, Any]:
+    """Caption the images of one bucket.
+
+    Inputs: `scenes`, `captioner` (used unless `captions.model` names another). Output: `captions`, with `quarantine.parquet`:
+    images in = rows out + quarantined.
+
+    Raises:
+        InputError: no captioner, or a damaged scene table.
+        DataError: more images are unreadable than `captions.quarantine_limit` allows.
+    """
+    params = ctx.params.captions
+    dataset = (ctx.partition or "").rpartition("-")[0]
+    root = raw_root(ctx.params.sources, dataset, ctx.work.parents[2])
+    source = params.model or str(ctx.inputs["captioner"])
+    captioner = _LazyCaptioner(source, params, ctx.params.training.device)
+    ctx.log.dataset(f"{dataset} scenes", ctx.inputs["scenes"], table_digest(ctx.inputs["scenes"]))
+
+    def make(scenes: list[Scene], folder: Path) -> dict[str, Any]:
+        rows, unreadable = caption_scenes(captioner.get(), scenes, root, params.batch_size)
+        write_rows(folder / _FILE, CaptionRow, rows)
+        write_json(folder / _BAD, unreadable)
+        captions = [caption for row in rows for caption in row.captions]
+        return {
+            "images": len(rows),
+            "captions": len(captions),
+            "empty_captions": sum(not caption for caption in captions),
+            "different_captions": sum(len(set(row.captions)) for row in rows),
+            "words": sum(len(caption.split()) for caption in captions),
+        }
+
+    scenes = list(read_scenes(ctx.inputs["scenes"]))
+    shards = split(
+        scenes, params.rows_per_shard, lambda s: s.image_id, lambda s: [s.image_id, s.file_name, s.width, s.height]
+    )
+    settings = {"params": params.model_dump(mode="json"), "model": model_digest(source)}
+    started = time.perf_counter()
+    finished = ShardStore.of(ctx, settings).make_all(shards, make, ctx.log, "images")
+    made = sum(len(shard.rows) for shard, done in zip(shards, finished, strict=True) if not done.reused)
+    if made:
+        ctx.log.metrics({"images_per_second": made / (time.perf_counter() - started)})
+    collect(finished, ctx.outputs["captions"], _FILE)
+    quarantine = _quarantine(finished)
+    quarantine.check(len(scenes), params.quarantine_limit)
+    quarantine.write(ctx.outputs["captions"])
+    figures = add_figures(shard.figures for shard in finished)
+    if figures["images"] + len(quarantine) != len(scenes):
+        raise DataError(
+            f"{len(scenes)} images went in, {figures['images']} came out and {len(quarantine)} were quarantined"
+        )
+    _show(ctx, finished, scenes, root)
+    return {"input": len(scenes), **figures, "quarantined": len(quarantine)}
+
+
+def caption_scenes(
+    captioner: Captioner, scenes: Sequence[Scene], root: Path, batch_size: int
+) -> tuple[list[CaptionRow], list[dict[str, str]]]:
+    """Caption readable images in batches of exactly `batch_size`, the last one filled up, so that every image is computed in
+    tensors of the same shape. Returns rows in the order of `scenes`, and the unreadable ones with reasons."""
+    rows: list[CaptionRow] = []
+    unreadable: list[dict[str, str]] = []
+    waiting: list[tuple[str, Image.Image]] = []
+
+    def flush() -> None:
+        if not waiting:
+            return
+        filled = waiting + [waiting[-1]] * (batch_size - len(waiting))
+        texts = _captions(captioner, [image_id for image_id, _ in filled], [image for _, image in filled])
+        rows.extend(CaptionRow(image_id, captions) for (image_id, _), captions in zip(waiting, texts, strict=False))
+        waiting.clear()
+
+    for scene in scenes:
+        try:
+            image = open_image(root / scene.file_name, (scene.width, scene.height))
+        except BadImageError as error:
+            unreadable.append({"image_id": scene.image_id, "file_name": scene.file_name, "reason": error.reason})
+            continue
+        waiting.append((scene.image_id, image))
+        if len(waiting) == batch_size:
+            flush()
+    flush()
+    return rows, unreadable
+
+
+def _captions(captioner: Captioner, image_ids: list[str], images: list[Image.Image]) -> list[list[str]]:
+    """Captions of a batch, in halves where the accelerator's memory is too small for it."""
+    import torch
+
+    try:
+        return captioner(image_ids, images)
+    except torch.cuda.OutOfMemoryError:
+        if len(images) == 1:
+            raise InputError(
+                "the accelerator's memory is too small for one image with its captions; lower captions.captions_per_image"
+            ) from None
+    torch.cuda.empty_cache()
+    middle = len(images) // 2
+    return _captions(captioner, image_ids[:middle], images[:middle]) + _captions(
+        captioner, image_ids[middle:], images[middle:]
+    )
+
+
+class _LazyCaptioner:
+    """Opens the model when the first shard is really made: a run that finds all shards needs none."""
+
+    def __init__(self, source: str, params: CaptionParams, device: str) -> None:
+        self.source, self.params, self.device = source, params, device
+        self.opened: Captioner | None = None
+
+    def get(self) -> Captioner:
+        from rlip_assets.captions.captioner import Captioner
+        from rlip_assets.training.processes import choose_device
+
+        if self.opened is None:
+            self.opened = Captioner.open(self.source, self.params, choose_device(self.device))
+        return self.opened
+
+
+def model_digest(source: str) -> str:
+    """What stands for a captioner's weights: the content of a folder, or the name on the hub."""
+    folder = Path(source)
+    return sha256_folder(folder, ignore=("record.json",)) if folder.is_dir() else f"hub:{source}"
+
+
+def _quarantine(finished: Sequence[FinishedShard]) -> Quarantine:
+    quarantine = Quarantine()
+    for shard in finished:
+        for entry in json.loads((shard.folder / _BAD).read_text(encoding="utf-8")):
+            quarantine.add(**entry)
+    return quarantine
+
+
+def _show(ctx: StageContext, finished: Sequence[FinishedShard], scenes: Sequence[Scene], root: Path) -> None:
+    """A few images with their captions, for the log."""
+    by_id = {scene.image_id: scene for scene in scenes}
+    for number, row in enumerate(islice(read_rows(ctx.outputs["captions"], CaptionRow), _PICTURES)):
+        scene = by_id[row.image_id]
+        ctx.log.picture(f"captions-{number}", captioned_picture(open_image(root / scene.file_name), row.captions))

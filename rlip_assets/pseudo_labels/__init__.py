@@ -1,0 +1,10 @@
+"""Pseudo labels: relation candidates scored by the R-Tagger.
+
+* `tagging.py`: the network's part.
+* `rules.py`: deduplication, thresholds, top-K and overlap as pure functions.
+* `stage.py`: the stage `pseudo_labels`.
+"""
+
+from rlip_assets.pseudo_labels.stage import tagging_stage
+
+__all__ = ["tagging_stage"]
