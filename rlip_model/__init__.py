@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rlip_model.detector import save_detector as save_detector
     from rlip_model.initialise import initialise_from_detector as initialise_from_detector
     from rlip_model.initialise import initialise_text_encoder as initialise_text_encoder
+    from rlip_model.initialise import with_fewer_queries as with_fewer_queries
     from rlip_model.losses import LossConfig as LossConfig
     from rlip_model.losses import Losses as Losses
     from rlip_model.losses import RelationCriterion as RelationCriterion
@@ -46,6 +47,7 @@ _HOME = {
     "save_detector": "detector",
     "initialise_from_detector": "initialise",
     "initialise_text_encoder": "initialise",
+    "with_fewer_queries": "initialise",
     "LossConfig": "losses",
     "Losses": "losses",
     "RelationCriterion": "losses",

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 DENSE_CELLS = 1024
-"""Largest S for which the backward pass uses dense matrices."""
+"""Largest S for which the backward pass on a CPU uses dense matrices."""
 
 DENSE_BLOCK = 1 << 19
 """Elements of the dense matrices held at once: about 2 MB."""
@@ -116,7 +116,9 @@ def sample_bags(values: Tensor, shapes: Sequence[tuple[int, int]], positions: Te
         (B, Q, M * D)
     """
     cells, shares = _corners(shapes, positions, weights)
-    if torch.is_grad_enabled() and values.shape[1] <= DENSE_CELLS:
+    # Under bf16 autocast the projections come in bf16; places and sums stay in the precision of the references.
+    values = values.to(shares.dtype)
+    if torch.is_grad_enabled() and values.shape[1] <= DENSE_CELLS and values.device.type == "cpu":
         result: Tensor = _SmallMapBags.apply(cells, shares, values)
         return result
     return _bag_sums(cells, shares, values)

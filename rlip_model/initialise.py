@@ -1,11 +1,12 @@
-"""Starting weights: a box detector for the vision side, a pretrained RoBERTa for the text side."""
+"""Starting weights: a box detector for the vision side, a pretrained RoBERTa for the text side, or a network with more queries."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from rlip_model.config import ModelConfig
 from rlip_model.official import load_official
-from rlip_model.rlip import Rlip
+from rlip_model.rlip import Rlip, build_model
 
 
 @dataclass(frozen=True)
@@ -130,3 +131,30 @@ def initialise_text_encoder(model: Rlip, name_or_folder: Path | str) -> None:
             f"{tuple(own[wrong[0]].shape)}, found {have}"
         )
     model.text_encoder.load_state_dict({name: source[name] for name in own})
+
+
+def with_fewer_queries(model: Rlip, queries: int, keep: Literal["pairs", "rows"] = "pairs") -> Rlip:
+    """A copy of a network that has only `queries` of its queries.
+
+    Args:
+        keep: `pairs` keeps the first pairs whole. `rows` cuts the end of every table, as the released fine-tuning
+            did: rows in the middle change from subject to object, and pairs are mixed (200 to 128: the first 36 objects
+            are old subjects).
+    Raises:
+        ValueError: the network has fewer queries than wanted.
+    """
+    if queries > model.config.queries:
+        raise ValueError(f"the network has {model.config.queries} queries, fewer than the {queries} that are wanted")
+    smaller = build_model(replace(model.config, queries=queries))
+    own = smaller.state_dict()
+    state = {}
+    for name, value in model.state_dict().items():
+        if value.shape == own[name].shape:
+            state[name] = value
+        elif keep == "pairs" and len(value) == model.config.queries:
+            sub, obj = value.chunk(2)
+            state[name] = torch.cat([sub[: queries // 2], obj[: queries // 2]])
+        else:
+            state[name] = value[: len(own[name])]
+    smaller.load_state_dict(state)
+    return smaller.train(model.training)

@@ -74,7 +74,9 @@ class ReferencePoints(nn.Module):
     def forward(self, position: Tensor) -> tuple[Tensor, Tensor]:
         """(B, Q, C) -> two times (B, P, 2), fractions."""
         sub, obj = position.chunk(2, dim=1)
-        return self.sub(sub).sigmoid(), self.obj(obj).sigmoid()
+        # bf16 autocast must not round places: the sigmoid is taken in the precision of the weights.
+        exact = self.sub.weight.dtype
+        return self.sub(sub).to(exact).sigmoid(), self.obj(obj).to(exact).sigmoid()
 
 
 def relation_position_table(config: ModelConfig) -> nn.Parameter | None:

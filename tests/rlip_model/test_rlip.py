@@ -8,6 +8,7 @@ import pytest
 import torch
 from network_cases import make_batch, make_targets, shake, small
 
+from rlip_model import with_fewer_queries
 from rlip_model.config import ModelConfig
 from rlip_model.inference import hoi_predictions, sgg_predictions
 from rlip_model.rlip import build_model
@@ -104,6 +105,50 @@ def test_more_pyramid_levels() -> None:
         with torch.no_grad():
             output = model(batch.images, batch.mask, batch.pooled, batch.num_objects)
         assert torch.isfinite(output.relation_logits).all()
+
+
+@pytest.mark.parametrize("anchors", ["boxes", "points"])
+def test_fewer_queries_keep_their_pairs(anchors: str) -> None:
+    """Without self-attention between pairs the kept pairs would predict the same: their start is compared."""
+    model = build_model(small("micro_parseda", anchors=anchors))
+    shake(model)
+    kept = with_fewer_queries(model, 8)
+    whole, part = model.queries(1), kept.queries(1)
+    for name in ("sub_reference", "obj_reference"):
+        assert torch.equal(getattr(part, name), getattr(whole, name)[:, :4])
+    assert torch.equal(part.relation_content, whole.relation_content[:4])
+    assert torch.equal(part.content[:, 4:], whole.content[:, 6:10])
+    if anchors == "points":
+        assert torch.equal(part.relation_position, whole.relation_position[:4])
+    assert torch.equal(kept.heads.projection.weight, model.heads.projection.weight)
+
+
+def test_fewer_queries_as_published_mix_the_roles() -> None:
+    model = build_model(small("micro_parseda"))
+    kept = with_fewer_queries(model, 8, keep="rows")
+    assert torch.equal(kept.queries.content, model.queries.content[:8])
+    # Objects of the kept pairs: old subjects 4, 5, then old objects 0, 1.
+    assert torch.equal(kept.queries(1).obj_reference[0], model.queries.anchors[4:8].sigmoid())
+    with pytest.raises(ValueError, match="has 12 queries, fewer than the 14"):
+        with_fewer_queries(model, 14)
+
+
+@pytest.mark.parametrize("name", ["micro_parseda", "micro_tagger"])
+def test_bf16_autocast(name: str) -> None:
+    config = small(name)
+    model = build_model(config)
+    shake(model)
+    batch = make_batch(config)
+    pairs = batch.pairs(6) if config.tagger else None
+    arguments = (batch.images, batch.mask, batch.pooled, batch.num_objects, torch.arange(12) % 3 == 1, pairs)
+    exact = model(*arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model(*arguments)
+    assert rounded.sub_boxes.dtype == torch.float32
+    torch.testing.assert_close(rounded.sub_boxes, exact.sub_boxes, atol=0.05, rtol=0)
+    torch.testing.assert_close(rounded.relation_logits.float(), exact.relation_logits, atol=0.5, rtol=0)
+    rounded.relation_logits.float().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
 def test_configuration_stays_with_the_network() -> None:
