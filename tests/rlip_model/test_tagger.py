@@ -9,7 +9,7 @@ import torch
 from network_cases import make_batch, shake, small
 
 from rlip_model.rlip import Rlip, build_model
-from rlip_model.tagger import PairNoise, collate_pairs, leak_guard, perturb_pairs
+from rlip_model.tagger import PairNoise, TaggerPairs, collate_pairs, leak_guard, perturb_pairs
 
 
 def tagger() -> Rlip:
@@ -153,6 +153,19 @@ def test_blocked_slots_do_not_read_each_other() -> None:
         model(batch.images, batch.mask, batch.pooled, batch.num_objects, pairs=replace(changed, blocked=None))
     torch.testing.assert_close(features[0], features[1], atol=1e-6, rtol=1e-6)
     assert (features[1] - features[2]).abs().max() > 1e-4
+
+
+def test_one_encoding_serves_many_sets_of_pairs() -> None:
+    model = tagger()
+    batch = make_batch(model.config)
+    first, rows = batch.pairs(6), torch.tensor([1, 0, 1])
+    several = TaggerPairs(*(x[rows] for x in (*_fields(first), first.valid)))
+    with torch.no_grad():
+        encoded = model.encode(batch.images, batch.mask, batch.pooled)
+        once = model.decode(encoded.select(rows), batch.num_objects, several)
+        again = model(batch.images[rows], batch.mask[rows], batch.pooled, batch.num_objects, pairs=several)
+    torch.testing.assert_close(once.relation_logits, again.relation_logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(once.sub_boxes, again.sub_boxes, atol=1e-6, rtol=1e-6)
 
 
 def test_refuses() -> None:
