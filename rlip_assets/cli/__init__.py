@@ -24,6 +24,7 @@ COMMANDS = {
     "params-yaml": "rlip_assets.cli.stages:params_yaml",
     "source-digests": "rlip_assets.cli.stages:source_digests",
     "promote": "rlip_assets.cli.models:promote",
+    "recipes": "rlip_assets.cli.recipes:recipes",
 }
 """Command name -> where its typer application or function lives."""
 

@@ -1,0 +1,66 @@
+"""Commands about training recipes."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+recipes = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Named training settings: list, show, compare.",
+)
+Name = Annotated[str, typer.Argument(help="Name of a recipe; `rlip recipes list` shows them.")]
+
+
+@recipes.command("list")
+def list_recipes(
+    word: Annotated[str, typer.Argument(help="Only names that contain this.")] = "",
+) -> None:
+    """One line a recipe: name, kind, network, sources, batch, length."""
+    from rlip_assets.training.recipes import recipes as named
+
+    for name, setting in named().items():
+        if word in name:
+            length = f"{setting.epochs:g} epochs" if setting.epochs else f"{setting.steps} steps"
+            if setting.kind in ("zero_shot", "tag"):
+                length = "no training"
+            sources = "+".join(setting.sources)
+            print(f"{name:40} {setting.kind:9} {setting.model:22} {sources:36} batch {setting.total_batch:3} {length}")
+
+
+@recipes.command("show")
+def show(name: Name) -> None:
+    """All fields of a recipe, and the published scripts that use it."""
+    from rlip_assets.training.recipes import published, recipe
+
+    print(json.dumps(recipe(name).model_dump(mode="json"), indent=2))
+    for script in published()[name][1] if name in published() else ():
+        print(f"published as {script}")
+
+
+@recipes.command("diff")
+def diff(first: Name, second: Name) -> None:
+    """Fields in which two recipes differ."""
+    from rlip_assets.training.recipes import differences, recipe
+
+    different = differences(recipe(first), recipe(second))
+    for field, (one, two) in _flat(different).items():
+        print(f"{field:32} {one!s:>28}  {two!s:>28}")
+    if not different:
+        print(f"{first} and {second} are the same setting")
+
+
+def _flat(different: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Nested fields by dotted name, equal ones left out."""
+    flat: dict[str, tuple[Any, Any]] = {}
+    for field, (one, two) in different.items():
+        if isinstance(one, dict) and isinstance(two, dict):
+            parts = {f"{field}.{key}": (one.get(key), two.get(key)) for key in {**one, **two}}
+            flat |= {key: values for key, values in parts.items() if values[0] != values[1]}
+        else:
+            flat[field] = (one, two)
+    return flat
