@@ -28,7 +28,7 @@ from rlip_assets.benchmarks.overlaps import columns_of, strict_iou, union_boxes
 from rlip_assets.benchmarks.phrase_defect import shifted_matches
 from rlip_assets.benchmarks.predictions import PredictionBatch
 from rlip_assets.benchmarks.ragged import owners_of
-from rlip_assets.benchmarks.results import ClassTable, ProtocolResult, mean
+from rlip_assets.benchmarks.results import ClassTable, ProtocolResult, mean, ratio
 from rlip_assets.benchmarks.selection import Cells, top_cells, valid_cells
 from rlip_assets.benchmarks.state import Detections, FlatCells
 from rlip_assets.benchmarks.suppression import by_row, conflicting_pairs, crowded_boxes, crowded_pairs, settle
@@ -107,8 +107,8 @@ class OpenImagesTripletEvaluator(Evaluator[GroundTruth, list[ProtocolResult]]):
                 if self.compat and task == PHRASE:
                     counted = positives[ranks.detections > 0].sum()
                 figures[f"map_{task}_{k}"] = mean(table.ap)
-                figures[f"wmap_{task}_{k}"] = float(np.sum(table.ap * (positives / max(1, positives.sum()))))
-                figures[f"recall_{task}_{k}"] = float(ranks.right.sum() / max(1, counted))
+                figures[f"wmap_{task}_{k}"] = ratio(np.sum(table.ap * positives), positives.sum())
+                figures[f"recall_{task}_{k}"] = ratio(ranks.right.sum(), counted)
                 figures[f"mean_recall_{task}_{k}"] = mean(ranks.recall)
                 tables[f"{task}_{k}"] = table
         figures |= {"recall_50": figures["recall_rel_50"]}

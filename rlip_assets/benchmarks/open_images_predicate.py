@@ -24,7 +24,7 @@ from rlip_assets.benchmarks.matching import THRESHOLD, best_relations, credit, n
 from rlip_assets.benchmarks.open_images import PHRASE, RELATION, triplet_keys
 from rlip_assets.benchmarks.overlaps import columns_of, plain_iou
 from rlip_assets.benchmarks.predictions import PredictionBatch
-from rlip_assets.benchmarks.results import ClassTable, ProtocolResult, mean
+from rlip_assets.benchmarks.results import ClassTable, ProtocolResult, mean, ratio
 from rlip_assets.benchmarks.selection import Cells, top_cells
 from rlip_assets.benchmarks.state import FlatCells
 from rlip_assets.benchmarks.vocabulary import Vocabulary
@@ -59,7 +59,6 @@ class OpenImagesPredicateEvaluator(Evaluator[GroundTruth, list[ProtocolResult]])
         verb = truth.relations[:, 2]
         truth_keys = triplet_keys(vocabulary, truth.labels[truth.subject], truth.labels[truth.object], verb)
         positives = np.bincount(verb, minlength=len(vocabulary.verbs))
-        share = positives / max(1, len(verb))
         pairs = near_pairs(cells, keys, truth, truth_keys, boxes, truth.columns, plain_iou)
         phrases = near_phrases(cells, keys, truth, truth_keys, boxes, truth.columns, plain_iou)
         figures: dict[str, float] = {}
@@ -67,7 +66,7 @@ class OpenImagesPredicateEvaluator(Evaluator[GroundTruth, list[ProtocolResult]])
         place = places_within_images(cells)
         for k in RECALL_AT:
             found = np.bincount(verb[np.unique(pairs[1][place[pairs[0]] < k])], minlength=len(positives))
-            figures[f"recall_{k}"] = float(found.sum() / max(1, len(verb)))
+            figures[f"recall_{k}"] = ratio(found.sum(), len(verb))
             figures[f"mean_recall_{k}"] = mean(found[positives > 0] / positives[positives > 0])
         for task, (cell, relation, overlap) in ((RELATION, pairs), (PHRASE, phrases)):
             above = overlap > THRESHOLD
@@ -75,7 +74,7 @@ class OpenImagesPredicateEvaluator(Evaluator[GroundTruth, list[ProtocolResult]])
             right = credit(best, cells.score, cells.order)
             ranks = rank_by_class(cells.verb, cells.score, right, cells.order, positives)
             ap = all_points_ap(ranks)
-            figures |= {f"map_{task}": mean(ap), f"wmap_{task}": float(np.sum(ap * share))}
+            figures |= {f"map_{task}": mean(ap), f"wmap_{task}": ratio(np.sum(ap * positives), len(verb))}
             tables[task] = ClassTable([(name,) for name in vocabulary.verbs], np.arange(len(ap)), ranks, ap)
         figures["score_wtd"] = 0.2 * figures["recall_50"] + 0.4 * figures["wmap_rel"] + 0.4 * figures["wmap_phr"]
         return [ProtocolResult(protocols.OI_PREDICATE, "", figures, tables)]

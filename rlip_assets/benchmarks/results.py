@@ -56,6 +56,11 @@ class ProtocolResult:
         return f"{self.protocol}/{self.variant}" if self.variant else self.protocol
 
 
+def ratio(part: float, whole: float) -> float:
+    """`part / whole`, NaN where there is nothing to divide by."""
+    return float(part / whole) if whole else float("nan")
+
+
 def mean(values: npt.NDArray[np.floating]) -> float:
     """Mean, NaN for no values (without a warning)."""
     return float(np.mean(values)) if len(values) else float("nan")

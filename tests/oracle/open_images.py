@@ -1,9 +1,9 @@
 """Open Images v6 scene graphs by two protocols: triplet classes (RLIPv2) and predicates (Ji Zhang, PySGG)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from .hico_det import best_ground_truth, claim, gt_rows, gt_triplet
+from .hico_det import Triplet, best_ground_truth, claim, gt_rows, gt_triplet
 from .overlap import plain_iou, strict_iou, union_box
 from .precision import ClassBook, all_point_ap, mean, recall_precision
 from .ranking import Relation, by_score, pair_nms, phrase_nms, relation_of_cell, top_relations
@@ -28,12 +28,14 @@ def _best_phrase(phrase: Relation, ground_truth: Mapping[str, Any]) -> int | Non
 
 
 def _phrase_hits(
-    grouped: Sequence[Relation], ground_truth: Mapping[str, Any], compat: bool
+    grouped: Sequence[Relation], ground_truth: Mapping[str, Any], compat: bool, known: Container[Triplet]
 ) -> list[tuple[Relation, bool]]:
     """Phrases by score with their verdicts. The published code looks matches up in the order in which the suppression
-    left the phrases (class by class), with positions counted after sorting: phrase j gets the match of another."""
+    left the phrases (class by class), with positions counted after sorting: phrase j gets the match of another. A
+    phrase of a class without ground truth (`known` lists the others) is passed over and claims nothing."""
     ranked = by_score(grouped)
     table = [_best_phrase(phrase, ground_truth) for phrase in (grouped if compat else ranked)]
+    table = [best if phrase.triplet in known else None for best, phrase in zip(table, ranked, strict=True)]
     return list(zip(ranked, claim(table, ground_truth), strict=True))
 
 
@@ -70,7 +72,7 @@ def evaluate_oi_triplet(
                 best = [best_ground_truth(relation, ground_truth, strict_iou) for relation in ranked]
                 for relation, hit in zip(ranked, claim(best, ground_truth), strict=True):
                     relation_book.file(relation.triplet, relation.score, hit)
-            for phrase, hit in _phrase_hits(phrases, ground_truth, compat):
+            for phrase, hit in _phrase_hits(phrases, ground_truth, compat, phrase_book.positives):
                 phrase_book.file(phrase.triplet, phrase.score, hit)
 
         for name, book in (("RelD", relation_book), ("PhrD", phrase_book)):
