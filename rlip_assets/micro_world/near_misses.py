@@ -7,7 +7,7 @@ from random import Random
 from rlip_assets.micro_world.group import Group
 from rlip_assets.micro_world.world import CATEGORIES
 
-IN_THE_AIR = ("kite", "balloon")
+IN_THE_AIR = {"kite": 1.0, "balloon": 1.0, "sports ball": 0.4}  # how often it hangs or flies by itself
 IDLE_POSES = ("stand", "stand", "walk", "walk", "squat", "kneel", "run")
 HIDDEN_LEGS = (
     "bicycle",
@@ -33,9 +33,9 @@ def idle_person(rng: Random) -> Group:
 
 
 def lonely_thing(rng: Random, category: str) -> Group:
-    """A thing that nobody uses; a kite hangs in the air without a string."""
+    """A thing that nobody uses; a kite hangs in the air without a string, a ball may fly by."""
     group = Group(rng)
-    aloft = category in IN_THE_AIR
+    aloft = rng.random() < IN_THE_AIR.get(category, 0.0)
     group.put(category, bottom=-45 if aloft else 0, facing=rng.choice((-1, 1)), grounded=not aloft)
     return group
 
@@ -43,9 +43,9 @@ def lonely_thing(rng: Random, category: str) -> Group:
 def unrelated_pair(rng: Random, category: str) -> Group:
     """A person beside, behind or before a thing, with the arms down: no relation though the boxes touch or overlap."""
     group = Group(rng)
-    aloft = category in IN_THE_AIR
+    aloft = rng.random() < IN_THE_AIR.get(category, 0.0)
     thing = group.put(
-        category, bottom=-rng.uniform(52, 62) if aloft else 0, facing=rng.choice((-1, 1)), grounded=not aloft
+        category, bottom=-rng.uniform(38, 62) if aloft else 0, facing=rng.choice((-1, 1)), grounded=not aloft
     )
     if category in HIDDEN_LEGS and rng.random() < 0.45:
         group.person("stand", x=rng.uniform(-0.3, 0.3) * thing.width, bottom=-6, depth=-0.5)
