@@ -184,7 +184,9 @@ SWIN_LARGE = BackboneConfig(
 MICRO_RESNET = BackboneConfig(kind="resnet", stem=16, depths=(1, 1, 1, 1), widths=(24, 48, 96, 160), block="basic")
 
 ROBERTA_BASE = TextConfig()
-MICRO_TEXT = TextConfig(vocabulary=1024, width=128, layers=2, heads=4, feed_forward=256, positions=66)
+MICRO_TEXT = TextConfig(
+    vocabulary=1024, width=128, layers=2, heads=4, feed_forward=256, positions=66, dropout=0.0
+)
 
 _SWINS = {"swin_tiny": SWIN_TINY, "swin_large": SWIN_LARGE}
 
@@ -205,6 +207,7 @@ def _presets() -> dict[str, ModelConfig]:
         fusion_width=128,
         fusion_heads=4,
         late_feed_forward=128,
+        fusion_dropout=0.0,
     )
     micro_detector = replace(micro, backbone=replace(MICRO_RESNET, norm="batch", fixed=False), fusion="late")
     micro_tagger = replace(micro, anchors="points", tagger=True, queries=48)
