@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from rlip_assets.errors import DataError, InputError
 from rlip_assets.files import atomic_file
+from rlip_assets.scenes.arrow_arrays import array_of_texts
 
 QUARANTINE_FILE = "quarantine.parquet"
 
@@ -49,10 +50,8 @@ class Quarantine:
 
     def write(self, folder: Path) -> None:
         """Write `quarantine.parquet` into `folder`, atomically; an empty quarantine has an empty table."""
-        rows = self.rows
-        table = pa.table(
-            {name: [getattr(row, name) for row in rows] for name in QUARANTINE_SCHEMA.names}, QUARANTINE_SCHEMA
-        )
+        columns = [array_of_texts([getattr(row, name) for row in self.rows]) for name in QUARANTINE_SCHEMA.names]
+        table = pa.Table.from_arrays(columns, schema=QUARANTINE_SCHEMA)
         with atomic_file(folder / QUARANTINE_FILE) as temporary:
             pq.write_table(table, temporary, compression="zstd", write_statistics=False)
 
@@ -86,7 +85,8 @@ def read_quarantine(folder: Path) -> list[Quarantined]:
     """
     path = folder / QUARANTINE_FILE
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            table = file.read()
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise InputError(f"{path} cannot be read ({error}); rebuild the table beside it") from None
     if table.schema.names != QUARANTINE_SCHEMA.names:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from filelock import FileLock
 
 from rlip_assets.files import atomic_folder, digest_json, write_json
+from rlip_assets.scenes.arrow_arrays import array_of, numbers
 from rlip_assets.scenes.scene import Scene
 from rlip_assets.scenes.tables import part_files, read_arrow, table_digest
 
@@ -107,13 +108,13 @@ class SceneStore:
 
 def _derived(folder: Path, cache_dir: Path) -> Path:
     """The cache entry of a table, made when it is not there."""
-    parts = part_files(folder)
     entry = cache_dir / digest_json([STORE_VERSION, table_digest(folder)])[:32]
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache_dir / f"{entry.name}.lock"):
-        if not entry.exists():
-            with atomic_folder(entry) as temporary:
-                _derive(parts, temporary)
+    if not entry.exists():
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache_dir / f"{entry.name}.lock"):
+            if not entry.exists():
+                with atomic_folder(entry) as temporary:
+                    _derive(part_files(folder), temporary)
     return entry
 
 
@@ -136,32 +137,31 @@ def _encoded(table: pa.Table, codes: dict[str, int]) -> pa.Table:
 
     def column(name: str) -> pa.Array:
         chunked = table.column(name)
-        return chunked.chunk(0) if chunked.num_chunks else pa.array([], chunked.type)
+        return chunked.combine_chunks() if chunked.num_chunks != 1 else chunked.chunk(0)
 
     def encode(texts: pa.Array) -> npt.NDArray[np.int32]:
         encoded = texts.dictionary_encode()
         new = [codes.setdefault(text, len(codes)) for text in encoded.dictionary.to_pylist()]
-        return np.array(new, np.int32)[encoded.indices.to_numpy()] if new else np.zeros(0, np.int32)
+        return np.array(new, np.int32)[numbers(encoded.indices)] if new else np.zeros(0, np.int32)
 
     def stacked(names: Sequence[str]) -> pa.Array:
-        rows = np.stack([column(name).flatten().to_numpy() for name in names], axis=1)
-        return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), len(names))
+        rows = np.stack([numbers(column(name).flatten()) for name in names], axis=1)
+        return pa.FixedSizeListArray.from_arrays(array_of(rows.reshape(-1)), len(names))
 
     def listed(like: str, values: pa.Array) -> pa.Array:
         return pa.ListArray.from_arrays(column(like).offsets, values)
 
-    sizes = [column(name).to_numpy().astype(np.int32) for name in ("width", "height")]
+    sizes = [numbers(column(name)) for name in ("width", "height")]
     head = np.stack([encode(column("dataset")), encode(column("split")), *sizes], axis=1)
-    confidence = column("confidence").flatten().to_numpy(zero_copy_only=False).astype(np.float32)
     columns = [
         column("image_id"),
         column("file_name"),
-        pa.FixedSizeListArray.from_arrays(pa.array(head.reshape(-1)), 4),
+        pa.FixedSizeListArray.from_arrays(array_of(head.reshape(-1)), 4),
         listed("x1", stacked(("x1", "y1", "x2", "y2"))),
-        listed("label", pa.array(encode(column("label").flatten()))),
+        listed("label", array_of(encode(column("label").flatten()))),
         listed("subject", stacked(("subject", "object"))),
-        listed("relation", pa.array(encode(column("relation").flatten()))),
-        listed("confidence", pa.array(confidence)),
+        listed("relation", array_of(encode(column("relation").flatten()))),
+        listed("confidence", array_of(numbers(column("confidence").flatten()))),
     ]
     return pa.Table.from_arrays(columns, schema=_STORE_SCHEMA)
 
@@ -204,9 +204,7 @@ class _MappedTable:
             if column == "label":
                 codes = batch.label[np.repeat(rows, np.diff(batch.entities))]
             else:
-                codes = batch.relation[
-                    np.repeat(rows, np.diff(batch.triplets)) & ~(batch.confidence < min_confidence)
-                ]
+                codes = batch.relation[np.repeat(rows, np.diff(batch.triplets)) & ~(batch.confidence < min_confidence)]
             totals += np.bincount(codes, minlength=len(totals))
         return Counter({self._texts[code]: int(totals[code]) for code in np.flatnonzero(totals)})
 
@@ -226,12 +224,12 @@ class _Batch:
         self.rows = batch.num_rows
         self._ids, self._id_bytes = _text_buffers(batch.column("image_id"))
         self._files, self._file_bytes = _text_buffers(batch.column("file_name"))
-        self.head = batch.column("head").flatten().to_numpy().reshape(-1, 4)
-        self.entities, self.triplets = (batch.column(name).offsets.to_numpy() for name in ("boxes", "pairs"))
-        self.boxes = batch.column("boxes").values.flatten().to_numpy().reshape(-1, 4)
-        self.pairs = batch.column("pairs").values.flatten().to_numpy().reshape(-1, 2)
+        self.head = numbers(batch.column("head").flatten()).reshape(-1, 4)
+        self.entities, self.triplets = (numbers(batch.column(name).offsets) for name in ("boxes", "pairs"))
+        self.boxes = numbers(batch.column("boxes").values.flatten()).reshape(-1, 4)
+        self.pairs = numbers(batch.column("pairs").values.flatten()).reshape(-1, 2)
         self.label, self.relation, self.confidence = (
-            batch.column(name).values.to_numpy() for name in ("label", "relation", "confidence")
+            numbers(batch.column(name).values) for name in ("label", "relation", "confidence")
         )
 
     def image_id(self, row: int) -> str:

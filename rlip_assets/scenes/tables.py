@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from rlip_assets.errors import DataError, InputError
 from rlip_assets.files import atomic_file, digest_json, sha256_file, write_json
+from rlip_assets.scenes.arrow_arrays import array_of, array_of_texts, numbers
 from rlip_assets.scenes.scene import Scene, check_scene
 
 SCHEMA_NAME = "rlip.scenes"
@@ -84,30 +85,25 @@ def _listed_parts(folder: Path) -> list[dict[str, Any]] | None:
 
 def scenes_to_arrow(scenes: Sequence[Scene]) -> pa.Table:
     """The Arrow table of some scenes, schema `SCENE_SCHEMA`."""
-    boxes = np.concatenate([scene.boxes for scene in scenes]) if scenes else np.zeros((0, 4), np.float32)
-    entity_counts = [len(scene.labels) for scene in scenes]
-    triplet_counts = [len(scene.relation) for scene in scenes]
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(scene.boxes for scene in scenes)])
+    entities, triplets = [len(scene.labels) for scene in scenes], [len(scene.relation) for scene in scenes]
 
-    def joined(arrays: list[npt.NDArray[Any]], kind: type) -> pa.Array:
-        return pa.array(np.concatenate(arrays).astype(kind) if arrays else np.zeros(0, kind))
+    def joined(name: str, kind: type) -> npt.NDArray[Any]:
+        return np.concatenate([np.zeros(0, kind), *(getattr(scene, name) for scene in scenes)]).astype(kind)
 
     def listed(counts: list[int], values: pa.Array) -> pa.Array:
-        return pa.ListArray.from_arrays(pa.array(np.cumsum([0, *counts]), pa.int32()), values)
+        return pa.ListArray.from_arrays(array_of(np.cumsum([0, *counts], dtype=np.int32)), values)
 
-    confidence = joined([scene.confidence for scene in scenes], np.float32)
-    confidence = pa.compute.if_else(pa.compute.is_nan(confidence), pa.scalar(None, pa.float32()), confidence)
+    confidence = joined("confidence", np.float32)
     columns = [
-        *(
-            pa.array([getattr(s, name) for s in scenes], pa.string())
-            for name in ("image_id", "dataset", "split", "file_name")
-        ),
-        *(pa.array([getattr(scene, name) for scene in scenes], pa.int32()) for name in ("width", "height")),
-        *(listed(entity_counts, pa.array(boxes[:, side])) for side in range(4)),
-        listed(entity_counts, pa.array([label for scene in scenes for label in scene.labels], pa.string())),
-        listed(triplet_counts, joined([scene.subject for scene in scenes], np.int32)),
-        listed(triplet_counts, joined([scene.object for scene in scenes], np.int32)),
-        listed(triplet_counts, pa.array([text for scene in scenes for text in scene.relation], pa.string())),
-        listed(triplet_counts, confidence),
+        *(array_of_texts([getattr(s, name) for s in scenes]) for name in ("image_id", "dataset", "split", "file_name")),
+        *(array_of(np.array([getattr(s, name) for s in scenes], np.int32)) for name in ("width", "height")),
+        *(listed(entities, array_of(boxes[:, side].copy())) for side in range(4)),
+        listed(entities, array_of_texts([label for scene in scenes for label in scene.labels])),
+        listed(triplets, array_of(joined("subject", np.int32))),
+        listed(triplets, array_of(joined("object", np.int32))),
+        listed(triplets, array_of_texts([text for scene in scenes for text in scene.relation])),
+        listed(triplets, array_of(np.nan_to_num(confidence), valid=~np.isnan(confidence))),
     ]
     return pa.Table.from_arrays(columns, schema=SCENE_SCHEMA)
 
@@ -221,7 +217,8 @@ def read_arrow(path: Path) -> pa.Table:
         InputError: not Parquet, truncated, no scene table, or a scene table of another schema version.
     """
     try:
-        table = pq.read_table(path, memory_map=False)
+        with pq.ParquetFile(path) as file:
+            table = file.read()
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; run the stage that writes it") from None
     except (pa.ArrowInvalid, OSError) as error:
@@ -247,12 +244,12 @@ def read_part(path: Path) -> list[Scene]:
     if not table.num_rows:
         return []
     columns = {name: table.column(name).chunk(0) for name in table.schema.names}
-    boxes = np.stack([columns[side].flatten().to_numpy() for side in ("x1", "y1", "x2", "y2")], axis=1)
-    entities = columns["x1"].offsets.to_numpy()
-    triplets = columns["subject"].offsets.to_numpy()
+    boxes = np.stack([numbers(columns[side].flatten()) for side in ("x1", "y1", "x2", "y2")], axis=1)
+    entities = numbers(columns["x1"].offsets)
+    triplets = numbers(columns["subject"].offsets)
     labels, relations = columns["label"].flatten().to_pylist(), columns["relation"].flatten().to_pylist()
-    subjects, objects = columns["subject"].flatten().to_numpy(), columns["object"].flatten().to_numpy()
-    confidence = columns["confidence"].flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    subjects, objects = (numbers(columns[end].flatten()) for end in ("subject", "object"))
+    confidence = numbers(columns["confidence"].flatten())
     heads = table.select(["image_id", "dataset", "split", "file_name", "width", "height"]).to_pylist()
     scenes = []
     for row, head in enumerate(heads):

@@ -49,21 +49,21 @@ def test_a_store_holds_what_its_tables_hold(
     assert len(opened) == len(expected)
     assert list(opened) == expected
     assert [opened[number - len(expected)] for number in range(len(expected))] == expected
+    assert [opened.image_id(row) for row in range(len(opened))] == [item.image_id for item in expected]
     for split in ("train", "val", None):
-        for with_triplets in (False, True):
-            assert opened.indices(split, with_triplets).tolist() == [
-                row
-                for row, item in enumerate(expected)
-                if (split is None or item.split == split) and (item.relation or not with_triplets)
+        mine = [item for item in expected if split is None or item.split == split]
+        assert opened.indices(split).tolist() == [row for row, item in enumerate(expected) if item in mine]
+        assert opened.object_counts(split) == Counter(label for item in mine for label in item.labels)
+        for limit in (0.0, 0.5):
+            strong = [
+                [t for t, c in zip(item.relation, item.confidence, strict=True) if not c < limit] for item in expected
             ]
-    assert opened.object_counts() == Counter(label for item in expected for label in item.labels)
-    for limit in (0.0, 0.5):
-        assert opened.relation_counts(limit) == Counter(
-            text
-            for item in expected
-            for text, score in zip(item.relation, item.confidence, strict=True)
-            if not score < limit
-        )
+            assert opened.indices(split, with_triplets=True, min_confidence=limit).tolist() == [
+                row for row, item in enumerate(expected) if item in mine and strong[row]
+            ]
+            assert opened.relation_counts(limit, split) == Counter(
+                text for texts, item in zip(strong, expected, strict=True) if item in mine for text in texts
+            )
 
 
 def test_rows_in_several_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
