@@ -342,7 +342,7 @@ def local_roots(**roots: str) -> dict[str, str]:
     return {name: root for name, root in roots.items() if "://" not in root}
 
 
-_TRAINING_PARAMS = tuple(f"training.{name}" for name in ("seed", "threads", "device", "precision", "validate_images"))
+_TRAINING_PARAMS = tuple(f"training.{name}" for name in ("seed", "threads", "device", "precision"))
 
 
 def partition_key(dataset: str, bucket: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 Box = tuple[float, float, float, float]
 
@@ -27,7 +28,7 @@ class Triplet:
     object_box: Box | None
     score: float
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
         """The triplet as JSON-ready values; boxes rounded to a tenth of a pixel, the score to four digits."""
         return {
             "subject": self.subject,

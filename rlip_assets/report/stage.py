@@ -31,8 +31,8 @@ def report_stage(ctx: StageContext) -> dict[str, Any]:
     output = ctx.outputs["report"]
     facts = gather(ctx.inputs["benchmarks"], ctx.inputs["label_quality"])
     facts |= {
-        "profile": ctx.params.name,
-        "micro_world": ctx.params.micro_world is not None,
+        "profile": ctx.params.profile,
+        "micro_world": ctx.params.is_micro_world,
         "verb_sources": _verbs(ctx),
     }
     _draw(facts, ctx.inputs["pretrained"], output / "plots")
