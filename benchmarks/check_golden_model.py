@@ -79,7 +79,7 @@ def config_of(meta: Mapping[str, Any]) -> ModelConfig:
             layer_norm_eps=text["layer_norm_eps"],
         ),
         fusion="alif" if meta["fusion_gate"] else "late",
-        gate={"VXAc": "vxac", "GLIP": "glip", None: "vxac"}[meta["fusion_gate"]],
+        gate={"VXAc": "vxac", "GLIP": "glip", "XGating": "none", None: "vxac"}[meta["fusion_gate"]],
         relation_query={"vanilla": "learned", "vanilla_MBF": "mbf_learned", "MBF": "mbf"}[meta["relation_query"]],
         tagger=meta["tagger"],
         queries=meta["num_queries"],
