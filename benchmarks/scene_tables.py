@@ -7,8 +7,8 @@ in fresh processes: opening, random access, one shuffled epoch and its peak memo
 json (the "VG form" list of images that the published code loads whole). `--scale 0.01` is a quick check. Everything
 written is removed at the end unless `--keep`.
 
-"Peak memory" is the largest resident set. A mapped file counts there once its pages were touched, although the kernel may drop them at any time
-and all processes share them; "private memory" leaves them out.
+"Peak memory" is the largest resident set. A mapped file counts there once its pages were touched, although the kernel may drop
+them at any time and all processes share them; "private memory" leaves them out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """V-COCO from its official action files, joined with the COCO boxes that they refer to.
 
-Layout: `vcoco_{trainval,train,val,test}.json`, `instances_vcoco_all_2014.json` and the image lists `splits/vcoco_*.ids`
-in the root, in `data/` or in `data/vcoco/`; images in `{train,val}2014/`, below `images/` or `coco/images/` or in the root. trainval (or train and
+Layout: `vcoco_{trainval,train,val,test}.json`, `instances_vcoco_all_2014.json` and the image lists `splits/vcoco_*.ids` in the root,
+in `data/` or in `data/vcoco/`; images in `{train,val}2014/`, below `images/` or `coco/images/` or in the root. trainval (or train and
 val) is the split "train".
 
 The 26 actions become 29 by role. A triplet is (agent, object of the role, text); its object is `NO_OBJECT` for an

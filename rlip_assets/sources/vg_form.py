@@ -1,0 +1,177 @@
+"""The json of the published pre-training ("VG form"): a list of images with `objects` and `relationships`.
+
+Released pseudo-label files can be read into scene tables, and tables given away in this form. Names are single texts,
+boxes x y w h in pixels, a relation with `confidence` is a pseudo label and one without is human. Files of several
+gigabytes are streamed both ways.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rlip_assets.errors import DataError
+from rlip_assets.files import atomic_file
+from rlip_assets.scenes import NO_OBJECT, Scene, make_scene
+from rlip_assets.sources.json_stream import stream_rows
+from rlip_assets.sources.readers import objects_of, required
+
+DATASETS = {"visual_genome": None, "coco": "coco2017", "objects365": "o365", "hico_det": "hico"}
+"""Our name of a dataset and what its images carry under "dataset"; Visual Genome carries nothing."""
+
+_OURS = {theirs: ours for ours, theirs in DATASETS.items()}
+_SPLITS = {"train2017": "train", "val2017": "val", "train": "train", "val": "val"}
+
+SizeOf = Callable[[str, str], tuple[int, int]]
+"""(dataset, file name) to (width, height): the form does not tell sizes."""
+
+
+def read_vg_form(
+    path: Path, size_of: SizeOf, files: Mapping[str, str] | None = None, counts: Counter[str] | None = None
+) -> Iterator[Scene]:
+    """The scenes of a VG-form json, one image in memory at a time.
+
+    Args:
+        size_of: looks up the size of an image, usually `check_image` on the file below the raw root.
+        files: image id to file name for Objects365, whose ids do not tell their patch (the published
+        `image_id_to_filepath.json`). counts: figures of what was dropped, added to: `relations_repeated` (equal
+        subject, predicate and object; the highest confidence stays)
+            and `relations_unknown_end`.
+
+    Raises:
+        InputError: the file is missing, truncated or not JSON.
+        DataError: a row without the keys of the form, or of an unknown dataset.
+    """
+    tally = Counter() if counts is None else counts
+    for row, image in stream_rows(path):
+        origin = f"{path.name} row {row}"
+        image_id, objects, relations = required(image, ("image_id", "objects", "relationships"), origin)
+        theirs = image.get("dataset")
+        if theirs not in _OURS:
+            known = ", ".join(repr(name) for name in _OURS)
+            raise DataError(f"{origin} is of dataset {theirs!r}, which is none of {known}; correct its 'dataset'")
+        dataset = _OURS[theirs]
+        split = _SPLITS.get(image.get("data_split", "train2017"))
+        if dataset == "hico_det":
+            split = "test" if "test2015" in str(image_id) else "train"
+        if split is None:
+            raise DataError(f"{origin} has data_split {image['data_split']!r}; use one of {', '.join(_SPLITS)}")
+        file_name = _file_name(dataset, split, image_id, files or {}, origin)
+        entities = [
+            _entity(item, f"{origin} object {n}") for n, item in enumerate(objects_of(objects, "objects", origin))
+        ]
+        position = {key: number for number, (key, _, _) in reversed(list(enumerate(entities)))}
+        best: dict[tuple[int, int, str], float] = {}
+        for number, item in enumerate(objects_of(relations, "relationships", origin)):
+            subject, target, text = required(
+                item, ("subject_id", "object_id", "predicate"), f"{origin} relation {number}"
+            )
+            if subject not in position or target not in position:
+                tally["relations_unknown_end"] += 1
+                continue
+            triplet = (position[subject], position[target], str(text))
+            confidence = float(item.get("confidence", math.nan))
+            if triplet in best:
+                tally["relations_repeated"] += 1
+                if not confidence > best[triplet]:
+                    continue
+            best[triplet] = confidence
+        yield make_scene(
+            PurePosixPath(str(image_id)).stem if dataset == "hico_det" else str(image_id),
+            dataset,
+            split,
+            file_name,
+            *size_of(dataset, file_name),
+            [box for _, box, _ in entities],
+            [name for _, _, name in entities],
+            list(best),
+            list(best.values()),
+        )
+
+
+def write_vg_form(path: Path, scenes: Iterable[Scene]) -> int:
+    """Write scenes as a VG-form json, atomically, and return their number.
+
+    Object and relation ids count through the whole file. Triplets without object have no place in the form and raise.
+
+    Raises:
+        DataError: a dataset that the form does not know, or a triplet without object.
+    """
+    written, next_object, next_relation = 0, 1, 1
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.write("[")
+        for scene in scenes:
+            stream.write(
+                ("\n" if not written else ",\n")
+                + json.dumps(_image(scene, next_object, next_relation), ensure_ascii=False)
+            )
+            written += 1
+            next_object += len(scene.labels)
+            next_relation += len(scene.relation)
+        stream.write("\n]\n")
+    return written
+
+
+def _entity(item: dict[str, Any], origin: str) -> tuple[Any, tuple[float, float, float, float], str]:
+    key, x, y, width, height, names = required(item, ("object_id", "x", "y", "w", "h", "names"), origin)
+    name = names[0] if isinstance(names, list) and names else names
+    if not isinstance(name, str):
+        raise DataError(f"{origin} has names {names!r}, not a text; correct the object")
+    try:
+        box = (float(x), float(y), float(x) + float(width), float(y) + float(height))
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{origin} has a box of {[x, y, width, height]!r}, not four numbers; correct the object"
+        ) from None
+    return key, box, name
+
+
+def _file_name(dataset: str, split: str, image_id: Any, files: Mapping[str, str], origin: str) -> str:
+    """Where the image lies below the raw root of its dataset, by the rules of its official layout."""
+    if dataset == "visual_genome":
+        return f"images/{image_id}.jpg"
+    if dataset == "coco":
+        return f"{split}2017/{int(image_id):012d}.jpg"
+    if dataset == "hico_det":
+        return f"images/{split}2015/{image_id}"
+    if str(image_id) not in files:
+        raise DataError(f"{origin}: no file name for Objects365 image {image_id}; give the table of ids and paths")
+    return files[str(image_id)]
+
+
+def _image(scene: Scene, first_object: int, first_relation: int) -> dict[str, Any]:
+    if scene.dataset not in DATASETS:
+        raise DataError(
+            f"scene {scene.image_id} is of {scene.dataset}, which the VG form does not know; export one of {', '.join(DATASETS)}"
+        )
+    if (scene.object == NO_OBJECT).any():
+        raise DataError(
+            f"scene {scene.image_id} has a triplet without object, which the VG form cannot hold; filter it first"
+        )
+    theirs = DATASETS[scene.dataset]
+    image: dict[str, Any] = {
+        "image_id": PurePosixPath(scene.file_name).name if scene.dataset == "hico_det" else int(scene.image_id)
+    }
+    if theirs is not None:
+        image |= {"dataset": theirs, "data_split": f"{scene.split}2017" if scene.dataset == "coco" else scene.split}
+    image["objects"] = [
+        {"object_id": first_object + n, "x": x1, "y": y1, "w": x2 - x1, "h": y2 - y1, "names": scene.labels[n]}
+        for n, (x1, y1, x2, y2) in enumerate(scene.boxes.tolist())
+    ]
+    image["relationships"] = [
+        {
+            "relationship_id": first_relation + n,
+            "predicate": text,
+            "subject_id": first_object + subject,
+            "object_id": first_object + target,
+            **({} if math.isnan(confidence) else {"confidence": confidence}),
+        }
+        for n, (subject, target, text, confidence) in enumerate(
+            zip(scene.subject.tolist(), scene.object.tolist(), scene.relation, scene.confidence.tolist(), strict=True)
+        )
+    ]
+    return image

@@ -1,0 +1,160 @@
+"""Import and export of the published json."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlip_assets.errors import DataError, InputError
+from rlip_assets.scenes import Scene, make_scene
+from rlip_assets.sources.vg_form import read_vg_form, write_vg_form
+
+EXAMPLE = [
+    {
+        "image_id": 7,
+        "dataset": "coco2017",
+        "data_split": "val2017",
+        "objects": [
+            {"object_id": 1, "x": 10.0, "y": 20.0, "w": 80.0, "h": 200.0, "names": "person"},
+            {"object_id": 2, "x": 60.0, "y": 120.0, "w": 150.0, "h": 90.0, "names": "bicycle"},
+        ],
+        "relationships": [
+            {"relationship_id": 5, "predicate": "leaning on", "subject_id": 1, "object_id": 2, "confidence": 0.41},
+            {"relationship_id": 6, "predicate": "leaning on", "subject_id": 1, "object_id": 2, "confidence": 0.63},
+            {"relationship_id": 7, "predicate": "near", "subject_id": 1, "object_id": 2, "confidence": 0.2},
+            {"relationship_id": 8, "predicate": "near", "subject_id": 1, "object_id": 9, "confidence": 0.2},
+        ],
+    },
+    {
+        "image_id": 61,
+        "objects": [{"object_id": 3, "x": 0, "y": 0, "w": 5, "h": 5, "names": ["sky", "air"]}],
+        "relationships": [],
+    },
+    {"image_id": "HICO_test2015_00000003.jpg", "dataset": "hico", "objects": [], "relationships": []},
+    {"image_id": 400001, "dataset": "o365", "data_split": "train", "objects": [], "relationships": []},
+]
+
+
+def size_of(dataset: str, file_name: str) -> tuple[int, int]:
+    return (640, 480)
+
+
+def read(path: Path, **options: Any) -> list[Scene]:
+    return list(read_vg_form(path, size_of, {"400001": "train/patch0/objects365_v1_00400001.jpg"}, **options))
+
+
+def test_a_published_file_becomes_scenes(tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(EXAMPLE))
+    counts: Counter[str] = Counter()
+    coco, genome, hico, o365 = read(path, counts=counts)
+    assert coco == make_scene(
+        7,
+        "coco",
+        "val",
+        "val2017/000000000007.jpg",
+        640,
+        480,
+        [[10, 20, 90, 220], [60, 120, 210, 210]],
+        ["person", "bicycle"],
+        [(0, 1, "leaning on"), (0, 1, "near")],
+        [0.63, 0.2],
+    )
+    assert (genome.dataset, genome.labels, genome.file_name) == ("visual_genome", ("sky",), "images/61.jpg")
+    assert (hico.image_id, hico.split, hico.file_name) == (
+        "HICO_test2015_00000003",
+        "test",
+        "images/test2015/HICO_test2015_00000003.jpg",
+    )
+    assert o365.file_name == "train/patch0/objects365_v1_00400001.jpg"
+    assert counts == {"relations_repeated": 1, "relations_unknown_end": 1}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    boxes=st.lists(st.tuples(*[st.floats(0, 4000, width=32)] * 4), min_size=1, max_size=5),
+    links=st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 4), st.text(min_size=1, max_size=5)),
+        max_size=6,
+        unique_by=lambda link: link,
+    ),
+    pseudo=st.booleans(),
+)
+def test_export_and_import_are_inverse(
+    boxes: list[Any], links: list[Any], pseudo: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    corners = [(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)) for x1, y1, x2, y2 in boxes]
+    triplets = [link for link in links if max(link[:2]) < len(boxes)]
+    confidence = np.linspace(0.1, 0.9, len(triplets)).tolist() if pseudo else None
+    scene = make_scene(
+        7,
+        "coco",
+        "train",
+        "train2017/000000000007.jpg",
+        640,
+        480,
+        corners,
+        [f"thing {n}" for n in range(len(boxes))],
+        triplets,
+        confidence,
+    )
+    path = tmp_path_factory.mktemp("form") / "labels.json"
+    assert write_vg_form(path, [scene]) == 1
+    assert read(path) == [scene]
+
+
+def test_ids_are_unique_through_the_file_and_human_triplets_have_no_confidence(tmp_path: Path) -> None:
+    scenes = [
+        make_scene(n, "visual_genome", "train", f"images/{n}.jpg", 9, 9, [[0, 0, 1, 1]] * 2, ["a", "b"], [(0, 1, "on")])
+        for n in range(3)
+    ]
+    write_vg_form(tmp_path / "labels.json", scenes)
+    images = json.loads((tmp_path / "labels.json").read_text())
+    objects = [item["object_id"] for image in images for item in image["objects"]]
+    assert len(set(objects)) == 6
+    assert all("confidence" not in relation for image in images for relation in image["relationships"])
+    assert all("dataset" not in image for image in images)
+    write_vg_form(tmp_path / "none.json", [])
+    assert json.loads((tmp_path / "none.json").read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "lvis"}, r"labels\.json row 0 is of dataset 'lvis', which is none of"),
+        ({"data_split": "minival"}, "row 0 has data_split 'minival'"),
+        ({"objects": [{"object_id": 1}]}, "row 0 object 0 has no 'x'"),
+        (
+            {"objects": [{"object_id": 1, "x": 1, "y": None, "w": 1, "h": 1, "names": "a"}]},
+            "row 0 object 0 has a box of",
+        ),
+        ({"objects": [{"object_id": 1, "x": 1, "y": 1, "w": 1, "h": 1, "names": []}]}, r"has names \[\], not a text"),
+        ({"relationships": [{"predicate": "on"}]}, "row 0 relation 0 has no 'subject_id'"),
+        ({"dataset": "o365", "image_id": 5}, "no file name for Objects365 image 5"),
+    ],
+)
+def test_rows_that_break_the_form_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps([{**EXAMPLE[0], **change}]))
+    with pytest.raises(DataError, match=message):
+        read(path)
+
+
+def test_truncated_files_and_scenes_without_place_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(EXAMPLE)[:-30])
+    with pytest.raises(InputError, match=r"ends after 3 whole rows"):
+        read(path)
+    alone = make_scene(1, "coco", "train", "a", 9, 9, [[0, 0, 1, 1]], ["a"], [(0, -1, "stands")])
+    with pytest.raises(DataError, match="triplet without object"):
+        write_vg_form(tmp_path / "out.json", [alone])
+    with pytest.raises(DataError, match="is of v_coco, which the VG form does not know"):
+        write_vg_form(tmp_path / "out.json", [make_scene(1, "v_coco", "train", "a", 9, 9, [], [])])
+    assert not (tmp_path / "out.json").exists()
