@@ -219,26 +219,3 @@ def save_batch(folder: Path, batches: Sequence[Batch]) -> None:
 def _as_float(output: ModelOutput) -> ModelOutput:
     """Losses are computed in float32 whatever the network ran in."""
     return ModelOutput(**{name: value.float() for name, value in vars(output).items()})
-
-
-@torch.no_grad()
-def held_out_losses(
-    model: Rlip, tokenizer: LabelTokenizer, recipe: Recipe, batches: Dataset[Batch], device: torch.device
-) -> dict[str, float]:
-    """Mean losses on held-out images, weighted by images; empty where there are none."""
-    criterion = RelationCriterion(loss_config(recipe))
-    totals: dict[str, float] = {}
-    images = 0
-    model.eval()
-    for batch in DataLoader(batches, batch_size=None):
-        batch = batch.to(device)
-        tokens = tokenizer(batch.labels.texts)
-        pooled = model.encode_text(*(ids.to(device) for ids in tokens))
-        output = model(batch.images, batch.mask, pooled, batch.labels.num_objects, pairs=batch.pairs)
-        losses = criterion(output, batch.targets, pooled=pooled, num_objects=batch.labels.num_objects)
-        number = len(batch.image_ids)
-        images += number
-        for name, value in {"loss": losses.total, **losses.terms}.items():
-            if not name[-1].isdigit() or name.endswith("_l1"):
-                totals[name] = totals.get(name, 0.0) + float(value) * number
-    return {f"held_out_{name}": value / images for name, value in totals.items()}

@@ -20,7 +20,7 @@ from rlip_assets.sources.roots import raw_root
 from rlip_assets.stage import StageContext
 from rlip_assets.training.batches import Part, StepBatches
 from rlip_assets.training.few_shot import unseen_pairs
-from rlip_assets.training.loop import Settings, Trainer, held_out_losses
+from rlip_assets.training.loop import Settings, Trainer
 from rlip_assets.training.pictures import prediction_pictures
 from rlip_assets.training.predict import predict, write_predictions
 from rlip_assets.training.processes import Processes, choose_device, join_processes
@@ -28,6 +28,7 @@ from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.resume import HISTORY, History, Resume
 from rlip_assets.training.sources import ImageSource, TrainingImages, training_images
 from rlip_assets.training.start import network_from_checkpoint, network_from_parts
+from rlip_assets.training.validation import validate
 from rlip_assets.training.vocabulary import BatchVocabulary, FixedVocabulary, NameSampler, Vocabulary, benchmark_labels
 from rlip_model import LabelTokenizer, Rlip, save_checkpoint
 
@@ -115,7 +116,7 @@ class _Training:
             resume,
         )
         history = trainer.run()
-        held_out = held_out_losses(model, tokenizer, self.recipe, data.held_out, self.settings.device)
+        held_out = validate(model, tokenizer, self.recipe, data.held_out, self.settings.device)
         self.ctx.log.metrics(held_out, step=len(history.rows))
         figures = {
             "steps": len(history.rows),
@@ -228,7 +229,9 @@ def _image_root(ctx: StageContext, dataset: str) -> Path:
     """
     root = raw_root(ctx.params.sources, dataset, ctx.work.parents[2])
     if not root.is_dir():
-        raise InputError(f"{root} with the images of {dataset} does not exist; set sources.{dataset}.root in params.yaml")
+        raise InputError(
+            f"{root} with the images of {dataset} does not exist; set sources.{dataset}.root in params.yaml"
+        )
     return root
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,11 +14,12 @@ from safetensors.torch import load_file
 from rlip_assets.errors import InputError
 from rlip_assets.stage import NullLog
 from rlip_assets.training.batches import Part, StepBatches
-from rlip_assets.training.loop import NotFiniteError, Settings, Trainer, held_out_losses
+from rlip_assets.training.loop import NotFiniteError, Settings, Trainer
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.resume import HISTORY, History, Resume
 from rlip_assets.training.sources import ImageSource, training_images
+from rlip_assets.training.validation import best_threshold, validate
 from rlip_assets.training.vocabulary import BatchVocabulary, NameSampler
 from rlip_model import LabelTokenizer, Rlip
 
@@ -214,7 +216,29 @@ def test_tagger_trains_on_given_pairs(trainer_of: MakeTrainer, small_recipe: Rec
     trainer = trainer_of(recipe, name="micro_tagger")
     history = trainer.run()
     assert len(history.rows) == 3
-    losses = held_out_losses(trainer.model, trainer.tokenizer, recipe, trainer.parts[0], CPU)
-    assert set(losses) == {
-        f"held_out_{name}" for name in ("loss", "class", "relation", "sub_l1", "sub_giou", "obj_l1", "obj_giou")
+    figures = validate(trainer.model, trainer.tokenizer, recipe, trainer.parts[0], CPU)
+    assert set(figures) == {
+        f"held_out_{name}"
+        for name in (
+            "loss",
+            "class",
+            "relation",
+            "sub_l1",
+            "sub_giou",
+            "obj_l1",
+            "obj_giou",
+            "threshold",
+            "f1",
+            "precision",
+            "recall",
+        )
     }
+
+
+def test_threshold_of_highest_f1() -> None:
+    scores = np.array([0.9, 0.7, 0.62, 0.4, 0.3, 0.1], np.float32)
+    right = np.array([True, True, True, False, True, False])
+    found = best_threshold([(scores[:2], right[:2]), (scores[2:], right[2:])])
+    assert found["held_out_threshold"] == 0.15  # 4 of 5 chosen are right and all 4 right ones are found
+    assert found["held_out_precision"] == pytest.approx(4 / 5)
+    assert found["held_out_recall"] == 1

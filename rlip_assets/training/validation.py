@@ -1,0 +1,78 @@
+"""Figures on held-out training images: what thresholds and lengths of training are chosen by, so that no test image decides anything."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from rlip_assets.training.batches import Batch
+from rlip_assets.training.loop import loss_config
+from rlip_assets.training.recipes import Recipe
+from rlip_model import LabelTokenizer, ModelOutput, RelationCriterion, Rlip
+
+THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2)
+
+
+@torch.no_grad()
+def validate(
+    model: Rlip, tokenizer: LabelTokenizer, recipe: Recipe, batches: Dataset[Batch], device: torch.device
+) -> dict[str, float]:
+    """Mean losses on held-out images, weighted by images; for an R-Tagger also its best threshold. Empty without images."""
+    criterion = RelationCriterion(loss_config(recipe))
+    totals: dict[str, float] = {}
+    scored: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]] = []
+    images = 0
+    model.eval()
+    for batch in DataLoader(batches, batch_size=None):
+        batch = batch.to(device)
+        pooled = model.encode_text(*(ids.to(device) for ids in tokenizer(batch.labels.texts)))
+        output = model(batch.images, batch.mask, pooled, batch.labels.num_objects, pairs=batch.pairs)
+        losses = criterion(output, batch.targets, pooled=pooled, num_objects=batch.labels.num_objects)
+        number = len(batch.image_ids)
+        images += number
+        for name, value in {"loss": losses.total, **losses.terms}.items():
+            if not name[-1].isdigit() or name.endswith("_l1"):
+                totals[name] = totals.get(name, 0.0) + float(value) * number
+        if recipe.kind == "tagger":
+            scored += tagger_scores(output, batch)
+    figures = {f"held_out_{name}": value / images for name, value in totals.items()}
+    return figures | (best_threshold(scored) if scored else {})
+
+
+def tagger_scores(output: ModelOutput, batch: Batch) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]]:
+    """Score of every (pair, relation) of every image, and whether it is annotated."""
+    scores = output.relation_logits[-1].sigmoid().cpu().numpy()
+    return [
+        (scores[row, : len(target)].ravel(), target.relations.cpu().numpy().ravel() > 0)
+        for row, target in enumerate(batch.targets)
+    ]
+
+
+def best_threshold(scored: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]]) -> dict[str, float]:
+    """The threshold of highest F1 over all (pair, relation) cells, with its precision and recall.
+
+    Unannotated relations count as wrong although many of them hold, so precision is a lower bound.
+    """
+    scores = np.concatenate([part[0] for part in scored])
+    right = np.concatenate([part[1] for part in scored])
+    best = {
+        "held_out_threshold": float(THRESHOLDS[0]),
+        "held_out_f1": 0.0,
+        "held_out_precision": 0.0,
+        "held_out_recall": 0.0,
+    }
+    for threshold in THRESHOLDS:
+        chosen = scores >= threshold
+        hits = float((chosen & right).sum())
+        precision, recall = hits / max(chosen.sum(), 1), hits / max(right.sum(), 1)
+        f1 = 2 * precision * recall / max(precision + recall, 1e-9)
+        if f1 > best["held_out_f1"]:
+            best = {
+                "held_out_threshold": float(threshold),
+                "held_out_f1": f1,
+                "held_out_precision": precision,
+                "held_out_recall": recall,
+            }
+    return best
