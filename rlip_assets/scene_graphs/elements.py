@@ -41,6 +41,12 @@ class Entity:
         """The noun itself, singular."""
         return self.text.rpartition(" ")[2]
 
+    @property
+    def alive(self) -> bool:
+        """A person or an animal; a "hot dog" is none."""
+        words = lexicon()
+        return self.head in words.animate and tuple(self.text.split()[-2:]) not in words.fixed_compounds
+
 
 class Form(Enum):
     """How a verb stands in its clause."""

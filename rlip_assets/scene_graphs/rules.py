@@ -117,7 +117,7 @@ class _Reader:
         if isinstance(following, Preposition) and self.answered and isinstance(entity, Entity):
             last = self.answered.lemma.rpartition(" ")[2]
             place = last in lexicon().prepositions and last not in ("with", "of", "to")
-            return following.text != "of" and (place or entity.head in lexicon().animate)
+            return following.text != "of" and (place or entity.alive)
         return isinstance(following, Action) or following is Sign.AUXILIARY
 
     def _action(self, index: int, action: Action) -> None:
@@ -149,8 +149,7 @@ class _Reader:
         acts = action.verb in words.agentive_verbs and action.form is Form.PROGRESSIVE
         groups = [clause.last, *([entity] for entity in reversed(clause.mentioned)), clause.subjects]
         for group in groups:
-            heads = [entity.head for entity in group]
-            if group and all(head in words.animate if acts else head not in words.places for head in heads):
+            if group and all(entity.alive if acts else entity.head not in words.places for entity in group):
                 return group
         return clause.last
 
@@ -181,7 +180,7 @@ class _Reader:
             return clause.last
         if clause.action is not None:
             return clause.actors if clause.complete else clause.last
-        someone = any(entity.head in lexicon().animate for entity in clause.subjects)
+        someone = any(entity.alive for entity in clause.subjects)
         return clause.last if clause.preposition == "with" and not someone else clause.subjects
 
     def _pronoun(self) -> None:

@@ -1,0 +1,144 @@
+"""A bucket of drawn images, a captioner and a tagger with random weights: enough to run every stage of the factory in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+
+from rlip_assets.captions.captioner import Captioner
+from rlip_assets.external_weights.captioner import CaptionerSize, build_micro_captioner, save_captioner, train_tokenizer
+from rlip_assets.files import write_json
+from rlip_assets.params import Params
+from rlip_assets.params.labels import CaptionParams
+from rlip_assets.scenes import Scene, make_scene, write_scenes
+from rlip_assets.stage import NullLog, StageContext
+from rlip_model import ModelConfig, build_model, save_checkpoint, train_label_tokenizer
+
+torch.set_num_threads(1)
+
+OBJECTS = ("person", "dog", "bench")
+SENTENCES = [
+    "a man is riding a dog",
+    "a dog is sitting on a bench next to a woman",
+    "a woman holds a dog",
+    "the dog on a bench",
+]
+SIZE = CaptionerSize(
+    image=32, patch=16, vision_width=32, vision_layers=1, text_width=32, text_layers=1, heads=2, vocabulary=120
+)
+
+
+class Log(NullLog):
+    """Remembers what was reported."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.pictures: list[str] = []
+
+    def info(self, message: str) -> None:
+        self.lines.append(message)
+
+    def picture(self, name: str, image: Image.Image) -> None:
+        self.pictures.append(name)
+
+
+def draw_bucket(root: Path, number: int, bad: Sequence[int] = ()) -> list[Scene]:
+    """`number` scenes of three boxes each with their images under `root`; images in `bad` are damaged files."""
+    scenes = []
+    root.mkdir(parents=True, exist_ok=True)
+    for i in range(number):
+        width, height = 40 + i % 5, 36
+        boxes = [(2, 3, 14, 30), (16 + i % 7, 8, 30, 28), (8, 20, 36, 34)]
+        image = Image.new("RGB", (width, height), (200, 30 * i % 255, 90))
+        for box, colour in zip(boxes, ("red", "green", "blue"), strict=True):
+            ImageDraw.Draw(image).rectangle(box, fill=colour)
+        name = f"{i:03d}.png"
+        if i in bad:
+            (root / name).write_bytes(b"no image")
+        else:
+            image.save(root / name)
+        scenes.append(make_scene(str(i), "coco", "train", name, width, height, boxes, OBJECTS))
+    return scenes
+
+
+@cache
+def _captioner_folder(base: Path) -> Path:
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(SENTENCES, SIZE.vocabulary)
+    model = build_micro_captioner(tokenizer, SIZE)
+    torch.nn.init.normal_(model.text_decoder.cls.predictions.bias)
+    for parameter in model.vision_model.parameters():
+        parameter.data *= 3
+    save_captioner(model.eval(), tokenizer, SIZE, base / "captioner")
+    return base / "captioner"
+
+
+def captioner_folder(base: Path) -> Path:
+    """A BLIP captioner with random weights, in the layout of the published ones."""
+    return _captioner_folder(base)
+
+
+def open_captioner(base: Path, **params: object) -> Captioner:
+    """That captioner with some parameters changed."""
+    return Captioner.open(captioner_folder(base), CaptionParams.model_validate({"max_tokens": 12, **params}))
+
+
+def tagger_folder(folder: Path, pairs: int = 4) -> Path:
+    """An R-Tagger with random weights."""
+    torch.manual_seed(1)
+    tokenizer = train_label_tokenizer([*OBJECTS, "ride", "sit on", "hold"], 300)
+    preset = ModelConfig.preset("micro_tagger")
+    text = replace(preset.text, vocabulary=tokenizer.vocabulary, width=32, layers=1, feed_forward=32, positions=66)
+    config = replace(preset, text=text, width=32, feed_forward=32, fusion_width=32, queries=2 * pairs).without_dropout()
+    model = build_model(config)
+    torch.nn.init.normal_(model.heads.projection.weight, std=1.5)
+    metadata = {
+        "recipe": {
+            "kind": "tagger",
+            "model": "micro_tagger",
+            "batch_per_process": 1,
+            "steps": 1,
+            "augmentation": {"test_short_side": 64, "longest": 96},
+        }
+    }
+    save_checkpoint(folder, model, tokenizer, metadata)
+    return folder
+
+
+def make_params(root: Path, **sections: Mapping[str, object]) -> Params:
+    """Parameters with COCO's raw root at `root`, one thread of one processor, and changes of some sections."""
+    return Params.model_validate({"sources": {"coco": {"root": str(root)}}, "training": {"device": "cpu"}, **sections})
+
+
+def context(
+    base: Path, stage: str, params: Params, inputs: Mapping[str, Path], output: str, log: NullLog | None = None
+) -> StageContext:
+    """A context of bucket 0 of COCO; the output folder is new, the work folder is found again."""
+    number = len(list(base.glob(f"{stage}-*")))
+    folder = base / f"{stage}-{number}"
+    folder.mkdir(parents=True)
+    work = base / "work" / stage / f"digest-{number}"
+    work.mkdir(parents=True)
+    return StageContext(stage, "coco-0", params, inputs, {output: folder}, work, log or NullLog())
+
+
+def write_bucket(base: Path, scenes: Sequence[Scene]) -> Path:
+    """The scene table of a bucket."""
+    write_scenes(base / "scenes", scenes)
+    return base / "scenes"
+
+
+def write_classes(base: Path) -> Path:
+    """The classes of the drawn dataset."""
+    write_json(base / "classes.json", {"dataset": "coco", "objects": list(OBJECTS)})
+    return base / "classes.json"
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder."""
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
