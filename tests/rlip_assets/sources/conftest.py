@@ -105,6 +105,11 @@ def lineage(tmp_path: Path, raw: RawFolder) -> Callable[..., Lineage]:
     return make
 
 
+@pytest.fixture(scope="session")
+def make_lineage() -> type[Lineage]:
+    return Lineage
+
+
 @pytest.fixture
 def facts() -> Path:
     if not FACTS.is_dir():
