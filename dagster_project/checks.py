@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from rlip_assets.stage_runner import MANIFEST_SCHEMA
+from rlip_assets.dvc_lock import present
+from rlip_assets.stage_runner import MANIFEST_SCHEMA, read_manifest
+from rlip_assets.stage_spec import Registry
 
 Manifest = Mapping[str, Any]
 Verdict = tuple[bool, str]
@@ -86,10 +89,13 @@ def check_specs(stage: str, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     return [dg.AssetCheckSpec(check.name, asset=key, description=check.description) for check in checks_of(stage)]
 
 
-def check_results(stage: str, key: dg.AssetKey, manifest: Manifest | None) -> list[dg.AssetCheckResult]:
-    """What the checks of a stage say of one manifest."""
+def check_results(registry: Registry, root: Path, stage: str, key: dg.AssetKey) -> list[dg.AssetCheckResult]:
+    """What the checks of a stage say of all its partitions that lie in the tree, so that a good one does not hide a bad one."""
+    manifests = {item.address: read_manifest(root, item) for item in registry.spec(stage).items if present(item, root)}
     results = []
     for check in checks_of(stage):
-        passed, words = check.judge(manifest)
-        results.append(dg.AssetCheckResult(check_name=check.name, asset_key=key, passed=passed, description=words))
+        verdicts = {address: check.judge(manifest) for address, manifest in manifests.items()}
+        failed = [f"{address}: {words}" for address, (passed, words) in verdicts.items() if not passed]
+        words = "; ".join(failed) or "; ".join(f"{address}: {words}" for address, (_, words) in verdicts.items())
+        results.append(dg.AssetCheckResult(check_name=check.name, asset_key=key, passed=not failed, description=words))
     return results

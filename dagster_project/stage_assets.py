@@ -66,5 +66,5 @@ def materialize_item(context: dg.AssetExecutionContext, registry: Registry, root
         data_version=dg.DataVersion(entry.data_version),
         metadata={"ran": ran, **describe(root, item, entry, manifest)},
         tags={LOCK_TAG: entry.fingerprint},
-        check_results=check_results(stage, context.asset_key, manifest),
+        check_results=check_results(registry, root, stage, context.asset_key),
     )

@@ -59,17 +59,17 @@ def report_external(instance: DagsterInstance, location: Location) -> list[Stage
                 },
             )
         )
-        for result in check_results(item.stage, location.key(item.stage), manifest):
+    for stage in dict.fromkeys(item.stage for item, _ in reported):
+        for result in check_results(location.registry, location.root, stage, location.key(stage)):
             instance.report_runless_asset_event(
                 AssetCheckEvaluation(
-                    location.key(item.stage),
+                    location.key(stage),
                     check_name=str(result.check_name),
                     passed=result.passed,
                     description=result.description,
-                    partition=item.partition,
                 )
             )
-    return reported
+    return [item for item, _ in reported]
 
 
 def data_version(instance: DagsterInstance, location: Location, item: StageItem) -> str | None:

@@ -11,7 +11,9 @@ def benchmark(context: dg.AssetExecutionContext, dvc: DvcStages) -> dg.Materiali
     return dvc.materialize(context)
 
 
-@dg.asset(**about("report", "benchmark", "label_quality"))
+@dg.asset(
+    **about("report", "benchmark", "label_quality", "pretrain", "finetune", "scenes", "pseudo_labels", "raw_manifest")
+)
 def report(context: dg.AssetExecutionContext, dvc: DvcStages) -> dg.MaterializeResult:
     """Set all results side by side."""
     return dvc.materialize(context)

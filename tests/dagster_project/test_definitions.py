@@ -1,0 +1,119 @@
+"""What Dagster loads: that it is valid, light, complete, and the same graph as DVC's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import dagster as dg
+import pytest
+from dagster import AssetKey, Definitions
+
+from dagster_project.checks import checks_of
+from dagster_project.definitions import defs
+from dagster_project.profile import active_profile
+from rlip_assets.stage_spec import Registry
+
+
+@pytest.fixture(scope="module")
+def definitions() -> Definitions:
+    return defs()
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return active_profile().registry
+
+
+def key(stage: str) -> AssetKey:
+    return AssetKey(["micro", stage])
+
+
+def test_definitions_are_loadable(definitions: Definitions) -> None:
+    dg.Definitions.validate_loadable(definitions)
+
+
+def test_loading_imports_neither_torch_nor_mlflow() -> None:
+    code = (
+        "import sys; from dagster_project.definitions import defs; defs().resolve_asset_graph();"
+        "print([m for m in ('torch', 'transformers', 'mlflow', 'pandas', 'dvc', 'torchvision') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_torchvision_is_absent() -> None:
+    assert find_spec("torchvision") is None, (
+        "torchvision breaks every transformers model here: remove what pulled it in"
+    )
+
+
+def test_selection_strings_work(definitions: Definitions) -> None:
+    """They do not where DVC's dependencies have pulled an older antlr runtime than Dagster's parser was made with."""
+    found = dg.AssetSelection.from_string('key:"micro/candidates"+').resolve(definitions.resolve_asset_graph())
+    assert key("pseudo_labels") in found
+    assert key("captions") not in found
+
+
+def test_assets_are_the_stages(definitions: Definitions, registry: Registry) -> None:
+    graph = definitions.resolve_asset_graph()
+    assert graph.get_all_asset_keys() == {key(stage) for stage in registry.specs}
+    for stage, spec in registry.specs.items():
+        node = graph.get(key(stage))
+        keys = tuple(node.partitions_def.get_partition_keys()) if node.partitions_def else ()
+        assert keys == spec.partitions
+        assert node.group_name == spec.group
+        assert node.owners
+        assert node.code_version
+        assert node.description
+        assert node.pools == ({spec.pool} if spec.pool else set())
+
+
+def test_assets_and_stages_have_the_same_edges(definitions: Definitions, registry: Registry) -> None:
+    graph = definitions.resolve_asset_graph()
+    edges = {
+        (parent.path[-1], child.path[-1])
+        for child in graph.get_all_asset_keys()
+        for parent in graph.get(child).parent_keys
+    }
+    assert edges == registry.stage_edges
+
+
+def test_partitions_have_the_same_edges(definitions: Definitions, registry: Registry) -> None:
+    """Partition by partition: what Dagster says a partition reads is what the paths in dvc.yaml say."""
+    graph = definitions.resolve_asset_graph()
+    for item in registry.items():
+        node = graph.get(key(item.stage))
+        found = set()
+        for parent in node.parent_keys:
+            above = graph.get(parent)
+            if above.partitions_def is None:
+                found.add(parent.path[-1])
+                continue
+            mapping = graph.get_partition_mapping(key(item.stage), parent)
+            subset = node.partitions_def.subset_with_partition_keys([item.partition]) if node.partitions_def else None
+            read = mapping.get_upstream_mapped_partitions_result_for_partitions(
+                subset, node.partitions_def, above.partitions_def
+            )
+            found |= {f"{parent.path[-1]}@{k}" for k in read.partitions_subset.get_partition_keys()}
+        assert found == set(registry.parents[item.address]), item.address
+
+
+def test_jobs_schedule_and_sensors_are_there(definitions: Definitions) -> None:
+    repository = definitions.get_repository_def()
+    jobs = set(repository.job_names)
+    assert {"whole_lineage", "pseudo_label", "pretrain", "benchmark", "retag"} <= jobs
+    assert [schedule.name for schedule in repository.schedule_defs] == ["weekly_retag"]
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "new_images",
+        "promoted_r_tagger",
+        "dvc_synchronisation",
+    }
+
+
+def test_every_stage_declares_its_checks(definitions: Definitions, registry: Registry) -> None:
+    found = {check.name: set() for stage in registry.specs for check in checks_of(stage)}
+    for check in definitions.resolve_asset_graph().asset_check_keys:
+        found[check.name].add(check.asset_key.path[-1])
+    assert found["schema_valid"] == set(registry.specs)

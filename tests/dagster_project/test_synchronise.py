@@ -1,0 +1,94 @@
+"""From DVC to Dagster: what the shell did is shown as current, and nothing runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dagster import AssetKey, DagsterInstance
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
+
+from dagster_project.location import Location
+from dagster_project.synchronise import data_version, report_external, unreported
+from rlip_assets.dvc_lock import DvcLock
+
+
+def statuses(instance: DagsterInstance, location: Location) -> dict[str, StaleStatus]:
+    graph = location.definitions.resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    return {
+        item.address: resolver.get_status(location.key(item.stage), item.partition)
+        for item in location.registry.items()
+    }
+
+
+def test_everything_is_current_after_one_report_and_no_run(instance: DagsterInstance, location: Location) -> None:
+    assert set(statuses(instance, location).values()) == {StaleStatus.MISSING}
+    reported = report_external(instance, location)
+    assert [item.address for item in reported] == list(location.registry.order)
+    assert set(statuses(instance, location).values()) == {StaleStatus.FRESH}
+    assert instance.get_runs_count() == 0
+    lock = DvcLock.read(location.root)
+    for item in location.registry.items():
+        entry = lock.get(item.address)
+        assert entry is not None
+        assert data_version(instance, location, item) == entry.data_version
+
+
+def test_a_second_report_says_nothing(instance: DagsterInstance, location: Location) -> None:
+    report_external(instance, location)
+    assert report_external(instance, location) == []
+
+
+def test_outputs_that_are_not_in_the_tree_are_not_reported(instance: DagsterInstance, location: Location) -> None:
+    (location.root / "reports" / "benchmark.md").parent.rename(location.root / "elsewhere")
+    assert "report" not in [item.address for item in report_external(instance, location)]
+
+
+def test_a_changed_entry_is_reported_and_leaves_the_rest_current(instance: DagsterInstance, location: Location) -> None:
+    report_external(instance, location)
+    lock_file = location.root / "dvc.lock"
+    entry = DvcLock.read(location.root).get("labels@a-0")
+    assert entry is not None
+    old = entry.outs["data/labels/a/bucket-0"]
+    new = "0" * 32 + ".dir"
+    head, _, rest = lock_file.read_text().partition("labels@a-0:")
+    lock_file.write_text(head + "labels@a-0:" + rest.replace(old, new, 1))
+    assert [item.address for item, _ in unreported(instance, location)] == ["labels@a-0"]
+    report_external(instance, location)
+    found = statuses(instance, location)
+    assert found["labels@a-0"] == StaleStatus.FRESH
+    assert found["labels@a-1"] == StaleStatus.FRESH
+    assert found["model@plain"] == StaleStatus.FRESH
+    assert found["model@more"] == StaleStatus.STALE
+
+
+def test_reports_carry_figures_and_checks(instance: DagsterInstance, location: Location) -> None:
+    report_external(instance, location)
+    key = AssetKey(["toy", "model"])
+    event = instance.get_latest_data_version_record(key, is_source=False, partition_key="more")
+    assert event is not None
+    materialization = event.event_log_entry.asset_materialization
+    assert materialization is not None
+    assert materialization.metadata["texts"].value == 3
+    checks = instance.event_log_storage.get_latest_asset_check_execution_by_key(
+        [spec for spec in location.definitions.resolve_asset_graph().asset_check_keys if spec.asset_key == key]
+    )
+    assert [record.status.value for record in checks.values()] == ["SUCCEEDED"]
+
+
+def test_a_damaged_manifest_fails_its_check(instance: DagsterInstance, location: Location, project: Path) -> None:
+    manifest = project / "data" / "model" / "more" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    manifest.unlink()
+    manifest.write_text(json.dumps({**content, "schema": 99}))
+    report_external(instance, location)
+    (check,) = instance.event_log_storage.get_latest_asset_check_execution_by_key(
+        [
+            spec
+            for spec in location.definitions.resolve_asset_graph().asset_check_keys
+            if spec.asset_key.path[-1] == "model"
+        ]
+    ).values()
+    assert check.status.value == "FAILED"
