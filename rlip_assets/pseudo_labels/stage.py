@@ -164,7 +164,7 @@ def open_tagger(
     """
     from rlip_assets.pseudo_labels.tagging import CandidateTagger
     from rlip_assets.training.processes import choose_device
-    from rlip_assets.training.recipes import Augmentation, Recipe
+    from rlip_assets.training.recipes import Augmentation
     from rlip_model import load_checkpoint
 
     try:
@@ -176,7 +176,7 @@ def open_tagger(
             f"{checkpoint} is a {loaded.config.anchors} detector, not an R-Tagger; give the folder of an R-Tagger"
         )
     recipe = loaded.metadata.get("recipe")
-    sizes = Recipe.model_validate(recipe).augmentation if recipe else Augmentation()
+    sizes = Augmentation.model_validate(recipe["augmentation"]) if recipe else Augmentation()
     return CandidateTagger(loaded, read_classes(classes).objects, params), sizes
 
 

@@ -49,7 +49,9 @@ def published_match(text: str, present: list[str]) -> str | None:
         ("a scar", ["car"], "car", None),
     ],
 )
-def test_failures_of_the_substring_rule_are_gone(text: str, present: list[str], substring: str | None, words: str | None) -> None:
+def test_failures_of_the_substring_rule_are_gone(
+    text: str, present: list[str], substring: str | None, words: str | None
+) -> None:
     assert published_match(text, present) == substring
     assert coco_matcher().match(text, present) == words
 
@@ -115,7 +117,11 @@ def test_synonym_tables_speak_only_of_known_classes_and_have_no_contradiction() 
 def test_bad_synonym_tables_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no synonym table 'klingon'"):
         read_synonyms(("klingon",))
-    for text, words in (("[synonyms", "not TOML"), ('[synonyms]\na=["b"]', "`source`"), ('source="x"\n[synonyms]\na="b"', "'a'")):
+    for text, words in (
+        ("[synonyms", "not TOML"),
+        ('[synonyms]\na=["b"]', "`source`"),
+        ('source="x"\n[synonyms]\na="b"', "'a'"),
+    ):
         table = tmp_path / f"{len(text)}.toml"
         table.write_text(text)
         with pytest.raises(DataError, match=words):
@@ -149,7 +155,10 @@ def test_wordings_of_one_triplet_are_joined() -> None:
 def test_every_ordered_pair_of_the_classes_once() -> None:
     boxes = [(0, 0, 9, 9), (5, 5, 20, 20), (30, 30, 40, 40), (9, 0, 12, 9)]
     scene = make_scene("1", "d", "train", "f", 50, 50, boxes, ["person", "dog", "person", "person"])
-    triplets = [ClassTriplet("person", "next to", "person", "next to", 2), ClassTriplet("person", "walk", "dog", "walking", 1)]
+    triplets = [
+        ClassTriplet("person", "next to", "person", "next to", 2),
+        ClassTriplet("person", "walk", "dog", "walking", 1),
+    ]
     row = candidates_of(scene, triplets)
     pairs = list(zip(row.subject, row.object, row.relation, strict=True))
     assert pairs[:6] == [(i, j, "next to") for i, j in ((0, 2), (0, 3), (2, 0), (2, 3), (3, 0), (3, 2))]
@@ -162,9 +171,14 @@ def test_every_ordered_pair_of_the_classes_once() -> None:
 
 def test_stage_counts_add_up_and_repeat(tmp_path: Path) -> None:
     scenes = draw_bucket(tmp_path / "raw", 12)
-    inputs = {"scenes": write_bucket(tmp_path, scenes), "classes": write_classes(tmp_path), "caption_triplets": tmp_path / "triplets"}
+    inputs = {
+        "scenes": write_bucket(tmp_path, scenes),
+        "classes": write_classes(tmp_path),
+        "caption_triplets": tmp_path / "triplets",
+    }
     rows = [
-        TripletRow(s.image_id, ["man", "tree"], ["walk", "on"], ["walking", "on"], ["dog", "bench"], [4, 1]) for s in scenes[:9]
+        TripletRow(s.image_id, ["man", "tree"], ["walk", "on"], ["walking", "on"], ["dog", "bench"], [4, 1])
+        for s in scenes[:9]
     ]
     write_rows(inputs["caption_triplets"] / "part-00000.parquet", TripletRow, rows)
     params = make_params(tmp_path / "raw", candidates={"rows_per_shard": 4})

@@ -42,9 +42,15 @@ def plain_sample(captioner: Captioner, image: Image.Image, chances: np.ndarray, 
     tokens = list(captioner.prompt)
     for chance in chances:
         vision = captioner.model.vision_model(captioner.pixels([image])).last_hidden_state
-        logits = captioner.model.text_decoder(input_ids=torch.tensor([tokens]), encoder_hidden_states=vision).logits[0, -1]
+        logits = captioner.model.text_decoder(input_ids=torch.tensor([tokens]), encoder_hidden_states=vision).logits[
+            0, -1
+        ]
         for token in set(tokens):
-            logits[token] = logits[token] * settings.repetition_penalty if logits[token] < 0 else logits[token] / settings.repetition_penalty
+            logits[token] = (
+                logits[token] * settings.repetition_penalty
+                if logits[token] < 0
+                else logits[token] / settings.repetition_penalty
+            )
         if len(tokens) < settings.min_tokens:
             logits[text.sep_token_id] = -torch.inf
         probabilities = logits.double().softmax(-1)
@@ -72,7 +78,9 @@ def test_cached_decoding_equals_whole_passes(base: Path, images: list[Image.Imag
     settings = Nucleus(max_tokens=12)
     steps = settings.max_tokens - len(captioner.prompt)
     chances = np.stack([uniform_table(5, str(i), 3, steps) for i in range(3)])
-    found = sample_captions(captioner.model, captioner.pixels(images[:3]), captioner.prompt, torch.from_numpy(chances), settings)
+    found = sample_captions(
+        captioner.model, captioner.pixels(images[:3]), captioner.prompt, torch.from_numpy(chances), settings
+    )
     for i in range(3):
         for n in range(3):
             expected = plain_sample(captioner, images[i], chances[i, n], settings)

@@ -10,7 +10,15 @@ import pytest
 from label_factory import Log
 
 from rlip_assets.errors import DataError, InputError
-from rlip_assets.label_quality import Judged, at_threshold, by_relation, calibration, judge_dataset, operating_threshold, quality_stage
+from rlip_assets.label_quality import (
+    Judged,
+    at_threshold,
+    by_relation,
+    calibration,
+    judge_dataset,
+    operating_threshold,
+    quality_stage,
+)
 from rlip_assets.micro_world.truth import TrueRelation, write_truth
 from rlip_assets.params import Params
 from rlip_assets.scenes import Scene, make_scene, write_scenes
@@ -27,7 +35,9 @@ TRUTH = [
 def scene(labels: list[tuple[int, int, str, float]], image_id: str = "1") -> Scene:
     boxes = [(0, 0, 9, 9), (9, 9, 20, 20), (20, 20, 30, 30)]
     triplets = [label[:3] for label in labels]
-    return make_scene(image_id, "coco", "train", "f", 40, 40, boxes, ["a", "b", "c"], triplets, [label[3] for label in labels])
+    return make_scene(
+        image_id, "coco", "train", "f", 40, 40, boxes, ["a", "b", "c"], triplets, [label[3] for label in labels]
+    )
 
 
 LABELS = [
@@ -76,7 +86,9 @@ def test_by_relation_counts_wordings_together() -> None:
 def test_the_operating_threshold_keeps_the_asked_precision_where_it_can() -> None:
     wanted = judged()
     assert at_threshold(wanted, operating_threshold(wanted, 0.8))["precision"] >= 0.8  # type: ignore[operator]
-    best = max((t for t in np.arange(0.05, 1, 0.05).round(2)), key=lambda t: (at_threshold(wanted, float(t))["f1"] or 0, t))
+    best = max(
+        (t for t in np.arange(0.05, 1, 0.05).round(2)), key=lambda t: (at_threshold(wanted, float(t))["f1"] or 0, t)
+    )
     assert operating_threshold(wanted, 0.0) == pytest.approx(best)
     hopeless = Judged([0.9], [False], ["x"], [-1.0], [False], ["y"], 1)
     assert operating_threshold(hopeless, 0.8) == pytest.approx(0.95)
@@ -100,7 +112,9 @@ def test_stage_chooses_on_one_half_and_reports_the_other(tmp_path: Path) -> None
     (tmp_path / "out").mkdir()
     inputs = {"pseudo_labels/coco": tmp_path / "coco", "truth": tmp_path / "truth"}
     log = Log()
-    ctx = StageContext("label_quality", None, Params(), inputs, {"label_quality": tmp_path / "out"}, tmp_path / "w", log)
+    ctx = StageContext(
+        "label_quality", None, Params(), inputs, {"label_quality": tmp_path / "out"}, tmp_path / "w", log
+    )
     figures = quality_stage(ctx)
     report = json.loads((tmp_path / "out" / "label_quality.json").read_text())
     assert report["chosen_on_images"] == sum(shard_of(i, 2) == 0 for i in ids)

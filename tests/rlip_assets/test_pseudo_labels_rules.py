@@ -11,7 +11,14 @@ from rlip_assets.pseudo_labels.rules import Labels, at_least, deduplicate, overl
 from rlip_assets.pseudo_labels.stage import filtered, labelled
 from rlip_assets.scenes import check_scene, make_scene
 
-ROWS = [(0, 1, "ride", 0.5), (0, 1, "on", 0.9), (1, 0, "ride", 0.2), (0, 1, "ride", 0.7), (0, 1, "ride", 0.7), (0, 2, "on", 0.5)]
+ROWS = [
+    (0, 1, "ride", 0.5),
+    (0, 1, "on", 0.9),
+    (1, 0, "ride", 0.2),
+    (0, 1, "ride", 0.7),
+    (0, 1, "ride", 0.7),
+    (0, 2, "on", 0.5),
+]
 BOXES = [(0, 0, 10, 10), (5, 5, 20, 20), (10, 0, 15, 10)]
 
 
@@ -22,12 +29,19 @@ def labels(rows: list[tuple[int, int, str, float]]) -> Labels:
 def rows(found: Labels) -> list[tuple[int, int, str, float]]:
     return [
         (s, o, r, round(float(c), 3))
-        for s, o, r, c in zip(found.subject.tolist(), found.object.tolist(), found.relation, found.confidence, strict=True)
+        for s, o, r, c in zip(
+            found.subject.tolist(), found.object.tolist(), found.relation, found.confidence, strict=True
+        )
     ]
 
 
 def test_duplicates_keep_the_highest_confidence_once() -> None:
-    assert rows(deduplicate(labels(ROWS))) == [(0, 1, "on", 0.9), (0, 1, "ride", 0.7), (0, 2, "on", 0.5), (1, 0, "ride", 0.2)]
+    assert rows(deduplicate(labels(ROWS))) == [
+        (0, 1, "on", 0.9),
+        (0, 1, "ride", 0.7),
+        (0, 2, "on", 0.5),
+        (1, 0, "ride", 0.2),
+    ]
 
 
 def test_top_k_counts_ordered_pairs() -> None:
@@ -45,12 +59,16 @@ def test_boxes_that_touch_do_not_overlap() -> None:
     assert {(s, o) for s, o, _, _ in rows(found)} == {(0, 1), (1, 0)}
 
 
-triplets = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.sampled_from("ab"), st.floats(0, 1, width=32)), max_size=12)
+triplets = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(0, 2), st.sampled_from("ab"), st.floats(0, 1, width=32)), max_size=12
+)
 
 
 @settings(deadline=None)
 @given(triplets, st.floats(0, 1), st.integers(1, 3))
-def test_filters_only_remove_and_give_the_same_twice(drawn: list[tuple[int, int, str, float]], threshold: float, k: int) -> None:
+def test_filters_only_remove_and_give_the_same_twice(
+    drawn: list[tuple[int, int, str, float]], threshold: float, k: int
+) -> None:
     scene = make_scene("1", "d", "train", "f", 30, 30, BOXES, ["a", "b", "c"])
     params = TaggingParams(store_threshold=threshold, top_k=k, overlap_filter=True)
     once = filtered(labels(drawn), scene, params)
