@@ -45,9 +45,7 @@ def raw_root(sources: SourcesParams, dataset: str, base: Path) -> Path:
     """
     root = source_params(sources, dataset).root
     if "://" in root:
-        raise ParameterError(
-            f"sources.{dataset}.root is {root}; synchronise it to a local folder with `rlip sync` and name that folder"
-        )
+        raise ParameterError(f"sources.{dataset}.root is {root}; synchronise it to a local folder and name that folder")
     return base / root
 
 

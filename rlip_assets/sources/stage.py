@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rlip_assets.errors import DataError, InputError, ParameterError
 from rlip_assets.files import write_json
 from rlip_assets.images import BadImageError, check_image
-from rlip_assets.quarantine import Quarantine, Quarantined
+from rlip_assets.quarantine import Quarantine
 from rlip_assets.scenes import Scene, finish_table, write_part
-from rlip_assets.scenes.tables import part_name
+from rlip_assets.shards import ShardStore, add_figures, collect, split
 from rlip_assets.sources.classes import Classes, read_classes
 from rlip_assets.sources.manifests import (
     Checksums,
@@ -30,6 +29,7 @@ from rlip_assets.sources.roots import open_reader, source_params
 from rlip_assets.stage import StageContext
 
 ROWS_PER_SHARD = 1000
+SHARD_TABLE = "scenes.parquet"
 
 
 def raw_manifest_stage(ctx: StageContext) -> dict[str, Any]:
@@ -90,8 +90,8 @@ def scenes_stage(ctx: StageContext) -> dict[str, Any]:
     """Make the scene table of one bucket.
 
     Every image of the manifest becomes a row of the output folder "scenes" or a row of its `quarantine.parquet`, with
-    the reason: images = rows + quarantined. Images are decoded whole to find damage. Parts of 1,000 images are kept in
-    `ctx.work`, so that a killed run goes on at its last part.
+    the reason: images = rows + quarantined. Images are decoded whole to find damage. Finished shards are kept, so that a
+    killed run goes on where it was and new images are new work for their own shards only.
 
     Raises:
         InputError: the raw data is not the one that the manifest was made from.
@@ -111,45 +111,43 @@ def scenes_stage(ctx: StageContext) -> dict[str, Any]:
         for raw in RecordIndex(reader, params.buckets, _cache(ctx)).images(manifest.bucket)
         if isinstance(raw, RawImage)
     }
-    folder = ctx.outputs["scenes"]
-    quarantine, rules, figures = Quarantine(), Counter[str](), Counter[str](images=0, boxes=0, triplets=0)
+    images = list(manifest.images)
+    settings = params.model_dump(mode="json", exclude={"root", "buckets", "quarantine_limit"})
+    store = ShardStore.of(ctx, {"reader": settings, "objects": classes.objects, "relations": classes.relations})
+    with _checksums(ctx, reader) as checksums:
+        maker = _ShardMaker(reader, classes, raws, checksums)
+        parts = split(images, ROWS_PER_SHARD, image_id=lambda image: image.image_id, content=asdict)
+        shards = store.make_all(parts, maker.make, ctx.log, "images")
+    figures = add_figures(shard.figures for shard in shards)
+    quarantine = Quarantine()
     for row in manifest.rejected:
         quarantine.add(row.image_id, "", row.reason)
-    with _checksums(ctx, reader) as checksums:
-        maker = _PartMaker(reader, classes, raws, checksums)
-        for number, start in enumerate(range(0, max(len(manifest.images), 1), ROWS_PER_SHARD)):
-            part, notes = ctx.work / part_name(number), ctx.work / f"part-{number:05d}.json"
-            if not notes.exists():
-                maker.write(manifest.images[start : start + ROWS_PER_SHARD], part, notes)
-            (folder / part.name).write_bytes(part.read_bytes())
-            kept = json.loads(notes.read_text(encoding="utf-8"))
-            for entry in kept["quarantined"]:
-                quarantine.add(**entry)
-            rules.update(kept["rules"])
-            figures.update(kept["figures"])
-            ctx.log.progress(min(start + ROWS_PER_SHARD, len(manifest.images)), len(manifest.images), "images")
-    total = len(manifest.images) + len(manifest.rejected)
+    for entry in figures["quarantined"]:
+        quarantine.add(*entry)
+    total = len(images) + len(manifest.rejected)
     if figures["images"] + len(quarantine) != total:
         raise DataError(f"{total} images went in, {figures['images']} came out and {len(quarantine)} were quarantined")
     quarantine.check(total, params.quarantine_limit)
+    folder = ctx.outputs["scenes"]
+    collect(shards, folder, SHARD_TABLE)
     finish_table(folder)
     quarantine.write(folder)
-    return {"input": total, **figures, "quarantined": len(quarantine), "rules": dict(sorted(rules.items()))}
+    return {"input": total, **figures, "quarantined": len(quarantine)}
 
 
 @dataclass(frozen=True)
-class _PartMaker:
-    """Turns images of a manifest into parts of the table."""
+class _ShardMaker:
+    """Turns images of a manifest into a part of the table."""
 
     reader: Reader
     classes: Classes
     raws: Mapping[str, RawImage]
     checksums: Checksums
 
-    def write(self, images: Sequence[ManifestImage], part: Path, notes: Path) -> None:
-        """Write one part and, last, the notes that say it is complete."""
+    def make(self, images: Sequence[ManifestImage], folder: Path) -> dict[str, Any]:
+        """Write the part into `folder`; the figures tell what was kept, quarantined and changed by rules."""
         scenes: list[Scene] = []
-        quarantined: list[Quarantined] = []
+        quarantined: list[tuple[str, str, str]] = []
         rules: Counter[str] = Counter()
         for image in images:
             changes: Counter[str] = Counter()
@@ -157,17 +155,18 @@ class _PartMaker:
                 scenes.append(self._scene(image, changes))
                 rules += changes
             except BadImageError as error:
-                quarantined.append(Quarantined(image.image_id, image.file_name, error.reason))
+                quarantined.append((image.image_id, image.file_name, error.reason))
             except RecordError as error:
                 reason = f"{error} ({self.raws[image.image_id].origin})"
-                quarantined.append(Quarantined(image.image_id, image.file_name, reason))
-        write_part(part, scenes)
-        figures = {
+                quarantined.append((image.image_id, image.file_name, reason))
+        write_part(folder / SHARD_TABLE, scenes)
+        return {
             "images": len(scenes),
             "boxes": sum(len(scene.labels) for scene in scenes),
             "triplets": sum(len(scene.relation) for scene in scenes),
+            "quarantined": quarantined,
+            "rules": dict(rules),
         }
-        write_json(notes, {"figures": figures, "rules": rules, "quarantined": [vars(row) for row in quarantined]})
 
     def _scene(self, image: ManifestImage, rules: Counter[str]) -> Scene:
         """The row of one image, after its file was decoded and its size and names were checked."""

@@ -76,7 +76,9 @@ def test_memory_follows_the_bucket_and_not_the_file(tmp_path: Path) -> None:
     mask = {"size": [480, 640], "counts": "x" * 2500}
     with (tmp_path / "large.json").open("w") as stream:
         stream.write('{"categories": [{"id": 1, "name": "person"}], "images": [')
-        stream.write(",".join(json.dumps({"id": n, "file_name": f"{n}.jpg", "width": 64, "height": 48}) for n in range(count)))
+        stream.write(
+            ",".join(json.dumps({"id": n, "file_name": f"{n}.jpg", "width": 64, "height": 48}) for n in range(count))
+        )
         stream.write('], "annotations": [')
         box = {"category_id": 1, "bbox": [1, 2, 3, 4], "segmentation": mask}
         stream.write(",".join(json.dumps({"id": n, "image_id": n, **box}) for n in range(count)))
