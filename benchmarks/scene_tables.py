@@ -8,7 +8,9 @@ json (the "VG form" list of images that the published code loads whole). `--scal
 written is removed at the end unless `--keep`.
 
 "Peak memory" is the largest resident set. A mapped file counts there once its pages were touched, although the kernel may drop
-them at any time and all processes share them; "private memory" leaves them out.
+them at any time and all processes share them; "private memory" leaves them out. Rates by CPU second are those of one
+core whatever else the machine does. The json is measured on `--json-scale` of the buckets and its figures multiplied
+up.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ IMAGES, BOXES, TRIPLETS = 1_822_000, 26_000_000, 6_000_000
 BUCKETS = 64
 OBJECT_NAMES, RELATION_NAMES = 365, 1500
 ACCESSES = 200_000
-BARS = {"open_seconds": 2.0, "random_rows_per_second": 20_000.0, "peak_memory_mb": 1000.0}
+BARS = {"open_seconds": 2.0, "random_rows_per_cpu_second": 20_000.0, "epoch_peak_memory_mb": 1000.0}
 
 
 def synthetic_bucket(bucket: int, images: int) -> Iterator[Scene]:
@@ -130,7 +132,7 @@ def measure_random(folders: list[Path], cache: Path) -> dict[str, float]:
 def measure_epoch(folders: list[Path], cache: Path) -> dict[str, float]:
     """One pass over all rows in random order, touching every box."""
     opened = SceneStore.open(folders, cache)
-    start = time.perf_counter()
+    wall, cpu = time.perf_counter(), time.process_time()
     total = 0.0
     boxes = triplets = 0
     for place in np.random.default_rng(1).permutation(len(opened)).tolist():
@@ -138,11 +140,10 @@ def measure_epoch(folders: list[Path], cache: Path) -> dict[str, float]:
         boxes += len(scene.labels)
         triplets += len(scene.relation)
         total += float(scene.boxes.sum())
-    seconds = time.perf_counter() - start
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     if not np.isfinite(total):
         raise RuntimeError("the boxes of the synthetic table are not finite")
-    rate = len(opened) / seconds
-    return {"epoch_seconds": seconds, "epoch_rows_per_second": rate, "boxes": boxes, "triplets": triplets}
+    return {"epoch_seconds": wall, "epoch_cpu_seconds": cpu, "boxes": boxes, "triplets": triplets}
 
 
 def measure_json(path: Path) -> dict[str, float]:
@@ -220,16 +221,18 @@ def main() -> None:
         times = len(folders) / len(some)
         figures["json_mb"] = size_mb(arguments.folder) - figures["parquet_mb"] - figures["store_mb"]
         figures["json_measured_fraction"] = 1 / times
-        figures |= {f"{key}_extrapolated": value * times for key, value in measured.items()}
-        figures["json_load_to_open"] = measured["json_load_seconds"] * times / figures["open_seconds"]
-        figures["json_to_store_peak_memory"] = measured["peak_memory_mb"] * times / figures["epoch_peak_memory_mb"]
+        figures["json_load_seconds"] = measured["json_load_seconds"] * times
+        figures["json_epoch_seconds"] = measured["json_epoch_seconds"] * times
+        figures["json_peak_memory_mb"] = measured["peak_memory_mb"] * times
+        figures["json_load_to_open"] = figures["json_load_seconds"] / figures["open_seconds"]
+        figures["json_to_store_peak_memory"] = figures["json_peak_memory_mb"] / figures["epoch_peak_memory_mb"]
     finally:
         if not arguments.keep:
             shutil.rmtree(arguments.folder, ignore_errors=True)
     checks = {
         "open_seconds": figures["open_seconds"] < BARS["open_seconds"],
-        "random_rows_per_second": figures["random_rows_per_second"] >= BARS["random_rows_per_second"],
-        "peak_memory_mb": figures["epoch_peak_memory_mb"] < BARS["peak_memory_mb"],
+        "random_rows_per_cpu_second": figures["random_rows_per_cpu_second"] >= BARS["random_rows_per_cpu_second"],
+        "epoch_peak_memory_mb": figures["epoch_peak_memory_mb"] < BARS["epoch_peak_memory_mb"],
     }
     for key, value in figures.items():
         print(f"{key:40} {value:,.3f}" if isinstance(value, float) else f"{key:40} {value}")

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any
 
 from dagster_project.location import Location
 from dagster_project.metadata import read_provenance
@@ -29,6 +30,7 @@ from rlip_assets.stage_spec import Registry, StageItem
 
 Tell = Callable[[str], None]
 _TORCH_SECONDS, _OTHER_SECONDS = 60.0, 4.0
+_PASSES = 3
 
 
 class LineageError(RlipError):
@@ -80,8 +82,40 @@ def changed_items(location: Location) -> set[str]:
             raise BusyError(f"Another DVC process works in {location.root}; wait for it to end ({problem[:200]})")
         raise LineageError(f"`dvc status` failed in {location.root}: {problem[:500]}")
     status = json.loads(result.stdout.strip().splitlines()[-1]) if result.stdout.strip() else {}
-    known = {item.address for item in location.registry.items()}
-    return {address for address in (name.rsplit(":", 1)[-1] for name in status) if address in known}
+    found = {name.rsplit(":", 1)[-1]: reasons for name, reasons in status.items()}
+    return {
+        item.address for item in location.registry.items() if _differs(location.registry, found.get(item.address, []))
+    }
+
+
+def _differs(registry: Registry, reasons: list[Any]) -> bool:
+    """Whether one entry of `dvc status` is a reason to launch; a lost input is not, for whoever writes it is launched first."""
+    for reason in reasons:
+        if not isinstance(reason, dict) or set(reason) != {"changed deps"}:
+            return True
+        if any(state != "deleted" or not registry.writers(path) for path, state in reason["changed deps"].items()):
+            return True
+    return False
+
+
+def bring_up_to_date(location: Location, target: str, tell: Tell, slots: int = 2) -> Summary:
+    """Launch until DVC finds nothing changed. One pass does it, unless inputs were lost whose makers write something else now.
+
+    Raises:
+        LineageError: an item failed, or three passes were not enough.
+    """
+    total, began = Summary(), time.monotonic()
+    for _ in range(_PASSES):
+        changed = changed_items(location)
+        tell(f"{len(changed)} of {len(location.registry.order)} items differ from dvc.lock")
+        if not changed:
+            total.current = len(location.registry.order) - len({one.address for one in total.launched})
+            total.seconds = time.monotonic() - began
+            return total
+        total.launched += LineageRun(location, target, changed, tell, slots).run().launched
+    raise LineageError(
+        f"{', '.join(sorted(changed_items(location)))} still differ from dvc.lock; is something else writing to data/?"
+    )
 
 
 class LineageRun:

@@ -51,12 +51,22 @@ def work(connection: Connection, target: str, output: Path) -> None:
     threading.Thread(target=_interrupt_when_orphaned, args=(os.getppid(),), daemon=True).start()
     module, _, function = target.partition(":")
     location: Location = getattr(import_module(module), function)()
+    with DagsterInstance.get() as instance:
+        while (task := _next_task(connection)) is not None:
+            try:
+                outcome = materialise(instance, location, task)
+            except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+                print(f"interrupted at {task.address}", flush=True)
+                return
+            connection.send(outcome)
+
+
+def _next_task(connection: Connection) -> Task | None:
     try:
-        with DagsterInstance.get() as instance:
-            while (task := connection.recv()) is not None:
-                connection.send(materialise(instance, location, task))
-    except (EOFError, KeyboardInterrupt, DagsterExecutionInterruptedError):
-        return
+        task: Task | None = connection.recv()
+    except (EOFError, KeyboardInterrupt):
+        return None
+    return task
 
 
 def materialise(instance: DagsterInstance, location: Location, task: Task) -> Outcome:

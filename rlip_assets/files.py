@@ -42,9 +42,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, many_files: bool = False) -> Iterator[Path]:
     """Yield an empty temporary folder to fill; on success it replaces the folder `path`, on failure it is removed.
 
+    With `many_files` one sync of the whole system stands for those of thousands of files, which take minutes.
     The old folder is moved aside before the new one takes its name, so that a reader sees the old or the new, never a mixture.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,8 +53,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            _sync(file)
+        if many_files:
+            os.sync()
+        else:
+            for file in temporary.rglob("*"):
+                _sync(file)
         if path.exists():
             path.rename(aside)
         temporary.rename(path)

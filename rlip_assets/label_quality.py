@@ -105,25 +105,23 @@ def quality_stage(ctx: StageContext) -> dict[str, Any]:
         choosing, reported = choosing + first, reported + second
         by_dataset[dataset] = second
     threshold = operating_threshold(choosing, ctx.params.tagging.operating_precision)
+    reached = at_threshold(reported, threshold)
+    errors = calibration(reported)
     report: dict[str, Any] = {
         "chosen_on_images": choosing.images,
         "reported_on_images": reported.images,
         "operating_threshold": threshold,
         "operating_precision_asked": ctx.params.tagging.operating_precision,
-        "at_operating_threshold": at_threshold(reported, threshold),
+        **reached,
+        "expected_calibration_error": errors["expected_calibration_error"],
         "by_dataset": {dataset: at_threshold(judged, threshold) for dataset, judged in by_dataset.items()},
         "curve": [{"threshold": float(t), **at_threshold(reported, float(t))} for t in THRESHOLDS],
         "by_relation": by_relation(reported, threshold),
-        "calibration": calibration(reported),
+        "calibration": errors,
     }
     write_json(ctx.outputs["label_quality"] / QUALITY_FILE, report)
     ctx.log.picture("label-quality", quality_picture(report))
-    return {
-        "operating_threshold": threshold,
-        **report["at_operating_threshold"],
-        "expected_calibration_error": report["calibration"]["expected_calibration_error"],
-        "images": reported.images,
-    }
+    return {name: value for name, value in report.items() if isinstance(value, int | float | None)}
 
 
 def _buckets(folder: Path) -> list[Path]:

@@ -184,9 +184,7 @@ SWIN_LARGE = BackboneConfig(
 MICRO_RESNET = BackboneConfig(kind="resnet", stem=16, depths=(1, 1, 1, 1), widths=(24, 48, 96, 160), block="basic")
 
 ROBERTA_BASE = TextConfig()
-MICRO_TEXT = TextConfig(
-    vocabulary=1024, width=128, layers=2, heads=4, feed_forward=256, positions=66, dropout=0.0
-)
+MICRO_TEXT = TextConfig(vocabulary=1024, width=128, layers=2, heads=4, feed_forward=256, positions=66, dropout=0.0)
 
 _SWINS = {"swin_tiny": SWIN_TINY, "swin_large": SWIN_LARGE}
 

@@ -15,8 +15,12 @@ def predict(
     photos: Annotated[list[Path], typer.Argument(help="Photos.")],
     model: Annotated[Path | None, typer.Option(help="Checkpoint folder; by default the profile's best one.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for NAME.json and NAME.relations.png.")] = Path("predictions"),
-    objects: Annotated[str | None, typer.Option(help="Object texts, separated by commas; by default the model's own.")] = None,
-    relations: Annotated[str | None, typer.Option(help="Relation texts, separated by commas; by default the model's own.")] = None,
+    objects: Annotated[
+        str | None, typer.Option(help="Object texts, separated by commas; by default the model's own.")
+    ] = None,
+    relations: Annotated[
+        str | None, typer.Option(help="Relation texts, separated by commas; by default the model's own.")
+    ] = None,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Lowest score shown.")] = 0.1,
     limit: Annotated[int, typer.Option(min=1, help="Most relations shown for a photo.")] = 10,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -27,5 +31,7 @@ def predict(
     from rlip_assets.relation_detector import RelationDetector
 
     detector = RelationDetector.from_pretrained(model or find_checkpoint(profile_root(profile)), device)
-    for file in predict_photos(detector, photos, output, split_texts(objects), split_texts(relations), threshold, limit):
+    for file in predict_photos(
+        detector, photos, output, split_texts(objects), split_texts(relations), threshold, limit
+    ):
         print(file)

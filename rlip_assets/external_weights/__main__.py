@@ -37,7 +37,9 @@ MAKERS: dict[str, Callable[[Path], None]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train the named weights, one after the other."""
     parser = argparse.ArgumentParser(prog="python -m rlip_assets.external_weights", description=__doc__)
-    parser.add_argument("names", nargs="*", default=list(MAKERS), choices=list(MAKERS), help="which weights (default: all)")
+    parser.add_argument(
+        "names", nargs="*", default=list(MAKERS), choices=list(MAKERS), help="which weights (default: all)"
+    )
     parser.add_argument("--folder", type=Path, default=WEIGHTS, help="where to write them (default: the shipped ones)")
     options = parser.parse_args(arguments)
     for name in options.names:

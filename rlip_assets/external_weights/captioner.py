@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rlip_assets.external_weights.record import TrainingRecord
+from rlip_assets.files import atomic_folder
 
 if TYPE_CHECKING:
     from transformers import BertTokenizer, BlipForConditionalGeneration
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[DEC]", "[SEP]"
 PROMPT = "a picture of "
 MOST_TOKENS = 40
+HELD_OUT_SEED = 0
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -62,6 +64,7 @@ class CaptionerSchedule:
     weight_decay: float = 0.02
     shift: int = 6
     """Largest random displacement of an image, pixels."""
+    held_out_pictures: int = 300
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary: int) -> BertTokenizer:
@@ -144,17 +147,17 @@ class DenseImages:
     def draw(
         cls,
         corpus: Iterable[tuple[Image.Image, npt.NDArray[np.float32], Sequence[str]]],
-        names: Sequence[str],
         size: CaptionerSize,
     ) -> DenseImages:
         """Keep a detection corpus; a patch shows a category when its centre lies in a box of that category."""
         centres = (np.arange(size.image // size.patch) + 0.5) / (size.image // size.patch)
-        number = {name: index for index, name in enumerate(names)}
+        drawn = list(corpus)
+        number = {name: index for index, name in enumerate(sorted({name for _, _, labels in drawn for name in labels}))}
         pixels, shown = [], []
-        for image, boxes, labels in corpus:
+        for image, boxes, labels in drawn:
             pixels.append(np.asarray(image.convert("RGB").resize((size.image, size.image), Image.Resampling.BICUBIC)))
             scaled = boxes / np.array([image.width, image.height] * 2, np.float32)
-            grid = np.zeros((len(names), len(centres), len(centres)), bool)
+            grid = np.zeros((len(number), len(centres), len(centres)), bool)
             for (x1, y1, x2, y2), label in zip(scaled, labels, strict=True):
                 rows, columns = (centres >= y1) & (centres <= y2), (centres >= x1) & (centres <= x2)
                 grid[number[label]] |= rows[:, None] & columns
@@ -303,6 +306,20 @@ def _step(optimiser: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], 
     optimiser.step()
 
 
-def settings_of(size: CaptionerSize, schedule: CaptionerSchedule) -> dict[str, dict[str, object]]:
-    """What the record keeps of the settings."""
-    return {"size": asdict(size), "schedule": asdict(schedule)}
+def make_captioner(folder: Path, size: CaptionerSize | None = None, schedule: CaptionerSchedule | None = None) -> None:
+    """Train the captioner, measure it on held-out pictures and write the weights with their record; a folder is replaced whole."""
+    from rlip_assets.captions.captioner import Captioner
+    from rlip_assets.external_weights.caption_quality import measure
+    from rlip_assets.micro_world.captions import caption_corpus, detection_corpus
+    from rlip_assets.params.labels import CaptionParams
+
+    size, schedule = size or CaptionerSize(), schedule or CaptionerSchedule()
+    torch.set_num_threads(1)
+    record = TrainingRecord("captioner", asdict(size) | asdict(schedule), schedule.dense_steps + schedule.caption_steps)
+    dense = DenseImages.draw(detection_corpus(schedule.seed, schedule.dense_images, "objects365"), size)
+    captioned = CaptionedImages.draw(caption_corpus(schedule.seed, schedule.caption_images), size.image)
+    model, tokenizer = train_captioner(captioned, dense, size, schedule, record)
+    with atomic_folder(folder) as temporary:
+        save_captioner(model, tokenizer, size, temporary)
+        held_out = measure(Captioner.open(temporary, CaptionParams()), HELD_OUT_SEED, schedule.held_out_pictures)
+        record.write(temporary, held_out)

@@ -80,7 +80,9 @@ class DenseHead(nn.Module):
                 continue
             surprise = -nn.functional.logsigmoid(logits[image][:, labels])
             l1 = (boxes[image][:, None] - true).abs().sum(-1)
-            cost = config.classes * surprise + config.l1 * l1 - config.giou * generalized_iou(boxes[image][:, None], true)
+            cost = (
+                config.classes * surprise + config.l1 * l1 - config.giou * generalized_iou(boxes[image][:, None], true)
+            )
             away = (proposals[image][:, None, :2] - true[:, :2]).abs()
             outside = (away > true[:, 2:] / 2).any(-1) | padding[image][:, None]
             # A box too small to hold a cell's centre still teaches the cells nearest to it.
@@ -135,7 +137,9 @@ class TokenTap:
         ]
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for hook in self._hooks:
             hook.remove()
 

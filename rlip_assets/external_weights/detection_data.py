@@ -1,4 +1,4 @@
-"""The detector's images: drawn once, then shown mirrored, scaled and recoloured.
+"""The detector's images: drawn once, then shown mirrored and recoloured.
 
 Shape legend: B images, n boxes of one image.
 """
@@ -22,9 +22,8 @@ Annotated = tuple[Image.Image, npt.NDArray[np.float32], Sequence[str]]
 Target = tuple[Tensor, Tensor]
 """labels (n,) int64, boxes (n, 4) centre and size, fractions of the image."""
 
-SHORT_SIDES = (112, 120, 128, 136, 144)
-"""Training sizes around the size of evaluation."""
-TEST_SHORT_SIDE = 128
+SHORT_SIDE = 128
+"""Pixels; that of the micro world's images, and of the training recipes that start from this detector."""
 JITTER = 0.3
 
 
@@ -65,11 +64,10 @@ def draw(corpus: Iterable[Annotated], class_names: Sequence[str]) -> list[Drawn]
 
 
 def training_batch(images: Sequence[Drawn], generator: np.random.Generator) -> DetectionBatch:
-    """Mirror each image in half of the cases, jitter its colours, resize all by one factor."""
-    short = int(generator.choice(SHORT_SIDES))
+    """Jitter the brightness and contrast of each image and mirror it in half of the cases."""
     tensors, targets = [], []
     for drawn in images:
-        tensor, target = _prepared(drawn, short)
+        tensor, target = _prepared(drawn)
         tensor = tensor * generator.uniform(1 - JITTER, 1 + JITTER) + generator.uniform(-JITTER, JITTER)
         if generator.random() < 0.5:
             tensor = tensor.flip(-1)
@@ -81,13 +79,13 @@ def training_batch(images: Sequence[Drawn], generator: np.random.Generator) -> D
 
 def evaluation_batch(images: Sequence[Drawn]) -> DetectionBatch:
     """The images at the size of evaluation, otherwise as they are."""
-    prepared = [_prepared(drawn, TEST_SHORT_SIDE) for drawn in images]
+    prepared = [_prepared(drawn) for drawn in images]
     return DetectionBatch(*stack_images([tensor for tensor, _ in prepared]), [target for _, target in prepared])
 
 
-def _prepared(drawn: Drawn, short: int) -> tuple[Tensor, Target]:
+def _prepared(drawn: Drawn) -> tuple[Tensor, Target]:
     height, width = drawn.size
-    scale = short / min(height, width)
+    scale = SHORT_SIDE / min(height, width)
     image = Image.fromarray(drawn.pixels)
     if scale != 1:
         image = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)

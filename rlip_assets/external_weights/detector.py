@@ -36,13 +36,13 @@ class DetectorTraining:
     """Everything that decides the outcome."""
 
     seed: int = 0
-    backbone_steps: int = 400
+    backbone_steps: int = 1500
     """First part: backbone and pyramid alone, under the dense loss."""
-    steps: int = 1500
+    steps: int = 2200
     """Second part: the whole network."""
     backbone_batch: int = 16
     batch: int = 8
-    images: int = 8000
+    images: int = 10000
     """Distinct training images."""
     lr: float = 1.5e-3
     weight_decay: float = 1e-4
@@ -57,7 +57,9 @@ class DetectorTraining:
 def class_names() -> list[str]:
     """Names of everything that the detection corpus boxes, in alphabetical order."""
     names = {
-        category_text(category, sprite, VOCABULARY) for category, entry in CATEGORIES.items() for sprite in entry.sprites
+        category_text(category, sprite, VOCABULARY)
+        for category, entry in CATEGORIES.items()
+        for sprite in entry.sprites
     }
     return sorted(name for name in names if name is not None)
 
@@ -87,7 +89,9 @@ def train_detector(
     generator = np.random.default_rng(settings.seed)
     model = DabDeformableDetr(ModelConfig.preset(PRESET), num_classes).train()
     dense = DenseHead(model.config.width, num_classes)
-    _train_backbone(model, dense, _batches(training, settings.backbone_batch, settings.backbone_steps, generator), settings, record)
+    _train_backbone(
+        model, dense, _batches(training, settings.backbone_batch, settings.backbone_steps, generator), settings, record
+    )
     _train_whole(model, dense, _batches(training, settings.batch, settings.steps, generator), settings, record)
     return model.eval()
 
@@ -148,7 +152,9 @@ class _Stepper:
         self._optimiser.step()
 
 
-def _batches(training: Sequence[Drawn], batch: int, steps: int, generator: np.random.Generator) -> Iterator[DetectionBatch]:
+def _batches(
+    training: Sequence[Drawn], batch: int, steps: int, generator: np.random.Generator
+) -> Iterator[DetectionBatch]:
     """Full batches in a new order each epoch."""
     order: list[int] = []
     for _ in range(steps):
@@ -171,4 +177,8 @@ def evaluate_detector(
         for one in detections(model(prepared.images, prepared.mask), sizes):
             found.append(ap.Detections(one.boxes.numpy(), one.labels.numpy(), one.scores.numpy()))
     figures = ap.average_precision(found, [ap.TrueBoxes(drawn.boxes, drawn.labels) for drawn in images], class_names)
-    return {**figures, "images": len(images), "boxes_per_image": round(sum(len(d.labels) for d in images) / len(images), 2)}
+    return {
+        **figures,
+        "images": len(images),
+        "boxes_per_image": round(sum(len(d.labels) for d in images) / len(images), 2),
+    }

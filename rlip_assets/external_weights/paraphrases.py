@@ -108,7 +108,9 @@ def find_paraphrases(
         said = {triplet for caption in captions for triplet in caption_triplets(caption, nouns)}
         predicates.add(((t.subject, t.object), t.predicate) for t in said)
         names.add(
-            place for t in said for place in (((t.predicate, t.object), t.subject), ((t.subject, t.predicate), t.object))
+            place
+            for t in said
+            for place in (((t.predicate, t.object), t.subject), ((t.subject, t.predicate), t.object))
         )
     found = predicates.paraphrases(smallest_rate)
     return _with_base_forms(found), names.paraphrases(smallest_rate)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,15 @@ class TextEncoderTraining:
     """Sentences a scene."""
     phrase_batch: int = 128
     """Phrase pairs a step."""
-    caption_batch: int = 32
+    caption_batch: int = 16
     """Scenes a step, two captions each."""
     temperature: float = 0.1
     caption_weight: float = 0.3
     masked_weight: float = 0.3
     masked_share: float = 0.15
-    lr: float = 1e-3
+    dropout: float = 0.1
+    """Of the training alone; the configuration that is saved has that of the presets."""
+    lr: float = 1.5e-3
     weight_decay: float = 1e-2
     warmup: int = 100
     held_out_share: float = 0.15
@@ -96,7 +98,7 @@ def train_text_encoder(
     torch.manual_seed(settings.seed)
     generator = np.random.default_rng(settings.seed)
     config = ModelConfig.preset(PRESET).text
-    encoder: Any = build_text_encoder(config).train()
+    encoder: Any = build_text_encoder(replace(config, dropout=settings.dropout)).train()
     guess = MaskedWords(encoder, config.width, config.vocabulary)
     parameters = [*encoder.parameters(), *guess.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
@@ -118,7 +120,9 @@ def train_text_encoder(
         optimiser.step()
         values = {"phrases": phrase_loss, "captions": caption_loss, "masked": masked_loss}
         record.step(step, {name: float(value.detach()) for name, value in values.items()})
-    return encoder.eval()
+    trained: Any = build_text_encoder(config)
+    trained.load_state_dict(encoder.state_dict())
+    return trained.eval()
 
 
 def _schedule(step: int, settings: TextEncoderTraining) -> float:
@@ -164,7 +168,9 @@ class MaskedWords(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
 
-    def forward(self, tokenizer: LabelTokenizer, texts: Sequence[str], share: float, generator: np.random.Generator) -> Tensor:
+    def forward(
+        self, tokenizer: LabelTokenizer, texts: Sequence[str], share: float, generator: np.random.Generator
+    ) -> Tensor:
         """Cross-entropy over the masked tokens, a scalar."""
         encoder = self._encoder[0]
         batch = tokenizer(texts)

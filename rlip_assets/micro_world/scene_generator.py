@@ -98,8 +98,14 @@ def _crowding(things: list[Thing], placed: list[Thing], scale: float, dx: float,
     """How much the things, scaled and moved, and those placed already would hide of each other."""
     crowding = 0.0
     for thing in things:
-        moved = Thing("", "", thing.x * scale + dx, thing.y * scale + dy, thing.width * scale, thing.height * scale)
-        crowding += sum(max(_covered(moved, other), _covered(other, moved)) ** 2 for other in placed)
+        x0, y0 = thing.x * scale + dx, thing.y * scale + dy
+        x1, y1 = x0 + thing.width * scale, y0 + thing.height * scale
+        for other in placed:
+            if other.x < x1 and other.y < y1 and other.x + other.width > x0 and other.y + other.height > y0:
+                width = min(x1, other.x + other.width) - max(x0, other.x)
+                height = min(y1, other.y + other.height) - max(y0, other.y)
+                smaller = min((x1 - x0) * (y1 - y0), other.width * other.height)
+                crowding += (width * height / smaller) ** 2
     return crowding
 
 

@@ -66,7 +66,7 @@ def _fits(root: Path, truth: Path | None, mark: str) -> dict[str, Any] | None:
 def _make(
     dataset: str, root: Path, truth: Path | None, params: WorldParams, mark: str, progress: Progress
 ) -> dict[str, Any]:
-    with atomic_folder(root) as folder:
+    with atomic_folder(root, many_files=True) as folder:
         written = WRITERS[dataset](folder, params, progress)
         figures, relations = written if isinstance(written, tuple) else (written, None)
         if relations is not None:

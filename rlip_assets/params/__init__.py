@@ -49,7 +49,9 @@ def load_params(path: Path) -> Params:
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise ParameterError(f"{path} does not exist; run from the project's root or name a profile that has a params.yaml") from None
+        raise ParameterError(
+            f"{path} does not exist; run from the project's root or name a profile that has a params.yaml"
+        ) from None
     except yaml.YAMLError as error:
         raise ParameterError(f"{path} is not valid YAML: {error}") from None
     try:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from rlip_assets.errors import ParameterError
 from rlip_assets.training.recipes import Recipe
@@ -42,6 +43,7 @@ def model_config(recipe: Recipe) -> ModelConfig:
 
 def network_from_parts(recipe: Recipe, detector: Path, text_encoder: Path, seed: int) -> tuple[Rlip, LabelTokenizer]:
     """A network with the vision side of a detector, the text encoder of a folder, and fresh weights in between, drawn by `seed`."""
+    disable_progress_bar()  # of a text encoder that loads in a moment
     torch.manual_seed(seed)
     model = build_model(model_config(recipe))
     initialise_from_detector(model, detector)

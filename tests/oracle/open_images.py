@@ -3,6 +3,8 @@
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from .hico_det import Triplet, best_ground_truth, claim, gt_rows, gt_triplet
 from .overlap import plain_iou, strict_iou, union_box
 from .precision import ClassBook, all_point_ap, mean, recall_precision
@@ -115,9 +117,10 @@ def _predicate_candidates(prediction: Mapping[str, Any]) -> list[Relation]:
 
 
 def _overlaps(relation: Relation, ground_truth: Mapping[str, Any], row: tuple[int, int, int]) -> tuple[float, float]:
-    """(smaller overlap of subject and object, overlap of the union boxes) with a ground-truth row."""
+    """(smaller overlap of subject and object, overlap of the union boxes) with a ground-truth row. An overlap that is
+    not a number (boxes turned inside out) makes the smaller one not a number too, and then nothing matches."""
     subject, object_ = ground_truth["boxes"][row[0]], ground_truth["boxes"][row[1]]
-    pair = min(plain_iou(relation.sub_box, subject), plain_iou(relation.obj_box, object_))
+    pair = np.minimum(plain_iou(relation.sub_box, subject), plain_iou(relation.obj_box, object_))
     return float(pair), float(plain_iou(relation.phrase_box, union_box(subject, object_)))
 
 

@@ -44,8 +44,8 @@ def detection_of_pair(
     scores: Sequence[float],
     actions: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """One entry of the official results list. `scores` are those of the 29 `verb_roles`; an agent's score is the best
-    of its action's roles, from 0 up. An object box that is not a number means "no object"."""
+    """One entry of the official results list. `scores` are those of the 29 `verb_roles`; an agent's score is that
+    of its action or, where the action has two roles, the better of them, from 0 up. An object box that is not a number means "no object"."""
     score_of = dict(zip(verb_roles, scores, strict=True))
     entry: dict[str, Any] = {"image_id": image_id, "person_box": person_box}
     for action in actions:
@@ -53,7 +53,8 @@ def detection_of_pair(
         roles = [f"{name}_{role}" for role in action["role_name"][1:]]
         for role in roles:
             entry[role] = np.array([*object_box, score_of[role]])
-        entry[f"{name}_agent"] = max([0.0, *(score_of[role] for role in roles or [name])])
+        several = max([0.0, *(score_of[role] for role in roles)])
+        entry[f"{name}_agent"] = several if len(roles) > 1 else score_of[(roles or [name])[0]]
     return entry
 
 

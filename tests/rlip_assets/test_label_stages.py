@@ -217,9 +217,11 @@ def test_excluded_images_receive_no_labels(bucket: dict[str, Path], tmp_path: Pa
     ctx = context(tmp_path, "pseudo_labels", params, bucket, "pseudo_labels")
     assert tagging_stage(ctx)["excluded"] == 2
     assert not {"1", "2"} & {scene.image_id for scene in read_scenes(ctx.outputs["pseudo_labels"])}
+    missing = context(
+        tmp_path, "pseudo_labels", params_of(bucket, tagging={"exclude": ["nowhere.txt"]}), bucket, "pseudo_labels"
+    )
     with pytest.raises(InputError, match="nowhere"):
-        missing = params_of(bucket, tagging={"exclude": ["nowhere.txt"]})
-        tagging_stage(context(tmp_path, "pseudo_labels", missing, bucket, "pseudo_labels"))
+        tagging_stage(missing)
 
 
 def test_candidates_of_other_boxes_are_refused(bucket: dict[str, Path], tmp_path: Path) -> None:

@@ -1,0 +1,161 @@
+"""Bringing a lineage up to date: what is launched, in which order, and what happens when it is interrupted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from dagster import DagsterInstance, DagsterRunStatus
+from toy_lineage import TARGET
+
+from dagster_project.lineage import LineageError, LineageRun, changed_items, critical_seconds
+from dagster_project.location import Location
+from dagster_project.synchronise import report_external, unreported
+from dagster_project.worker import Task, materialise
+
+pytestmark = pytest.mark.deep
+
+
+def change(project: Path, section: str, name: str, value: object) -> None:
+    path = project / "params.yaml"
+    content = yaml.safe_load(path.read_text())
+    content[section][name] = value
+    path.write_text(yaml.safe_dump(content))
+
+
+def launched(location: Location) -> list[str]:
+    summary = LineageRun(location, TARGET, changed_items(location), print).run()
+    return [one.address for one in summary.launched]
+
+
+def test_only_what_follows_from_a_change_is_launched(
+    instance: DagsterInstance, location: Location, project: Path
+) -> None:
+    report_external(instance, location)
+    assert launched(location) == []
+    assert instance.get_runs_count() == 0
+    change(project, "training", "precision", "bf16")
+    assert sorted(launched(location)) == ["model@more", "model@plain", "report"]
+    assert changed_items(location) == set()
+    assert unreported(instance, location) == []
+    assert {run.status for run in instance.get_runs()} == {DagsterRunStatus.SUCCESS}
+
+
+def test_an_equal_result_stops_there(instance: DagsterInstance, location: Location, project: Path) -> None:
+    """A lost output is made again; it is what it was, so nothing that reads it runs."""
+    report_external(instance, location)
+    shutil.rmtree(project / "data" / "table" / "a" / "bucket-0")
+    assert launched(location) == ["table@a-0"]
+    assert changed_items(location) == set()
+
+
+def test_a_changed_result_reaches_the_end_in_order(
+    instance: DagsterInstance, location: Location, project: Path
+) -> None:
+    report_external(instance, location)
+    change(project, "training", "seed", 7)
+    done = launched(location)
+    tables = {"table@a-0", "table@a-1", "table@b-0"}
+    assert set(done[:3]) == tables
+    assert done.index("labels@a-0") > done.index("table@a-0")
+    assert "model@more" in done
+    assert "world" not in done
+    assert done[-1] == "report"
+    assert changed_items(location) == set()
+
+
+def test_a_failure_stops_the_lineage_with_one_sentence(
+    instance: DagsterInstance, location: Location, project: Path
+) -> None:
+    (project / "data" / "table" / "a" / "bucket-0" / "rows.txt").unlink()
+    change(project, "tagging", "batch_size", 3)
+    (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text().replace("stage table", "stage tables"))
+    with pytest.raises(LineageError, match="table@a-0 failed"):
+        launched(location)
+
+
+def test_the_longest_chain_goes_first(location: Location) -> None:
+    seconds = critical_seconds(location.registry, location.root)
+    assert seconds["world"] == max(seconds.values())
+    assert seconds["report"] == min(seconds.values())
+
+
+def test_a_current_stage_is_reported_as_such(instance: DagsterInstance, location: Location, tmp_path: Path) -> None:
+    report_external(instance, location)
+    outcome = materialise(instance, location, Task("world", tmp_path / "lines"))
+    assert outcome.error is None
+    record = instance.get_latest_data_version_record(location.key("world"), is_source=False)
+    assert record is not None
+    assert record.event_log_entry.asset_materialization is not None
+    assert record.event_log_entry.asset_materialization.metadata["ran"].value is False
+
+
+def stage_processes(project: Path) -> list[psutil.Process]:
+    """Processes of stages and of DVC that work in `project`."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if process.info["cwd"] == str(project) and ("toy_stages" in words or "dvc" in words):
+            found.append(process)
+    return found
+
+
+def start_long_stage(project: Path) -> subprocess.Popen[bytes]:
+    """A Dagster run of `labels@a-0` in a process of its own, once its stage is at work."""
+    code = (
+        "from pathlib import Path; from dagster import DagsterInstance; from toy_lineage import toy_location;"
+        "from dagster_project.worker import Task, materialise;"
+        "o = materialise(DagsterInstance.get(), toy_location(), Task('labels@a-0', Path('lines'), force=True)); print(o)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TOY_SLEEP": "600"}, cwd=project.parent)
+    deadline = time.monotonic() + 120
+    while not any("toy_stages" in " ".join(p.cmdline()) for p in stage_processes(project)):
+        assert time.monotonic() < deadline, "the stage did not start"
+        time.sleep(0.2)
+    time.sleep(2)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_ending_a_run_ends_dvc_and_the_stage(
+    number: signal.Signals,
+    instance: DagsterInstance,
+    location: Location,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    report_external(instance, location)
+    process = start_long_stage(project)
+    process.send_signal(number)
+    process.wait(timeout=60)
+    deadline = time.monotonic() + 30
+    while stage_processes(project):
+        assert time.monotonic() < deadline, f"left running: {[p.cmdline() for p in stage_processes(project)]}"
+        time.sleep(0.2)
+    assert not (project / "data" / "labels" / "a" / "bucket-0").exists()
+    monkeypatch.setenv("TOY_SLEEP", "0")
+    outcome = materialise(instance, location, Task("labels@a-0", project.parent / "lines"))
+    assert outcome.error is None
+    assert (project / "data" / "labels" / "a" / "bucket-0" / "labels.txt").exists()
+
+
+def test_a_busy_path_is_waited_for(instance: DagsterInstance, location: Location, project: Path) -> None:
+    """Another `dvc repro` holds the path; the run waits until it is free."""
+    other = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", "labels@a-0"],
+        cwd=project,
+        env={**os.environ, "TOY_SLEEP": "8"},
+    )
+    while not any("toy_stages" in " ".join(p.cmdline()) for p in stage_processes(project)):
+        time.sleep(0.1)
+    outcome = materialise(instance, location, Task("labels@a-0", project.parent / "lines"))
+    assert other.wait(timeout=60) == 0
+    assert outcome.error is None
