@@ -45,7 +45,8 @@ def detection_of_pair(
     actions: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """One entry of the official results list. `scores` are those of the 29 `verb_roles`; an agent's score is that
-    of its action or, where the action has two roles, the better of them, from 0 up. An object box that is not a number means "no object"."""
+    of its action or, where the action has two roles, the better of them, from 0 up. An object box that is not a number means
+    "no object"."""
     score_of = dict(zip(verb_roles, scores, strict=True))
     entry: dict[str, Any] = {"image_id": image_id, "person_box": person_box}
     for action in actions:
