@@ -2,7 +2,8 @@
 
     python benchmarks/caption_parsing.py CAPTIONS.json [--part held_out] [--parser rules] [--json out.json]
 
-CAPTIONS.json is a list of {"image_id", "caption"}: the generated captions of COCO val2014 that github `tylin/coco-caption` publishes. 200 of
+CAPTIONS.json is a list of {"image_id", "caption"}: the generated captions of COCO val2014 that github
+`tylin/coco-caption` publishes. 200 of
 them are annotated in `benchmarks/data/caption_annotations.json`; `docs/caption_annotation_rules.md` has the rules. The parser was tuned on
 the development part alone.
 """
@@ -42,7 +43,8 @@ def main() -> None:
         parse(caption)
     rate = len(captions) / (time.process_time() - started)
     print(
-        f"parser     {record}\npart       {options.part}\nprecision  {precision}\nrecall     {recall}\nspeed      {rate:.0f} captions/s of one core"
+        f"parser     {record}\npart       {options.part}\nprecision  {precision}\nrecall     {recall}\n"
+        f"speed      {rate:.0f} captions/s of one core"
     )
     if options.json:
         figures = {

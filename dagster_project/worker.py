@@ -85,7 +85,7 @@ def materialise(instance: DagsterInstance, location: Location, task: Task) -> Ou
     if not result.success:
         failures = [event for event in result.all_events if event.is_step_failure]
         error = (
-            failures[0].step_failure_data.user_failure_message or failures[0].message if failures else "the run failed"
+            failures[0].message if failures else "the run failed"
         )
     return Outcome(task.address, result.run_id, time.monotonic() - began, error)
 

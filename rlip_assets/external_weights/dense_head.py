@@ -96,8 +96,8 @@ class DenseHead(nn.Module):
         if not parts:
             none = torch.zeros(0, dtype=torch.int64, device=logits.device)
             return none, none, none, boxes.new_zeros(0, 4)
-        image, token, label, true = (torch.cat(column) for column in zip(*parts, strict=True))
-        return image, token, label, true
+        images, tokens, classes, targets = (torch.cat(column) for column in zip(*parts, strict=True))
+        return images, tokens, classes, targets
 
 
 def token_boxes(pyramid: Pyramid) -> Tensor:
