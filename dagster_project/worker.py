@@ -84,9 +84,7 @@ def materialise(instance: DagsterInstance, location: Location, task: Task) -> Ou
     error = None
     if not result.success:
         failures = [event for event in result.all_events if event.is_step_failure]
-        error = (
-            failures[0].message if failures else "the run failed"
-        )
+        error = failures[0].message if failures else "the run failed"
     return Outcome(task.address, result.run_id, time.monotonic() - began, error)
 
 

@@ -79,7 +79,7 @@ def _numbered(keys: tuple[str, ...]) -> dict[str, str]:
 
 def _columns(lists: dict[str, dict[str, str]]) -> list[_Column]:
     """Align the lists of all items (by partition) under the names of the longest; shorter ones repeat their last value."""
-    names = list(max(lists.values(), key=lambda named: len(named)))
+    names = max((list(named) for named in lists.values()), key=len)
     return [
         _Column(name, {key: named.get(name) or list(named.values())[-1] for key, named in lists.items()})
         for name in names

@@ -96,8 +96,8 @@ class DenseHead(nn.Module):
         if not parts:
             none = torch.zeros(0, dtype=torch.int64, device=logits.device)
             return none, none, none, boxes.new_zeros(0, 4)
-        images, tokens, classes, targets = (torch.cat(column) for column in zip(*parts, strict=True))
-        return images, tokens, classes, targets
+        images, tokens, classes, targets = zip(*parts, strict=True)
+        return torch.cat(images), torch.cat(tokens), torch.cat(classes), torch.cat(targets)
 
 
 def token_boxes(pyramid: Pyramid) -> Tensor:
