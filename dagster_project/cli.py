@@ -62,7 +62,7 @@ def demo(slots: int) -> None:
     """Bring the lineage of the profile up to date and show what came out."""
     from dagster import DagsterInstance
 
-    from dagster_project.lineage import LineageRun, changed_items
+    from dagster_project.lineage import bring_up_to_date
     from dagster_project.location import active_location
     from dagster_project.summary import print_summary
     from dagster_project.synchronise import report_external, unreported
@@ -74,18 +74,9 @@ def demo(slots: int) -> None:
         print(f"{elapsed // 60:3d}:{elapsed % 60:02d} {line}", flush=True)
 
     location = active_location()
-    tell(
-        f"{len(location.registry.order)} items in the lineage of {location.root}; comparing dvc.lock, the tree and Dagster"
-    )
-    changed = changed_items(location)
+    tell(f"comparing dvc.lock, the tree and Dagster in {location.root}")
     with DagsterInstance.get() as instance:
-        tell(f"{len(changed)} differ from dvc.lock")
-        if changed:
-            summary = LineageRun(location, TARGET, changed, tell, slots).run()
-        else:
-            from dagster_project.lineage import Summary
-
-            summary = Summary(current=len(location.registry.order))
+        summary = bring_up_to_date(location, TARGET, tell, slots)
         reported = report_external(instance, location)
         if reported:
             tell(f"{len(reported)} items that DVC had made without Dagster are reported to it")

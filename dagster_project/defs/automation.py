@@ -6,7 +6,7 @@ a changed scene table its captions and labels. Buckets without new images are no
 
 import dagster as dg
 
-from dagster_project.lineage import LineageRun, changed_items
+from dagster_project import lineage
 from dagster_project.location import active_location
 from dagster_project.profile import active_profile
 from dagster_project.stage_assets import FORCE_TAG
@@ -44,9 +44,8 @@ renew_scenes = dg.define_asset_job(
 def bring_up_to_date(context: dg.OpExecutionContext) -> int:
     """The same as `rlip demo`, from the UI; returns the number of items launched."""
     location = active_location()
-    changed = changed_items(location)
     target = f"{active_location.__module__}:{active_location.__name__}"
-    summary = LineageRun(location, target, changed, context.log.info).run()
+    summary = lineage.bring_up_to_date(location, target, context.log.info)
     report_external(context.instance, location)
     return len(summary.launched)
 
@@ -61,7 +60,7 @@ def whole_lineage() -> None:
 def weekly_retag(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
     """Every Monday at 03:00 UTC: the buckets whose labels DVC holds to be out of date, for whatever reason."""
     try:
-        changed = changed_items(active_location())
+        changed = lineage.changed_items(active_location())
     except BusyError as busy:
         return dg.SkipReason(str(busy))
     registry = active_profile().registry

@@ -16,7 +16,7 @@ import yaml
 from dagster import DagsterInstance, DagsterRunStatus
 from toy_lineage import TARGET
 
-from dagster_project.lineage import LineageError, LineageRun, changed_items, critical_seconds
+from dagster_project.lineage import LineageError, bring_up_to_date, changed_items, critical_seconds
 from dagster_project.location import Location
 from dagster_project.synchronise import report_external, unreported
 from dagster_project.worker import Task, materialise
@@ -32,7 +32,7 @@ def change(project: Path, section: str, name: str, value: object) -> None:
 
 
 def launched(location: Location) -> list[str]:
-    summary = LineageRun(location, TARGET, changed_items(location), print).run()
+    summary = bring_up_to_date(location, TARGET, print)
     return [one.address for one in summary.launched]
 
 
