@@ -1,8 +1,8 @@
 """A micro BLIP, trained on the micro world's caption corpus, with the layout of the published captioners.
 
-Two phases. First the vision transformer learns which categories each of its patches shows (a linear head on the patch tokens, dropped
-afterwards): it stands in for the pre-training that a published image encoder brings along, and saves most of the steps. Then image
-encoder and text decoder learn to caption, with all sentences of an image decoded against one encoding of it.
+Two phases. First the vision transformer learns what each of its patches shows, does and undergoes (a linear head on the patch tokens,
+dropped afterwards): it stands in for the pre-training that a published image encoder brings along, and saves most of the steps. Then
+image encoder and text decoder learn to caption, with all sentences of an image decoded against one encoding of it.
 
 Shape legend: B images, K captions an image, S tokens, G x G patches.
 """
@@ -24,6 +24,11 @@ from torch import Tensor, nn
 
 from rlip_assets.external_weights.record import TrainingRecord
 from rlip_assets.files import atomic_folder
+from rlip_assets.micro_world.group import STATURE
+from rlip_assets.micro_world.picture import Picture
+from rlip_assets.micro_world.render import render
+from rlip_assets.micro_world.wording import FORMS
+from rlip_assets.micro_world.world import CATEGORIES
 
 if TYPE_CHECKING:
     from transformers import BertTokenizer, BlipForConditionalGeneration
@@ -54,10 +59,11 @@ class CaptionerSchedule:
     """What decides the outcome of the training besides the corpora."""
 
     seed: int = 7
-    dense_images: int = 4000
-    dense_steps: int = 1500
-    caption_images: int = 12000
-    caption_steps: int = 5000
+    dense_images: int = 10000
+    dense_steps: int = 3500
+    dense_batch: int = 32
+    caption_images: int = 10000
+    caption_steps: int = 4000
     batch: int = 24
     captions: int = 5
     rate: float = 1e-3
@@ -138,29 +144,39 @@ class CaptionedImages:
 
 @dataclass(frozen=True)
 class DenseImages:
-    """Images in memory, (n, H, W, 3) uint8, with what each patch shows: (n, C, G, G) bool."""
+    """Images in memory, (n, H, W, 3) uint8, with what each patch shows: (n, C, G, G) bool.
+
+    The C statements about a patch: it shows a thing of a kind; the thing does a deed; a deed is done to it; it does something to a
+    thing of a kind.
+    """
 
     pixels: Pixels
     shown: npt.NDArray[np.bool_]
 
     @classmethod
-    def draw(
-        cls,
-        corpus: Iterable[tuple[Image.Image, npt.NDArray[np.float32], Sequence[str]]],
-        size: CaptionerSize,
-    ) -> DenseImages:
-        """Keep a detection corpus; a patch shows a category when its centre lies in a box of that category."""
+    def draw(cls, pictures: Iterable[Picture], size: CaptionerSize) -> DenseImages:
+        """Draw pictures; a patch shows a thing when its centre lies in the box of the thing."""
+        kinds = {kind: number for number, kind in enumerate(sorted({*CATEGORIES, *STATURE} - {"person"}))}
+        deeds = {deed: number for number, deed in enumerate(FORMS)}
+        does, done, to = len(kinds), len(kinds) + len(deeds), len(kinds) + 2 * len(deeds)
         centres = (np.arange(size.image // size.patch) + 0.5) / (size.image // size.patch)
-        drawn = list(corpus)
-        number = {name: index for index, name in enumerate(sorted({name for _, _, labels in drawn for name in labels}))}
         pixels, shown = [], []
-        for image, boxes, labels in drawn:
-            pixels.append(np.asarray(image.convert("RGB").resize((size.image, size.image), Image.Resampling.BICUBIC)))
-            scaled = boxes / np.array([image.width, image.height] * 2, np.float32)
-            grid = np.zeros((len(number), len(centres), len(centres)), bool)
-            for (x1, y1, x2, y2), label in zip(scaled, labels, strict=True):
+        for picture in pictures:
+            image = render(picture).convert("RGB")
+            pixels.append(np.asarray(image.resize((size.image, size.image), Image.Resampling.BICUBIC)))
+            grid = np.zeros((to + len(kinds), len(centres), len(centres)), bool)
+            patches = []
+            for thing in picture.things:
+                x1, y1, x2, y2 = np.array(thing.box) / np.array([image.width, image.height] * 2)
                 rows, columns = (centres >= y1) & (centres <= y2), (centres >= x1) & (centres <= x2)
-                grid[number[label]] |= rows[:, None] & columns
+                patches.append(rows[:, None] & columns)
+                grid[kinds[thing.kind]] |= patches[-1]
+            for relation in picture.relations:
+                if not relation.spatial:
+                    subject, target = patches[relation.subject], patches[relation.object]
+                    grid[does + deeds[relation.text]] |= subject
+                    grid[done + deeds[relation.text]] |= target
+                    grid[to + kinds[picture.things[relation.object].kind]] |= subject
             shown.append(grid)
         return cls(np.stack(pixels), np.stack(shown))
 
@@ -201,20 +217,22 @@ def _learn_patches(
     generator: np.random.Generator,
     record: TrainingRecord,
 ) -> None:
-    """Phase 1: per patch, which categories it shows."""
-    categories, grid = images.shown.shape[1:3]
-    head = nn.Linear(model.vision_model.post_layernorm.normalized_shape[0], categories)
+    """Phase 1: per patch, what it shows, does and undergoes."""
+    statements, grid = images.shown.shape[1:3]
+    head = nn.Linear(model.vision_model.post_layernorm.normalized_shape[0], statements)
     nn.init.constant_(head.bias, -4.0)
     parameters = [*model.vision_model.parameters(), *head.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=schedule.rate, weight_decay=schedule.weight_decay)
     model.train()
-    for step, rows in enumerate(_batches(len(images.pixels), schedule.dense_steps, schedule.batch, generator), start=1):
+    for step, rows in enumerate(
+        _batches(len(images.pixels), schedule.dense_steps, schedule.dense_batch, generator), start=1
+    ):
         mirrored = generator.random(len(rows)) < 0.5
         target = torch.from_numpy(images.shown[rows]).float()
         target = torch.where(torch.from_numpy(mirrored)[:, None, None, None], target.flip(-1), target)
         pixels = _tensors(images.pixels[rows], mirrored, generator)
         tokens = model.vision_model(pixels).last_hidden_state[:, 1:]
-        logits = head(tokens).transpose(1, 2).reshape(len(rows), categories, grid, grid)
+        logits = head(tokens).transpose(1, 2).reshape(len(rows), statements, grid, grid)
         loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / target.sum().clamp(min=1)
         _step(optimiser, parameters, loss, schedule.rate * _warm_cosine(step, schedule.dense_steps))
         record.step(step, {"patches": loss.item()})
@@ -310,13 +328,15 @@ def make_captioner(folder: Path, size: CaptionerSize | None = None, schedule: Ca
     """Train the captioner, measure it on held-out pictures and write the weights with their record; a folder is replaced whole."""
     from rlip_assets.captions.captioner import Captioner
     from rlip_assets.external_weights.caption_quality import measure
-    from rlip_assets.micro_world.captions import caption_corpus, detection_corpus
+    from rlip_assets.micro_world.captions import caption_corpus, corpus_pictures
     from rlip_assets.params.labels import CaptionParams
 
     size, schedule = size or CaptionerSize(), schedule or CaptionerSchedule()
     torch.set_num_threads(1)
     record = TrainingRecord("captioner", asdict(size) | asdict(schedule), schedule.dense_steps + schedule.caption_steps)
-    dense = DenseImages.draw(detection_corpus(schedule.seed, schedule.dense_images, "objects365"), size)
+    dense = DenseImages.draw(
+        (picture for picture, _ in corpus_pictures("detection", schedule.seed, schedule.dense_images)), size
+    )
     captioned = CaptionedImages.draw(caption_corpus(schedule.seed, schedule.caption_images), size.image)
     model, tokenizer = train_captioner(captioned, dense, size, schedule, record)
     with atomic_folder(folder) as temporary:

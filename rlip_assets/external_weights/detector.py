@@ -36,13 +36,13 @@ class DetectorTraining:
     """Everything that decides the outcome."""
 
     seed: int = 0
-    backbone_steps: int = 1500
+    backbone_steps: int = 800
     """First part: backbone and pyramid alone, under the dense loss."""
-    steps: int = 2200
+    steps: int = 1400
     """Second part: the whole network."""
     backbone_batch: int = 16
     batch: int = 8
-    images: int = 10000
+    images: int = 8000
     """Distinct training images."""
     lr: float = 1.5e-3
     weight_decay: float = 1e-4

@@ -80,7 +80,7 @@ def _with_place(first: Relation, standing: list[Relation], names: list[str], rng
     return f"{_clause(first, names, rng, full=True)} and {_clause(place, names, rng, full=True)}"
 
 
-def _corpus_pictures(kind: str, seed: int, count: int) -> Iterator[tuple[Picture, Random]]:
+def corpus_pictures(kind: str, seed: int, count: int) -> Iterator[tuple[Picture, Random]]:
     """Pictures as in COCO and Objects365, by turns, from the stream of a corpus."""
     for number in range(count):
         rng = Random(f"corpus/{kind}/{seed}/{number}")
@@ -90,7 +90,7 @@ def _corpus_pictures(kind: str, seed: int, count: int) -> Iterator[tuple[Picture
 
 def caption_corpus(seed: int, count: int, captions: int = 5) -> Iterator[tuple[Image.Image, list[str]]]:
     """`count` pairs of an RGB image (128 to 160 x 128) and up to `captions` different sentences about it."""
-    for picture, rng in _corpus_pictures("captions", seed, count):
+    for picture, rng in corpus_pictures("captions", seed, count):
         yield render(picture), list(dict.fromkeys(describe(picture, rng) for _ in range(captions)))
 
 
@@ -101,7 +101,7 @@ def detection_corpus(
 
     `vocabulary` "coco" gives COCO names and leaves out what COCO does not know; "objects365" gives the texts of Objects365.
     """
-    for picture, _ in _corpus_pictures("detection", seed, count):
+    for picture, _ in corpus_pictures("detection", seed, count):
         named = [
             (thing.box, name)
             for thing in picture.things

@@ -18,6 +18,8 @@ HEIGHT = 128
 WIDTHS = (128, 136, 144, 152, 160)
 MARGIN = 1.0
 TRIES = 24
+CLOSE_UP = 1.3
+"""How much larger than their sizes on the sheet of categories things are drawn: a person is about 50 pixels tall."""
 SIZES = (1.0, 0.9, 0.8)
 CROWDED = 0.08
 MOST_THINGS = 8
@@ -31,7 +33,7 @@ BACKDROPS: tuple[tuple[Colour, Colour, tuple[str, ...]], ...] = (
 
 
 def compose(rng: Random, deeds: list[Deed], bystanders: tuple[str, ...]) -> Picture:
-    """A picture in which all `deeds` happen, and no other, with up to three bystanders of the categories given.
+    """A picture in which all `deeds` happen, and no other, with up to two groups of bystanders of the categories given.
 
     Args:
         rng: source of all randomness.
@@ -74,7 +76,7 @@ def _shade(rng: Random, colour: Colour) -> Colour:
 
 def _bystanders(rng: Random, categories: tuple[str, ...], things: int) -> list[Group]:
     groups: list[Group] = []
-    for _ in range(rng.choice((0, 1, 1, 2, 2, 3))):
+    for _ in range(rng.choice((0, 1, 1, 1, 2, 2))):
         room = MOST_THINGS - things - sum(len(group.things) for group in groups)
         dice = rng.random()
         category = rng.choice(categories)
@@ -120,7 +122,7 @@ def _place(rng: Random, group: Group, picture: Picture, placed: list[Thing], shr
     largest = min((picture.width - 2 * MARGIN) / (x1 - x0), (HEIGHT - 2 * MARGIN) / (y1 - y0))
     best = (float("inf"), 1.0, 0.0, 0.0)  # crowding, scale, dx, dy
     for size in SIZES if must else SIZES[:1]:
-        scale = min(size * shrink * rng.uniform(0.92, 1.1), largest)
+        scale = min(CLOSE_UP * size * shrink * rng.uniform(0.92, 1.1), largest)
         for _ in range(TRIES):
             bottom = rng.uniform(picture.ground + 20, HEIGHT - 3)
             bottom = min(max(bottom, MARGIN - y0 * scale), HEIGHT - MARGIN - y1 * scale)
