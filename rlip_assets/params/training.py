@@ -17,6 +17,8 @@ class RecipeChoice(BaseModel):
 
     recipe: str
     changes: dict[str, Any] = {}
+    seed: int | None = None
+    """Seed of this training; null takes that of the profile."""
 
     @field_validator("changes")
     @classmethod

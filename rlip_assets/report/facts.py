@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlip_assets.errors import InputError
+from rlip_assets.report.repeats import Comparison, Metrics, compare, summary
 
 HICO = "hico_det/rlipv2/nms"
 V_COCO, OPEN_IMAGES = "v_coco/official", "open_images/oi_triplet/nms"
@@ -67,7 +68,19 @@ SCALING = (
     ("VG + COCO", "pretrain-vg_coco"),
     ("VG + COCO + Objects365", "pretrain-vg_coco_o365"),
 )
-FUSION = (("ALIF", "pretrain-vg_coco_o365"), ("late fusion", "pretrain-late_vg_coco_o365"))
+FUSION = (
+    ("ALIF", "pretrain-vg_coco_o365"),
+    ("late fusion, equal steps", "pretrain-late_vg_coco_o365"),
+    ("late fusion, equal seconds", "pretrain-late_equal_seconds"),
+)
+COMPARISONS = (
+    Comparison("More data helps zero-shot", "pretrain-vg_coco_o365", "pretrain-vg", f"{HICO}/full"),
+    Comparison("Pseudo-labelled COCO helps zero-shot", "pretrain-vg_coco", "pretrain-vg", f"{HICO}/full"),
+    Comparison("All training images beat 10 %", "finetune-hico_full", "finetune-hico_10", f"{HICO}/full"),
+    Comparison("10 % of the training images beat 1 %", "finetune-hico_10", "finetune-hico_1", f"{HICO}/full"),
+    Comparison("ALIF beats late fusion, equal steps", FUSION[0][1], FUSION[1][1], f"{HICO}/full"),
+    Comparison("ALIF beats late fusion, equal seconds", FUSION[0][1], FUSION[2][1], f"{HICO}/full"),
+)
 
 
 def read_json(file: Path) -> Any:
@@ -102,28 +115,26 @@ def gather(benchmarks: Path, label_quality: Path) -> dict[str, Any]:
             {
                 "setting": row.title,
                 "run": row.run,
-                "figures": {title: metrics[row.run].get(name) for title, name in row.columns.items()},
                 "protocol": next(iter(row.columns.values())).rpartition("/")[0],
+                **summary(metrics, row.run, row.columns),
             }
             for row in ROWS
             if row.run in metrics
         ],
         "scaling": [
-            {"data": title, "run": run, "figures": _zero_shot(metrics[run])} for title, run in SCALING if run in metrics
+            {"data": title, "run": run, **_zero_shot(metrics, run)} for title, run in SCALING if run in metrics
         ],
         "fusion": [
-            {"fusion": title, "run": run, "figures": _zero_shot(metrics[run])}
-            for title, run in FUSION
-            if run in metrics
+            {"fusion": title, "run": run, **_zero_shot(metrics, run)} for title, run in FUSION if run in metrics
         ],
+        "comparisons": compare(metrics, COMPARISONS),
         "label_quality": read_json(label_quality / "label_quality.json"),
         "metrics": metrics,
     }
 
 
-def _zero_shot(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """Mean AP of a run without fine-tuning: full, rare, non-rare and by verb group where the benchmark has groups."""
-    figures: dict[str, float | None] = {title: metrics.get(name) for title, name in RARE.items()}
+def _zero_shot(metrics: Metrics, run: str) -> dict[str, Any]:
+    """Mean AP of a setting without fine-tuning: full, rare, non-rare and by verb group where the benchmark has groups."""
     prefix = f"{HICO}/verbs_"
-    figures |= {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-    return figures
+    groups = {name.removeprefix(prefix): name for name in metrics[run] if name.startswith(prefix)}
+    return summary(metrics, run, RARE | groups)

@@ -7,37 +7,45 @@ from typing import Any
 
 from rlip_assets.report.page import Picture, Section, Table
 
-Figures = Mapping[str, float | None]
-
 
 def percent(value: float | None) -> str:
     """A fraction as a percentage with two digits, or a dash."""
     return "–" if value is None else f"{100 * value:.2f}"
 
 
-def figures_table(first: str, rows: Sequence[tuple[str, Figures]]) -> Table:
-    """Rows of figures in percent; the columns are the union of the rows' names, in order of appearance."""
-    columns = list(dict.fromkeys(name for _, figures in rows for name in figures))
-    return Table([first, *columns], [[title, *(percent(figures.get(c)) for c in columns)] for title, figures in rows])
+def figures_table(first: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Rows of figures in percent, with their spread over seeds where there is one.
+
+    Args:
+        first: title of the first column, and key of its text in each row.
+        rows: with `figures` and `spread` by column; the columns are the union of the rows' names, in order of appearance.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row["figures"]))
+    cells = [[row[first], *(_cell(row["figures"].get(c), row["spread"].get(c)) for c in columns)] for row in rows]
+    return Table([first, *columns], cells)
+
+
+def _cell(mean: float | None, spread: float | None) -> str:
+    return percent(mean) if spread is None else f"{percent(mean)} ± {100 * spread:.2f}"
 
 
 def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> list[Section]:
     """All sections; `pictures` are the example images of the last one."""
     hico = [row for row in facts["results"] if row["protocol"].startswith("hico_det")]
-    rare = [(row["setting"], row["figures"]) for row in hico if "Rare" in row["figures"]]
-    unseen = [(row["setting"], row["figures"]) for row in hico if "Unseen" in row["figures"]]
+    rare = [row for row in hico if "Rare" in row["figures"]]
+    unseen = [row for row in hico if "Unseen" in row["figures"]]
     others = [row for row in facts["results"] if row not in hico]
     return [
         Section(
             "HICO-DET, mAP",
             "Protocol hico_det/rlipv2 with pair suppression. Every other protocol is in benchmark.json.",
-            [figures_table("setting", rare), figures_table("zero-shot setting", unseen)],
+            [figures_table("setting", rare), figures_table("setting", unseen)],
         ),
         *(
             Section(
                 row["setting"],
                 f"Protocol {row['protocol']}.",
-                [figures_table("benchmark", [(row["setting"], row["figures"])])],
+                [figures_table("setting", [row])],
             )
             for row in others
         ),
@@ -45,7 +53,7 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
             "More data: zero-shot mAP by pre-training mix",
             "Verb groups say how Visual Genome names a benchmark verb: by the same text, by a synonym only, or not at all.",
             [
-                figures_table("pre-trained on", [(row["data"], row["figures"]) for row in facts["scaling"]]),
+                figures_table("data", facts["scaling"]),
                 *_verbs(facts),
             ],
             ["plots/scaling.png", "plots/learning.png"],
@@ -53,8 +61,14 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
         Section(
             "ALIF beside late fusion",
             "Zero-shot mAP after the same number of steps on the same data. One seed shows no significance; the study profile has three.",
-            [figures_table("fusion", [(row["fusion"], row["figures"]) for row in facts["fusion"]])],
+            [figures_table("fusion", facts["fusion"])],
             ["plots/fusion.png"],
+        ),
+        Section(
+            "What the seeds show",
+            "Paired differences of mAP in points. A claim counts as shown when the mean difference over at least three seeds is above twice "
+            "its standard error.",
+            [_comparisons(facts["comparisons"])],
         ),
         Section(
             "Pseudo labels against the truth kept aside",
@@ -64,6 +78,20 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
         ),
         *([Section("Relations found in test images", pictures=pictures)] if pictures else []),
     ]
+
+
+def _comparisons(rows: Sequence[Mapping[str, Any]]) -> Table:
+    cells = [
+        [
+            row["claim"],
+            f"{100 * row['difference']:+.2f}",
+            percent(row["standard_error"]),
+            str(row["seeds"]),
+            row["verdict"],
+        ]
+        for row in rows
+    ]
+    return Table(["claim", "difference", "standard error", "seeds", "verdict"], cells)
 
 
 def _verbs(facts: Mapping[str, Any]) -> list[Table]:

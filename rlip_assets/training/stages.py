@@ -6,6 +6,7 @@ benchmark stage judges: pre-training zero-shot on HICO-DET, fine-tuning on the t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from rlip_assets.errors import InputError, ParameterError
 from rlip_assets.files import atomic_file, digest_json, write_text
+from rlip_assets.params.training import RecipeChoice
 from rlip_assets.scenes import SceneStore
 from rlip_assets.sources.classes import Classes, read_classes
 from rlip_assets.sources.roots import raw_root
@@ -40,8 +42,9 @@ def r_tagger_stage(ctx: StageContext) -> dict[str, Any]:
 
     Inputs: `scenes` (tables of Visual Genome), `detector`, `text_encoder`. Output: `checkpoint`.
     """
-    recipe = ctx.params.training.r_tagger.resolve()
-    training = _Training(ctx, recipe, _sources(ctx, recipe))
+    choice = ctx.params.training.r_tagger
+    recipe = choice.resolve()
+    training = _Training(ctx, choice, _sources(ctx, recipe))
     model, tokenizer = network_from_parts(recipe, ctx.inputs["detector"], ctx.inputs["text_encoder"], training.seed)
     figures = training.run(model, tokenizer, ctx.outputs["checkpoint"])
     ctx.log.model("r_tagger", ctx.outputs["checkpoint"])
@@ -54,8 +57,9 @@ def pretrain_stage(ctx: StageContext) -> dict[str, Any]:
     Inputs: `scenes`, `pseudo_labels/DATASET`, `detector`, `text_encoder`, `benchmark_scenes`, `benchmark_classes`.
     Outputs: `checkpoint`, `predictions`.
     """
-    recipe = _choice(ctx.params.training.pretrain, ctx.partition).resolve()
-    training = _Training(ctx, recipe, _sources(ctx, recipe))
+    choice = _choice(ctx.params.training.pretrain, ctx.partition)
+    recipe = choice.resolve()
+    training = _Training(ctx, choice, _sources(ctx, recipe))
     model, tokenizer = network_from_parts(recipe, ctx.inputs["detector"], ctx.inputs["text_encoder"], training.seed)
     figures = training.run(model, tokenizer, ctx.outputs["checkpoint"])
     classes = read_classes(ctx.inputs["benchmark_classes"])
@@ -69,9 +73,10 @@ def finetune_stage(ctx: StageContext) -> dict[str, Any]:
 
     Inputs: `checkpoint`, `scenes`, `classes`. Outputs: `checkpoint`, `predictions`.
     """
-    recipe = _choice(ctx.params.training.finetune, ctx.partition).resolve()
+    choice = _choice(ctx.params.training.finetune, ctx.partition)
+    recipe = choice.resolve()
     classes = read_classes(ctx.inputs["classes"])
-    training = _Training(ctx, recipe, _sources(ctx, recipe), classes)
+    training = _Training(ctx, choice, _sources(ctx, recipe), classes)
     model, tokenizer = network_from_checkpoint(recipe, ctx.inputs["checkpoint"])
     figures = training.run(model, tokenizer, ctx.outputs["checkpoint"])
     return figures | training.predict(model, tokenizer, classes, ctx.inputs["scenes"], zero_shot=False)
@@ -90,11 +95,12 @@ class _Training:
     """One training of a stage: its data, its place in the work folder and what it writes."""
 
     def __init__(
-        self, ctx: StageContext, recipe: Recipe, sources: list[ImageSource], classes: Classes | None = None
+        self, ctx: StageContext, choice: RecipeChoice, sources: list[ImageSource], classes: Classes | None = None
     ) -> None:
         params = ctx.params.training
         torch.set_num_threads(params.threads)
-        self.ctx, self.recipe, self.sources, self.classes, self.seed = ctx, recipe, sources, classes, params.seed
+        self.ctx, self.recipe, self.sources, self.classes = ctx, choice.resolve(), sources, classes
+        self.seed = params.seed if choice.seed is None else choice.seed
         device = choose_device(params.device)
         self.processes: Processes = join_processes(device)
         self.settings = Settings(device, params.precision, params.workers, params.checkpoint_every)
@@ -196,8 +202,8 @@ class _Training:
         )
 
 
-def _choice(choices: Any, partition: str | None) -> Any:
-    if partition not in choices:
+def _choice(choices: Mapping[str, RecipeChoice], partition: str | None) -> RecipeChoice:
+    if partition is None or partition not in choices:
         raise ParameterError(f"training has no recipe for {partition!r}; params.yaml knows {', '.join(choices)}")
     return choices[partition]
 

@@ -10,6 +10,7 @@ from rlip_assets.errors import InputError
 from rlip_assets.report.facts import HICO, gather
 from rlip_assets.report.markdown import to_markdown
 from rlip_assets.report.page import NOTICE, Picture, render_page
+from rlip_assets.report.repeats import Comparison, compare
 from rlip_assets.report.sections import sections_of
 from rlip_assets.report.verbs import verb_sources
 
@@ -69,3 +70,27 @@ def test_verbs_are_counted_by_text_and_by_synonym() -> None:
     )
     assert rows[0]["sources"]["VG"] == {"exact": 2, "synonym": 3}
     assert rows[1]["sources"]["VG"] == {"exact": 0, "synonym": 0}
+
+
+def test_seeds_give_mean_spread_and_verdict(folders: tuple[Path, Path]) -> None:
+    for run, values in {"pretrain-vg": (0.10, 0.12, 0.11), "pretrain-vg_coco_o365": (0.20, 0.21, 0.22)}.items():
+        for number, value in enumerate(values):
+            folder = folders[0] / (f"{run}-seed{number}" if number else run)
+            folder.mkdir(exist_ok=True)
+            (folder / "metrics.json").write_text(json.dumps({f"{HICO}/full": value}))
+    facts = facts_of(folders)
+    (row,) = [row for row in facts["comparisons"] if row["lower"] == "pretrain-vg"]
+    assert (row["seeds"], row["verdict"]) == (3, "shown")
+    assert row["difference"] == pytest.approx(0.1)
+    assert "21.00 ± 1.00" in to_markdown(facts, sections_of(facts))
+
+
+@pytest.mark.parametrize(
+    ("higher", "verdict"), [((0.2, 0.2), "too few seeds"), ((0.3, 0.0, 0.1), "not shown"), ((0.2, 0.2, 0.2), "shown")]
+)
+def test_a_difference_is_shown_above_twice_its_standard_error(higher: tuple[float, ...], verdict: str) -> None:
+    runs = {"a": higher, "b": (0.1,) * len(higher)}
+    metrics = {
+        f"{run}-seed{i}" if i else run: {"m": value} for run, values in runs.items() for i, value in enumerate(values)
+    }
+    assert compare(metrics, [Comparison("a above b", "a", "b", "m")])[0]["verdict"] == verdict
