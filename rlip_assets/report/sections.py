@@ -66,8 +66,8 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
         ),
         Section(
             "What the seeds show",
-            "Paired differences of mAP in points. A claim counts as shown when the mean difference over at least three seeds is above twice "
-            "its standard error.",
+            "Paired differences of mAP in points. A claim counts as shown when the mean difference over at least three seeds is above "
+            "twice its standard error.",
             [_comparisons(facts["comparisons"])],
         ),
         Section(
