@@ -1,0 +1,130 @@
+"""The benchmark stage: predictions in, figures of every protocol, results by class and causes of errors out.
+
+It reads what a training stage predicted and imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlip_assets.benchmarks.errors_by_cause import CAUSES, CauseCounter
+from rlip_assets.benchmarks.ground_truth import GroundTruth, ground_truth_of_scenes
+from rlip_assets.benchmarks.pictures import causes_picture, curves_picture
+from rlip_assets.benchmarks.predictions import read_predictions
+from rlip_assets.benchmarks.protocols import HICO_RLIPV2, NMS, OI_TRIPLET, VCOCO_OFFICIAL
+from rlip_assets.benchmarks.results import ProtocolResult
+from rlip_assets.benchmarks.suites import annotated_folders, judge, suite
+from rlip_assets.benchmarks.vocabulary import Vocabulary, read_vocabulary
+from rlip_assets.errors import InputError
+from rlip_assets.files import atomic_file, write_json
+from rlip_assets.stage import StageContext
+
+METRICS, CLASSES, CURVES, ERRORS = "metrics.json", "per_class.parquet", "curves.parquet", "errors.json"
+MAIN = {
+    "hico_det": (f"{HICO_RLIPV2}/{NMS}", ""),
+    "v_coco": (VCOCO_OFFICIAL, "role_s1"),
+    "open_images": (f"{OI_TRIPLET}/{NMS}", "rel_100"),
+}
+"""Benchmark -> the protocol that papers quote, and the task whose classes are pictured."""
+
+
+def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
+    """Judge the predictions of one run.
+
+    Inputs: `predictions` (folder with `BENCHMARK.parquet`), `scenes`, `classes`. Output `benchmark`: `metrics.json` (protocol/figure ->
+    fraction, null for the mean of nothing), `per_class.parquet`, `curves.parquet` (recall and precision at every right detection),
+    `errors.json` (see `errors_by_cause`).
+    """
+    vocabulary = read_vocabulary(ctx.inputs["classes"])
+    truth = _truth(ctx.inputs["scenes"], vocabulary)
+    path = ctx.inputs["predictions"] / f"{vocabulary.dataset}.parquet"
+    kind, _, name = (ctx.partition or "").partition("-")
+    unseen = ctx.params.training.finetune[name].resolve().unseen if kind == "finetune" else None
+    results = judge(suite(truth, vocabulary, zero_shot=kind == "pretrain", unseen=unseen), read_predictions(path))
+    causes = CauseCounter(truth, vocabulary, persons=vocabulary.dataset != "open_images")
+    for batch in read_predictions(path):
+        for image in batch.images():
+            causes.update(image)
+
+    output = ctx.outputs["benchmark"]
+    figures = flat_figures(results)
+    write_json(output / METRICS, figures)
+    write_json(output / ERRORS, {"causes": CAUSES, "shares": causes.shares(), "by_verb": causes.by_verb})
+    _write_table(output / CLASSES, class_rows(results))
+    _write_table(output / CURVES, curve_rows(results))
+    _picture(ctx, results, vocabulary.dataset, causes)
+    main = {name: value for name, value in figures.items() if name.startswith(MAIN[vocabulary.dataset][0])}
+    ctx.log.metrics({name: value for name, value in main.items() if value is not None})
+    return {name.rpartition("/")[2]: value for name, value in main.items()} | {"images": len(truth)}
+
+
+def flat_figures(results: list[ProtocolResult]) -> dict[str, float | None]:
+    """All figures by "protocol/variant/figure"; None where a protocol gives no number."""
+    return {
+        f"{result.name}/{figure}": None if math.isnan(value) else float(value)
+        for result in results
+        for figure, value in result.figures.items()
+    }
+
+
+def class_rows(results: list[ProtocolResult]) -> list[dict[str, Any]]:
+    """One row a protocol, task and class."""
+    return [
+        {
+            "protocol": result.name,
+            "task": task,
+            "class": " ".join(names),
+            "positives": int(table.ranks.positives[i]),
+            "detections": int(table.ranks.detections[i]),
+            "right": int(table.ranks.right[i]),
+            "recall": float(table.ranks.recall[i]),
+            "ap": float(table.ap[i]),
+        }
+        for result in results
+        for task, table in result.tables.items()
+        for i, names in enumerate(table.names)
+    ]
+
+
+def curve_rows(results: list[ProtocolResult]) -> list[dict[str, Any]]:
+    """One row a protocol, task and class that has a right detection, with lists of recall and precision."""
+    rows = []
+    for result in results:
+        for task, table in result.tables.items():
+            for i, names in enumerate(table.names):
+                recall, precision = table.curve(i)
+                if len(recall):
+                    row = {"protocol": result.name, "task": task, "class": " ".join(names)}
+                    rows.append(row | {"recall": recall.tolist(), "precision": precision.tolist()})
+    return rows
+
+
+def _truth(scenes: Path, vocabulary: Vocabulary) -> GroundTruth:
+    folders = annotated_folders(scenes)
+    if len(folders) > 1:
+        raise InputError(
+            f"{scenes} has {len(folders)} buckets; a benchmark's tables have one (sources.DATASET.buckets)"
+        )
+    return ground_truth_of_scenes(folders[0], vocabulary, "test")
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    with atomic_file(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows), temporary)
+
+
+def _picture(ctx: StageContext, results: list[ProtocolResult], dataset: str, causes: CauseCounter) -> None:
+    protocol, task = MAIN[dataset]
+    (table,) = [result.tables[task] for result in results if result.name == protocol]
+    for name, picture in (
+        ("precision_recall", curves_picture(table, f"{ctx.partition}: {protocol}")),
+        ("errors_by_cause", causes_picture(causes.shares(), str(ctx.partition))),
+    ):
+        ctx.log.picture(name, picture)
+        with atomic_file(ctx.outputs["benchmark"] / f"{name}.png") as temporary:
+            picture.save(temporary, format="png")

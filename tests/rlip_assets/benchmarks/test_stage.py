@@ -1,0 +1,165 @@
+"""The benchmark stage on a perfect detector, and on one that is wrong in a known way."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from rlip_assets.benchmarks.predictions import ImagePredictions, PredictionWriter
+from rlip_assets.benchmarks.stage import benchmark_stage
+from rlip_assets.errors import DataError, InputError
+from rlip_assets.params import Params
+from rlip_assets.scenes import Scene, write_scenes
+from rlip_assets.stage import NullLog, StageContext
+
+OBJECTS = ["person", "horse", "cup"]
+CLASSES = {
+    "hico_det": {
+        "relations": ["ride", "hold"],
+        "hois": [[0, 1], [1, 2]],
+        "rare": [1],
+        "splits": {"uc_rf": [1]},
+        "groups": {"visual_genome": {"ride": "exact", "hold": "absent"}},
+    },
+    "v_coco": {
+        "relations": ["ride", "hold"],
+        "hois": [],
+        "rare": [],
+        "splits": {},
+        "groups": {"actions": ["ride_obj", "hold_obj"]},
+    },
+    "open_images": {"relations": ["ride", "hold"], "hois": [], "rare": [], "splits": {}, "groups": {}},
+}
+SCENES = [
+    Scene(
+        image_id=f"image {i}",
+        dataset="any",
+        split="test",
+        file_name=f"{i}.jpg",
+        width=200,
+        height=100,
+        boxes=np.array([[5, 5, 45, 90], [40, 40, 120, 95], [130, 10, 150, 30]], np.float32),
+        labels=("person", "horse", "cup"),
+        subject=np.array([0, 0], np.int32),
+        object=np.array([1, 2], np.int32),
+        relation=("ride", "hold"),
+        confidence=np.full(2, np.nan, np.float32),
+    )
+    for i in range(4)
+]
+
+
+def perfect(scene: Scene) -> ImagePredictions:
+    """One pair a triplet, sure of its verb."""
+    labels = np.array([OBJECTS.index(name) for name in scene.labels], np.int32)
+    scores = np.full((len(scene.relation), 2), 0.01, np.float32)
+    scores[np.arange(2), [("ride", "hold").index(name) for name in scene.relation]] = 0.9
+    return ImagePredictions(
+        scene.image_id,
+        scene.boxes[scene.subject],
+        scene.boxes[scene.object],
+        labels[scene.subject],
+        labels[scene.object],
+        scores,
+    )
+
+
+def judged(
+    folder: Path, dataset: str, partition: str, change: Callable[[ImagePredictions], ImagePredictions] = lambda p: p
+) -> tuple[dict, Path]:
+    content = {"dataset": dataset, "objects": OBJECTS, **CLASSES[dataset]}
+    folder.mkdir(exist_ok=True)
+    (folder / "classes.json").write_text(json.dumps(content))
+    write_scenes(folder / "scenes" / "bucket-0", SCENES)
+    (folder / "predictions").mkdir()
+    with PredictionWriter(
+        folder / "predictions" / f"{dataset}.parquet", dataset, OBJECTS, content["relations"], {}
+    ) as out:
+        for scene in SCENES:
+            out.write(change(perfect(scene)))
+    (folder / "out").mkdir()
+    inputs = {name: folder / name for name in ("scenes", "predictions")} | {"classes": folder / "classes.json"}
+    ctx = StageContext("benchmark", partition, Params(), inputs, {"benchmark": folder / "out"}, folder, NullLog())
+    return benchmark_stage(ctx), folder / "out"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "partition", "names"),
+    [
+        ("hico_det", "finetune-hico_uc_rf", ["hico_det/rlipv2/nms/unseen", "hico_det/matlab/plain/full"]),
+        ("hico_det", "pretrain-vg", ["hico_det/rlipv2/nms/verbs_exact", "hico_det/rlipv2/nms/verbs_absent"]),
+        ("v_coco", "finetune-v_coco", ["v_coco/official/role_ap_s1_24", "v_coco/official/agent_ap"]),
+        ("open_images", "finetune-open_images", ["open_images/oi_triplet/nms/score_wtd", "open_images/oi_predicate/recall_50"]),
+    ],
+)  # fmt: skip
+def test_a_perfect_detector_scores_one(tmp_path: Path, dataset: str, partition: str, names: list[str]) -> None:
+    figures, out = judged(tmp_path / "work", dataset, partition)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert {name: metrics[name] for name in names} == {name: pytest.approx(1) for name in names}
+    assert json.loads((out / "errors.json").read_text())["shares"]["right"] == 1
+    classes = pq.read_table(out / "per_class.parquet").to_pylist()
+    assert {row["recall"] for row in classes if row["protocol"].endswith("rlipv2/nms")} <= {1.0}
+    assert figures["images"] == len(SCENES)
+
+
+def swapped_verbs(image: ImagePredictions) -> ImagePredictions:
+    return replace(image, scores=image.scores[:, ::-1].copy())
+
+
+def other_object(image: ImagePredictions) -> ImagePredictions:
+    return replace(image, obj_labels=image.obj_labels[::-1].copy())
+
+
+def shifted_box(image: ImagePredictions) -> ImagePredictions:
+    return replace(image, obj_boxes=image.obj_boxes + np.array([12, 0, 12, 0], np.float32))
+
+
+def doubled(image: ImagePredictions) -> ImagePredictions:
+    """The first triplet twice, the second below it."""
+    rows = [0, 0, 1]
+    scores = image.scores[rows]
+    scores[2] /= 2
+    return ImagePredictions(
+        image.image_id,
+        *(getattr(image, name)[rows] for name in ("sub_boxes", "obj_boxes", "sub_labels", "obj_labels")),
+        scores,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "cause", "share"),
+    [
+        (swapped_verbs, "verb", 1.0),
+        (other_object, "object", 1.0),
+        (shifted_box, "box", 0.5),
+        (doubled, "duplicate", 0.5),
+    ],
+)
+def test_errors_have_their_cause(tmp_path: Path, change: Callable, cause: str, share: float) -> None:
+    _, out = judged(tmp_path / "work", "open_images", "finetune-open_images", change)
+    assert json.loads((out / "errors.json").read_text())["shares"][cause] == pytest.approx(share)
+
+
+def test_an_unknown_image_is_named(tmp_path: Path) -> None:
+    def elsewhere(image: ImagePredictions) -> ImagePredictions:
+        return replace(image, image_id=image.image_id.replace("image 3", "elsewhere"))
+
+    with pytest.raises(DataError, match="image 'elsewhere' is not in the annotations"):
+        judged(tmp_path / "work", "v_coco", "finetune-v_coco", elsewhere)
+
+
+def test_a_dataset_that_is_no_benchmark_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CLASSES, "coco", CLASSES["open_images"])
+    with pytest.raises(DataError, match="'coco' is no benchmark"):
+        judged(tmp_path / "work", "coco", "pretrain-vg")
+
+
+def test_missing_classes_are_named(tmp_path: Path) -> None:
+    inputs = {name: tmp_path / name for name in ("scenes", "predictions", "classes")}
+    ctx = StageContext("benchmark", "pretrain-vg", Params(), inputs, {}, tmp_path, NullLog())
+    with pytest.raises(InputError, match="does not exist"):
+        benchmark_stage(ctx)
