@@ -133,7 +133,10 @@ class OpenImagesTripletEvaluator(Evaluator[GroundTruth, list[ProtocolResult]]):
         best = best_relations(len(keys), *near)
         if self.compat and task == PHRASE and suppressed:
             top = FlatCells.of(detections, detections.cells[f"{task}_{k}"], suppressed=False, last_first=False)
-            best = shifted_matches(best, self._groups(detections, cells), cells, self._groups(detections, top), top)
+            best, place = shifted_matches(
+                best, self._groups(detections, cells), cells, self._groups(detections, top), top
+            )
+            cells = replace(cells, order=place)
         if self.compat and task == RELATION:
             index = np.where((np.diff(truth.box_offsets) == 0)[cells.image], -1, index)
         best = np.where(index >= 0, best, NO_MATCH)

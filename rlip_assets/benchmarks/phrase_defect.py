@@ -16,8 +16,10 @@ from rlip_assets.benchmarks.state import FlatCells
 Rows = npt.NDArray[np.int64]
 
 
-def shifted_matches(best: Rows, groups: Rows, cells: FlatCells, all_groups: Rows, all_cells: FlatCells) -> Rows:
-    """(n,) the match that each phrase is credited with.
+def shifted_matches(
+    best: Rows, groups: Rows, cells: FlatCells, all_groups: Rows, all_cells: FlatCells
+) -> tuple[Rows, Rows]:
+    """The match that each phrase is credited with, (n,), and its place in the grouped list, (n,), which settles ties of scores.
 
     Args:
         best: (n,) the match of each phrase itself.
@@ -36,4 +38,4 @@ def shifted_matches(best: Rows, groups: Rows, cells: FlatCells, all_groups: Rows
     by_score = np.lexsort((place, -cells.score, cells.image))
     shifted = np.empty_like(best)
     shifted[by_score] = best[grouped]
-    return shifted
+    return shifted, place
