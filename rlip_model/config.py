@@ -181,7 +181,7 @@ SWIN_TINY = BackboneConfig(
 SWIN_LARGE = BackboneConfig(
     kind="swin", stem=192, depths=(2, 2, 18, 2), widths=(192, 384, 768, 1536), heads=(6, 12, 24, 48), drop_path=0.5
 )
-MICRO_RESNET = BackboneConfig(kind="resnet", stem=16, depths=(1, 1, 1, 1), widths=(24, 48, 96, 160), block="basic")
+MICRO_RESNET = BackboneConfig(kind="resnet", stem=24, depths=(1, 1, 1, 1), widths=(32, 64, 128, 192), block="basic")
 
 ROBERTA_BASE = TextConfig()
 MICRO_TEXT = TextConfig(vocabulary=1024, width=128, layers=2, heads=4, feed_forward=256, positions=66, dropout=0.0)
@@ -199,6 +199,8 @@ def _presets() -> dict[str, ModelConfig]:
         queries=32,
         width=64,
         heads=4,
+        encoder_layers=4,
+        decoder_layers=2,
         encoder_points=2,
         decoder_points=2,
         feed_forward=128,

@@ -36,9 +36,9 @@ class DetectorTraining:
     """Everything that decides the outcome."""
 
     seed: int = 0
-    backbone_steps: int = 800
+    backbone_steps: int = 1000
     """First part: backbone and pyramid alone, under the dense loss."""
-    steps: int = 1400
+    steps: int = 2400
     """Second part: the whole network."""
     backbone_batch: int = 16
     batch: int = 8
