@@ -55,8 +55,8 @@ def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
     figures = flat_figures(results)
     write_json(output / METRICS, figures)
     write_json(output / ERRORS, {"causes": CAUSES, "shares": causes.shares(), "by_verb": causes.by_verb})
-    _write_table(output / CLASSES, class_rows(results))
-    _write_table(output / CURVES, curve_rows(results))
+    write_table(output / CLASSES, class_rows(results))
+    write_table(output / CURVES, curve_rows(results))
     _picture(ctx, results, vocabulary.dataset, causes)
     main = {name: value for name, value in figures.items() if name.startswith(MAIN[vocabulary.dataset][0])}
     ctx.log.metrics({name: value for name, value in main.items() if value is not None})
@@ -113,7 +113,8 @@ def _truth(scenes: Path, vocabulary: Vocabulary) -> GroundTruth:
     return ground_truth_of_scenes(folders[0], vocabulary, "test")
 
 
-def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Rows as one Parquet file, atomically."""
     with atomic_file(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows), temporary)
 

@@ -25,6 +25,9 @@ COMMANDS = {
     "source-digests": "rlip_assets.cli.stages:source_digests",
     "promote": "rlip_assets.cli.models:promote",
     "recipes": "rlip_assets.cli.recipes:recipes",
+    "predict": "rlip_assets.cli.predict:predict",
+    "evaluate": "rlip_assets.cli.evaluate:evaluate",
+    "import-checkpoint": "rlip_assets.cli.models:import_checkpoint",
 }
 """Command name -> where its typer application or function lives."""
 

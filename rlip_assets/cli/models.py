@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,3 +21,28 @@ def promote(
 
     record = promote_version(profile_root(profile), model, version)
     print(f"{record.model} version {record.version} is promoted (hash {record.data_version})")
+
+
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="Released .pth file.")],
+    folder: Annotated[Path, typer.Argument(help="Checkpoint folder to write.")],
+    tokenizer: Annotated[
+        str, typer.Option(help="Hub name or folder of the tokenizer of the text encoder.")
+    ] = "roberta-base",
+    gate: Annotated[
+        str | None, typer.Option(help="Fusion gate, vxac or glip, for files that leave it undecided.")
+    ] = None,
+) -> None:
+    """Convert a released checkpoint; nothing in the file is executed. Prints the evidence for every setting."""
+    from rlip_assets.errors import InputError, ParameterError
+    from rlip_model.import_checkpoint import import_checkpoint as convert
+
+    if gate not in (None, "vxac", "glip"):
+        raise ParameterError(f"There is no gate {gate!r}: --gate is vxac or glip")
+    try:
+        recognised = convert(file, folder, tokenizer, gate)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    for name, why in recognised.evidence.items():
+        print(f"{name:24} {why}")
+    print(f"wrote {folder}")

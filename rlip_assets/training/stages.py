@@ -24,7 +24,7 @@ from rlip_assets.training.batches import Part, StepBatches
 from rlip_assets.training.few_shot import unseen_pairs
 from rlip_assets.training.loop import Settings, Trainer
 from rlip_assets.training.pictures import prediction_pictures
-from rlip_assets.training.predict import predict, write_predictions
+from rlip_assets.training.predict import PERSON, SCENE_GRAPH_BENCHMARKS, predict, write_predictions
 from rlip_assets.training.processes import Processes, choose_device, join_processes
 from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.resume import HISTORY, History, Resume
@@ -35,6 +35,8 @@ from rlip_assets.training.vocabulary import BatchVocabulary, FixedVocabulary, Na
 from rlip_model import LabelTokenizer, Rlip, save_checkpoint
 
 ZERO_SHOT_BENCHMARK = "hico_det"
+FREQUENT_TEXTS = 100
+"""Object and relation texts that a pre-trained checkpoint offers for photos when nobody names any."""
 
 
 def r_tagger_stage(ctx: StageContext) -> dict[str, Any]:
@@ -134,12 +136,38 @@ class _Training:
             **held_out,
         }
         if self.processes.is_first:
-            metadata = {"recipe": self.recipe.model_dump(mode="json"), "seed": self.seed, "figures": figures}
-            save_checkpoint(
-                output, model, tokenizer, metadata | {"stage": self.ctx.stage, "partition": self.ctx.partition}
-            )
+            save_checkpoint(output, model, tokenizer, self._metadata(data.train, figures))
             write_text(output / HISTORY, history.text())
         return figures
+
+    def _metadata(self, images: TrainingImages, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """What travels with a checkpoint: how it was made, and what somebody who opens it for a photo need not know.
+
+        A network that was not fine-tuned on a benchmark's closed list is asked for the texts that its training tables use most.
+        """
+        augmentation = self.recipe.augmentation
+        subjects = self.classes is None or self.classes.dataset in SCENE_GRAPH_BENCHMARKS
+        if self.classes is not None:
+            labels = benchmark_labels(self.classes)
+            objects, relations = list(labels.real_objects), list(labels.relations)
+        else:
+            counts = images.object_counts(), images.relation_counts()
+            objects, relations = ([text for text, _ in each.most_common(FREQUENT_TEXTS)] for each in counts)
+        where = "the micro world, " if self.ctx.params.is_micro_world else ""
+        return {
+            "name": "/".join(filter(None, (self.ctx.stage, self.ctx.partition))),
+            "trained_on": where + ", ".join(source.name for source in self.sources),
+            "image_size": [augmentation.test_short_side, augmentation.longest],
+            "objects": objects,
+            "relations": relations,
+            "subject_scores": subjects,
+            "subject": PERSON,
+            "stage": self.ctx.stage,
+            "partition": self.ctx.partition,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "seed": self.seed,
+            "figures": dict(figures),
+        }
 
     def predict(
         self, model: Rlip, tokenizer: LabelTokenizer, classes: Classes, tables: Path, *, zero_shot: bool

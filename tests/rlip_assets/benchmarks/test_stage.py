@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from rlip_assets.benchmarks.predictions import ImagePredictions, PredictionWriter
 from rlip_assets.benchmarks.stage import benchmark_stage
+from rlip_assets.cli import app
 from rlip_assets.errors import DataError, InputError
 from rlip_assets.params import Params
 from rlip_assets.scenes import Scene, write_scenes
@@ -163,3 +165,17 @@ def test_missing_classes_are_named(tmp_path: Path) -> None:
     ctx = StageContext("benchmark", "pretrain-vg", Params(), inputs, {}, tmp_path, NullLog())
     with pytest.raises(InputError, match="does not exist"):
         benchmark_stage(ctx)
+
+
+def test_the_command_prints_every_protocol_by_name(tmp_path: Path) -> None:
+    judged(tmp_path / "work", "open_images", "finetune-open_images")
+    folder = tmp_path / "work"
+    arguments = ["evaluate", "open_images", "--predictions", str(folder / "predictions/open_images.parquet")]
+    arguments += ["--annotations", str(folder / "scenes/bucket-0"), "--classes", str(folder / "classes.json")]
+    result = CliRunner().invoke(app, [*arguments, "--per-class", str(folder / "classes.parquet")])
+    assert result.exit_code == 0, result.output
+    for name in ("open_images/oi_triplet/nms", "open_images/oi_triplet_compat/plain", "open_images/oi_predicate"):
+        assert f"{name}:" in result.output
+    assert pq.read_table(folder / "classes.parquet").num_rows > 0
+    other = CliRunner().invoke(app, ["evaluate", "hico_det", *arguments[2:]])
+    assert "annotates open_images, not hico_det" in str(other.exception)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import OBJECTS, RELATIONS, draw_scene
+from toys import OBJECTS, RELATIONS, draw_scene
 
 from rlip_assets.errors import DataError
 from rlip_assets.scenes import make_scene, write_scenes

@@ -21,7 +21,7 @@ import json, sys
 sys.path[:0] = [{tests!r}, {root!r}]
 import torch
 from pathlib import Path
-from conftest import OBJECTS, RELATIONS, build_model, small_config
+from toys import OBJECTS, RELATIONS, small_config
 from rlip_assets.stage import NullLog
 from rlip_assets.training.batches import Part, StepBatches
 from rlip_assets.training.loop import Settings, Trainer
@@ -29,7 +29,7 @@ from rlip_assets.training.processes import join_processes
 from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.sources import ImageSource, training_images
 from rlip_assets.training.vocabulary import BatchVocabulary, NameSampler
-from rlip_model import train_label_tokenizer
+from rlip_model import build_model, train_label_tokenizer
 
 torch.set_num_threads(1)
 processes = join_processes(torch.device("cpu"))

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import OBJECTS, RELATIONS, draw_scene
+from PIL import Image
+from toys import OBJECTS, RELATIONS, draw_scene
 
 from rlip_assets.benchmarks.predictions import read_predictions
 from rlip_assets.errors import InputError, ParameterError
 from rlip_assets.params import Params
+from rlip_assets.relation_detector import RelationDetector
 from rlip_assets.scenes import make_scene, write_scenes
 from rlip_assets.stage import NullLog, StageContext
 from rlip_assets.training.stages import finetune_stage, pretrain_stage, r_tagger_stage
@@ -185,6 +187,21 @@ def test_finetuning_predicts_every_pair_with_every_score(project: Project, parti
     batch = next(iter(read_predictions(context.outputs["predictions"] / "hico_det.parquet")))
     pairs = load_checkpoint(context.outputs["checkpoint"]).config.pairs
     assert batch.scores.shape == (2 * pairs, len(RELATIONS))
+
+
+def test_checkpoints_find_relations_in_photos_without_further_settings(project: Project) -> None:
+    photo = Image.new("RGB", (90, 70), "white")
+    for stage, partition in ((pretrain_stage, "vg_coco"), (finetune_stage, "hico_full")):
+        context = project.context(stage.__name__.removesuffix("_stage"), partition)
+        stage(context)
+        detector = RelationDetector.from_pretrained(context.outputs["checkpoint"])
+        assert detector.name.endswith(partition)
+        triplets = detector([photo], threshold=0.0, limit=3)[0]
+        assert len(triplets) == 3
+        assert {triplet.relation for triplet in triplets} <= set(detector.relations)
+        if partition == "hico_full":
+            assert detector.relations == RELATIONS
+            assert {triplet.subject for triplet in triplets} == {"person"}
 
 
 def test_v_coco_trains_missing_objects_and_predicts_them_as_none(project: Project) -> None:
