@@ -22,6 +22,9 @@ from rlip_assets.benchmarks.ground_truth import AnnotatedImage, GroundTruth, gro
 from rlip_assets.benchmarks.vocabulary import PERSON, Vocabulary, read_vocabulary
 from rlip_assets.errors import DataError, InputError
 
+PAIRS_ONLY = "pairs_only"
+"""Entry of `groups` that says: the annotations lack persons and roles without a box, which the official V-COCO evaluation needs."""
+
 
 def read_json(path: Path) -> Any:
     """Content of a JSON file.
@@ -99,7 +102,10 @@ def vcoco_pairs(content: Mapping[str, Any], where: str) -> tuple[GroundTruth, Vo
             for label in labels
             if label > 0
         ]
-        vocabulary = Vocabulary("v_coco", objects, tuple(content["classes"]), tuple(hois))
+        verbs = tuple(content["classes"])
+        vocabulary = Vocabulary(
+            "v_coco", objects, verbs, tuple(hois), groups={"actions": list(verbs), PAIRS_ONLY: True}
+        )
         person = objects.index(PERSON)
         images = []
         for row in content["annotations"]:

@@ -57,8 +57,13 @@ class Evaluator(ABC, Generic[Truth, Result]):
     Images may come in any order and in any batches: ties between images are settled by the order of the annotations.
     An image without predictions counts as one on which nothing was detected. What is counted and not refused: see
     `counts`.
+
+    Attributes:
+        listed_only: the predictions come from lists of triplets; a score of 0 says that the triplet was not listed, and it takes no
+            part. Otherwise a score of 0 is a score like any other, which may fill an image's best 100. Set it before `update`.
     """
 
+    listed_only = False
     selections: tuple[str, ...] = ("top",)
     needs_all_scores = False
 
@@ -88,7 +93,10 @@ class Evaluator(ABC, Generic[Truth, Result]):
         self._seen[image] = True
         batch = self.prepare(batch)
         self._count_boxes(image, batch)
-        self._parts.append(Detections.of(image, batch, self.select(batch), self.needs_all_scores))
+        cells = self.select(batch)
+        if self.listed_only:
+            cells = {name: own.listed() for name, own in cells.items()}
+        self._parts.append(Detections.of(image, batch, cells, self.needs_all_scores))
 
     def prepare(self, batch: PredictionBatch) -> PredictionBatch:
         """What the benchmark does to predictions before anything else; nothing by default."""

@@ -53,6 +53,12 @@ class Cells:
             np.concatenate([np.zeros(0, bool), *(part.survives for part in parts)]),
         )
 
+    def listed(self) -> Cells:
+        """Without the cells of score 0, which stand for triplets that a list of triplets does not name."""
+        keep = self.score > 0
+        offsets = offsets_of(np.bincount(owners_of(self.offsets)[keep], minlength=len(self.offsets) - 1))
+        return Cells(offsets, self.pair[keep], self.verb[keep], self.score[keep], self.survives[keep])
+
     def images(self, chosen: npt.NDArray[np.int64]) -> Cells:
         """The cells of some images, in the order given."""
         if len(chosen) == len(self.offsets) - 1 and (chosen == np.arange(len(chosen))).all():

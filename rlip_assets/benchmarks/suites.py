@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rlip_assets.benchmarks.annotations import PAIRS_ONLY
 from rlip_assets.benchmarks.evaluator import Evaluator
 from rlip_assets.benchmarks.ground_truth import GroundTruth
 from rlip_assets.benchmarks.hico_det import HicoDetEvaluator, rare_groups, zero_shot_groups
@@ -46,11 +47,11 @@ def suite(truth: GroundTruth, vocabulary: Vocabulary, *, zero_shot: bool = False
             return [HicoDetEvaluator(truth, vocabulary, class_groups=groups, person_filter=zero_shot)]
         case "v_coco":
             actions = actions_of_vocabulary(vocabulary)
+            training = VcocoTrainingEvaluator(truth, vocabulary, actions.left_out_verbs)
+            if PAIRS_ONLY in vocabulary.groups:
+                return [training]
             official = official_truth_of_pairs(truth, actions, vocabulary.person)
-            return [
-                VcocoOfficialEvaluator(official, vocabulary),
-                VcocoTrainingEvaluator(truth, vocabulary, actions.left_out_verbs),
-            ]
+            return [VcocoOfficialEvaluator(official, vocabulary), training]
         case "open_images":
             return [
                 OpenImagesTripletEvaluator(truth, vocabulary),

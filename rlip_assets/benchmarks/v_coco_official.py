@@ -53,7 +53,7 @@ class OfficialDetections:
         image: (D,) number of the image.
         persons: (D, 4) xyxy.
         role_boxes: (D, 4) one object box for all roles, or (D, roles, 4); NaN or 0 = no object.
-        agent_scores: (D, A) by action.
+        agent_scores: (D, A) by action; NaN = not detected.
         role_scores: (D, roles) by action and role, in the order of `Actions.role_verbs`; NaN = not detected.
     """
 
@@ -85,32 +85,36 @@ class VcocoOfficialEvaluator(Evaluator[OfficialTruth, list[ProtocolResult]]):
             raise DataError(f"the V-COCO annotations know {counts}; use the classes.json of these annotations")
 
     def prepare(self, batch: PredictionBatch) -> PredictionBatch:
-        """Scores of verbs that do not go with the object are set to 0."""
-        if not self.vocabulary.hois:
-            return batch
-        return replace(batch, scores=batch.scores * self.vocabulary.valid.T[batch.obj_labels])
+        """Scores of verbs that do not go with the object are set to 0, those of triplets that a list does not name to NaN."""
+        scores = batch.scores
+        if self.vocabulary.hois:
+            scores = scores * self.vocabulary.valid.T[batch.obj_labels]
+        if self.listed_only:
+            scores = np.where(scores > 0, scores, np.float32("nan"))
+        return replace(batch, scores=scores)
 
     def compute(self) -> list[ProtocolResult]:
+        return evaluate_official(self.truth, self.detections())
+
+    def detections(self) -> OfficialDetections:
+        """What was gathered, as the official evaluation sees it."""
         detections, actions = self.gathered(), self.truth.actions
         scores = detections.scores.reshape(-1, len(actions.verbs))
         objects = detections.obj_boxes.astype(np.float64)
         objects[detections.obj_labels == len(self.vocabulary.objects)] = np.nan
         by_action = [scores[:, actions.verbs_of(action)] for action in range(len(actions.names))]
-        return evaluate_official(
-            self.truth,
-            OfficialDetections(
-                image=detections.image[owners_of(detections.offsets)].astype(np.int64),
-                persons=detections.sub_boxes.astype(np.float64),
-                role_boxes=objects,
-                agent_scores=np.stack([agent_score(own) for own in by_action], axis=1),
-                role_scores=scores[:, [verb for _, _, verb in actions.role_verbs]],
-            ),
+        return OfficialDetections(
+            image=detections.image[owners_of(detections.offsets)].astype(np.int64),
+            persons=detections.sub_boxes.astype(np.float64),
+            role_boxes=objects,
+            agent_scores=np.stack([agent_score(own) for own in by_action], axis=1),
+            role_scores=scores[:, [verb for _, _, verb in actions.role_verbs]],
         )
 
 
 def agent_score(scores: Floats) -> Floats:
-    """(D, verbs of one action) to (D,): the only score, or the best of several, at least 0."""
-    return scores[:, 0] if scores.shape[1] == 1 else np.maximum(scores.max(axis=1), 0)
+    """(D, verbs of one action) to (D,): the only score, or the best of several, at least 0; NaN where all are."""
+    return scores[:, 0] if scores.shape[1] == 1 else np.maximum(np.fmax.reduce(scores, axis=1), 0)
 
 
 def evaluate_official(truth: OfficialTruth, detections: OfficialDetections) -> list[ProtocolResult]:
@@ -134,8 +138,9 @@ def evaluate_official(truth: OfficialTruth, detections: OfficialDetections) -> l
     parts: dict[str, list[Part]] = {AGENT: [], SCENARIO_1: [], SCENARIO_2: []}
     for action in range(len(actions.names)):
         label, score = labels_of(action), detections.agent_scores[:, action]
-        taken = np.flatnonzero(near & (label == 1))
-        parts[AGENT] += _ranked(score, label >= 0, [taken], person, detections.image, positives[action])
+        detected = (label >= 0) & ~np.isnan(score)
+        taken = np.flatnonzero(near & (label == 1) & detected)
+        parts[AGENT] += _ranked(score, detected, [taken], person, detections.image, positives[action])
     for role, (action, place, _) in enumerate(actions.role_verbs):
         label, score = labels_of(action), detections.role_scores[:, role]
         detected = (label >= 0) & ~np.isnan(score)

@@ -1,0 +1,123 @@
+"""Judges files as people have them: predictions and annotations in any of the known forms.
+
+| predictions                         | read by                     |
+|-------------------------------------|-----------------------------|
+| Parquet of this project             | `predictions.py`            |
+| JSON list of UPT, PViC, QPIC or CDN | `hoi_lists.py`              |
+| official V-COCO content, JSON or Parquet | `v_coco_content.py`    |
+
+Annotations: see `annotations.py`; official V-COCO action files, together with COCO instances, in `v_coco_official_files.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlip_assets.benchmarks.annotations import PAIRS_ONLY, read_annotations
+from rlip_assets.benchmarks.evaluator import Annotated
+from rlip_assets.benchmarks.hoi_lists import read_hoi_lists
+from rlip_assets.benchmarks.predictions import read_predictions
+from rlip_assets.benchmarks.results import ProtocolResult
+from rlip_assets.benchmarks.suites import Suite, judge, suite
+from rlip_assets.benchmarks.v_coco_actions import actions_of_vocabulary
+from rlip_assets.benchmarks.v_coco_content import is_official_content, read_official_content
+from rlip_assets.benchmarks.v_coco_official import VcocoOfficialEvaluator, evaluate_official
+from rlip_assets.benchmarks.v_coco_official_files import read_official_annotations
+from rlip_assets.benchmarks.v_coco_truth import OfficialTruth, official_truth_of_pairs
+from rlip_assets.benchmarks.vocabulary import Vocabulary, read_vocabulary
+from rlip_assets.errors import DataError, InputError, ParameterError
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be judged, and how.
+
+    Attributes:
+        benchmark: "hico_det", "v_coco" or "open_images".
+        predictions, annotations: files of the forms above, or a scene table folder for the annotations.
+        classes: classes.json where it does not lie beside the scene table; needed to judge this project's predictions against
+            official V-COCO files.
+        split: which images of a scene table.
+        instances: COCO instances, if `annotations` is an official V-COCO action file.
+        coco_ids: labels in a QPIC list are COCO category ids, verbs from 1.
+        unseen, zero_shot: see `suite`.
+    """
+
+    benchmark: str
+    predictions: Path
+    annotations: Path
+    classes: Path | None = None
+    split: str = "test"
+    instances: Path | None = None
+    coco_ids: bool = False
+    unseen: str | None = None
+    zero_shot: bool = False
+
+
+def answer(question: Question) -> tuple[list[ProtocolResult], Mapping[str, int]]:
+    """Results of every protocol that the files allow, and what they rest on (`Evaluator.counts`).
+
+    Raises:
+        RlipError: a file that is missing, broken or of another form or benchmark; names file, row and remedy.
+    """
+    if not question.predictions.is_file():
+        raise InputError(f"{question.predictions} does not exist; give a file of predictions")
+    if question.instances is not None:
+        return _official_files(question, question.instances)
+    truth, vocabulary = read_annotations(question.annotations, question.classes, question.split)
+    if vocabulary.dataset != question.benchmark:
+        raise ParameterError(
+            f"{question.annotations} annotates {vocabulary.dataset}, not {question.benchmark}: name the other benchmark"
+        )
+    if is_official_content(question.predictions):
+        if question.benchmark != "v_coco" or PAIRS_ONLY in vocabulary.groups:
+            raise ParameterError(
+                f"{question.predictions} holds official V-COCO results; give a V-COCO scene table, or the official action file with "
+                "COCO's instances, as annotations"
+            )
+        return _content(question, official_truth_of_pairs(truth, actions_of_vocabulary(vocabulary), vocabulary.person))
+    evaluators = suite(truth, vocabulary, zero_shot=question.zero_shot, unseen=question.unseen)
+    return _evaluated(question, evaluators, vocabulary)
+
+
+def _official_files(question: Question, instances: Path) -> tuple[list[ProtocolResult], Mapping[str, int]]:
+    if question.benchmark != "v_coco":
+        raise ParameterError(f"COCO instances go with v_coco, not {question.benchmark}: leave --instances out")
+    truth = read_official_annotations(question.annotations, instances)
+    if is_official_content(question.predictions):
+        return _content(question, truth)
+    if question.classes is None:
+        raise ParameterError(f"{question.predictions} scores verbs by number: name them with --classes classes.json")
+    vocabulary = read_vocabulary(question.classes)
+    if actions_of_vocabulary(vocabulary) != truth.actions:
+        raise DataError(
+            f"{question.classes}: groups.actions are not those of {question.annotations} in its order; predict with them"
+        )
+    return _evaluated(question, [VcocoOfficialEvaluator(truth, vocabulary)], vocabulary)
+
+
+def _content(question: Question, truth: OfficialTruth) -> tuple[list[ProtocolResult], Mapping[str, int]]:
+    detections = read_official_content(question.predictions, truth)
+    return evaluate_official(truth, detections), _counts(truth, len(set(detections.image.tolist())))
+
+
+def _counts(truth: Annotated, predicted: int) -> dict[str, int]:
+    return {"images": len(truth), "images_without_predictions": len(truth) - predicted}
+
+
+def _evaluated(
+    question: Question, evaluators: Suite, vocabulary: Vocabulary
+) -> tuple[list[ProtocolResult], Mapping[str, int]]:
+    if question.predictions.suffix == ".json":
+        for evaluator in evaluators:
+            evaluator.listed_only = True
+        lists = read_hoi_lists(question.predictions, vocabulary, coco_ids=question.coco_ids)
+        return judge(evaluators, lists), evaluators[0].counts
+    reader = read_predictions(question.predictions)
+    if (reader.objects, reader.verbs) != (vocabulary.objects, vocabulary.verbs):
+        raise DataError(
+            f"{question.predictions} was predicted with other classes than {question.annotations} has; predict with its classes"
+        )
+    return judge(evaluators, reader), evaluators[0].counts

@@ -1,0 +1,291 @@
+"""Predictions in the forms that people have: the same figures as from arrays, and a clear sentence for what is broken."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from oracle.v_coco_official import evaluate_vcoco_official
+from random_official_worlds import make_official_world
+from random_worlds import Knobs
+
+from rlip_assets.benchmarks.formats import Question, answer
+from rlip_assets.benchmarks.hoi_lists import COCO_IDS, read_hoi_lists
+from rlip_assets.benchmarks.predictions import ImagePredictions, PredictionBatch, PredictionWriter
+from rlip_assets.benchmarks.v_coco_content import read_official_content, write_official_content
+from rlip_assets.benchmarks.v_coco_official import VcocoOfficialEvaluator, evaluate_official
+from rlip_assets.benchmarks.v_coco_official_files import read_official_annotations
+from rlip_assets.benchmarks.vocabulary import Vocabulary
+from rlip_assets.errors import DataError, InputError, ParameterError, RlipError
+from rlip_assets.scenes import Scene, write_scenes
+
+OBJECTS, VERBS, HOIS = ["person", "horse", "cup"], ["ride", "hold", "feed"], [[0, 1], [2, 1], [1, 2]]
+VOCABULARY = Vocabulary("hico_det", tuple(OBJECTS), tuple(VERBS), tuple((v, o) for v, o in HOIS))
+BOXES = [[5, 5, 45, 90], [40, 40, 120, 95], [130, 10, 150, 30]]
+UPT = {
+    "boxes": BOXES,
+    "pairing": [[0, 0, 0], [1, 2, 1]],
+    "scores": [0.9, 0.5, 0.25],
+    "labels": [0, 1, 2],
+    "objects": [1, 2, 1],
+}
+QPIC = {
+    "predictions": [{"bbox": box, "category_id": label} for box, label in zip(BOXES, (0, 1, 2), strict=True)],
+    "hoi_prediction": [
+        {"subject_id": s, "object_id": o, "category_id": v, "score": p}
+        for s, o, v, p in ((0, 1, 0, 0.9), (0, 2, 1, 0.5), (0, 1, 2, 0.25))
+    ],
+}
+
+
+def written(folder: Path, content: Any, name: str = "predictions.json") -> Path:
+    path = folder / name
+    path.write_text(json.dumps(content))
+    return path
+
+
+def only_image(folder: Path, content: Any, **options: Any) -> ImagePredictions:
+    (batch,) = read_hoi_lists(written(folder, content), options.pop("vocabulary", VOCABULARY), **options)
+    (image,) = batch.images()
+    return image
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"image": UPT},
+        {"image": {**UPT, "pairing": [[0, 1], [0, 2], [0, 1]]}},
+        [{"image_id": "image", **UPT}],
+        [{"filename": "image", **QPIC}],
+    ],
+    ids=["UPT", "PViC", "records", "QPIC"],
+)
+def test_lists_become_pairs_with_a_row_of_scores(tmp_path: Path, content: Any) -> None:
+    image = only_image(tmp_path, content)
+    assert image.image_id == "image"
+    np.testing.assert_array_equal(image.sub_boxes, np.array(BOXES, np.float32)[[0, 0]])
+    np.testing.assert_array_equal(image.obj_boxes, np.array(BOXES, np.float32)[[1, 2]])
+    np.testing.assert_array_equal(image.obj_labels, [1, 2])
+    np.testing.assert_array_equal(image.sub_labels, [0, 0])
+    np.testing.assert_array_equal(image.scores, np.array([[0.9, 0, 0.25], [0, 0.5, 0]], np.float32))
+
+
+def test_coco_ids_become_labels(tmp_path: Path) -> None:
+    objects = ("person", *(f"thing {i}" for i in range(1, 80)))
+    record = json.loads(json.dumps(QPIC))
+    record["predictions"][2]["category_id"] = 90
+    record["predictions"][1]["category_id"] = 13
+    record["predictions"][0]["category_id"] = 1
+    for row in record["hoi_prediction"]:
+        row["category_id"] += 1
+    vocabulary = Vocabulary("hico_det", objects, tuple(VERBS), ())
+    image = only_image(tmp_path, {"image": record}, vocabulary=vocabulary, coco_ids=True)
+    assert image.obj_labels.tolist() == [11, 79]
+    assert image.scores[0, 0] == np.float32(0.9)
+    assert len(COCO_IDS) == 80
+    with pytest.raises(DataError, match="COCO ids need the 80 COCO objects"):
+        only_image(tmp_path, {"image": record}, coco_ids=True)
+
+
+def changed(record: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"image": {**record, **fields}}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (changed(UPT, scores=[0.9, math.nan, 0.25]), "'image', row 1: score nan"),
+        (changed(UPT, scores=[0.9, math.inf, 0.25]), "'image', row 1: score inf"),
+        (changed(UPT, scores=[0.9, 0.5, -0.25]), "'image', row 2: score -0.25"),
+        (changed(UPT, scores=[0.9, 0.5, 0.25, 0.1]), "3 pairs, 4 scores"),
+        (changed(UPT, boxes=[*BOXES[:2], [0, 0, math.nan, 1]]), "'image', pair 1: obj_boxes must be finite"),
+        (changed(UPT, labels=[0, 1, 3]), "row 2: verb 3 is outside 0..2"),
+        (changed(UPT, labels=[-1, 1, 2]), "row 0: verb -1 is outside"),
+        (changed(UPT, objects=[1, 9, 1]), "row 1: object label 9 is outside"),
+        (changed(UPT, pairing=[[0, 0, 0], [1, 2, 3]]), "row 2: box index 3 is outside 0..2"),
+        (changed(UPT, labels=[0, 1, 0]), "row 2: the triplet was listed before"),
+        (changed(QPIC, predictions=QPIC["predictions"][:2]), "outside its 2 predictions"),
+        (changed(QPIC, hoi_prediction=[{"subject_id": 0}]), "not a record of its form"),
+        ([{"image_id": "a", **UPT}, {"image_id": "a", **UPT}], "'a' occurs twice"),
+        ([UPT], "record 0 names no image"),
+        ({"image": {"boxes": BOXES}}, "is no list of human-object predictions"),
+        ([], "is no list of human-object predictions"),
+        ({"a": UPT, "b": {**UPT, "pairing": [[0, 1], [0, 2], [0, 1]]}}, r"some pairings are \(2, M\)"),
+        (
+            {"a": {**UPT, "pairing": [[0, 0], [1, 2]], "scores": [1, 1], "labels": [0, 1], "objects": [1, 2]}},
+            "cannot be told apart",
+        ),
+    ],
+)
+def test_broken_lists_are_refused_by_name(tmp_path: Path, content: Any, sentence: str) -> None:
+    with pytest.raises(RlipError, match=sentence) as caught:
+        list(read_hoi_lists(written(tmp_path, content), VOCABULARY))
+    assert "predictions.json" in str(caught.value)
+
+
+def test_a_truncated_list_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, {"image": UPT})
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(InputError, match="not valid JSON"):
+        list(read_hoi_lists(path, VOCABULARY))
+
+
+def annotated(folder: Path) -> Path:
+    """A scene table of one image: ride horse, hold cup."""
+    scene = Scene(
+        image_id="image",
+        dataset="hico_det",
+        split="test",
+        file_name="1.jpg",
+        width=200,
+        height=100,
+        boxes=np.array(BOXES, np.float32),
+        labels=tuple(OBJECTS),
+        subject=np.array([0, 0], np.int32),
+        object=np.array([1, 2], np.int32),
+        relation=("ride", "hold"),
+        confidence=np.full(2, np.nan, np.float32),
+    )
+    write_scenes(folder / "scenes", [scene])
+    classes = {"dataset": "hico_det", "objects": OBJECTS, "relations": VERBS, "hois": HOIS}
+    (folder / "classes.json").write_text(json.dumps(classes))
+    return folder / "scenes"
+
+
+def figures_of(question: Question) -> dict[str, float]:
+    results, _ = answer(question)
+    return {f"{result.name}/{name}": value for result in results for name, value in result.figures.items()}
+
+
+def test_what_a_list_does_not_name_was_not_detected(tmp_path: Path) -> None:
+    """The boxes of both relations are there, but only one is named: as a matrix the other would be found with score 0."""
+    scenes = annotated(tmp_path)
+    half = {
+        **UPT,
+        "pairing": [[0, 0, 0], [1, 2, 1]],
+        "labels": [0, 1, 2],
+        "scores": [0.9, 0, 0.25],
+    }
+    listed = figures_of(Question("hico_det", written(tmp_path, {"image": half}), scenes))
+    assert {name: listed[f"hico_det/{name}/max_recall"] for name in ("rlipv2/nms", "rlipv2/plain")} == {
+        "rlipv2/nms": 0.5,
+        "rlipv2/plain": 0.5,
+    }
+    assert listed["hico_det/matlab/plain/full"] == pytest.approx(1 / 3)
+    with PredictionWriter(tmp_path / "p.parquet", "hico_det", OBJECTS, VERBS, {}) as out:
+        out.write(only_image(tmp_path, {"image": half}))
+    dense = figures_of(Question("hico_det", tmp_path / "p.parquet", scenes))
+    assert dense["hico_det/rlipv2/nms/max_recall"] == 1
+
+
+def test_a_file_of_other_classes_is_refused(tmp_path: Path) -> None:
+    scenes = annotated(tmp_path)
+    with PredictionWriter(tmp_path / "p.parquet", "hico_det", OBJECTS, VERBS[::-1], {}) as out:
+        out.write(only_image(tmp_path, {"image": UPT}))
+    with pytest.raises(DataError, match="predicted with other classes"):
+        answer(Question("hico_det", tmp_path / "p.parquet", scenes))
+    with pytest.raises(ParameterError, match="annotates hico_det, not v_coco"):
+        answer(Question("v_coco", tmp_path / "p.parquet", scenes))
+    with pytest.raises(InputError, match="does not exist"):
+        answer(Question("hico_det", tmp_path / "absent.parquet", scenes))
+
+
+KNOBS = Knobs(seed=5, images=5, objects=2, verbs=3, pairs=12, grid=9, levels=5, offset=0.0, density=1.0)
+
+
+@pytest.mark.parametrize("suffix", ["json", "parquet"])
+def test_official_content_survives_a_file(tmp_path: Path, suffix: str) -> None:
+    world = make_official_world(KNOBS)
+    evaluator = VcocoOfficialEvaluator(world.truth, world.vocabulary)
+    evaluator.update(PredictionBatch.of(world.images, len(world.vocabulary.verbs)))
+    path = tmp_path / f"results.{suffix}"
+    write_official_content(path, world.truth, evaluator.detections())
+    (expected,) = evaluator.compute()
+    (found,) = evaluate_official(world.truth, read_official_content(path, world.truth))
+    assert found.figures == expected.figures
+    assert found.figures["agent_ap"] > 0
+
+
+def plain(value: Any) -> Any:
+    """As JSON has it: NaN is null."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value.item() if hasattr(value, "item") else value
+
+
+def official_files(folder: Path) -> tuple[Path, Path, Path, dict[str, float]]:
+    """The official three files of a random case, with the oracle's figures."""
+    world = make_official_world(KNOBS)
+    image_of = {row["id"]: row["image_id"] for row in world.coco_boxes}
+    actions = [{**action, "image_id": [image_of[i] for i in action["ann_id"]]} for action in world.actions]
+    known = {image for action in actions for image in action["image_id"]}
+    detections = [row for row in world.detections if row["image_id"] in known]
+    images = [row for row in world.coco_images if row["id"] in known]
+    theirs = evaluate_vcoco_official(
+        detections, images, [row for row in world.coco_boxes if row["image_id"] in known], world.actions
+    )
+    instances = {"images": world.coco_images, "annotations": world.coco_boxes}
+    return (
+        written(folder, plain(detections), "results.json"),
+        written(folder, plain(actions), "vcoco_test.json"),
+        written(folder, plain(instances), "instances.json"),
+        theirs["metrics"],
+    )
+
+
+def test_official_files_give_the_oracles_figures(tmp_path: Path) -> None:
+    results, actions, instances, theirs = official_files(tmp_path)
+    figures = figures_of(Question("v_coco", results, actions, instances=instances))
+    assert figures["v_coco/official/agent_ap"] == pytest.approx(theirs["AP_agent"], abs=1e-12)
+    assert figures["v_coco/official/role_ap_s1_25"] == pytest.approx(theirs["AP_role_1"], abs=1e-12)
+    assert figures["v_coco/official/role_ap_s2_24"] == pytest.approx(theirs["AP_role_2 without point"], abs=1e-12)
+
+
+def without(key: str) -> Callable[[dict[str, Any]], object]:
+    return lambda record: record.pop(key)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (without("hit_instr"), "row 1: no 'hit_instr'"),
+        (lambda record: record.update(image_id=99), "row 1: image '99' is not in the annotations"),
+        (lambda record: record.update(person_box=[1, 2, 3]), "row 1: person_box is .* expected 4 numbers"),
+        (lambda record: record.update(person_box=[1, 2, 3, None]), "row 1: person_box must be finite"),
+        (lambda record: record.update(cut_agent=math.nan), "row 1: agent scores must be finite"),
+        (lambda record: record.update(cut_obj=[1, 2, 3, 4, math.inf]), "row 1: cut_obj is infinite"),
+        (lambda record: record.update(cut_obj=0.5), "row 1: cut_obj is 0.5; expected 5 numbers"),
+    ],
+)
+def test_broken_official_content_is_refused_by_row(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], sentence: str
+) -> None:
+    results, actions, instances, _ = official_files(tmp_path)
+    content = json.loads(results.read_text())
+    change(content[1])
+    with pytest.raises(DataError, match=sentence):
+        read_official_content(written(tmp_path, content), read_official_annotations(actions, instances))
+
+
+def test_broken_official_files_are_refused(tmp_path: Path) -> None:
+    results, actions, instances, _ = official_files(tmp_path)
+    question = Question("v_coco", results, actions, instances=instances)
+    with pytest.raises(ParameterError, match="leave --instances out"):
+        answer(Question("hico_det", results, actions, instances=instances))
+    with pytest.raises(DataError, match="not V-COCO actions and COCO instances"):
+        read_official_annotations(instances, actions)
+    content = json.loads(instances.read_text())
+    written(tmp_path, {**content, "images": content["images"][1:]}, "instances.json")
+    with pytest.raises(DataError, match="lacks image 0"):
+        answer(question)
+    pickle = tmp_path / "results.pkl"
+    pickle.write_bytes(b"\x80\x02]q\x00.")
+    with pytest.raises(InputError, match=r"only \.json and \.parquet are read"):
+        read_official_content(pickle, make_official_world(KNOBS).truth)
