@@ -1,0 +1,38 @@
+"""The files that are written from the code are those that the code would write now."""
+
+import pytest
+
+from rlip_assets.dvc_yaml import render_dvc_yaml
+from rlip_assets.errors import ParameterError
+from rlip_assets.params import load_params
+from rlip_assets.params_yaml import render_params_yaml
+from rlip_assets.profiles import PARAMS_FILE, profile_name, profile_names, profile_root, relative_project
+from rlip_assets.registry import load_registry
+from rlip_assets.source_digests import changed_stages
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_parameters_and_pipeline_of_every_profile_are_current(name: str) -> None:
+    root = profile_root(name)
+    remedy = f"run `rlip params-yaml --profile {name}` and `rlip dvc-yaml --profile {name}`"
+    assert (root / PARAMS_FILE).read_text() == render_params_yaml(root / PARAMS_FILE), remedy
+    assert (root / "dvc.yaml").read_text() == render_dvc_yaml(load_registry(root), relative_project(root)), remedy
+    assert load_params(root / PARAMS_FILE).profile == profile_name(root) == name
+
+
+def test_the_study_repeats_with_seeds_what_it_compares() -> None:
+    training = load_params(profile_root("study") / PARAMS_FILE).training
+    for choices in (training.pretrain, training.finetune):
+        for name, choice in choices.items():
+            setting, _, seed = name.partition("-seed")
+            assert (choice.seed is None) == (seed == "")
+            assert choice.resolve() == choices[setting].resolve()
+
+
+def test_source_of_every_stage_is_recorded() -> None:
+    assert changed_stages() == [], "raise versions where results may change, then `rlip source-digests --renew`"
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ParameterError, match="micro, study"):
+        profile_root("mikro")
