@@ -158,6 +158,46 @@ def register_model(client: MlflowClient, name: str, folder: Path, run_id: str) -
     return str(client.create_model_version(name, source=folder.resolve().as_uri(), run_id=run_id).version)
 
 
+def save_served_model(checkpoint: Path, folder: Path) -> None:
+    """Write `checkpoint` as an MLflow model that answers JSON requests; see `served_model` for their form.
+
+    The model runs in an environment that has this project installed: `mlflow models serve -m FOLDER --env-manager local`.
+
+    Raises:
+        InputError: `folder` exists, or `checkpoint` is no detector.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array
+
+    from rlip_assets.relation_detector import RelationDetector
+    from rlip_assets.served_model import DEFAULTS
+
+    if folder.exists():
+        raise InputError(f"{folder} exists; name a new folder or remove it")
+    RelationDetector.from_pretrained(checkpoint)
+    texts = Array(DataType.string)
+    columns = Schema(
+        [
+            ColSpec(DataType.string, "image"),
+            ColSpec(texts, "objects", required=False),
+            ColSpec(texts, "relations", required=False),
+        ]
+    )
+    params = [
+        ParamSpec("threshold", DataType.double, DEFAULTS["threshold"]),
+        ParamSpec("limit", DataType.long, DEFAULTS["limit"]),
+    ]
+    mlflow.pyfunc.save_model(
+        str(folder),
+        loader_module="rlip_assets.served_model",
+        data_path=str(checkpoint),
+        pip_requirements=[],
+        signature=ModelSignature(columns, params=ParamSchema(params)),
+    )
+
+
 def promote_model(name: str, version: str | None = None, project: Path = PROJECT_ROOT) -> tuple[str, str]:
     """Give the alias `promoted` to a version of a registered model (the newest by default).
 

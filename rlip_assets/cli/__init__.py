@@ -26,6 +26,7 @@ COMMANDS = {
     "promote": "rlip_assets.cli.models:promote",
     "recipes": "rlip_assets.cli.recipes:recipes",
     "predict": "rlip_assets.cli.predict:predict",
+    "package": "rlip_assets.cli.package:package",
     "evaluate": "rlip_assets.cli.evaluate:evaluate",
     "import-checkpoint": "rlip_assets.cli.models:import_checkpoint",
 }
