@@ -15,6 +15,7 @@ from rlip_assets.benchmarks.stage import benchmark_stage
 from rlip_assets.cli import app
 from rlip_assets.errors import DataError, InputError
 from rlip_assets.params import Params
+from rlip_assets.report.facts import ROWS, Row
 from rlip_assets.scenes import Scene, write_scenes
 from rlip_assets.stage import NullLog, StageContext
 
@@ -24,7 +25,7 @@ CLASSES = {
         "relations": ["ride", "hold"],
         "hois": [[0, 1], [1, 2]],
         "rare": [1],
-        "splits": {"uc_rf": [1]},
+        "splits": {"uc_rf": [1], "uc_nf": [0]},
         "groups": {"visual_genome": {"ride": "exact", "hold": "absent"}},
     },
     "v_coco": {
@@ -106,6 +107,15 @@ def test_a_perfect_detector_scores_one(tmp_path: Path, dataset: str, partition: 
     classes = pq.read_table(out / "per_class.parquet").to_pylist()
     assert {row["recall"] for row in classes if row["protocol"].endswith("rlipv2/nms")} <= {1.0}
     assert figures["images"] == len(SCENES)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.run)
+def test_the_report_finds_its_figures_by_name(tmp_path: Path, row: Row) -> None:
+    dataset = next(iter(row.columns.values())).partition("/")[0]
+    _, out = judged(tmp_path / "work", dataset, row.run)
+    metrics = json.loads((out / "metrics.json").read_text())
+    found = {name: metrics.get(name) for name in row.columns.values()}
+    assert found == {name: pytest.approx(1) for name in found}
 
 
 def swapped_verbs(image: ImagePredictions) -> ImagePredictions:
