@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -79,6 +80,57 @@ def test_two_processes_give_the_losses_of_one(
         rows.append(json.loads((tmp_path / f"{count}.json").read_text()))
     for one, two in zip(*rows, strict=True):
         assert two == pytest.approx(one, rel=5e-3, abs=1e-4)
+
+
+KILLED = """
+import os, signal
+from rlip_assets.training.resume import Resume
+
+class KillingLog(NullLog):
+    def progress(self, done, total, unit):
+        if done == {killed_at}:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+settings = Settings(torch.device("cpu"), checkpoint_every=2)
+log = KillingLog()
+history = Trainer(model, tokenizer, recipe, parts, settings, processes, 3, log, Resume(Path({state!r}), "d")).run()
+Path({out!r}).write_text(json.dumps(history.rows))
+"""
+
+
+@pytest.mark.deep
+def test_a_process_killed_between_checkpoints_logs_the_losses_of_an_undisturbed_one(
+    drawn: Callable[..., ImageSource], small_recipe: object, tmp_path: Path
+) -> None:
+    source = drawn(number=16, size=(72, 64))
+    recipe = small_recipe.changed({"steps": 6})  # type: ignore[attr-defined]
+    (tmp_path / "recipe.json").write_text(recipe.model_dump_json())
+    here = Path(__file__).resolve()
+
+    def train(state: str, killed_at: int) -> int:
+        head = SCRIPT.partition("settings = ")[0]
+        script = (head + KILLED).format(
+            tests=str(here.parent),
+            root=str(here.parents[3]),
+            recipe=str(tmp_path / "recipe.json"),
+            table=str(source.tables[0]),
+            images=str(source.image_root),
+            cache=str(tmp_path / "cache"),
+            out=str(tmp_path / f"{state}.json"),
+            state=str(tmp_path / state),
+            killed_at=killed_at,
+        )
+        (tmp_path / "train.py").write_text(script)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run([sys.executable, str(tmp_path / "train.py")], env=environment, timeout=300).returncode
+
+    assert train("undisturbed", killed_at=0) == 0
+    assert train("killed", killed_at=5) == -signal.SIGKILL
+    assert not (tmp_path / "killed.json").exists()
+    assert train("killed", killed_at=0) == 0
+    killed, undisturbed = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("killed", "undisturbed"))
+    assert len(killed) == 6
+    assert killed == undisturbed
 
 
 def test_alone_nothing_is_summed() -> None:
