@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlip_assets.benchmarks.standing import standing
 from rlip_assets.errors import InputError
 from rlip_assets.report.repeats import Comparison, Metrics, compare, summary
 
@@ -128,6 +129,8 @@ def gather(benchmarks: Path, label_quality: Path) -> dict[str, Any]:
             {"fusion": title, "run": run, **_zero_shot(metrics, run)} for title, run in FUSION if run in metrics
         ],
         "comparisons": compare(metrics, COMPARISONS),
+        "errors": _errors(benchmarks, metrics),
+        "published": _published(),
         "label_quality": read_json(label_quality / "label_quality.json"),
         "metrics": metrics,
     }
@@ -138,3 +141,34 @@ def _zero_shot(metrics: Metrics, run: str) -> dict[str, Any]:
     prefix = f"{HICO}/verbs_"
     groups = {name.removeprefix(prefix): name for name in metrics[run] if name.startswith(prefix)}
     return summary(metrics, run, RARE | groups)
+
+
+def _errors(benchmarks: Path, metrics: Metrics) -> list[dict[str, Any]]:
+    """Shares of the causes of errors, one row a setting of the results table."""
+    return [
+        {"setting": row.title, "figures": read_json(benchmarks / row.run / "errors.json")["shares"], "spread": {}}
+        for row in ROWS
+        if row.run in metrics
+    ]
+
+
+def _published() -> list[dict[str, Any]]:
+    """The standing table, one entry a benchmark setting; figures in percent as published."""
+    table = standing()
+    return [
+        {
+            "setting": setting.title,
+            "protocol": setting.protocol,
+            "rows": [
+                {
+                    "method": " ".join(filter(None, (row.method, row.backbone))),
+                    "note": row.note,
+                    "figures": dict(row.figures),
+                    "source": table.sources[row.source].title,
+                }
+                for row in table.rows
+                if row.setting == key
+            ],
+        }
+        for key, setting in table.settings.items()
+    ]

@@ -76,7 +76,17 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
             [_label_quality(facts["label_quality"])],
             ["plots/pseudo_labels.png"],
         ),
+        Section(
+            "Where errors come from",
+            "Of each test image the best R triplets, R being the number of its annotated relations, by what is wrong with them.",
+            [figures_table("setting", facts["errors"])],
+        ),
         *([Section("Relations found in test images", pictures=pictures)] if pictures else []),
+        Section(
+            "Published figures on the real datasets",
+            "For orientation, each with the protocol that compares with it on the real dataset. None of them was re-run here.",
+            [_published(setting) for setting in facts["published"] if setting["rows"]],
+        ),
     ]
 
 
@@ -92,6 +102,20 @@ def _comparisons(rows: Sequence[Mapping[str, Any]]) -> Table:
         for row in rows
     ]
     return Table(["claim", "difference", "standard error", "seeds", "verdict"], cells)
+
+
+def _published(setting: Mapping[str, Any]) -> Table:
+    rows = setting["rows"]
+    columns = list(dict.fromkeys(name for row in rows for name in row["figures"]))
+    cells = [
+        [
+            ", ".join(filter(None, (row["method"], row["note"]))),
+            *(f"{row['figures'][name]:.2f}" if name in row["figures"] else "–" for name in columns),
+            row["source"],
+        ]
+        for row in rows
+    ]
+    return Table([f"{setting['setting']} ({setting['protocol']})", *columns, "source"], cells)
 
 
 def _verbs(facts: Mapping[str, Any]) -> list[Table]:

@@ -28,6 +28,9 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     for run, metrics in METRICS.items():
         (tmp_path / "benchmarks" / run).mkdir(parents=True)
         (tmp_path / "benchmarks" / run / "metrics.json").write_text(json.dumps(metrics))
+        (tmp_path / "benchmarks" / run / "errors.json").write_text(
+            json.dumps({"shares": {"right": 0.25, "verb": 0.75}})
+        )
     (tmp_path / "quality").mkdir()
     (tmp_path / "quality" / "label_quality.json").write_text(json.dumps(QUALITY))
     return tmp_path / "benchmarks", tmp_path / "quality"
@@ -42,6 +45,8 @@ def test_figures_stand_in_the_tables(folders: tuple[Path, Path]) -> None:
     assert "| HICO-DET zero-shot (NF) | 12.34 | 5.00 | 20.00 |" in text
     assert "| HICO-DET UC-RF | 50.00 | – | 62.50 |" in text
     assert "| V-COCO | 71.00 | – | – |" in text
+    assert "| HICO-DET zero-shot (NF) | 25.00 | 75.00 |" in text
+    assert "Published figures on the real datasets" in text
     assert "| VG + COCO |" not in text  # that run was not made
     assert NOTICE in text
 
