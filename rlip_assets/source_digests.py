@@ -59,7 +59,7 @@ def current_digests(registry: Registry | None = None) -> dict[str, str]:
 
 
 def imported_modules(module: str) -> list[str]:
-    """`module` and every module of the project that it imports, directly or not, sorted.
+    """`module`, every module of the project that it imports, directly or not, and the packages they lie in, sorted.
 
     Raises:
         ParameterError: the module does not exist.
@@ -68,6 +68,7 @@ def imported_modules(module: str) -> list[str]:
     if module not in graph.modules:
         raise ParameterError(f"The registry names the module {module}, which does not exist")
     modules = {module, *graph.find_upstream_modules(module)}
+    modules |= {package for m in modules if "." in (package := m.rpartition(".")[0])}
     return sorted(m for m in modules if m.startswith(PACKAGES) and not m.startswith(_PLUMBING))
 
 

@@ -13,6 +13,7 @@ from rlip_assets.sources.open_images import OpenImagesReader
 from rlip_assets.sources.readers import Reader
 from rlip_assets.sources.v_coco import VCocoReader
 from rlip_assets.sources.visual_genome import VisualGenomeReader
+from rlip_assets.stage import StageLog
 
 _READERS: dict[str, type[Reader]] = {
     "coco": CocoReader,
@@ -22,6 +23,8 @@ _READERS: dict[str, type[Reader]] = {
     "v_coco": VCocoReader,
 }
 DATASETS = ("visual_genome", *_READERS)
+MIRRORS = "data/raw/s3"
+"""Folder of a profile below which datasets of object stores are mirrored, as BUCKET/PREFIX."""
 
 
 def source_params(sources: SourcesParams, dataset: str) -> SourceParams:
@@ -39,14 +42,40 @@ def source_params(sources: SourcesParams, dataset: str) -> SourceParams:
 def raw_root(sources: SourcesParams, dataset: str, base: Path) -> Path:
     """The local folder of a raw dataset; a relative root is relative to `base`, the profile's root.
 
+    A root in an object store (s3://BUCKET/PREFIX) is read from its mirror, which `fetch_root` brings up to date.
+
     Raises:
-        ParameterError: no such dataset, or a root in an object store, which has to be synchronised to a local folder
-            first.
+        ParameterError: no such dataset, or a root of another scheme.
     """
     root = source_params(sources, dataset).root
-    if "://" in root:
-        raise ParameterError(f"sources.{dataset}.root is {root}; synchronise it to a local folder and name that folder")
-    return base / root
+    if not is_remote(root):
+        return base / root
+    if not root.startswith("s3://"):
+        raise ParameterError(f"sources.{dataset}.root is {root}; a root is a folder or s3://BUCKET/PREFIX")
+    return base / MIRRORS / root.removeprefix("s3://").strip("/")
+
+
+def is_remote(root: str) -> bool:
+    """Whether a root lies outside the file system."""
+    return "://" in root
+
+
+def fetch_root(sources: SourcesParams, dataset: str, base: Path, log: StageLog) -> None:
+    """Bring the mirror of a dataset in an object store up to date; nothing to do for a dataset in a folder.
+
+    Raises:
+        RlipError: as `raw_root` and `rlip_assets.mirror.mirror`.
+    """
+    root = source_params(sources, dataset).root
+    if not is_remote(root):
+        return
+    from rlip_assets.mirror import mirror
+    from rlip_assets.object_store import ObjectStore
+
+    report = mirror(ObjectStore.connect(), root, raw_root(sources, dataset, base), log)
+    log.info(
+        f"{root}: {report.fetched} objects fetched ({report.bytes / 1e6:.1f} MB), {report.kept} kept, {report.removed} removed"
+    )
 
 
 def open_reader(sources: SourcesParams, dataset: str, base: Path) -> Reader:

@@ -25,7 +25,7 @@ from rlip_assets.sources.manifests import (
 )
 from rlip_assets.sources.readers import RawImage, Reader, RecordError
 from rlip_assets.sources.record_index import RecordIndex, Rejected
-from rlip_assets.sources.roots import open_reader, source_params
+from rlip_assets.sources.roots import fetch_root, open_reader, source_params
 from rlip_assets.stage import StageContext
 
 ROWS_PER_SHARD = 1000
@@ -44,6 +44,7 @@ def raw_manifest_stage(ctx: StageContext) -> dict[str, Any]:
     """
     dataset = ctx.partition or ""
     params = source_params(ctx.params.sources, dataset)
+    fetch_root(ctx.params.sources, dataset, _profile_root(ctx), ctx.log)
     reader = open_reader(ctx.params.sources, dataset, _profile_root(ctx))
     index = RecordIndex(reader, params.buckets, _cache(ctx))
     folder = ctx.outputs["manifests"]

@@ -8,7 +8,7 @@ from rlip_assets.params import load_params
 from rlip_assets.params_yaml import render_params_yaml
 from rlip_assets.profiles import PARAMS_FILE, profile_name, profile_names, profile_root, relative_project
 from rlip_assets.registry import load_registry
-from rlip_assets.source_digests import changed_stages
+from rlip_assets.source_digests import changed_stages, imported_modules
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -31,6 +31,12 @@ def test_the_study_repeats_with_seeds_what_it_compares() -> None:
 
 def test_source_of_every_stage_is_recorded() -> None:
     assert changed_stages() == [], "raise versions where results may change, then `rlip source-digests --renew`"
+
+
+def test_data_beside_the_code_counts_as_source() -> None:
+    modules = imported_modules("rlip_assets.training.stages")
+    assert "rlip_assets.training" in modules  # its folder holds the recipes
+    assert "rlip_assets.benchmarks.stage" not in modules
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
