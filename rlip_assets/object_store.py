@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -90,7 +91,7 @@ class ObjectStore:
     @classmethod
     def connect(cls, endpoint: str | None = None, sleep: Callable[[float], None] = time.sleep) -> ObjectStore:
         """The store of the environment, or the one at `endpoint`."""
-        import boto3
+        import boto3.session
         from botocore.config import Config
 
         config = Config(
@@ -101,7 +102,7 @@ class ObjectStore:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        return cls(boto3.client("s3", endpoint_url=endpoint, config=config), sleep)
+        return cls(boto3.session.Session().client("s3", endpoint_url=endpoint, config=config), sleep)
 
     def list(self, prefix: Prefix) -> Iterator[RemoteObject]:
         """Every object below a prefix in the order of names, a thousand a request; markers of empty folders are left out.
@@ -114,7 +115,7 @@ class ObjectStore:
         while True:
             page = self._request(
                 str(prefix),
-                lambda token=token: self._client.list_objects_v2(Bucket=prefix.bucket, Prefix=prefix.prefix, **token),
+                partial(self._client.list_objects_v2, Bucket=prefix.bucket, Prefix=prefix.prefix, **token),
             )
             for entry in page.get("Contents", []):
                 name = entry["Key"].removeprefix(prefix.prefix)
@@ -135,46 +136,46 @@ class ObjectStore:
             DataError: what arrived is not what the store holds, twice in a row.
         """
         where = f"{prefix}{found.name}"
-        partial = path.with_name(f".{path.name}.{hashlib.sha256(found.etag.encode()).hexdigest()[:12]}.part")
+        arrived = path.with_name(f".{path.name}.{hashlib.sha256(found.etag.encode()).hexdigest()[:12]}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise DataError(f"{where} lies below a name that is an object itself; rename one of the two") from None
         for last in (False, True):
             try:
-                expected = self._request(where, lambda: self._fetch(prefix, found, partial))
+                expected = self._request(where, lambda: self._fetch(prefix, found, arrived))
             except ChangedObjectError:
-                partial.unlink(missing_ok=True)
+                arrived.unlink(missing_ok=True)
                 raise
-            digest = sha256_file(partial)
-            if _is_whole(partial, digest, found, expected):
-                partial.replace(path)
+            digest = sha256_file(arrived)
+            if _is_whole(arrived, digest, found, expected):
+                arrived.replace(path)
                 return digest
-            partial.unlink()
+            arrived.unlink()
             if last:
                 break
         raise DataError(
             f"{where} arrives damaged: its bytes do not have the checksum that the store gives; upload it again"
         )
 
-    def _fetch(self, prefix: Prefix, found: RemoteObject, partial: Path) -> str | None:
-        """Append the bytes that are missing from `partial`; returns the SHA-256 that the object's maker recorded, if any."""
-        done = partial.stat().st_size if partial.exists() else 0
+    def _fetch(self, prefix: Prefix, found: RemoteObject, arrived: Path) -> str | None:
+        """Append the bytes that are missing from `arrived`; returns the SHA-256 that the object's maker recorded, if any."""
+        done = arrived.stat().st_size if arrived.exists() else 0
         if done > found.size:
-            partial.unlink()
+            arrived.unlink()
             done = 0
         key = prefix.prefix + found.name
         if done == found.size:
-            partial.touch()
+            arrived.touch()
             answer = self._client.head_object(Bucket=prefix.bucket, Key=key, IfMatch=found.etag)
         else:
             span = {"Range": f"bytes={done}-"} if done else {}
             answer = self._client.get_object(Bucket=prefix.bucket, Key=key, IfMatch=found.etag, **span)
-            with partial.open("ab") as stream:
+            with arrived.open("ab") as stream:
                 for chunk in answer["Body"].iter_chunks(CHUNK):
                     stream.write(chunk)
-            if partial.stat().st_size < found.size:
-                raise ConnectionError(f"{partial.stat().st_size} of {found.size} bytes arrived")
+            if arrived.stat().st_size < found.size:
+                raise ConnectionError(f"{arrived.stat().st_size} of {found.size} bytes arrived")
         recorded: str | None = answer.get("Metadata", {}).get(_SHA256)
         return recorded
 
@@ -218,9 +219,7 @@ class ObjectStore:
                 if there.get(number) != hashlib.md5(content, usedforsecurity=False).hexdigest():
                     self._request(
                         where,
-                        lambda number=number, content=content: self._client.upload_part(
-                            **target, UploadId=upload, PartNumber=number, Body=content
-                        ),
+                        partial(self._client.upload_part, **target, UploadId=upload, PartNumber=number, Body=content),
                     )
                 parts.append(number)
         tags = self._parts(target, upload, where)
@@ -247,9 +246,7 @@ class ObjectStore:
         found: dict[int, str] = {}
         marker: dict[str, int] = {}
         while True:
-            page = self._request(
-                where, lambda marker=marker: self._client.list_parts(**target, UploadId=upload, **marker)
-            )
+            page = self._request(where, partial(self._client.list_parts, **target, UploadId=upload, **marker))
             found |= {part["PartNumber"]: part["ETag"].strip('"') for part in page.get("Parts", [])}
             if not page.get("IsTruncated"):
                 return found
@@ -296,16 +293,16 @@ def _safe(name: str, prefix: Prefix) -> str:
     return name
 
 
-def _is_whole(partial: Path, digest: str, found: RemoteObject, recorded: str | None) -> bool:
+def _is_whole(arrived: Path, digest: str, found: RemoteObject, recorded: str | None) -> bool:
     """Whether bytes are those of the object, by the best checksum there is: SHA-256, MD5 (the tag of a plain upload), or size."""
-    if partial.stat().st_size != found.size:
+    if arrived.stat().st_size != found.size:
         return False
     if recorded is not None:
         return digest == recorded
     if len(found.etag) != 32:
         return True
     md5 = hashlib.md5(usedforsecurity=False)
-    with partial.open("rb") as stream:
+    with arrived.open("rb") as stream:
         while chunk := stream.read(CHUNK):
             md5.update(chunk)
     return md5.hexdigest() == found.etag

@@ -64,7 +64,7 @@ def s3_server(folder: Path) -> Iterator[str]:
         finally:
             process.terminate()
             try:
-                process.wait(timeout=20)
+                process.wait(timeout=2)
             except subprocess.TimeoutExpired:
                 process.kill()
 

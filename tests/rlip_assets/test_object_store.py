@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
+import json
 import os
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from object_server import KEY, SECRET, Door, open_door, s3_server
+from PIL import Image
 
 import rlip_assets.object_store as module
 from rlip_assets.errors import DataError, InputError
 from rlip_assets.mirror import checksums, difference, mirror
 from rlip_assets.object_store import ChangedObjectError, ObjectStore, Prefix, RemoteObject
+from rlip_assets.params import Params
+from rlip_assets.params.sources import SourcesParams
+from rlip_assets.scenes import bucket_of
+from rlip_assets.sources.stage import raw_manifest_stage
+from rlip_assets.stage import NullLog, StageContext
 
 PIECE = 5 << 20
 
@@ -50,8 +59,9 @@ def prefix(address: str, request: pytest.FixtureRequest) -> Prefix:
 
 
 def put(address: str, prefix: Prefix, **objects: bytes) -> None:
+    client = connect(address)._client
     for name, content in objects.items():
-        connect(address)._client.put_object(Bucket=prefix.bucket, Key=prefix.prefix + name, Body=content)
+        client.put_object(Bucket=prefix.bucket, Key=prefix.prefix + name, Body=content)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -72,12 +82,12 @@ def test_addresses() -> None:
 
 
 def test_only_what_changed_is_fetched(address: str, prefix: Prefix, tmp_path: Path) -> None:
-    objects = {f"images/{i:03d}.jpg": f"image {i}".encode() for i in range(30)}
+    objects = {f"images/{i:03d}.jpg": f"image {i}".encode() for i in range(12)}
     put(address, prefix, **objects, **{"annotations/all.json": b"{}"})
     folder, door = tmp_path / "mirror", Door(address, every=0)
     with open_door(door) as way:
         first = mirror(connect(way), str(prefix), folder)
-        assert (first.fetched, first.kept, first.removed) == (31, 0, 0)
+        assert (first.fetched, first.kept, first.removed) == (13, 0, 0)
         assert tree(folder) == {**objects, "annotations/all.json": b"{}"}
         assert checksums(folder) == {name: hashlib.sha256(data).hexdigest() for name, data in tree(folder).items()}
         put(address, prefix, **{"images/007.jpg": b"IMAGE 7", "images/new.jpg": b"new"})
@@ -85,10 +95,10 @@ def test_only_what_changed_is_fetched(address: str, prefix: Prefix, tmp_path: Pa
         (folder / "images/002.jpg").write_bytes(b"damaged")
         found = difference(connect(way), str(prefix), folder)
         assert [entry.name for entry in found.fetch] == ["images/002.jpg", "images/007.jpg", "images/new.jpg"]
-        assert (found.remove, found.kept) == (("images/001.jpg",), 28)
+        assert (found.remove, found.kept) == (("images/001.jpg",), 10)
         door.seen.clear()
         second = mirror(connect(way), str(prefix), folder)
-        assert (second.fetched, second.kept, second.removed) == (3, 28, 1)
+        assert (second.fetched, second.kept, second.removed) == (3, 10, 1)
         assert len([path for method, path, _ in door.seen if method == "GET" and "images" in path]) == 3
         assert not difference(connect(way), str(prefix), folder)
     expected = {**objects, "images/007.jpg": b"IMAGE 7", "images/new.jpg": b"new", "annotations/all.json": b"{}"}
@@ -108,18 +118,19 @@ def test_more_objects_than_a_listing_has(
 
 
 def test_a_store_that_fails_one_request_in_five(address: str, prefix: Prefix, tmp_path: Path) -> None:
-    objects = {f"{i}.bin": random.Random(i).randbytes(3000 + i) for i in range(40)}
+    objects = {f"{i}.bin": random.Random(i).randbytes(3000 + i) for i in range(20)}
     big = large_file(tmp_path / "big.bin", 2 * PIECE + 77)
     door = Door(address)
     with open_door(door) as way:
+        store = connect(way)
         for name, content in objects.items():
             (tmp_path / name).write_bytes(content)
-            connect(way).upload(tmp_path / name, prefix, name)
+            store.upload(tmp_path / name, prefix, name)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "PART_BYTES", PIECE)
-            connect(way).upload(big, prefix, "big.bin")
-        assert mirror(connect(way), str(prefix), tmp_path / "mirror").fetched == 41
-    assert door.failures >= 15
+            store.upload(big, prefix, "big.bin")
+        assert mirror(store, str(prefix), tmp_path / "mirror").fetched == 21
+    assert door.failures >= 10
     assert tree(tmp_path / "mirror") == {**objects, "big.bin": big.read_bytes()}
 
 
@@ -231,7 +242,7 @@ def test_what_the_user_can_act_on_is_one_sentence(
         mirror(connect(address), f"s3://datasets/{prefix.prefix}empty", tmp_path / "mirror")
     with pytest.raises(InputError, match="NoSuchBucket"):
         mirror(connect(address), "s3://no-such-bucket/x", tmp_path / "mirror")
-    with pytest.raises(InputError, match="failed 8 times.*is the store up"):
+    with pytest.raises(InputError, match=r"failed 8 times.*is the store up"):
         list(connect("http://127.0.0.1:9").list(prefix))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "stranger")
     with pytest.raises(InputError, match="correct AWS_ACCESS_KEY_ID"):
@@ -252,7 +263,7 @@ def test_a_full_disk_is_one_sentence(address: str, prefix: Prefix, tmp_path: Pat
 
     store = connect(address)
     store._fetch = full  # type: ignore[method-assign,assignment]
-    with pytest.raises(InputError, match="No space left on device.*make room"):
+    with pytest.raises(InputError, match=r"No space left on device.*make room"):
         store.download(prefix, listed, tmp_path / "a.txt")
 
 
@@ -269,3 +280,39 @@ def test_a_name_below_another_object_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("an object")
     with pytest.raises(DataError, match="below a name that is an object itself"):
         ObjectStore(None).download(Prefix("b", ""), RemoteObject("a/b", 1, "x"), tmp_path / "a" / "b")
+
+
+def test_a_dataset_in_a_store_is_read_from_its_mirror(
+    address: str, prefix: Prefix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest stage brings the mirror up to date; a new image changes the manifest of its own bucket alone."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+
+    def jpeg(number: int) -> bytes:
+        stream = io.BytesIO()
+        Image.new("RGB", (40, 30), (number, 100, 200)).save(stream, "JPEG")
+        return stream.getvalue()
+
+    def publish(numbers: range) -> None:
+        images = [{"id": n, "file_name": f"{n:012d}.jpg", "width": 40, "height": 30} for n in numbers]
+        boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 1, 5, 5]} for n in numbers]
+        table = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "person"}]}
+        files = {f"train2017/{n:012d}.jpg": jpeg(n) for n in numbers}
+        put(address, prefix, **files, **{"annotations/instances_train2017.json": json.dumps(table).encode()})
+
+    def manifests() -> dict[str, bytes]:
+        defaults = SourcesParams().model_dump()
+        defaults["coco"] |= {"root": str(prefix), "buckets": 4}
+        params = Params(sources=SourcesParams.model_validate(defaults))
+        output, work = tmp_path / "out" / str(time.time_ns()), tmp_path / "profile/work/raw_manifest/key"
+        output.mkdir(parents=True)
+        raw_manifest_stage(StageContext("raw_manifest", "coco", params, {}, {"manifests": output}, work, NullLog()))
+        return {file.name: file.read_bytes() for file in output.glob("bucket-*.json")}
+
+    publish(range(8))
+    before = manifests()
+    assert sorted(before) == [f"bucket-{k}.json" for k in range(4)]
+    assert sum(content.count(b'"sha256"') for content in before.values()) == 8
+    publish(range(9))
+    after = manifests()
+    assert [name for name in sorted(before) if before[name] != after[name]] == [f"bucket-{bucket_of('8', 4)}.json"]

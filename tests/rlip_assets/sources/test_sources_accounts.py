@@ -142,8 +142,8 @@ def test_an_unknown_dataset_or_bucket_is_refused(raw: Any, lineage: Callable[...
     from rlip_assets.errors import ParameterError
     from rlip_assets.sources.roots import raw_root
 
-    lines = lineage("coco", root="s3://bucket/coco")
-    with pytest.raises(ParameterError, match=r"sources\.coco\.root is s3://bucket/coco; synchronise it"):
+    lines = lineage("coco", root="gs://bucket/coco")
+    with pytest.raises(ParameterError, match=r"sources\.coco\.root is gs://bucket/coco; a root is a folder or s3"):
         lines.manifest()
     with pytest.raises(ParameterError, match="there is no dataset 'lvis'; choose one of visual_genome, coco"):
         raw_root(lines.params.sources, "lvis", Path())
