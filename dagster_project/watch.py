@@ -11,8 +11,10 @@ from pathlib import Path
 
 from dagster_project.metadata import read_provenance
 from rlip_assets.dvc_lock import DvcLock
+from rlip_assets.params.sources import SourcesParams
 from rlip_assets.promotion import promotion
 from rlip_assets.registry import DETECTION_DATASETS
+from rlip_assets.sources.roots import DATASETS, is_remote, raw_root, source_params
 from rlip_assets.stage_spec import Registry, StageItem
 
 TAGGER = "r_tagger"
@@ -46,6 +48,32 @@ def raw_changes(registry: Registry, root: Path) -> list[Due]:
         changed = newest_change(root / raw)
         if changed > datetime.fromisoformat(started).timestamp():
             due.append(Due("raw_manifest", dataset, f"{changed:.3f}", f"{raw} changed after its manifest was made"))
+    return due
+
+
+def object_changes(sources: SourcesParams, registry: Registry, root: Path) -> list[Due]:
+    """Datasets in an object store whose prefix differs from its mirror; lists each prefix once and fetches nothing.
+
+    Their manifests, made again, tell which buckets the objects fall in.
+
+    Raises:
+        RlipError: a prefix that cannot be listed.
+    """
+    due = []
+    for dataset in DATASETS:
+        url = source_params(sources, dataset).root
+        folder = raw_root(sources, dataset, root) if is_remote(url) else None
+        started = read_provenance(root, registry.item("raw_manifest", dataset)).get("started")
+        if folder is None or started is None:
+            continue
+        from rlip_assets.mirror import difference
+        from rlip_assets.object_store import ObjectStore
+
+        if found := difference(ObjectStore.connect(), url, folder):
+            reason = (
+                f"{url} has {len(found.fetch)} new or changed objects and {len(found.remove)} fewer than its mirror"
+            )
+            due.append(Due("raw_manifest", dataset, f"{started}:{found.digest[:32]}", reason))
     return due
 
 

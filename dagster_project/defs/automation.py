@@ -11,9 +11,11 @@ from dagster_project.location import active_location
 from dagster_project.profile import active_profile
 from dagster_project.stage_assets import FORCE_TAG
 from dagster_project.synchronise import report_external
-from dagster_project.watch import Due, bucket_changes, label_changes, promoted_tagger, raw_changes
+from dagster_project.watch import Due, bucket_changes, label_changes, object_changes, promoted_tagger, raw_changes
 from rlip_assets.dvc_lock import LOCK_FILE, DvcLock
-from rlip_assets.errors import BusyError
+from rlip_assets.errors import BusyError, RlipError
+from rlip_assets.params import load_params
+from rlip_assets.profiles import PARAMS_FILE
 
 LABEL_CHAIN = ("captions", "caption_triplets", "candidates", "pseudo_labels")
 REASON_TAG = "rlip/reason"
@@ -88,6 +90,19 @@ def new_images(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.
         *(_request(due, "retag") for due in label_changes(profile.registry, lock)),
     ]
     return requests or dg.SkipReason("no raw folder, manifest or scene table of a detection dataset has changed")
+
+
+@dg.sensor(job=renew_manifest, minimum_interval_seconds=600)
+def new_objects(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+    """New objects below the prefix of a dataset: its mirror and manifests are renewed, then `new_images` takes the changed buckets on."""
+    profile = active_profile()
+    try:
+        due = object_changes(load_params(profile.root / PARAMS_FILE).sources, profile.registry, profile.root)
+    except RlipError as problem:
+        return dg.SkipReason(str(problem))
+    return [_request(one, None, force=True) for one in due] or dg.SkipReason(
+        "no dataset in an object store has changed"
+    )
 
 
 @dg.sensor(job=retag, minimum_interval_seconds=30)

@@ -107,6 +107,7 @@ def test_jobs_schedule_and_sensors_are_there(definitions: Definitions) -> None:
     assert [schedule.name for schedule in repository.schedule_defs] == ["weekly_retag"]
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "new_images",
+        "new_objects",
         "promoted_r_tagger",
         "dvc_synchronisation",
     }

@@ -1,0 +1,138 @@
+"""New objects below a prefix: noticed once for each state, and only where a manifest was made before."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dagster_project.defs import automation
+from dagster_project.profile import ActiveProfile
+from dagster_project.stage_assets import FORCE_TAG
+from dagster_project.watch import Due, object_changes
+from rlip_assets.errors import InputError
+from rlip_assets.files import write_json
+from rlip_assets.mirror import mirror
+from rlip_assets.object_store import ObjectStore
+from rlip_assets.params import Params
+from rlip_assets.params.sources import SourcesParams
+from rlip_assets.registry import build_registry
+from rlip_assets.sources.roots import raw_root
+
+URL = "s3://datasets/coco"
+
+
+class Body(io.BytesIO):
+    """An answer's body."""
+
+    def iter_chunks(self, size: int) -> Iterator[bytes]:
+        yield self.read()
+
+
+class Client:
+    """A store of a few small objects below `coco/`."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def list_objects_v2(self, **options: Any) -> Any:
+        return {
+            "Contents": [
+                {"Key": key, "Size": len(data), "ETag": f'"{hashlib.md5(data).hexdigest()}"'}
+                for key, data in sorted(self.objects.items())
+            ]
+        }
+
+    def get_object(self, **options: Any) -> Any:
+        return {"Body": Body(self.objects[options["Key"]])}
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Client:
+    client = Client()
+    monkeypatch.setattr(ObjectStore, "connect", lambda *arguments: ObjectStore(client, lambda seconds: None))
+    return client
+
+
+@pytest.fixture
+def sources() -> SourcesParams:
+    values = SourcesParams().model_dump()
+    values["coco"]["root"] = URL
+    return SourcesParams.model_validate(values)
+
+
+@pytest.fixture
+def look(sources: SourcesParams, tmp_path: Path) -> Callable[[], list[Due]]:
+    registry = build_registry(Params(sources=sources))
+    return lambda: object_changes(sources, registry, tmp_path)
+
+
+def observe(sources: SourcesParams, root: Path, started: str) -> None:
+    """What a run of the manifest stage leaves."""
+    mirror(ObjectStore.connect(), URL, raw_root(sources, "coco", root))
+    write_json(root / "provenance/raw_manifest@coco.json", {"started": started})
+
+
+def test_each_state_of_a_prefix_is_asked_for_once(
+    client: Client, sources: SourcesParams, look: Callable[[], list[Due]], tmp_path: Path
+) -> None:
+    client.objects = {"coco/a.jpg": b"a", "coco/b.jpg": b"b"}
+    assert look() == []
+    observe(sources, tmp_path, "2026-01-01T00:00:00+00:00")
+    assert look() == []
+    client.objects["coco/c.jpg"] = b"c"
+    (first,), (again,) = look(), look()
+    assert (first.stage, first.partition) == ("raw_manifest", "coco")
+    assert first.reason == f"{URL} has 1 new or changed objects and 0 fewer than its mirror"
+    assert first.key == again.key
+    client.objects["coco/c.jpg"] = b"another c"
+    assert look()[0].key != first.key
+    observe(sources, tmp_path, "2026-01-02T00:00:00+00:00")
+    assert look() == []
+    del client.objects["coco/a.jpg"]
+    assert look()[0].reason == f"{URL} has 0 new or changed objects and 1 fewer than its mirror"
+
+
+def test_the_same_change_after_another_observation_is_asked_for_again(
+    client: Client, sources: SourcesParams, look: Callable[[], list[Due]], tmp_path: Path
+) -> None:
+    client.objects = {"coco/a.jpg": b"a"}
+    observe(sources, tmp_path, "2026-01-01T00:00:00+00:00")
+    client.objects["coco/b.jpg"] = b"b"
+    first = look()[0].key
+    observe(sources, tmp_path, "2026-01-02T00:00:00+00:00")
+    del client.objects["coco/b.jpg"]
+    observe(sources, tmp_path, "2026-01-03T00:00:00+00:00")
+    client.objects["coco/b.jpg"] = b"b"
+    assert look()[0].key != first
+
+
+def test_the_sensor_forces_a_run_or_says_why_it_does_not(
+    client: Client, sources: SourcesParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage's inputs in DVC are the same, so only a forced run looks at the store."""
+    params = Params(sources=sources)
+    profile = ActiveProfile("toy", tmp_path, build_registry(params))
+    monkeypatch.setattr(automation, "active_profile", lambda: profile)
+    monkeypatch.setattr(automation, "load_params", lambda path: params)
+    client.objects = {"coco/a.jpg": b"a"}
+    observe(sources, tmp_path, "2026-01-01T00:00:00+00:00")
+    context = dg.build_sensor_context()
+    skipped = automation.new_objects(context)
+    assert isinstance(skipped, dg.SkipReason)
+    client.objects["coco/b.jpg"] = b"b"
+    (request,) = automation.new_objects(context)
+    assert (request.partition_key, request.tags[FORCE_TAG]) == ("coco", "true")
+
+    def unreachable(**options: Any) -> Any:
+        raise InputError("the store is away")
+
+    monkeypatch.setattr(client, "list_objects_v2", unreachable)
+    skipped = automation.new_objects(context)
+    assert isinstance(skipped, dg.SkipReason)
+    assert skipped.skip_message == "the store is away"
