@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -136,6 +136,12 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return font
 
 
+def _on_one_line(triplet: Triplet) -> Triplet:
+    """The triplet with every run of white space in its texts as one space: a line break cannot be drawn."""
+    subject, relation, target = (" ".join(text.split()) for text in (triplet.subject, triplet.relation, triplet.object))
+    return replace(triplet, subject=subject, relation=relation, object=target)
+
+
 def draw_triplets(
     photo: Image.Image, triplets: Sequence[Triplet], title: str, note: str = "", limit: int = 10
 ) -> Image.Image:
@@ -151,7 +157,7 @@ def draw_triplets(
     Returns:
         A new RGB image: the photo, scaled to a readable size, and the list beside it.
     """
-    best = sorted(triplets, key=lambda t: -t.score)[:limit]
+    best = [_on_one_line(t) for t in sorted(triplets, key=lambda t: -t.score)[:limit]]
     longest = max(photo.size)
     scale = min(max(longest, PHOTO_SIDE[0]), PHOTO_SIDE[1]) / longest
     size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))

@@ -45,7 +45,8 @@ class LineLog(NullLog):
         if now - self._reported < self._interval and done < total:
             return
         self._reported = now
-        rate = (done - self._first) / max(now - self._began, 1e-9)
+        seconds = now - self._began
+        rate = (done - self._first) / seconds if seconds > 0.1 else 0.0
         left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
         speed = f", {rate:.1f} {unit}/s" if rate > 0 else ""
         self.info(f"{done}/{total} {unit}{speed}{left}")

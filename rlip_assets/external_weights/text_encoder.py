@@ -45,7 +45,7 @@ class TextEncoderTraining:
     """Sentences a scene."""
     phrase_batch: int = 128
     """Phrase pairs a step."""
-    caption_batch: int = 16
+    caption_batch: int = 8
     """Scenes a step, two captions each."""
     temperature: float = 0.1
     caption_weight: float = 0.3

@@ -28,8 +28,9 @@ class Batch:
 
 
 def small(name: str, **changes: object) -> ModelConfig:
-    """A preset, smaller still, without dropout."""
-    config = replace(ModelConfig.preset(name), queries=12, text=replace(MICRO_TEXT, width=32, feed_forward=48))
+    """A preset with few queries and a narrow text encoder, three fusions and three decoder layers, without dropout."""
+    text = replace(MICRO_TEXT, width=32, feed_forward=48)
+    config = replace(ModelConfig.preset(name), queries=12, encoder_layers=6, decoder_layers=3, text=text)
     return replace(config, **changes).without_dropout()  # type: ignore[arg-type]
 
 
