@@ -11,7 +11,7 @@ from PIL import Image
 from rlip_assets.benchmarks.predictions import ImagePredictions, read_predictions
 from rlip_assets.drawing import draw_triplets
 from rlip_assets.images import open_image
-from rlip_assets.scenes import Scene
+from rlip_assets.scenes import NO_OBJECT, Scene
 from rlip_assets.sources.classes import Classes
 from rlip_model.triplets import Box, Triplet, iou
 
@@ -35,10 +35,21 @@ def prediction_pictures(
                 best = best_triplets(image, reader.objects, reader.verbs)
                 yield (
                     f"{classes.dataset}_{image.image_id.replace('/', '_')}",
-                    draw_triplets(photo, best, classes.dataset),
+                    draw_triplets(photo, best, classes.dataset, f"annotated: {annotated(scene)}"),
                 )
         if number <= 0:
             return
+
+
+def annotated(scene: Scene, limit: int = 3) -> str:
+    """The first `limit` annotated relations in words, and how many more there are."""
+    triplets = zip(scene.subject.tolist(), scene.relation, scene.object.tolist(), strict=True)
+    texts = [
+        " ".join([scene.labels[subject], relation, *([] if target == NO_OBJECT else [scene.labels[target]])])
+        for subject, relation, target in triplets
+    ]
+    more = [f"{len(texts) - limit} more"] if len(texts) > limit else []
+    return ", ".join(texts[:limit] + more)
 
 
 def best_triplets(

@@ -51,6 +51,9 @@ class Recipe(_Data):
     model_changes: dict[str, Any] = {}
     """Fields of the preset that differ, `backbone.drop_path` for a field of a part."""
 
+    keep_queries: Literal["pairs", "rows"] = "pairs"
+    """What a network keeps that has fewer queries than the checkpoint it starts from: whole pairs, or the first rows as published."""
+
     sources: dict[str, float] = {}
     """Dataset -> how often an epoch sees each of its images; 1 for all is the published concatenation."""
     benchmark: str | None = None
@@ -177,7 +180,10 @@ def published() -> dict[str, tuple[Recipe, tuple[str, ...]]]:
         values["sources"] = dict.fromkeys(row["sources"].split(","), 1.0) if row["sources"] else {}
         values["model_changes"] = dict(_parse_change(change) for change in row["model_changes"].split(",") if change)
         result[name] = (
-            _recipe(_merged({"augmentation": {"swap_sides": False}}, values), f"published recipe {name}"),
+            _recipe(
+                _merged({"keep_queries": "rows", "augmentation": {"swap_sides": False}}, values),
+                f"published recipe {name}",
+            ),
             scripts,
         )
     return result

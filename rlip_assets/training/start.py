@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from rlip_model import (
     initialise_from_detector,
     initialise_text_encoder,
     load_checkpoint,
+    with_fewer_queries,
 )
 
 
@@ -62,7 +62,10 @@ def network_from_checkpoint(recipe: Recipe, folder: Path) -> tuple[Rlip, LabelTo
     own, given = wanted.without_dropout().to_dict(), checkpoint.config.without_dropout().to_dict()
     different = [name for name in own if own[name] != given[name]]
     if different == ["queries"]:
-        return with_fewer_queries(checkpoint.model, wanted), checkpoint.tokenizer
+        try:
+            return with_fewer_queries(checkpoint.model, wanted.queries, recipe.keep_queries), checkpoint.tokenizer
+        except ValueError as error:
+            raise ParameterError(f"{folder}: {error}; start from another checkpoint or lower queries") from None
     if different:
         name = different[0]
         raise ParameterError(
@@ -70,25 +73,3 @@ def network_from_checkpoint(recipe: Recipe, folder: Path) -> tuple[Rlip, LabelTo
             "start from a checkpoint of this network or choose another recipe"
         )
     return checkpoint.model, checkpoint.tokenizer
-
-
-def with_fewer_queries(model: Rlip, config: ModelConfig) -> Rlip:
-    """A copy of `model` that keeps the first queries alone, row by row as published.
-
-    Subject queries fill the first half of the tables and object queries the second, so rows that are cut from the end change the roles of
-    those in between (200 to 128: the last 28 object queries come from old objects, the others from old subjects).
-
-    Raises:
-        ParameterError: the network has fewer queries than wanted.
-    """
-    if config.queries > model.config.queries:
-        raise ParameterError(
-            f"the checkpoint has {model.config.queries} queries, fewer than the {config.queries} of the recipe"
-        )
-    target = build_model(replace(config))
-    state = model.state_dict()
-    own = target.state_dict()
-    target.load_state_dict(
-        {name: value[: own[name].shape[0]] if own[name].dim() else value for name, value in state.items()}
-    )
-    return target
