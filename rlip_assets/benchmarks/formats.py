@@ -18,6 +18,7 @@ from pathlib import Path
 from rlip_assets.benchmarks.annotations import PAIRS_ONLY, read_annotations
 from rlip_assets.benchmarks.evaluator import Annotated
 from rlip_assets.benchmarks.hoi_lists import read_hoi_lists
+from rlip_assets.benchmarks.known_object import read_known_objects
 from rlip_assets.benchmarks.predictions import read_predictions
 from rlip_assets.benchmarks.results import ProtocolResult
 from rlip_assets.benchmarks.suites import Suite, judge, suite
@@ -43,6 +44,7 @@ class Question:
         instances: COCO instances, if `annotations` is an official V-COCO action file.
         coco_ids: labels in a QPIC list are COCO category ids, verbs from 1.
         unseen, zero_shot: see `suite`.
+        image_labels: HICO's image labels (see `read_known_objects`); adds the Known-Object setting.
     """
 
     benchmark: str
@@ -54,6 +56,7 @@ class Question:
     coco_ids: bool = False
     unseen: str | None = None
     zero_shot: bool = False
+    image_labels: Path | None = None
 
 
 def answer(question: Question) -> tuple[list[ProtocolResult], Mapping[str, int]]:
@@ -78,7 +81,12 @@ def answer(question: Question) -> tuple[list[ProtocolResult], Mapping[str, int]]
                 "COCO's instances, as annotations"
             )
         return _content(question, official_truth_of_pairs(truth, actions_of_vocabulary(vocabulary), vocabulary.person))
-    evaluators = suite(truth, vocabulary, zero_shot=question.zero_shot, unseen=question.unseen)
+    known = None
+    if question.image_labels is not None:
+        if question.benchmark != "hico_det":
+            raise ParameterError(f"image labels go with hico_det, not {question.benchmark}: leave --image-labels out")
+        known = read_known_objects(question.image_labels, vocabulary)
+    evaluators = suite(truth, vocabulary, zero_shot=question.zero_shot, unseen=question.unseen, known_objects=known)
     return _evaluated(question, evaluators, vocabulary)
 
 

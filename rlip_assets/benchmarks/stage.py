@@ -59,7 +59,10 @@ def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
     write_table(output / CURVES, curve_rows(results))
     _picture(ctx, results, vocabulary.dataset, causes)
     main = {name: value for name, value in figures.items() if name.startswith(MAIN[vocabulary.dataset][0])}
-    ctx.log.metrics({name: value for name, value in main.items() if value is not None})
+    shown = {name: value for name, value in main.items() if value is not None}
+    if kind == "pretrain" and (mean := main.get(f"{MAIN[vocabulary.dataset][0]}/full")) is not None:
+        shown["zero_shot_mAP"] = mean
+    ctx.log.metrics(shown)
     return {name.rpartition("/")[2]: value for name, value in main.items()} | {"images": len(truth)}
 
 

@@ -13,6 +13,7 @@ from rlip_assets.benchmarks.annotations import PAIRS_ONLY
 from rlip_assets.benchmarks.evaluator import Evaluator
 from rlip_assets.benchmarks.ground_truth import GroundTruth
 from rlip_assets.benchmarks.hico_det import HicoDetEvaluator, rare_groups, zero_shot_groups
+from rlip_assets.benchmarks.known_object import KnownObjects
 from rlip_assets.benchmarks.open_images import OpenImagesTripletEvaluator
 from rlip_assets.benchmarks.open_images_predicate import OpenImagesPredicateEvaluator
 from rlip_assets.benchmarks.predictions import PredictionBatch
@@ -29,12 +30,20 @@ VERB_GROUPS = "visual_genome"
 """Entry of a vocabulary's `groups` that says how Visual Genome names each verb: "exact", "synonym" or "absent"."""
 
 
-def suite(truth: GroundTruth, vocabulary: Vocabulary, *, zero_shot: bool = False, unseen: str | None = None) -> Suite:
+def suite(
+    truth: GroundTruth,
+    vocabulary: Vocabulary,
+    *,
+    zero_shot: bool = False,
+    unseen: str | None = None,
+    known_objects: KnownObjects | None = None,
+) -> Suite:
     """Evaluators of a benchmark.
 
     Args:
         zero_shot: the network saw no annotation of the benchmark: pairs whose subject is no person are dropped (HICO-DET).
         unseen: zero-shot setting of the training ("uc_rf", ...), whose unseen and seen classes are reported.
+        known_objects: image labels, which add the Known-Object setting (HICO-DET).
 
     Raises:
         DataError: a dataset that is no benchmark.
@@ -44,7 +53,11 @@ def suite(truth: GroundTruth, vocabulary: Vocabulary, *, zero_shot: bool = False
             groups = rare_groups(vocabulary) | _verb_groups(vocabulary)
             if unseen:
                 groups |= zero_shot_groups(vocabulary, unseen)
-            return [HicoDetEvaluator(truth, vocabulary, class_groups=groups, person_filter=zero_shot)]
+            return [
+                HicoDetEvaluator(
+                    truth, vocabulary, class_groups=groups, person_filter=zero_shot, known_objects=known_objects
+                )
+            ]
         case "v_coco":
             actions = actions_of_vocabulary(vocabulary)
             training = VcocoTrainingEvaluator(truth, vocabulary, actions.left_out_verbs)

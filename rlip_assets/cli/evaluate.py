@@ -26,6 +26,10 @@ def evaluate(
     coco_ids: Annotated[bool, typer.Option(help="A QPIC list has COCO category ids, and verbs from 1.")] = False,
     unseen: Annotated[str | None, typer.Option(help="Zero-shot setting to divide by: uc_rf, uc_nf or uo.")] = None,
     zero_shot: Annotated[bool, typer.Option(help="Drop pairs whose subject is no person (HICO-DET, NF).")] = False,
+    image_labels: Annotated[
+        Path | None,
+        typer.Option(help="JSON, image id to its positive interactions: adds the Known-Object setting (HICO-DET)."),
+    ] = None,
     per_class: Annotated[Path | None, typer.Option(help="Write results by class here (Parquet).")] = None,
 ) -> None:
     """Judge predictions by every protocol of a benchmark."""
@@ -34,7 +38,9 @@ def evaluate(
     from rlip_assets.benchmarks.stage import class_rows, write_table
 
     results, counts = answer(
-        Question(benchmark, predictions, annotations, classes, split, instances, coco_ids, unseen, zero_shot)
+        Question(
+            benchmark, predictions, annotations, classes, split, instances, coco_ids, unseen, zero_shot, image_labels
+        )
     )
     print(f"{predictions}:", ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()))
     for result in results:

@@ -183,6 +183,26 @@ def test_what_a_list_does_not_name_was_not_detected(tmp_path: Path) -> None:
     assert dense["hico_det/rlipv2/nms/max_recall"] == 1
 
 
+def test_image_labels_add_the_known_object_setting(tmp_path: Path) -> None:
+    """An image that is labelled with every interaction is judged as before; one with none finds nothing."""
+    scenes, predictions = annotated(tmp_path), written(tmp_path, {"image": UPT})
+    labels = tmp_path / "labels.json"
+    default = figures_of(Question("hico_det", predictions, scenes))
+    assert not any("known_object" in name for name in default)
+    labels.write_text(json.dumps({"image": list(range(len(HOIS)))}))
+    everything = figures_of(Question("hico_det", predictions, scenes, image_labels=labels))
+    for name, value in default.items():
+        protocol, _, rest = name.removeprefix("hico_det/").partition("/")
+        assert everything[f"hico_det/{protocol}_known_object/{rest}"] == pytest.approx(value, nan_ok=True), name
+    labels.write_text(json.dumps({"image": []}))
+    nothing = figures_of(Question("hico_det", predictions, scenes, image_labels=labels))
+    assert nothing["hico_det/rlipv2_known_object/plain/max_recall"] == 0
+    assert nothing["hico_det/rlipv2/plain/max_recall"] == default["hico_det/rlipv2/plain/max_recall"] > 0
+    labels.write_text(json.dumps({"another": [0]}))
+    with pytest.raises(DataError, match="lack image 'image'"):
+        answer(Question("hico_det", predictions, scenes, image_labels=labels))
+
+
 def test_a_file_of_other_classes_is_refused(tmp_path: Path) -> None:
     scenes = annotated(tmp_path)
     with PredictionWriter(tmp_path / "p.parquet", "hico_det", OBJECTS, VERBS[::-1], {}) as out:
