@@ -77,7 +77,7 @@ def test_a_failure_stops_the_lineage_with_one_sentence(
     (project / "data" / "table" / "a" / "bucket-0" / "rows.txt").unlink()
     change(project, "tagging", "batch_size", 3)
     (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text().replace("stage table", "stage tables"))
-    with pytest.raises(LineageError, match="table@a-0 failed"):
+    with pytest.raises(LineageError, match=r"table@a-[01] failed"):
         launched(location)
 
 

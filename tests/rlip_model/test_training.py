@@ -43,15 +43,16 @@ def train(
 
 
 @pytest.mark.parametrize(
-    ("name", "loss"),
+    ("name", "loss", "steps"),
     [
-        ("micro_parseda", PRETRAINING),
-        ("micro_tagger", TAGGING),
-        pytest.param("micro_parseda_late", PRETRAINING, marks=pytest.mark.deep),
+        ("micro_parseda", PRETRAINING, 20),
+        ("micro_tagger", TAGGING, 20),
+        pytest.param("micro_parseda_late", PRETRAINING, 60, marks=pytest.mark.deep),
     ],
 )
-def test_loss_falls_on_one_batch(name: str, loss: LossConfig) -> None:
-    _, values = train(small(name), loss, steps=20, rate=1e-3, size=(64, 96))
+def test_loss_falls_on_one_batch(name: str, loss: LossConfig, steps: int) -> None:
+    """Late fusion is slower: its labels meet the image in the last layers only."""
+    _, values = train(small(name), loss, steps=steps, rate=1e-3, size=(64, 96))
     assert values[-1] < 0.75 * values[0]
 
 
