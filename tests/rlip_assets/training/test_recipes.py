@@ -188,3 +188,8 @@ def test_steps_replace_epochs_and_back() -> None:
     short = recipe("parseda_r50_hico_det_full", {"steps": 7})
     assert short.total_steps(37_633) == 7
     assert recipe("micro_vg", {"epochs": 2}).total_steps(160) == 20
+
+
+def test_published_recipes_truncate_queries_as_published() -> None:
+    assert {recipe.keep_queries for recipe, _ in published().values()} == {"rows"}
+    assert recipes()["micro_hico_full"].keep_queries == "pairs"
