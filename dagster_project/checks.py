@@ -24,6 +24,7 @@ class Check:
     name: str
     description: str
     judge: Callable[[Manifest | None], Verdict]
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 
 
 def schema_valid(stage: str) -> Check:
@@ -41,20 +42,24 @@ def schema_valid(stage: str) -> Check:
     return Check("schema_valid", "The manifest is there and of the schema that this code reads.", judge)
 
 
-def in_range(name: str, figure: str, lowest: float, highest: float | None, description: str) -> Check:
-    """A figure of the manifest (dotted name) lies within bounds."""
+def in_range(name: str, figure: str, lowest: float, highest: float, description: str, per: str | None = None) -> Check:
+    """A figure of the manifest (dotted name), or its ratio to the figure `per`, lies within bounds."""
+    spoken = f"{figure} / {per}" if per else figure
 
     def judge(manifest: Manifest | None) -> Verdict:
         value = figure_of(manifest, figure)
-        if not isinstance(value, int | float):
-            return False, f"the manifest has no figure '{figure}'"
-        return lowest <= value <= (float("inf") if highest is None else highest), f"{figure} = {value:g}"
+        whole = 1 if per is None else figure_of(manifest, per)
+        if not isinstance(value, int | float) or not isinstance(whole, int | float):
+            return False, f"the manifest has no figure '{spoken}'"
+        if whole == 0:
+            return False, f"{per} = 0"
+        return lowest <= value / whole <= highest, f"{spoken} = {value / whole:.3g}"
 
     return Check(name, description, judge)
 
 
 def no_test_image_in_training() -> Check:
-    """Training counts the images of each split it saw; none may be of a test split."""
+    """Training counts those of its images that are test images of a benchmark; there may be none."""
 
     def judge(manifest: Manifest | None) -> Verdict:
         value = figure_of(manifest, "test_images_in_training")
@@ -63,6 +68,20 @@ def no_test_image_in_training() -> Check:
         return value == 0, f"{value} test images in training"
 
     return Check("no_test_image_in_training", "No image of a benchmark's test split was trained on.", judge)
+
+
+def above_floor() -> Check:
+    """The headline figure of a benchmark is at least the parameter `benchmarks.floor`; a warning, for a bad model is a result too."""
+
+    def judge(manifest: Manifest | None) -> Verdict:
+        value = figure_of(manifest, "headline")
+        floor = ((manifest or {}).get("params", {}).get("benchmarks") or {}).get("floor")
+        if not isinstance(value, int | float) or not isinstance(floor, int | float):
+            return False, "the manifest has no headline figure or no floor"
+        return value >= floor, f"headline figure {value:.4f}, floor {floor:.4f}"
+
+    words = "The headline figure (HICO-DET mAP, V-COCO role AP S1, Open Images score_wtd) is at least benchmarks.floor."
+    return Check("metric_above_floor", words, judge, dg.AssetCheckSeverity.WARN)
 
 
 def figure_of(manifest: Manifest | None, name: str) -> Any:
@@ -75,13 +94,33 @@ def figure_of(manifest: Manifest | None, name: str) -> Any:
     return value
 
 
+_CHECKS: dict[str, tuple[Check, ...]] = {
+    "scenes": (in_range("usable_images", "images", 0.9, 1, "Images that were not quarantined.", per="input"),),
+    "captions": (
+        in_range("captions_per_image", "captions", 1, 100, "Captions of an image.", per="images"),
+        in_range(
+            "captions_differ", "different_captions", 0.05, 1, "Captions that differ within an image.", per="captions"
+        ),
+    ),
+    "caption_triplets": (
+        in_range("triplets_per_image", "triplets", 0.1, 100, "Parsed triplets of an image.", per="images"),
+    ),
+    "candidates": (
+        in_range("candidates_per_image", "candidates", 0.1, 200, "Relation candidates of an image.", per="images"),
+    ),
+    "pseudo_labels": (in_range("labels_per_image", "labels", 0.05, 100, "Pseudo labels of an image.", per="images"),),
+    "label_quality": (in_range("precision", "precision", 0.5, 1, "Right labels at the operating threshold."),),
+    "r_tagger": (no_test_image_in_training(),),
+    "pretrain": (no_test_image_in_training(),),
+    "finetune": (no_test_image_in_training(),),
+    "benchmark": (above_floor(),),
+}
+"""Stage -> what is checked besides the schema."""
+
+
 def checks_of(stage: str) -> tuple[Check, ...]:
     """The checks of a stage."""
     return (schema_valid(stage), *_CHECKS.get(stage, ()))
-
-
-_CHECKS: dict[str, tuple[Check, ...]] = {}
-"""Stage -> what is checked besides the schema."""
 
 
 def check_specs(stage: str, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
@@ -97,5 +136,9 @@ def check_results(registry: Registry, root: Path, stage: str, key: dg.AssetKey) 
         verdicts = {address: check.judge(manifest) for address, manifest in manifests.items()}
         failed = [f"{address}: {words}" for address, (passed, words) in verdicts.items() if not passed]
         words = "; ".join(failed) or "; ".join(f"{address}: {words}" for address, (_, words) in verdicts.items())
-        results.append(dg.AssetCheckResult(check_name=check.name, asset_key=key, passed=not failed, description=words))
+        results.append(
+            dg.AssetCheckResult(
+                check_name=check.name, asset_key=key, passed=not failed, description=words, severity=check.severity
+            )
+        )
     return results

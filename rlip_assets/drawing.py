@@ -7,6 +7,7 @@ listed in a panel on the right, each with the number of its arrow.
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ PHOTO_SIDE = (560, 1200)  # the longer side of the drawn photo, at least and at 
 PALETTE = ("#e6194b", "#0082c8", "#f58231", "#3cb44b", "#911eb4", "#008080", "#d4a017", "#e754b5", "#6a5acd", "#808000")
 PANEL_BACKGROUND, INK, FAINT = "#ffffff", "#1a1a1a", "#767676"
 SAME_ENTITY_IOU = 0.7
+SCORE_WIDTH = 50  # room for the score on the right of a row, in pixels
 
 
 @dataclass(frozen=True)
@@ -111,22 +113,33 @@ def _panel(
     row, margin, width = 30, 16, 430
     panel = Image.new("RGB", (width, max(height, 2 * margin + 64 + row * max(len(triplets), 1))), PANEL_BACKGROUND)
     draw = ImageDraw.Draw(panel)
-    draw.text((margin, margin), title, font=_font(19), fill=INK)
-    draw.text((margin, margin + 26), note, font=small, fill=FAINT)
-    y = margin + 58
+    for y, text, style, color in ((margin, title, _font(19), INK), (margin + 26, note, small, FAINT)):
+        draw.text((margin, y), _fitted(text, style, width - 2 * margin), font=style, fill=color)
+    line = margin + 58
     if not triplets:
-        draw.text((margin, y), "no relation above the threshold", font=font, fill=FAINT)
+        draw.text((margin, line), "no relation above the threshold", font=font, fill=FAINT)
     for number, (triplet, (subject, target)) in enumerate(zip(triplets, links, strict=True), start=1):
         x = float(margin)
         parts = [(f"{number}", FAINT), (triplet.subject, subject.color), (triplet.relation, INK)]
         if target is not None:
             parts.append((triplet.object, target.color))
+        wide = sum(font.getlength(text) + 9 for text, _ in parts) > width - 2 * margin - SCORE_WIDTH
         for text, color in parts:
-            draw.text((x, y), text, font=font, fill=color)
-            x += draw.textlength(text, font=font) + 9
-        draw.text((width - margin, y), f"{triplet.score:.2f}", font=font, fill=INK, anchor="ra")
-        y += row
+            shown = _fitted(text, font, (width - 2 * margin - SCORE_WIDTH) / 3 - 18) if wide else text
+            draw.text((x, line), shown, font=font, fill=color)
+            x += draw.textlength(shown, font=font) + 9
+        draw.text((width - margin, line), f"{triplet.score:.2f}", font=font, fill=INK, anchor="ra")
+        line += row
     return panel
+
+
+def _fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """The text on one line, cut with an ellipsis where it is wider than `width` pixels."""
+    text = " ".join(text.split())
+    if font.getlength(text) <= width:
+        return text
+    too_long = bisect(range(len(text)), width, key=lambda n: font.getlength(text[:n] + "…"))
+    return text[: max(0, too_long - 1)].rstrip(" ,") + "…"
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from rlip_assets.errors import InputError
+from rlip_assets.files import atomic_file
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What is decoded (multi-picture JPEG comes with JPEG); formats that start an interpreter (EPS) or read other files are not."""
@@ -135,3 +136,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     converted = image.convert("RGB") if image.mode != "RGB" else image.copy()
     converted.info.clear()
     return converted
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a drawn picture as PNG, atomically; the same picture gives the same bytes."""
+    with atomic_file(path) as temporary:
+        picture.save(temporary, format="png")

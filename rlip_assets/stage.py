@@ -101,7 +101,18 @@ class StageContext:
     inputs: Mapping[str, Path]
     outputs: Mapping[str, Path]
     work: Path
+    """Folder of this run of the stage, kept until it ends well: ROOT/work/STAGE/DIGEST."""
     log: StageLog
+
+    @property
+    def root(self) -> Path:
+        """Root of the profile, which relative paths in parameters are relative to."""
+        return self.work.parents[2]
+
+    @property
+    def shared(self) -> Path:
+        """Folder of what all stages share and anyone may delete, such as caches."""
+        return self.work.parents[1]
 
 
 StageFunction = Callable[[StageContext], dict[str, Any]]

@@ -124,6 +124,7 @@ def run_stage(
             for path in outputs.values():
                 if path.is_dir():
                     write_json(path / MANIFEST_NAME, manifest)
+                log.artifact(path)
             _move_into_place(item, outputs, root)
             write_json(root / item.provenance, describe_run(run, clock, log))
         shutil.rmtree(work, ignore_errors=True)

@@ -48,6 +48,7 @@ def causes_picture(shares: Mapping[str, float], title: str) -> Image.Image:
     bars = axes.barh(list(shares), [100 * share for share in shares.values()], color=COLORS[: len(shares)])
     axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
     axes.invert_yaxis()
+    axes.margins(x=0.12)
     axes.set(xlabel="% of the best R triplets of an image (R annotated)", title=title)
     return _image(figure)
 

@@ -13,24 +13,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlip_assets.benchmarks.errors_by_cause import CAUSES, CauseCounter
+from rlip_assets.benchmarks.examples import worst_examples
 from rlip_assets.benchmarks.ground_truth import GroundTruth, ground_truth_of_scenes
+from rlip_assets.benchmarks.headlines import HEADLINES
 from rlip_assets.benchmarks.pictures import causes_picture, curves_picture
 from rlip_assets.benchmarks.predictions import read_predictions
-from rlip_assets.benchmarks.protocols import HICO_RLIPV2, NMS, OI_TRIPLET, VCOCO_OFFICIAL
-from rlip_assets.benchmarks.results import ProtocolResult
+from rlip_assets.benchmarks.results import ClassTable, ProtocolResult
 from rlip_assets.benchmarks.suites import annotated_folders, judge, suite
 from rlip_assets.benchmarks.vocabulary import Vocabulary, read_vocabulary
 from rlip_assets.errors import InputError
 from rlip_assets.files import atomic_file, write_json
+from rlip_assets.images import save_picture
+from rlip_assets.scenes import read_scenes
+from rlip_assets.sources.roots import image_root
 from rlip_assets.stage import StageContext
 
-METRICS, CLASSES, CURVES, ERRORS = "metrics.json", "per_class.parquet", "curves.parquet", "errors.json"
-MAIN = {
-    "hico_det": (f"{HICO_RLIPV2}/{NMS}", ""),
-    "v_coco": (VCOCO_OFFICIAL, "role_s1"),
-    "open_images": (f"{OI_TRIPLET}/{NMS}", "rel_100"),
-}
-"""Benchmark -> the protocol that papers quote, and the task whose classes are pictured."""
+METRICS, CLASSES, CURVES = "metrics.json", "per_class.parquet", "curves.parquet"
+ERRORS, WORST = "errors.json", "worst.json"
 
 
 def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
@@ -38,7 +37,8 @@ def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
 
     Inputs: `predictions` (folder with `BENCHMARK.parquet`), `scenes`, `classes`. Output `benchmark`: `metrics.json` (protocol/figure ->
     fraction, null for the mean of nothing), `per_class.parquet`, `curves.parquet` (recall and precision at every right detection),
-    `errors.json` (see `errors_by_cause`).
+    `errors.json` (see `errors_by_cause`), pictures of curves and causes, and test images of the worst classes with their captions in
+    `worst.json`.
     """
     vocabulary = read_vocabulary(ctx.inputs["classes"])
     truth = _truth(ctx.inputs["scenes"], vocabulary)
@@ -57,13 +57,23 @@ def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
     write_json(output / ERRORS, {"causes": CAUSES, "shares": causes.shares(), "by_verb": causes.by_verb})
     write_table(output / CLASSES, class_rows(results))
     write_table(output / CURVES, curve_rows(results))
-    _picture(ctx, results, vocabulary.dataset, causes)
-    main = {name: value for name, value in figures.items() if name.startswith(MAIN[vocabulary.dataset][0])}
+    headline = HEADLINES[vocabulary.dataset]
+    (table,) = [result.tables[headline.task] for result in results if result.name == headline.protocol]
+    for name, picture in (
+        ("precision_recall", curves_picture(table, f"{ctx.partition}: {headline.protocol}")),
+        ("errors_by_cause", causes_picture(causes.shares(), str(ctx.partition))),
+    ):
+        ctx.log.picture(name, picture)
+        save_picture(output / f"{name}.png", picture)
+    write_json(output / WORST, _draw_worst(ctx, table, vocabulary, path))
+
+    main = {name: value for name, value in figures.items() if name.startswith(headline.protocol)}
     shown = {name: value for name, value in main.items() if value is not None}
-    if kind == "pretrain" and (mean := main.get(f"{MAIN[vocabulary.dataset][0]}/full")) is not None:
+    mean = main[f"{headline.protocol}/{headline.figure}"]
+    if kind == "pretrain" and mean is not None:
         shown["zero_shot_mAP"] = mean
     ctx.log.metrics(shown)
-    return {name.rpartition("/")[2]: value for name, value in main.items()} | {"images": len(truth)}
+    return {name.rpartition("/")[2]: value for name, value in main.items()} | {"images": len(truth), "headline": mean}
 
 
 def flat_figures(results: list[ProtocolResult]) -> dict[str, float | None]:
@@ -122,13 +132,18 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
         pq.write_table(pa.Table.from_pylist(rows), temporary)
 
 
-def _picture(ctx: StageContext, results: list[ProtocolResult], dataset: str, causes: CauseCounter) -> None:
-    protocol, task = MAIN[dataset]
-    (table,) = [result.tables[task] for result in results if result.name == protocol]
-    for name, picture in (
-        ("precision_recall", curves_picture(table, f"{ctx.partition}: {protocol}")),
-        ("errors_by_cause", causes_picture(causes.shares(), str(ctx.partition))),
-    ):
-        ctx.log.picture(name, picture)
-        with atomic_file(ctx.outputs["benchmark"] / f"{name}.png") as temporary:
-            picture.save(temporary, format="png")
+def _draw_worst(ctx: StageContext, table: ClassTable, vocabulary: Vocabulary, path: Path) -> dict[str, str]:
+    """Draw test images of the worst classes; returns captions by picture. Without the raw images there are none, and the log says so."""
+    try:
+        root = image_root(ctx, vocabulary.dataset)
+    except InputError as error:
+        ctx.log.info(f"no examples of the worst classes are drawn: {error}")
+        return {}
+    (folder,) = annotated_folders(ctx.inputs["scenes"])
+    scenes = [scene for scene in read_scenes(folder) if scene.split == "test"]
+    captions = {}
+    for example in worst_examples(table, vocabulary, path, scenes, root):
+        ctx.log.picture(example.name, example.picture)
+        save_picture(ctx.outputs["benchmark"] / f"{example.name}.png", example.picture)
+        captions[f"{example.name}.png"] = example.caption
+    return captions

@@ -42,7 +42,7 @@ def caption_stage(ctx: StageContext) -> dict[str, Any]:
     """
     params = ctx.params.captions
     dataset = (ctx.partition or "").rpartition("-")[0]
-    root = raw_root(ctx.params.sources, dataset, ctx.work.parents[2])
+    root = raw_root(ctx.params.sources, dataset, ctx.root)
     source = params.model or str(ctx.inputs["captioner"])
     captioner = _LazyCaptioner(source, params, ctx.params.training.device)
     ctx.log.dataset(f"{dataset} scenes", ctx.inputs["scenes"], table_digest(ctx.inputs["scenes"]))

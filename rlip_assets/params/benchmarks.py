@@ -1,9 +1,13 @@
-"""Parameters of the benchmarks stages."""
+"""Parameters of the benchmark stages."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class BenchmarkParams(BaseModel):
-    """Parameters of the benchmarks stages."""
+    """What is asked of a result."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    floor: float = Field(default=0.01, ge=0, le=1)
+    """Headline figure (fraction) below which the asset check `metric_above_floor` warns: HICO-DET mAP, V-COCO role AP S1, Open Images
+    score_wtd."""

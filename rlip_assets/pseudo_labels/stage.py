@@ -63,7 +63,7 @@ def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     """
     params = ctx.params.tagging
     dataset = (ctx.partition or "").rpartition("-")[0]
-    root = raw_root(ctx.params.sources, dataset, ctx.work.parents[2])
+    root = raw_root(ctx.params.sources, dataset, ctx.root)
     excluded = read_excluded(params.exclude)
     items = [item for item in _paired(ctx) if item[0].image_id not in excluded]
     tagger = _LazyTagger(ctx)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlip_assets.benchmarks.headlines import HEADLINES
 from rlip_assets.benchmarks.standing import standing
 from rlip_assets.errors import InputError
 from rlip_assets.report.repeats import Comparison, Metrics, compare, summary
 
-HICO = "hico_det/rlipv2/nms"
-V_COCO, OPEN_IMAGES = "v_coco/official", "open_images/oi_triplet/nms"
+HICO, V_COCO, OPEN_IMAGES = (HEADLINES[name].protocol for name in ("hico_det", "v_coco", "open_images"))
 
 
 @dataclass(frozen=True)

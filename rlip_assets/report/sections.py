@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rlip_assets.benchmarks.errors_by_cause import CAUSES
 from rlip_assets.report.page import Picture, Section, Table
 
 
@@ -81,6 +82,7 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
             "Of each test image the best R triplets, R being the number of its annotated relations, by what is wrong with them.",
             [figures_table("setting", facts["errors"])],
         ),
+        *(_classes(row) for row in facts["results"] if "classes" in row),
         *([Section("Relations found in test images", pictures=pictures)] if pictures else []),
         Section(
             "Published figures on the real datasets",
@@ -88,6 +90,32 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
             [_published(setting) for setting in facts["published"] if setting["rows"]],
         ),
     ]
+
+
+def _classes(row: Mapping[str, Any]) -> Section:
+    """The best and worst classes of one setting, its curves and causes, and test images of the worst classes."""
+    classes = row["classes"]
+    cells = [
+        [
+            entry["class"],
+            str(entry["positives"]),
+            str(entry["detections"]),
+            percent(entry["recall"]),
+            percent(entry["ap"]),
+        ]
+        for entry in (*classes["best"], *classes["worst"])
+    ]
+    by_verb = [
+        [verb, *(str(counts.get(cause, 0)) for cause in CAUSES)] for verb, counts in classes["causes"].items() if counts
+    ]
+    return Section(
+        f"Class by class: {row['setting']}",
+        f"The best and the worst annotated classes by AP, and of each verb the triplets looked at by what is wrong with them. "
+        f"All classes: {classes['table']}. The pictures show test images of the worst classes with the five best triplets.",
+        [Table(["class", "annotated", "detections", "recall", "AP"], cells), Table(["verb", *CAUSES], by_verb)],
+        classes["plots"],
+        [Picture(file, caption) for file, caption in classes["examples"].items()],
+    )
 
 
 def _comparisons(rows: Sequence[Mapping[str, Any]]) -> Table:

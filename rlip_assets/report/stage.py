@@ -10,6 +10,7 @@ from typing import Any
 
 from rlip_assets.files import write_json, write_text
 from rlip_assets.report import plots
+from rlip_assets.report.classes import class_facts
 from rlip_assets.report.facts import gather, read_json
 from rlip_assets.report.markdown import to_markdown
 from rlip_assets.report.page import Picture, render_page
@@ -19,6 +20,8 @@ from rlip_assets.stage import StageContext
 
 PICTURED_RUNS = {"finetune-hico_full": "fine-tuned on HICO-DET", "pretrain-vg_coco_o365": "zero-shot, pre-trained only"}
 PICTURES_A_RUN = 4
+CLASS_RUNS = ("pretrain-vg_coco_o365", "finetune-hico_full", "finetune-v_coco", "finetune-open_images")
+"""Runs whose classes are shown one by one."""
 HISTORY = "history.jsonl"
 
 
@@ -35,6 +38,10 @@ def report_stage(ctx: StageContext) -> dict[str, Any]:
         "micro_world": ctx.params.is_micro_world,
         "verb_sources": _verbs(ctx),
     }
+    for row in facts["results"]:
+        if row["run"] in CLASS_RUNS:
+            dataset = row["protocol"].partition("/")[0]
+            row["classes"] = class_facts(ctx.inputs["benchmarks"] / row["run"], dataset, output)
     _draw(facts, ctx.inputs["pretrained"], output / "plots")
     sections = sections_of(facts, _pictures(ctx.inputs, output / "pictures"))
     write_json(output / "benchmark.json", facts)

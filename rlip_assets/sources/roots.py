@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlip_assets.errors import ParameterError
+from rlip_assets.errors import InputError, ParameterError
 from rlip_assets.params.sources import SourceParams, SourcesParams
 from rlip_assets.sources.coco import CocoReader
 from rlip_assets.sources.hico_det import HicoDetReader
@@ -13,7 +13,7 @@ from rlip_assets.sources.open_images import OpenImagesReader
 from rlip_assets.sources.readers import Reader
 from rlip_assets.sources.v_coco import VCocoReader
 from rlip_assets.sources.visual_genome import VisualGenomeReader
-from rlip_assets.stage import StageLog
+from rlip_assets.stage import StageContext, StageLog
 
 _READERS: dict[str, type[Reader]] = {
     "coco": CocoReader,
@@ -53,6 +53,21 @@ def raw_root(sources: SourcesParams, dataset: str, base: Path) -> Path:
     if not root.startswith("s3://"):
         raise ParameterError(f"sources.{dataset}.root is {root}; a root is a folder or s3://BUCKET/PREFIX")
     return base / MIRRORS / root.removeprefix("s3://").strip("/")
+
+
+def image_root(ctx: StageContext, dataset: str) -> Path:
+    """The folder that a dataset's file names are relative to.
+
+    Raises:
+        ParameterError: as `raw_root`.
+        InputError: the folder does not exist.
+    """
+    root = raw_root(ctx.params.sources, dataset, ctx.root)
+    if not root.is_dir():
+        raise InputError(
+            f"{root} with the images of {dataset} does not exist; set sources.{dataset}.root in params.yaml"
+        )
+    return root
 
 
 def is_remote(root: str) -> bool:

@@ -44,8 +44,8 @@ def raw_manifest_stage(ctx: StageContext) -> dict[str, Any]:
     """
     dataset = ctx.partition or ""
     params = source_params(ctx.params.sources, dataset)
-    fetch_root(ctx.params.sources, dataset, _profile_root(ctx), ctx.log)
-    reader = open_reader(ctx.params.sources, dataset, _profile_root(ctx))
+    fetch_root(ctx.params.sources, dataset, ctx.root, ctx.log)
+    reader = open_reader(ctx.params.sources, dataset, ctx.root)
     index = RecordIndex(reader, params.buckets, _cache(ctx))
     folder = ctx.outputs["manifests"]
     tally: Counter[str] = Counter()
@@ -106,7 +106,7 @@ def scenes_stage(ctx: StageContext) -> dict[str, Any]:
             f"{ctx.inputs['manifest']} is bucket {manifest.bucket} of {manifest.buckets} of {manifest.dataset}, "
             f"not bucket {bucket} of {params.buckets} of {dataset}; run the raw_manifest stage again"
         )
-    reader = open_reader(ctx.params.sources, dataset, _profile_root(ctx))
+    reader = open_reader(ctx.params.sources, dataset, ctx.root)
     raws = {
         raw.image_id: raw
         for raw in RecordIndex(reader, params.buckets, _cache(ctx)).images(manifest.bucket)
@@ -195,14 +195,9 @@ class _ShardMaker:
         return scene
 
 
-def _profile_root(ctx: StageContext) -> Path:
-    """The folder that relative roots are relative to: a stage works in ROOT/work/STAGE/DIGEST."""
-    return ctx.work.parents[2]
-
-
 def _cache(ctx: StageContext) -> Path:
     """Indices of annotation records and checksums, shared by all stages and buckets; can be deleted at any time."""
-    return ctx.work.parents[1] / "raw_index"
+    return ctx.shared / "raw_index"
 
 
 def _checksums(ctx: StageContext, reader: Reader) -> Checksums:

@@ -6,7 +6,7 @@ Rows stay in memory-mapped files; this process holds their numbers only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,13 @@ from rlip_assets.training.few_shot import keep_triplets, select_share, without_u
 from rlip_assets.training.recipes import Recipe
 
 HOLDOUT_CELLS = 1000
+SHARED_IMAGES = {"v_coco": "coco"}
+"""Dataset -> the dataset whose images, and ids of images, it uses."""
+
+
+def image_key(dataset: str, image_id: str) -> tuple[str, str]:
+    """What makes two images the same: the dataset that they come from, and the id there."""
+    return SHARED_IMAGES.get(dataset, dataset), image_id
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,11 @@ class TrainingImages:
     def image_path(self, index: int, scene: Scene) -> Path:
         """File of image `index`."""
         return self.sources[self._locate(index)[0]].image_root / scene.file_name
+
+    def image_keys(self) -> Iterator[tuple[str, str]]:
+        """The key of every image, without making its scene."""
+        for source, store, rows in zip(self.sources, self._stores, self._rows, strict=True):
+            yield from (image_key(source.name, store.image_id(row)) for row in rows.tolist())
 
     @property
     def epoch_images(self) -> int:

@@ -13,22 +13,23 @@ from typing import Any
 
 import torch
 
+from rlip_assets.benchmarks.examples import first_examples
 from rlip_assets.errors import InputError, ParameterError
-from rlip_assets.files import atomic_file, digest_json, write_text
+from rlip_assets.files import digest_json, write_text
+from rlip_assets.images import save_picture
 from rlip_assets.params.training import RecipeChoice
 from rlip_assets.scenes import SceneStore
 from rlip_assets.sources.classes import Classes, read_classes
-from rlip_assets.sources.roots import raw_root
+from rlip_assets.sources.roots import image_root
 from rlip_assets.stage import StageContext
 from rlip_assets.training.batches import Part, StepBatches
 from rlip_assets.training.few_shot import unseen_pairs
 from rlip_assets.training.loop import Settings, Trainer
-from rlip_assets.training.pictures import prediction_pictures
 from rlip_assets.training.predict import PERSON, SCENE_GRAPH_BENCHMARKS, predict, write_predictions
 from rlip_assets.training.processes import Processes, choose_device, join_processes
 from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.resume import HISTORY, History, Resume
-from rlip_assets.training.sources import ImageSource, TrainingImages, training_images
+from rlip_assets.training.sources import ImageSource, TrainingImages, image_key, training_images
 from rlip_assets.training.start import network_from_checkpoint, network_from_parts
 from rlip_assets.training.validation import validate
 from rlip_assets.training.vocabulary import BatchVocabulary, FixedVocabulary, NameSampler, Vocabulary, benchmark_labels
@@ -107,6 +108,11 @@ class _Training:
         self.processes: Processes = join_processes(device)
         self.settings = Settings(device, params.precision, params.workers, params.checkpoint_every)
 
+    @property
+    def name(self) -> str:
+        """The network's name, such as "finetune/hico_full"."""
+        return "/".join(filter(None, (self.ctx.stage, self.ctx.partition)))
+
     def run(self, model: Rlip, tokenizer: LabelTokenizer, output: Path) -> dict[str, Any]:
         """Train and write the checkpoint folder; returns the figures."""
         data = self._data(model.config.pairs)
@@ -129,6 +135,7 @@ class _Training:
         figures = {
             "steps": len(history.rows),
             "training_images": len(data.train),
+            "test_images_in_training": self._test_images(data.train),
             "held_out_images": len(data.held_out.images),
             "unreadable_images": trainer.counters.skipped_images,
             "cut_pairs": trainer.counters.cut_pairs,
@@ -155,7 +162,7 @@ class _Training:
             objects, relations = ([text for text, _ in each.most_common(FREQUENT_TEXTS)] for each in counts)
         where = "the micro world, " if self.ctx.params.is_micro_world else ""
         return {
-            "name": "/".join(filter(None, (self.ctx.stage, self.ctx.partition))),
+            "name": self.name,
             "trained_on": where + ", ".join(source.name for source in self.sources),
             "image_size": [augmentation.test_short_side, augmentation.longest],
             "objects": objects,
@@ -175,7 +182,7 @@ class _Training:
         """Write the predictions of a benchmark's test split."""
         store = SceneStore.open(_table_folders(tables), _cache(self.ctx))
         scenes = [store[row] for row in store.indices("test").tolist()]
-        root = _image_root(self.ctx, classes.dataset)
+        root = image_root(self.ctx, classes.dataset)
         found = predict(
             model,
             tokenizer,
@@ -190,10 +197,10 @@ class _Training:
         metadata = {"stage": self.ctx.stage, "partition": self.ctx.partition, "zero_shot": zero_shot}
         path = self.ctx.outputs["predictions"] / f"{classes.dataset}.parquet"
         number = write_predictions(path, classes, found, metadata)
-        for name, picture in prediction_pictures(path, classes, scenes, root):
-            self.ctx.log.picture(name, picture)
-            with atomic_file(self.ctx.outputs["predictions"] / f"{name}.png") as temporary:
-                picture.save(temporary, format="png")
+        for example in first_examples(path, scenes, root, self.name):
+            name = f"{classes.dataset}_{example.name}"
+            self.ctx.log.picture(name, example.picture)
+            save_picture(self.ctx.outputs["predictions"] / f"{name}.png", example.picture)
         return {"predicted_images": number}
 
     def _data(self, slots: int) -> _Data:
@@ -215,6 +222,16 @@ class _Training:
             for index in range(recipe.accumulate)
         ]
         return _Data(train, parts, StepBatches(held, vocabulary, recipe, slots, self.seed, unseen, training=False))
+
+    def _test_images(self, images: TrainingImages) -> int:
+        """How many training images are, by their ids, test images of a benchmark whose tables this stage reads."""
+        tests = set()
+        for name in ("scenes", "benchmark_scenes"):
+            if name in self.ctx.inputs:
+                store = SceneStore.open(_table_folders(self.ctx.inputs[name]), _cache(self.ctx))
+                scenes = (store[row] for row in store.indices("test").tolist())
+                tests |= {image_key(scene.dataset, scene.image_id) for scene in scenes}
+        return sum(key in tests for key in images.image_keys())
 
     def _vocabulary(self, images: TrainingImages) -> Vocabulary:
         if self.classes is not None:
@@ -242,7 +259,7 @@ def _sources(ctx: StageContext, recipe: Recipe) -> list[ImageSource]:
     for name in recipe.sources:
         labelled, benchmark = f"pseudo_labels/{name}", name == ZERO_SHOT_BENCHMARK and "benchmark_scenes" in ctx.inputs
         folder = ctx.inputs.get(labelled) or ctx.inputs["benchmark_scenes" if benchmark else "scenes"]
-        found.append(ImageSource(name, tuple(_table_folders(folder)), _image_root(ctx, name)))
+        found.append(ImageSource(name, tuple(_table_folders(folder)), image_root(ctx, name)))
     return found
 
 
@@ -254,24 +271,9 @@ def _table_folders(folder: Path) -> list[Path]:
     return buckets or [folder]
 
 
-def _image_root(ctx: StageContext, dataset: str) -> Path:
-    """Folder of a dataset's images. A stage works in ROOT/work/STAGE/DIGEST.
-
-    Raises:
-        ParameterError: the root is in an object store.
-        InputError: the folder does not exist.
-    """
-    root = raw_root(ctx.params.sources, dataset, ctx.work.parents[2])
-    if not root.is_dir():
-        raise InputError(
-            f"{root} with the images of {dataset} does not exist; set sources.{dataset}.root in params.yaml"
-        )
-    return root
-
-
 def _cache(ctx: StageContext) -> Path:
     """Memory-mapped scene tables, shared by all stages; can be deleted at any time."""
-    return ctx.work.parents[1] / "scene_cache"
+    return ctx.shared / "scene_cache"
 
 
 def _last_mean(history: History, name: str, steps: int = 20) -> float:

@@ -114,7 +114,5 @@ def test_jobs_schedule_and_sensors_are_there(definitions: Definitions) -> None:
 
 
 def test_every_stage_declares_its_checks(definitions: Definitions, registry: Registry) -> None:
-    found = {check.name: set() for stage in registry.specs for check in checks_of(stage)}
-    for check in definitions.resolve_asset_graph().asset_check_keys:
-        found[check.name].add(check.asset_key.path[-1])
-    assert found["schema_valid"] == set(registry.specs)
+    found = {(key.asset_key.path[-1], key.name) for key in definitions.resolve_asset_graph().asset_check_keys}
+    assert found == {(stage, check.name) for stage in registry.specs for check in checks_of(stage)}

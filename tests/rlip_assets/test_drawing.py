@@ -1,5 +1,7 @@
 """Overlays: every drawn relation is listed, boxes stay where they are, hostile input does not break the page."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,3 +62,15 @@ def test_any_box_and_text_gives_a_page(
     page = draw_triplets(Image.new("RGB", size), [Triplet(text, text, text, box, box, 0.5)], text)
     assert page.mode == "RGB"
     assert page.height >= 100
+
+
+def test_long_texts_end_in_an_ellipsis_and_leave_the_score_readable() -> None:
+    def panel(relation: str, note: str) -> Image.Image:
+        page = draw_triplets(PHOTO, [replace(RIDE, relation=relation)], "model", note)
+        return page.crop((640, 0, page.width, page.height))
+
+    short, long = panel("ride", ""), panel("r" * 10_000, "n" * 10_000)
+    score = (short.width - 50, 60, short.width, 110)
+    assert not changed(short.crop(score), long.crop(score)).any()
+    edge = np.asarray(long.crop((long.width - 10, 0, long.width, long.height)))
+    assert (edge == 255).all()

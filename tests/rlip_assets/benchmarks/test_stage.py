@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from rlip_assets.benchmarks.predictions import ImagePredictions, PredictionWriter
@@ -72,7 +73,11 @@ def perfect(scene: Scene) -> ImagePredictions:
 
 
 def judged(
-    folder: Path, dataset: str, partition: str, change: Callable[[ImagePredictions], ImagePredictions] = lambda p: p
+    folder: Path,
+    dataset: str,
+    partition: str,
+    change: Callable[[ImagePredictions], ImagePredictions] = lambda p: p,
+    with_images: bool = True,
 ) -> tuple[dict, Path]:
     content = {"dataset": dataset, "objects": OBJECTS, **CLASSES[dataset]}
     folder.mkdir(exist_ok=True)
@@ -84,9 +89,21 @@ def judged(
     ) as out:
         for scene in SCENES:
             out.write(change(perfect(scene)))
+    images = folder / "data/raw" / dataset
+    for scene in SCENES[1:] if with_images else ():
+        images.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (scene.width, scene.height), "gray").save(images / scene.file_name)
     (folder / "out").mkdir()
     inputs = {name: folder / name for name in ("scenes", "predictions")} | {"classes": folder / "classes.json"}
-    ctx = StageContext("benchmark", partition, Params(), inputs, {"benchmark": folder / "out"}, folder, NullLog())
+    ctx = StageContext(
+        "benchmark",
+        partition,
+        Params(),
+        inputs,
+        {"benchmark": folder / "out"},
+        folder / "work/benchmark/digest",
+        NullLog(),
+    )
     return benchmark_stage(ctx), folder / "out"
 
 
@@ -154,6 +171,22 @@ def doubled(image: ImagePredictions) -> ImagePredictions:
 def test_errors_have_their_cause(tmp_path: Path, change: Callable, cause: str, share: float) -> None:
     _, out = judged(tmp_path / "work", "open_images", "finetune-open_images", change)
     assert json.loads((out / "errors.json").read_text())["shares"][cause] == pytest.approx(share)
+
+
+def test_the_worst_classes_are_drawn_on_images_that_annotate_them(tmp_path: Path) -> None:
+    """Image 0 has no file, so the next one is drawn."""
+    figures, out = judged(tmp_path / "work", "hico_det", "finetune-hico_full", other_object)
+    captions = json.loads((out / "worst.json").read_text())
+    assert figures["headline"] == 0
+    assert set(captions) == {"worst_1_ride_horse.png", "worst_2_hold_cup.png"}
+    assert captions["worst_2_hold_cup.png"] == "hold cup: AP 0.0. Annotated: person ride horse, person hold cup"
+    assert all(Image.open(out / name).width > 200 for name in captions)
+
+
+def test_figures_need_no_images(tmp_path: Path) -> None:
+    figures, out = judged(tmp_path / "work", "v_coco", "finetune-v_coco", with_images=False)
+    assert figures["headline"] == pytest.approx(1)
+    assert json.loads((out / "worst.json").read_text()) == {}
 
 
 def test_an_unknown_image_is_named(tmp_path: Path) -> None:

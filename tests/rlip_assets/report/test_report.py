@@ -4,9 +4,12 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rlip_assets.errors import InputError
+from rlip_assets.report.classes import class_facts
 from rlip_assets.report.facts import HICO, gather
 from rlip_assets.report.markdown import to_markdown
 from rlip_assets.report.page import NOTICE, Picture, render_page
@@ -67,6 +70,32 @@ def test_missing_or_damaged_metrics_are_named(folders: tuple[Path, Path]) -> Non
     file.unlink()
     with pytest.raises(InputError, match=r"metrics\.json is missing"):
         gather(*folders)
+
+
+def test_classes_stand_one_by_one(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    run = folders[0] / "finetune-v_coco"
+    rows = [
+        {"protocol": "v_coco/official", "task": task, "class": f"{task} {i}"}
+        | {"positives": i, "detections": 9, "right": 1, "recall": 1.0, "ap": i / 20}
+        for task in ("role_s1", "agent") for i in range(13)
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), run / "per_class.parquet")
+    (run / "errors.json").write_text(json.dumps({"shares": {}, "by_verb": {"hold": {"right": 3}, "cut": {}}}))
+    (run / "worst.json").write_text(json.dumps({"worst_1.png": "a caption"}))
+    for name in ("precision_recall.png", "errors_by_cause.png", "worst_1.png"):
+        (run / name).write_bytes(name.encode())
+    found = class_facts(run, "v_coco", tmp_path / "reports")
+    assert [row["class"] for row in found["best"]] == [f"role_s1 {i}" for i in (12, 11, 10, 9, 8)]
+    assert [row["class"] for row in found["worst"]] == [f"role_s1 {i}" for i in (5, 4, 3, 2, 1)]  # 0 is not annotated
+    assert len((tmp_path / "reports" / found["table"]).read_text().splitlines()) == 14
+    for name in (*found["plots"], *found["examples"]):
+        assert (tmp_path / "reports" / name).read_bytes() == Path(name).name.encode()
+    facts = facts_of(folders)
+    facts["results"][-1]["classes"] = found
+    text = to_markdown(facts, sections_of(facts))
+    assert "| role_s1 12 | 12 | 9 | 100.00 | 60.00 |" in text
+    assert "| hold | 3 | 0 | 0 | 0 | 0 | 0 |" in text
+    assert "a caption" in text
 
 
 def test_verbs_are_counted_by_text_and_by_synonym() -> None:

@@ -16,7 +16,7 @@ from rlip_assets.benchmarks.predictions import read_predictions
 from rlip_assets.errors import InputError, ParameterError
 from rlip_assets.params import Params
 from rlip_assets.relation_detector import RelationDetector
-from rlip_assets.scenes import make_scene, write_scenes
+from rlip_assets.scenes import make_scene, read_scenes, write_scenes
 from rlip_assets.stage import NullLog, StageContext
 from rlip_assets.training.stages import finetune_stage, pretrain_stage, r_tagger_stage
 from rlip_model import LabelTokenizer, ModelConfig, load_checkpoint
@@ -210,6 +210,19 @@ def test_v_coco_trains_missing_objects_and_predicts_them_as_none(project: Projec
     reader = read_predictions(context.outputs["predictions"] / "v_coco.parquet")
     assert reader.objects == OBJECTS
     assert max(int(batch.obj_labels.max()) for batch in reader) <= len(OBJECTS)
+
+
+def test_test_images_in_training_are_counted(project: Project) -> None:
+    """An image of another dataset is another image, whatever its id."""
+    context = project.context("finetune", "v_coco", name="clean")
+    assert finetune_stage(context)["test_images_in_training"] == 0
+    assert project.figures["test_images_in_training"] == 0  # type: ignore[attr-defined]
+    tables = project.root / "data/scenes/leaky"
+    for number, (folder, split) in enumerate((("v_coco", None), ("v_coco", "test"), ("hico_det", "test"))):
+        scenes = list(read_scenes(project.root / "data/scenes" / folder / "bucket-0"))
+        write_scenes(tables / f"bucket-{number}", [replace(scenes[number], split=split)] if split else scenes)
+    leaky = project.context("finetune", "v_coco", name="leaky")
+    assert finetune_stage(replace(leaky, inputs={**leaky.inputs, "scenes": tables}))["test_images_in_training"] == 1
 
 
 def test_wrong_partition_network_and_folders_are_refused(project: Project) -> None:

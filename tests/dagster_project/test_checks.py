@@ -1,0 +1,55 @@
+"""What the asset checks say of a manifest: each passes on a good one and fails on a bad one, a missing figure included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dagster_project.checks import Check, checks_of
+from rlip_assets.stage_runner import MANIFEST_SCHEMA
+
+
+def check(stage: str, name: str) -> Check:
+    (found,) = [check for check in checks_of(stage) if check.name == name]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "good", "bad"),
+    [
+        ("scenes", "usable_images", {"images": 99, "input": 100}, {"images": 50, "input": 100}),
+        ("captions", "captions_per_image", {"captions": 30, "images": 3}, {"captions": 2, "images": 3}),
+        ("captions", "captions_differ", {"captions": 30, "different_captions": 20}, {"captions": 90, "different_captions": 3}),
+        ("caption_triplets", "triplets_per_image", {"triplets": 9, "images": 3}, {"triplets": 0, "images": 3}),
+        ("candidates", "candidates_per_image", {"candidates": 9, "images": 3}, {"candidates": 900, "images": 3}),
+        ("pseudo_labels", "labels_per_image", {"labels": 9, "images": 3}, {"labels": 9, "images": 0}),
+        ("label_quality", "precision", {"precision": 0.8}, {"precision": 0.2}),
+        ("r_tagger", "no_test_image_in_training", {"test_images_in_training": 0}, {"test_images_in_training": 1}),
+        ("pretrain", "no_test_image_in_training", {"test_images_in_training": 0}, {"test_images_in_training": 1}),
+        ("finetune", "no_test_image_in_training", {"test_images_in_training": 0}, {"test_images_in_training": 1}),
+        ("benchmark", "metric_above_floor", {"headline": 0.2}, {"headline": 0.001}),
+    ],
+)  # fmt: skip
+def test_a_check_tells_good_from_bad(stage: str, name: str, good: dict[str, Any], bad: dict[str, Any]) -> None:
+    def passes(figures: dict[str, Any]) -> bool:
+        return check(stage, name).judge({"figures": figures, "params": {"benchmarks": {"floor": 0.01}}})[0]
+
+    assert passes(good)
+    assert not passes(bad)
+    assert not passes({})
+    assert not check(stage, name).judge(None)[0]
+
+
+@pytest.mark.parametrize("change", [{"schema": MANIFEST_SCHEMA + 1}, {"stage": "other"}])
+def test_a_foreign_manifest_is_not_valid(change: dict[str, Any]) -> None:
+    good = {"schema": MANIFEST_SCHEMA, "stage": "scenes"}
+    assert check("scenes", "schema_valid").judge(good)[0]
+    assert not check("scenes", "schema_valid").judge(good | change)[0]
+    assert not check("scenes", "schema_valid").judge(None)[0]
+
+
+def test_a_bad_model_warns_and_a_leak_is_an_error() -> None:
+    assert check("benchmark", "metric_above_floor").severity == dg.AssetCheckSeverity.WARN
+    assert check("finetune", "no_test_image_in_training").severity == dg.AssetCheckSeverity.ERROR
