@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 LINK_ABOVE = 10 * 1024 * 1024
 """Files of more bytes are linked from the run instead of copied into the store."""
 _BATCH, _SECONDS = 200, 5.0
+_SQLITE = "sqlite:///"
 PROMOTED_ALIAS = "promoted"
 
 
@@ -53,9 +54,9 @@ def open_store(project: Path = PROJECT_ROOT) -> MlflowClient:
     Two processes that create the same SQLite store at once both fail, so creation holds a file lock.
     """
     uri = store_uri(project)
-    if not uri.startswith("sqlite:///"):
+    if not uri.startswith(_SQLITE):
         return MlflowClient(tracking_uri=uri)
-    database = Path(uri.removeprefix("sqlite:///"))
+    database = Path(uri.removeprefix(_SQLITE))
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(database.with_suffix(".lock"))):
         client = MlflowClient(tracking_uri=uri)
@@ -64,15 +65,13 @@ def open_store(project: Path = PROJECT_ROOT) -> MlflowClient:
 
 
 def experiment_id(client: MlflowClient, name: str, project: Path = PROJECT_ROOT) -> str:
-    """Id of the experiment `name`, made where it does not exist."""
+    """Id of the experiment `name`, made where it does not exist. Artifacts of a SQLite store lie beside its file."""
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    location = (
-        (project / "mlruns" / "artifacts" / name).resolve().as_uri()
-        if store_uri(project).startswith("sqlite")
-        else None
-    )
+    uri = store_uri(project)
+    folder = Path(uri.removeprefix(_SQLITE)).resolve().parent / "artifacts" / name
+    location = folder.as_uri() if uri.startswith(_SQLITE) else None
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:

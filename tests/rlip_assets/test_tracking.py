@@ -1,0 +1,88 @@
+"""A stage run in a real MLflow store: what a person finds there, and how failures and large files look."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import toy_stage
+from mlflow.tracking import MlflowClient
+
+from rlip_assets.errors import InputError
+from rlip_assets.params import load_params
+from rlip_assets.stage_log import open_stage_log
+from rlip_assets.stage_runner import run_stage
+from rlip_assets.tracking import open_store, promote_model
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_stage.project(tmp_path_factory.mktemp("tracked"))
+
+
+@pytest.fixture
+def store(root: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'store' / 'mlflow.db'}")
+    return open_store()
+
+
+def tracked(root: Path, function: str = "count_words") -> str:
+    """Run the toy stage; returns its run id."""
+    params = load_params(root / "params.yaml")
+    run_stage(toy_stage.registry(function), params, root, "words", "a", open_stage_log, version=1)
+    found: str = json.loads((root / "provenance/words@a.json").read_text())["mlflow_run"]
+    return found
+
+
+def test_a_run_holds_parameters_metrics_inputs_outputs_and_pictures(root: Path, store: MlflowClient) -> None:
+    run = store.get_run(tracked(root))
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"training.seed": "42", "recipe.name": "count"}
+    assert run.data.metrics == {"words": 3.0, "loss": 0.5}
+    assert [point.value for point in store.get_metric_history(run.info.run_id, "loss")] == [1.0, 0.5]
+    assert run.data.tags["dagster.asset"] == "words"
+    assert run.data.tags["dagster.partition"] == "a"
+    (dataset,) = run.inputs.dataset_inputs
+    assert dataset.dataset.name == "text"
+    assert len(dataset.dataset.digest) == 36
+
+    def listed(folder: str | None = None) -> set[str]:
+        return {file.path for file in store.list_artifacts(run.info.run_id, folder)}
+
+    assert listed() == {"words", "pictures", "links.json"}
+    assert listed("words") == {"words/words.txt", "words/manifest.json"}
+    assert listed("pictures") == {"pictures/drawn.png"}
+    links = json.loads(Path(store.download_artifacts(run.info.run_id, "links.json")).read_text())
+    assert links == {"words/large.bin": (root / "data/words/large.bin").as_uri()}
+    assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(root / "store")
+
+
+def test_a_failed_stage_is_a_failed_run_and_registers_nothing(root: Path, store: MlflowClient) -> None:
+    tracked(root)
+    versions = len(store.search_model_versions("name = 'toy_model'"))
+    with pytest.raises(RuntimeError, match="the stage broke"):
+        tracked(root, "half_written")
+    experiment = store.get_experiment_by_name("toys")
+    assert experiment is not None
+    newest = store.search_runs([experiment.experiment_id], max_results=1)[0]
+    assert newest.info.status == "FAILED"
+    assert len(store.search_model_versions("name = 'toy_model'")) == versions
+
+
+def test_promotion_moves_the_alias(root: Path, store: MlflowClient) -> None:
+    first, second = (tracked(root) for _ in range(2))
+    version, run = promote_model("toy_model")
+    assert run == second
+    assert str(store.get_model_version_by_alias("toy_model", "promoted").version) == version
+    earlier = next(str(v.version) for v in store.search_model_versions("name = 'toy_model'") if v.run_id == first)
+    assert promote_model("toy_model", earlier) == (earlier, first)
+    assert str(store.get_model_version_by_alias("toy_model", "promoted").version) == earlier
+
+
+def test_what_was_never_registered_cannot_be_promoted(root: Path, store: MlflowClient) -> None:
+    with pytest.raises(InputError, match="No model is registered as 'other'"):
+        promote_model("other")
+    tracked(root)
+    with pytest.raises(InputError, match="has no version 99; it has 1"):
+        promote_model("toy_model", "99")
