@@ -46,6 +46,7 @@ def predict_photos(
     relations: Sequence[str] | None = None,
     threshold: float = 0.1,
     limit: int = 10,
+    vocabulary: str | None = None,
 ) -> list[Path]:
     """Find relations in each photo and write `NAME.json` and `NAME.relations.png` into `folder`.
 
@@ -53,7 +54,7 @@ def predict_photos(
         The files written, two a photo, in the order of `photos`.
 
     Raises:
-        ParameterError: two photos would write the same files.
+        ParameterError: two photos would write the same files, or an unknown vocabulary.
         BadImageError: a photo cannot be read.
     """
     names = [photo.stem for photo in photos]
@@ -65,7 +66,7 @@ def predict_photos(
     written = []
     for photo in photos:
         image = open_image(photo)
-        triplets = detector([image], objects, relations, threshold, limit)[0]
+        triplets = detector([image], objects, relations, threshold, limit, vocabulary)[0]
         record, overlay = folder / f"{photo.stem}.json", folder / f"{photo.stem}.relations.png"
         write_json(
             record,

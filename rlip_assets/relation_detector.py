@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from rlip_assets.errors import DataError, InputError
+from rlip_assets.sources.classes import preset_classes
 from rlip_assets.training.transforms import target_size
 from rlip_model import NO_OBJECTS, Checkpoint, load_checkpoint
 from rlip_model.inference import PairPredictions, hoi_predictions, sgg_predictions
@@ -107,6 +108,7 @@ class RelationDetector:
         relations: Sequence[str] | None = None,
         threshold: float = 0.1,
         limit: int = 20,
+        vocabulary: str | None = None,
     ) -> list[list[Triplet]]:
         """Find relations.
 
@@ -116,15 +118,19 @@ class RelationDetector:
             relations: relation texts; None takes the checkpoint's own list. Free text is accepted, repeated texts count once.
             threshold: least score of a triplet that is returned.
             limit: most triplets an image.
+            vocabulary: "hico_det", "v_coco" or "open_images": where `objects` or `relations` are None, those of this benchmark are taken
+                instead of the checkpoint's.
 
         Returns:
             For each image its triplets, best first; near-duplicates of a better one (the same words on the same boxes) are left out.
 
         Raises:
             DataError: no texts, an empty text, or no image.
+            ParameterError: an unknown vocabulary.
         """
-        object_texts = _texts(objects, self.objects, "object")
-        relation_texts = _texts(relations, self.relations, "relation")
+        preset = preset_classes(vocabulary) if vocabulary else None
+        object_texts = _texts(objects, preset.objects if preset else self.objects, "object")
+        relation_texts = _texts(relations, (preset.relations or ()) if preset else self.relations, "relation")
         if not images:
             return []
         with torch.no_grad():

@@ -21,6 +21,9 @@ def predict(
     relations: Annotated[
         str | None, typer.Option(help="Relation texts, separated by commas; by default the model's own.")
     ] = None,
+    vocabulary: Annotated[
+        str | None, typer.Option(help="hico_det, v_coco or open_images: its texts where none are given.")
+    ] = None,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Lowest score shown.")] = 0.1,
     limit: Annotated[int, typer.Option(min=1, help="Most relations shown for a photo.")] = 10,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -32,6 +35,6 @@ def predict(
 
     detector = RelationDetector.from_pretrained(model or find_checkpoint(profile_root(profile)), device)
     for file in predict_photos(
-        detector, photos, output, split_texts(objects), split_texts(relations), threshold, limit
+        detector, photos, output, split_texts(objects), split_texts(relations), threshold, limit, vocabulary
     ):
         print(file)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from rlip_assets.errors import DataError, InputError
+from rlip_assets.errors import DataError, InputError, ParameterError
 
 TABLES = Path(__file__).resolve().parent.parent / "class_tables"
 RARE_BELOW = 10
@@ -78,7 +78,7 @@ def read_classes(path: Path) -> Classes:
 
 @cache
 def official_table(name: str) -> dict[str, Any]:
-    """A shipped table of official ids and names: "coco", "objects365", "hico_det" or "v_coco"."""
+    """A shipped table of official ids and names: "coco", "objects365", "hico_det", "v_coco" or "open_images"."""
     content: dict[str, Any] = json.loads((TABLES / f"{name}.json").read_text(encoding="utf-8"))
     return content
 
@@ -118,6 +118,29 @@ def v_coco_classes() -> Classes:
         relations=[row["text"] for row in verbs],
         groups={"actions": [row["name"] for row in verbs]},
     )
+
+
+def open_images_text(name: str) -> str:
+    """An official name as the network reads it: "Coffee cup" -> "coffee cup", "inside_of" -> "inside of"."""
+    return name.lower().replace("_", " ").strip()
+
+
+def open_images_classes() -> Classes:
+    """Open Images v6: its 601 boxable classes and 30 predicates. A benchmark's own table names the classes that it uses."""
+    objects, relations = (map(open_images_text, official_table("open_images")[key]) for key in ("objects", "relations"))
+    return Classes(dataset="open_images", objects=list(objects), relations=list(relations))
+
+
+def preset_classes(name: str) -> Classes:
+    """The whole vocabulary of a benchmark, for photos.
+
+    Raises:
+        ParameterError: there is no such preset.
+    """
+    presets = {"hico_det": hico_classes, "v_coco": v_coco_classes, "open_images": open_images_classes}
+    if name not in presets:
+        raise ParameterError(f"There is no vocabulary {name!r}: choose one of {', '.join(presets)}")
+    return presets[name]()
 
 
 def own_classes(root: Path, dataset: str) -> Classes | None:

@@ -15,7 +15,7 @@ from typing import Any
 from rlip_assets.errors import DataError
 from rlip_assets.scenes import Scene, make_scene
 from rlip_assets.sources.boxes import as_annotated
-from rlip_assets.sources.classes import Classes, own_classes
+from rlip_assets.sources.classes import Classes, open_images_text, own_classes
 from rlip_assets.sources.json_stream import read_value, stream_rows
 from rlip_assets.sources.readers import Fragment, RawImage, Reader, RecordError, required
 
@@ -51,7 +51,7 @@ class OpenImagesReader(Reader):
             raise DataError(
                 f"{self._categories_file} has no lists 'obj' and 'rel'; fetch the file of the v6 scene graphs"
             )
-        objects, relations = ([_text(name) for name in names] for names in lists)
+        objects, relations = ([open_images_text(name) for name in names] for names in lists)
         return objects, relations
 
     def fragments(self) -> Iterator[Fragment]:
@@ -109,10 +109,6 @@ class OpenImagesReader(Reader):
         texts = [objects[label] for label in labels]
         kept = [as_annotated(box, counts) for box in boxes]
         return make_scene(raw.image_id, self.dataset, raw.split, raw.file_name, *size, kept, texts, triplets)
-
-
-def _text(name: str) -> str:
-    return name.lower().replace("_", " ").strip()
 
 
 def _within(index: Any, values: Sequence[Any]) -> bool:

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from rlip_assets.errors import DataError, InputError
+from rlip_assets.errors import DataError, InputError, ParameterError
 from rlip_assets.predict import find_checkpoint, predict_photos
 from rlip_assets.relation_detector import RelationDetector
+from rlip_assets.sources.classes import preset_classes
 from rlip_model import Checkpoint, ModelConfig, build_model, train_label_tokenizer
 
 OBJECTS, RELATIONS = ["person", "horse", "dog"], ["ride", "feed"]
@@ -78,14 +79,34 @@ def test_weights_without_subject_scores_call_every_subject_a_person() -> None:
     assert {t.subject for t in triplets} == {"person"}
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2000, 40), (40, 2000)])
+@pytest.mark.parametrize("size", [(1, 1), (10_000, 200), (200, 10_000)])
 def test_extreme_shapes_are_answered(detector: RelationDetector, size: tuple[int, int]) -> None:
     assert len(detector([photo(*size)], threshold=0.0, limit=3)[0]) >= 1
 
 
 def test_many_and_long_texts_are_answered(detector: RelationDetector) -> None:
-    many = [f"relation number {i}" for i in range(600)] + ["very " * 2500 + "long"]
+    many = [f"relation number {i}" for i in range(4999)] + ["very " * 2500 + "long"]
     assert len(detector([photo(64, 64)], OBJECTS, many, threshold=0.0, limit=5)[0]) == 5
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "objects", "relations"), [("hico_det", 80, 117), ("v_coco", 80, 29), ("open_images", 601, 30)]
+)
+def test_vocabularies_take_the_place_of_the_checkpoints_texts(
+    detector: RelationDetector, vocabulary: str, objects: int, relations: int
+) -> None:
+    classes = preset_classes(vocabulary)
+    assert (len(classes.objects), len(classes.relations or ())) == (objects, relations)
+    found = detector([photo(64, 64)], threshold=0.0, vocabulary=vocabulary)[0]
+    assert {triplet.relation for triplet in found} <= set(classes.relations or ())
+    assert {triplet.object for triplet in found} <= set(classes.objects)
+    own = detector([photo(64, 64)], relations=["juggle"], threshold=0.0, vocabulary=vocabulary)[0]
+    assert {triplet.relation for triplet in own} == {"juggle"}
+
+
+def test_an_unknown_vocabulary_names_the_known_ones(detector: RelationDetector) -> None:
+    with pytest.raises(ParameterError, match="hico_det, v_coco, open_images"):
+        detector([photo(64, 64)], vocabulary="coco")
 
 
 @pytest.mark.parametrize("texts", [[], [" "], ["ride", ""]])
