@@ -54,7 +54,7 @@ def fusion_plot(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     axes.set_xticks([column + width * (len(rows) - 1) / 2 for column in range(len(columns))], columns)
     axes.set_ylabel("zero-shot mAP, %")
     axes.legend(frameon=False)
-    axes.set_title("Fusion, same data and steps")
+    axes.set_title("Fusion, same data")
     _save(figure, file)
 
 

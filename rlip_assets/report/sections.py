@@ -19,11 +19,20 @@ def figures_table(first: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
     Args:
         first: title of the first column, and key of its text in each row.
-        rows: with `figures` and `spread` by column; the columns are the union of the rows' names, in order of appearance.
+        rows: with `figures` and `spread` by column; the columns are the union of the rows' names, in order of appearance. Training
+            `steps` have a column of their own where rows have them.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row["figures"]))
-    cells = [[row[first], *(_cell(row["figures"].get(c), row["spread"].get(c)) for c in columns)] for row in rows]
-    return Table([first, *columns], cells)
+    plain = [name for name in ("steps",) if any(name in row for row in rows)]
+    cells = [
+        [
+            row[first],
+            *(str(row.get(name, "–")) for name in plain),
+            *(_cell(row["figures"].get(c), row["spread"].get(c)) for c in columns),
+        ]
+        for row in rows
+    ]
+    return Table([first, *plain, *columns], cells)
 
 
 def _cell(mean: float | None, spread: float | None) -> str:
@@ -61,7 +70,8 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
         ),
         Section(
             "ALIF beside late fusion",
-            "Zero-shot mAP after the same number of steps on the same data. One seed shows no significance; the study profile has three.",
+            "Zero-shot mAP on the same data, after as many steps and, in the study profile, after as many seconds. "
+            "One seed shows no significance; the study profile has three.",
             [figures_table("fusion", facts["fusion"])],
             ["plots/fusion.png"],
         ),

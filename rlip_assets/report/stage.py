@@ -14,6 +14,7 @@ from rlip_assets.report.classes import class_facts
 from rlip_assets.report.facts import gather, read_json
 from rlip_assets.report.markdown import to_markdown
 from rlip_assets.report.page import Picture, render_page
+from rlip_assets.report.repeats import REPEAT
 from rlip_assets.report.sections import sections_of
 from rlip_assets.report.verbs import relation_counts, verb_sources
 from rlip_assets.stage import StageContext
@@ -42,7 +43,10 @@ def report_stage(ctx: StageContext) -> dict[str, Any]:
         if row["run"] in CLASS_RUNS:
             dataset = row["protocol"].partition("/")[0]
             row["classes"] = class_facts(ctx.inputs["benchmarks"] / row["run"], dataset, output)
-    _draw(facts, ctx.inputs["pretrained"], output / "plots")
+    histories = _histories(ctx.inputs["pretrained"])
+    for row in (*facts["scaling"], *facts["fusion"]):
+        row["steps"] = len(histories[row["run"].removeprefix("pretrain-")])
+    _draw(facts, histories, output / "plots")
     sections = sections_of(facts, _pictures(ctx.inputs, output / "pictures"))
     write_json(output / "benchmark.json", facts)
     write_text(output / "benchmark.md", to_markdown(facts, sections))
@@ -60,15 +64,20 @@ def _verbs(ctx: StageContext) -> list[dict[str, Any]]:
     return verb_sources(classes["relations"], classes.get("groups", {}).get("accepted_texts", {}), sources)
 
 
-def _draw(facts: Mapping[str, Any], pretrained: Path, folder: Path) -> None:
-    plots.scaling_plot(facts["scaling"], folder / "scaling.png")
-    plots.fusion_plot(facts["fusion"], folder / "fusion.png")
-    histories = {
+def _histories(pretrained: Path) -> dict[str, list[dict[str, float]]]:
+    """One row a step of every pre-training."""
+    return {
         run.name: [json.loads(line) for line in (run / HISTORY).read_text().splitlines()]
         for run in sorted(pretrained.iterdir())
         if (run / HISTORY).is_file()
     }
-    plots.learning_plot(histories, folder / "learning.png")
+
+
+def _draw(facts: Mapping[str, Any], histories: Mapping[str, list[dict[str, float]]], folder: Path) -> None:
+    plots.scaling_plot(facts["scaling"], folder / "scaling.png")
+    plots.fusion_plot(facts["fusion"], folder / "fusion.png")
+    first_seeds = {run: rows for run, rows in histories.items() if not REPEAT.fullmatch(run)}
+    plots.learning_plot(first_seeds, folder / "learning.png")
     quality = facts["label_quality"]
     plots.precision_recall_plot(quality["curve"], quality.get("operating_threshold"), folder / "pseudo_labels.png")
 

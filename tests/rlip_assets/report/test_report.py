@@ -54,6 +54,15 @@ def test_figures_stand_in_the_tables(folders: tuple[Path, Path]) -> None:
     assert NOTICE in text
 
 
+def test_steps_have_a_column_where_they_are_known(folders: tuple[Path, Path]) -> None:
+    facts = facts_of(folders)
+    facts["scaling"][0]["steps"] = 500
+    text = to_markdown(facts, sections_of(facts))
+    assert "| data | steps | Full | Rare | Non-rare |" in text
+    assert "| VG | 500 | 10.00 | – | – |" in text
+    assert "| VG + COCO + Objects365 | – | 12.34 |" in text
+
+
 def test_page_shows_the_same_and_escapes(folders: tuple[Path, Path]) -> None:
     facts = facts_of(folders) | {"profile": "<b>"}
     page = render_page(facts, sections_of(facts, [Picture("a.png", "<script>")]))
