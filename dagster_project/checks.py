@@ -1,4 +1,4 @@
-"""Asset checks, as pure functions of an item's manifest: cheap enough to run at every materialisation and every synchronisation."""
+"""Asset checks, as pure functions of an item's manifest and its profile: cheap enough for every materialisation and synchronisation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 import dagster as dg
 
 from rlip_assets.dvc_lock import present
+from rlip_assets.params import load_params
+from rlip_assets.promotion import gate, promotion
 from rlip_assets.stage_runner import MANIFEST_SCHEMA, read_manifest
 from rlip_assets.stage_spec import Registry
 
@@ -23,14 +25,15 @@ class Check:
 
     name: str
     description: str
-    judge: Callable[[Manifest | None], Verdict]
+    judge: Callable[[Manifest | None, Path], Verdict]
+    """What it says of a manifest, and of the profile whose root is given."""
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 
 
 def schema_valid(stage: str) -> Check:
     """The manifest exists, is of the known schema and speaks of this stage."""
 
-    def judge(manifest: Manifest | None) -> Verdict:
+    def judge(manifest: Manifest | None, _: Path) -> Verdict:
         if manifest is None:
             return False, "there is no manifest"
         if manifest.get("schema") != MANIFEST_SCHEMA:
@@ -46,7 +49,7 @@ def in_range(name: str, figure: str, lowest: float, highest: float, description:
     """A figure of the manifest (dotted name), or its ratio to the figure `per`, lies within bounds."""
     spoken = f"{figure} / {per}" if per else figure
 
-    def judge(manifest: Manifest | None) -> Verdict:
+    def judge(manifest: Manifest | None, _: Path) -> Verdict:
         value = figure_of(manifest, figure)
         whole = 1 if per is None else figure_of(manifest, per)
         if not isinstance(value, int | float) or not isinstance(whole, int | float):
@@ -61,7 +64,7 @@ def in_range(name: str, figure: str, lowest: float, highest: float, description:
 def no_test_image_in_training() -> Check:
     """Training counts those of its images that are test images of a benchmark; there may be none."""
 
-    def judge(manifest: Manifest | None) -> Verdict:
+    def judge(manifest: Manifest | None, _: Path) -> Verdict:
         value = figure_of(manifest, "test_images_in_training")
         if not isinstance(value, int):
             return False, "the manifest has no figure 'test_images_in_training'"
@@ -73,7 +76,7 @@ def no_test_image_in_training() -> Check:
 def above_floor() -> Check:
     """The headline figure of a benchmark is at least the parameter `benchmarks.floor`; a warning, for a bad model is a result too."""
 
-    def judge(manifest: Manifest | None) -> Verdict:
+    def judge(manifest: Manifest | None, _: Path) -> Verdict:
         value = figure_of(manifest, "headline")
         floor = ((manifest or {}).get("params", {}).get("benchmarks") or {}).get("floor")
         if not isinstance(value, int | float) or not isinstance(floor, int | float):
@@ -82,6 +85,16 @@ def above_floor() -> Check:
 
     words = "The headline figure (HICO-DET mAP, V-COCO role AP S1, Open Images score_wtd) is at least benchmarks.floor."
     return Check("metric_above_floor", words, judge, dg.AssetCheckSeverity.WARN)
+
+
+def promotable(stage: str) -> Check:
+    """The gate of `rlip promote`: a warning, for a model that is not promoted does no harm."""
+
+    def judge(manifest: Manifest | None, root: Path) -> Verdict:
+        return gate(manifest, load_params(root / "params.yaml").promotion, promotion(root, stage))
+
+    words = "The model may be promoted: its held-out figure is above the floor and not below that of the promoted one."
+    return Check("promotion_gate", words, judge, dg.AssetCheckSeverity.WARN)
 
 
 def figure_of(manifest: Manifest | None, name: str) -> Any:
@@ -110,7 +123,7 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
     ),
     "pseudo_labels": (in_range("labels_per_image", "labels", 0.05, 100, "Pseudo labels of an image.", per="images"),),
     "label_quality": (in_range("precision", "precision", 0.5, 1, "Right labels at the operating threshold."),),
-    "r_tagger": (no_test_image_in_training(),),
+    "r_tagger": (no_test_image_in_training(), promotable("r_tagger")),
     "pretrain": (no_test_image_in_training(),),
     "finetune": (no_test_image_in_training(),),
     "benchmark": (above_floor(),),
@@ -133,7 +146,7 @@ def check_results(registry: Registry, root: Path, stage: str, key: dg.AssetKey) 
     manifests = {item.address: read_manifest(root, item) for item in registry.spec(stage).items if present(item, root)}
     results = []
     for check in checks_of(stage):
-        verdicts = {address: check.judge(manifest) for address, manifest in manifests.items()}
+        verdicts = {address: check.judge(manifest, root) for address, manifest in manifests.items()}
         failed = [f"{address}: {words}" for address, (passed, words) in verdicts.items() if not passed]
         words = "; ".join(failed) or "; ".join(f"{address}: {words}" for address, (_, words) in verdicts.items())
         results.append(

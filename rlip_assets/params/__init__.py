@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rlip_assets.errors import ParameterError
 from rlip_assets.params.benchmarks import BenchmarkParams
 from rlip_assets.params.labels import CandidateParams, CaptionParams, ParsingParams, TaggingParams
+from rlip_assets.params.promotion import PromotionParams
 from rlip_assets.params.sources import SourcesParams
 from rlip_assets.params.training import TrainingParams
 from rlip_assets.params.world import WorldParams
@@ -33,6 +34,7 @@ class Params(BaseModel):
     tagging: TaggingParams = TaggingParams()
     training: TrainingParams = TrainingParams()
     benchmarks: BenchmarkParams = BenchmarkParams()
+    promotion: PromotionParams = PromotionParams()
 
     @property
     def is_micro_world(self) -> bool:

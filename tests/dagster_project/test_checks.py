@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from dagster_project.checks import Check, checks_of
+from rlip_assets.promotion import PROMOTIONS_FILE, Promotion
 from rlip_assets.stage_runner import MANIFEST_SCHEMA
+
+NOWHERE = Path("nowhere")
 
 
 def check(stage: str, name: str) -> Check:
@@ -34,22 +40,36 @@ def check(stage: str, name: str) -> Check:
 )  # fmt: skip
 def test_a_check_tells_good_from_bad(stage: str, name: str, good: dict[str, Any], bad: dict[str, Any]) -> None:
     def passes(figures: dict[str, Any]) -> bool:
-        return check(stage, name).judge({"figures": figures, "params": {"benchmarks": {"floor": 0.01}}})[0]
+        return check(stage, name).judge({"figures": figures, "params": {"benchmarks": {"floor": 0.01}}}, NOWHERE)[0]
 
     assert passes(good)
     assert not passes(bad)
     assert not passes({})
-    assert not check(stage, name).judge(None)[0]
+    assert not check(stage, name).judge(None, NOWHERE)[0]
 
 
 @pytest.mark.parametrize("change", [{"schema": MANIFEST_SCHEMA + 1}, {"stage": "other"}])
 def test_a_foreign_manifest_is_not_valid(change: dict[str, Any]) -> None:
     good = {"schema": MANIFEST_SCHEMA, "stage": "scenes"}
-    assert check("scenes", "schema_valid").judge(good)[0]
-    assert not check("scenes", "schema_valid").judge(good | change)[0]
-    assert not check("scenes", "schema_valid").judge(None)[0]
+    assert check("scenes", "schema_valid").judge(good, NOWHERE)[0]
+    assert not check("scenes", "schema_valid").judge(good | change, NOWHERE)[0]
+    assert not check("scenes", "schema_valid").judge(None, NOWHERE)[0]
 
 
 def test_a_bad_model_warns_and_a_leak_is_an_error() -> None:
     assert check("benchmark", "metric_above_floor").severity == dg.AssetCheckSeverity.WARN
     assert check("finetune", "no_test_image_in_training").severity == dg.AssetCheckSeverity.ERROR
+
+
+def test_the_promotion_gate_looks_at_the_floor_and_at_the_champion(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("promotion: {floor: 0.3, tolerance: 0.05}\n")
+
+    def passes(score: float) -> bool:
+        return check("r_tagger", "promotion_gate").judge({"figures": {"held_out_f1": score}}, tmp_path)[0]
+
+    assert (passes(0.31), passes(0.29)) == (True, False)
+    champion = Promotion("r_tagger", "2", "run", "hash", 0.6)
+    (tmp_path / PROMOTIONS_FILE).parent.mkdir()
+    (tmp_path / PROMOTIONS_FILE).write_text(json.dumps({"r_tagger": asdict(champion)}))
+    assert (passes(0.56), passes(0.54)) == (True, False)
+    assert not check("r_tagger", "promotion_gate").judge({"figures": {}}, tmp_path)[0]
