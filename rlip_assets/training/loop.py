@@ -8,6 +8,7 @@ killed training continues where its last state was kept and ends with the same w
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from rlip_assets.errors import RlipError
 from rlip_assets.files import write_bytes, write_json
 from rlip_assets.stage import StageLog
+from rlip_assets.training.average import WeightAverage
 from rlip_assets.training.batches import Batch, seed_of
 from rlip_assets.training.normalise import Counts, rescaled
 from rlip_assets.training.optimiser import build_optimiser, learning_rates, set_learning_rates
@@ -80,21 +82,31 @@ class Trainer:
         self.total_steps = len(parts[0])  # type: ignore[arg-type]
         self.criterion = RelationCriterion(loss_config(recipe))
         self.optimiser = build_optimiser(model, recipe)
+        self.average = None if recipe.average is None else WeightAverage(model, recipe.average)
         self.counters = Counters()
 
     def run(self) -> History:
         """All steps that are not done yet; returns one row a step."""
-        done, history = self.resume.load(self.model, self.optimiser) if self.resume else (0, History())
+        done, history = 0, History()
+        if self.resume:
+            done, history = self.resume.load(self.model, self.optimiser, self.average)
         if done:
             self.log.info(f"continuing after step {done} of {self.total_steps}")
         self.model.train()
+        waiting = time.perf_counter()
         for step, batches in enumerate(self._batches(done), start=done):
+            began = time.perf_counter()
             row = self._step(step, batches)
+            if self.average:
+                self.average.update(self.model, step + 1)
             history.rows.append(row)
-            self._report(row)
+            self._report(row, {"seconds_data": began - waiting, "seconds_step": time.perf_counter() - began})
+            waiting = time.perf_counter()
             last = step + 1 == self.total_steps
             if self.resume and self.processes.is_first and ((step + 1) % self.settings.checkpoint_every == 0 or last):
-                self.resume.save(step + 1, self.model, self.optimiser, history)
+                self.resume.save(step + 1, self.model, self.optimiser, history, self.average)
+        if self.average:
+            self.average.apply(self.model)
         self.model.eval()
         return history
 
@@ -170,10 +182,13 @@ class Trainer:
         enabled = self.settings.precision == "bf16"
         return torch.autocast(self.settings.device.type, torch.bfloat16, enabled=enabled)
 
-    def _report(self, row: dict[str, float]) -> None:
+    def _report(self, row: dict[str, float], seconds: dict[str, float]) -> None:
+        """To the log: the row, and what may differ between equal trainings, times and memory."""
         step = int(row["step"])
         if step % LOG_EVERY == 0 or step in (1, self.total_steps):
-            self.log.metrics({name: value for name, value in row.items() if name != "step"}, step=step)
+            if self.settings.device.type == "cuda":
+                seconds = seconds | {"gpu_memory_gb": torch.cuda.max_memory_allocated(self.settings.device) / 2**30}
+            self.log.metrics({name: value for name, value in (row | seconds).items() if name != "step"}, step=step)
         self.log.progress(step, self.total_steps, "steps")
 
     def _stop(self, step: int, batches: list[Batch], what: str) -> NoReturn:

@@ -92,6 +92,8 @@ class Recipe(_Data):
     accumulate: int = Field(1, gt=0)
     """Parts into which a process cuts its batch to save memory."""
     normalise: Literal["global", "published"] = "global"
+    average: float | None = Field(None, gt=0, lt=1)
+    """Decay of a moving average of the weights, which the checkpoint then holds; null keeps the last step's weights (published)."""
 
     quality: bool = True
     """Relational quality labels (RQL)."""

@@ -18,9 +18,10 @@ from torch import nn
 
 from rlip_assets.errors import InputError
 from rlip_assets.files import canonical_json, write_bytes, write_text
+from rlip_assets.training.average import WeightAverage
 
 STATE, HISTORY = "state.safetensors", "history.jsonl"
-_MODEL, _OPTIMISER = "model/", "optimiser/"
+_MODEL, _OPTIMISER, _AVERAGE = "model/", "optimiser/", "average/"
 
 
 @dataclass
@@ -40,19 +41,30 @@ class Resume:
     folder: Path
     digest: str
 
-    def save(self, step: int, model: nn.Module, optimiser: torch.optim.Optimizer, history: History) -> None:
+    def save(
+        self,
+        step: int,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        history: History,
+        average: WeightAverage | None = None,
+    ) -> None:
         """Keep the state after `step` steps; the history first, so that the state never lacks its rows."""
         write_text(self.folder / HISTORY, history.text())
         tensors = {f"{_MODEL}{name}": value for name, value in model.state_dict().items()}
         for name, values in _optimiser_state(model, optimiser).items():
             tensors.update({f"{_OPTIMISER}{name}/{key}": value for key, value in values.items()})
+        if average:
+            tensors |= {f"{_AVERAGE}{name}": value for name, value in average.weights.items()}
         content = save(
             {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, _header(step, self.digest)
         )
         write_bytes(self.folder / STATE, content)
 
-    def load(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, History]:
-        """Restore model and optimiser; returns the finished steps and their history, (0, empty) where nothing was kept.
+    def load(
+        self, model: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage | None = None
+    ) -> tuple[int, History]:
+        """Restore model, optimiser and average; returns the finished steps and their history, (0, empty) where nothing was kept.
 
         Raises:
             InputError: the state is damaged or belongs to another training.
@@ -71,12 +83,16 @@ class Resume:
         except (SafetensorError, OSError) as error:
             raise InputError(f"{file} is damaged ({error}); remove {self.folder} to start afresh") from None
         step = int(header["step"])
-        model.load_state_dict(
-            {name[len(_MODEL) :]: value for name, value in tensors.items() if name.startswith(_MODEL)}
-        )
+        model.load_state_dict(_below(_MODEL, tensors))
+        if average:
+            average.load(_below(_AVERAGE, tensors))
         _restore_optimiser(model, optimiser, tensors)
         rows = [json.loads(line) for line in (self.folder / HISTORY).read_text().splitlines()]
         return step, History([row for row in rows if row["step"] <= step])
+
+
+def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _header(step: int, digest: str) -> dict[str, str]:

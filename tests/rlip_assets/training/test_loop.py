@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from rlip_assets.errors import InputError
 from rlip_assets.stage import NullLog
+from rlip_assets.training.average import WeightAverage
 from rlip_assets.training.batches import Part, StepBatches
 from rlip_assets.training.loop import NotFiniteError, Settings, Trainer
 from rlip_assets.training.processes import Processes
@@ -100,6 +101,33 @@ def test_a_killed_run_goes_on_bit_for_bit(trainer_of: MakeTrainer, tmp_path: Pat
     for name, value in undisturbed.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     assert (tmp_path / "a" / HISTORY).read_bytes() == (tmp_path / "b" / HISTORY).read_bytes()
+
+
+def test_the_average_of_weights_survives_a_kill(trainer_of: MakeTrainer, small_recipe: Recipe, tmp_path: Path) -> None:
+    recipe = small_recipe.changed({"average": 0.9})
+    averaged, last = trainer_of(recipe, tmp_path / "a"), trainer_of()
+    assert averaged.run().rows == last.run().rows  # training itself is not touched
+    with pytest.raises(Kill):
+        trainer_of(recipe, tmp_path / "b", KillingLog(4)).run()
+    resumed = trainer_of(recipe, tmp_path / "b")
+    resumed.run()
+    for name, value in averaged.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    moved = [name for name, p in last.model.named_parameters() if not torch.equal(p, averaged.model.state_dict()[name])]
+    assert moved
+
+
+def test_the_average_is_the_exponential_one() -> None:
+    model = torch.nn.Linear(2, 1, bias=False)
+    average, expected = WeightAverage(model, 0.5), model.weight.detach().double()
+    for steps in range(1, 8):
+        with torch.no_grad():
+            model.weight += torch.randn(1, 2)
+        average.update(model, steps)
+        decay = min(0.5, (1 + steps) / (10 + steps))
+        expected = decay * expected + (1 - decay) * model.weight.detach().double()
+    average.apply(model)
+    assert torch.allclose(model.weight.double(), expected, atol=1e-6)
 
 
 def test_history_holds_every_term_and_rate_and_training_learns(trainer_of: MakeTrainer, small_recipe: Recipe) -> None:
