@@ -265,12 +265,15 @@ class _Lineage:
     def finetune(self) -> StageSpec:
         items = []
         for name, choice in self.params.training.finetune.items():
-            benchmark = str(choice.resolve().benchmark)
+            recipe = choice.resolve()
+            benchmark = str(recipe.benchmark)
             inputs = {
                 "checkpoint": f"data/models/pretrain/{FINETUNE_START}",
                 "scenes": scene_folder(benchmark),
                 "classes": classes_file(benchmark),
             }
+            if recipe.image_list:
+                inputs["image_list"] = recipe.image_list
             outputs = {"checkpoint": f"data/models/finetune/{name}", "predictions": f"data/predictions/finetune-{name}"}
             params = (*_TRAINING_PARAMS, f"training.finetune.{name}")
             items.append(StageItem("finetune", name, inputs, outputs, params))

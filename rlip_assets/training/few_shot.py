@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
-from rlip_assets.errors import DataError
+from rlip_assets.errors import DataError, InputError
 from rlip_assets.scenes import NO_OBJECT, Scene
 from rlip_assets.sources.classes import Classes
 
@@ -43,6 +45,40 @@ def select_share(scenes: Sequence[Scene], share: float, seed: int) -> list[int]:
             if every == set().union(*(classes[index] for index in chosen)):
                 return sorted(chosen)
     return sorted(_covering(classes, every, wanted, generator))
+
+
+def read_image_list(path: Path) -> list[str]:
+    """File names, without folders, of a released few-shot split (HOIA json: records with `file_name`) or of a text file, one a line.
+
+    Raises:
+        InputError: missing, or JSON of another form.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; set image_list of the recipe to a file below the profile") from None
+    if not text.lstrip().startswith("["):
+        return [PurePosixPath(line.strip()).name for line in text.splitlines() if line.strip()]
+    try:
+        return [PurePosixPath(record["file_name"]).name for record in json.loads(text)]
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is no list of records with file_name ({error!r}); give a HOIA json") from None
+
+
+def listed_images(scenes: Sequence[Scene], names: Sequence[str], where: str) -> list[int]:
+    """Indices of the scenes that `names` lists, in its order, repeats included.
+
+    Raises:
+        DataError: a name that no scene has, or no names.
+    """
+    index = {PurePosixPath(scene.file_name).name: number for number, scene in enumerate(scenes)}
+    strange = [name for name in names if name not in index]
+    if strange or not names:
+        problem = (
+            f"lists {len(strange)} images without training triplets, such as {strange[0]}" if strange else "is empty"
+        )
+        raise DataError(f"{where} {problem}; give the list of this dataset")
+    return [index[name] for name in names]
 
 
 def _covering(

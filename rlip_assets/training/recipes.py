@@ -67,6 +67,9 @@ class Recipe(_Data):
     synonym_guard: bool = False
     share: float = Field(1.0, gt=0, le=1)
     """Share of the training images (few-shot)."""
+    image_list: str | None = None
+    """File with the images to train on instead of a share, relative to the profile's root: a released few-shot split in HOIA json, or
+    one file name a line. An image that is listed twice is seen twice as often, as published."""
     unseen: Literal["uc_rf", "uc_nf", "uo"] | None = None
     """Zero-shot split whose triplets are removed from training."""
     holdout: float = Field(0.0, ge=0, lt=1)
@@ -123,6 +126,8 @@ class Recipe(_Data):
                 raise ValueError("give at least one source")
             if self.benchmark is None and not self.label_budget:
                 raise ValueError("give a label_budget, or a benchmark whose vocabulary is used")
+        if self.image_list and self.share < 1:
+            raise ValueError("give either a share or an image_list")
         if self.pseudo and not self.quality:
             raise ValueError("pseudo (RPL) needs quality (RQL)")
         return self

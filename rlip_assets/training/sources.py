@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from rlip_assets.errors import DataError
 from rlip_assets.scenes import Scene, SceneStore, bucket_of
-from rlip_assets.training.few_shot import keep_triplets, select_share, without_unseen
+from rlip_assets.training.few_shot import keep_triplets, listed_images, read_image_list, select_share, without_unseen
 from rlip_assets.training.recipes import Recipe
 
 HOLDOUT_CELLS = 1000
@@ -95,7 +95,14 @@ class TrainingImages:
 
     def keep_share(self, share: float, seed: int) -> None:
         """Reduce to a few-shot share; see `select_share`."""
-        chosen = select_share([self[index] for index in range(len(self))], share, seed)
+        self._keep(select_share([self[index] for index in range(len(self))], share, seed))
+
+    def keep_listed(self, image_list: Path) -> None:
+        """Reduce to the images of a file; see `read_image_list` and `listed_images`."""
+        scenes = [self[index] for index in range(len(self))]
+        self._keep(listed_images(scenes, read_image_list(image_list), str(image_list)))
+
+    def _keep(self, chosen: Sequence[int]) -> None:
         for number, rows in enumerate(self._rows):
             low, high = self._offsets[number], self._offsets[number + 1]
             self._rows[number] = rows[[index - low for index in chosen if low <= index < high]]
@@ -152,8 +159,9 @@ def training_images(
     unseen: frozenset[tuple[str, str]],
     cache: Path,
     seed: int,
+    image_list: Path | None = None,
 ) -> tuple[TrainingImages, TrainingImages]:
-    """Training images and held-out images of a recipe."""
+    """Training images and held-out images of a recipe; `image_list` is the file that it names, if it does."""
     scene_filter = SceneFilter(recipe.relation_threshold, unseen)
     train, held = (
         TrainingImages(sources, recipe.sources, scene_filter, cache, recipe.holdout, part)
@@ -161,4 +169,6 @@ def training_images(
     )
     if recipe.share < 1:
         train.keep_share(recipe.share, seed)
+    if image_list:
+        train.keep_listed(image_list)
     return train, held

@@ -74,7 +74,7 @@ def pretrain_stage(ctx: StageContext) -> dict[str, Any]:
 def finetune_stage(ctx: StageContext) -> dict[str, Any]:
     """Fine-tune a pre-trained network on a benchmark, then predict its test split.
 
-    Inputs: `checkpoint`, `scenes`, `classes`. Outputs: `checkpoint`, `predictions`.
+    Inputs: `checkpoint`, `scenes`, `classes`, and `image_list` where the recipe names one. Outputs: `checkpoint`, `predictions`.
     """
     choice = _choice(ctx.params.training.finetune, ctx.partition)
     recipe = choice.resolve()
@@ -206,7 +206,8 @@ class _Training:
     def _data(self, slots: int) -> _Data:
         recipe = self.recipe
         unseen = unseen_pairs(self.classes, recipe.unseen) if recipe.unseen and self.classes else frozenset()
-        train, held = training_images(recipe, self.sources, unseen, _cache(self.ctx), self.seed)
+        image_list = self.ctx.inputs.get("image_list")
+        train, held = training_images(recipe, self.sources, unseen, _cache(self.ctx), self.seed, image_list)
         vocabulary = self._vocabulary(train)
         count = self.processes.count * recipe.accumulate
         parts = [

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlip_assets.errors import DataError
+from rlip_assets.errors import DataError, InputError
 from rlip_assets.scenes import Scene, make_scene
 from rlip_assets.sources.classes import Classes
-from rlip_assets.training.few_shot import select_share, triplet_pairs, unseen_pairs, without_unseen
+from rlip_assets.training.few_shot import (
+    listed_images,
+    read_image_list,
+    select_share,
+    triplet_pairs,
+    unseen_pairs,
+    without_unseen,
+)
 
 BOXES = [(0, 0, 5, 5), (1, 1, 6, 6)]
 
@@ -72,3 +82,36 @@ def test_unseen_triplets_leave_and_the_image_stays() -> None:
 def test_unknown_split_is_refused() -> None:
     with pytest.raises(DataError, match="no split 'uo'"):
         unseen_pairs(CLASSES, "uo")
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_released_split_is_taken_as_it_is(tmp_path: Path, form: str) -> None:
+    """Order and repeats included."""
+    scenes = [make_scene(str(i), "d", "train", f"images/{i}.jpg", 9, 9, [], [], []) for i in range(5)]
+    names = ["3.jpg", "1.jpg", "3.jpg"]
+    records = [{"file_name": name, "annotations": [], "hoi_annotation": []} for name in names]
+    path = tmp_path / "split"
+    path.write_text(json.dumps(records) if form == "json" else "\n".join(f"train2015/{name}" for name in names) + "\n")
+    assert listed_images(scenes, read_image_list(path), "split") == [3, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("9.jpg\n1.jpg", "split lists 1 images without training triplets, such as 9.jpg"),
+        ("", "split is empty"),
+        ("[1, 2]", "no list of records with file_name"),
+        ("[{", "no list of records with file_name"),
+    ],
+)
+def test_a_split_of_something_else_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    scenes = [make_scene("1", "d", "train", "1.jpg", 9, 9, [], [], [])]
+    path = tmp_path / "split"
+    path.write_text(text)
+    with pytest.raises((DataError, InputError), match=words):
+        listed_images(scenes, read_image_list(path), "split")
+
+
+def test_a_missing_split_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="set image_list"):
+        read_image_list(tmp_path / "nowhere")
