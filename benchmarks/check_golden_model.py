@@ -96,7 +96,7 @@ def no_initialisation() -> Iterator[None]:
     saved = {name: getattr(nn.init, name) for name in names}
     saved_randn, saved_embedding = torch.randn, nn.Embedding.reset_parameters
     for name in names:
-        setattr(nn.init, name, lambda tensor, *args, **kwargs: tensor)
+        setattr(nn.init, name, lambda tensor, *args, **kwargs: tensor.data.zero_())
     torch.randn = torch.zeros  # type: ignore[assignment]
     nn.Embedding.reset_parameters = lambda self: None  # type: ignore[method-assign]
     try:

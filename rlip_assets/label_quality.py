@@ -21,7 +21,7 @@ from rlip_assets.errors import DataError, InputError
 from rlip_assets.files import write_json
 from rlip_assets.micro_world.truth import TrueRelation, read_truth
 from rlip_assets.scene_graphs.normalise import relation_lemma
-from rlip_assets.scenes import Scene, read_scenes
+from rlip_assets.scenes import Scene, bucket_folders, read_scenes
 from rlip_assets.shards import shard_of
 from rlip_assets.stage import StageContext
 
@@ -101,7 +101,7 @@ def quality_stage(ctx: StageContext) -> dict[str, Any]:
         if not name.startswith("pseudo_labels/"):
             continue
         dataset = name.removeprefix("pseudo_labels/")
-        first, second = judge_dataset(_buckets(folder), ctx.inputs["truth"] / f"{dataset}.parquet")
+        first, second = judge_dataset(bucket_folders(folder), ctx.inputs["truth"] / f"{dataset}.parquet")
         choosing, reported = choosing + first, reported + second
         by_dataset[dataset] = second
     threshold = operating_threshold(choosing, ctx.params.tagging.operating_precision)
@@ -122,10 +122,6 @@ def quality_stage(ctx: StageContext) -> dict[str, Any]:
     write_json(ctx.outputs["label_quality"] / QUALITY_FILE, report)
     ctx.log.picture("label-quality", quality_picture(report))
     return {name: value for name, value in report.items() if isinstance(value, int | float | None)}
-
-
-def _buckets(folder: Path) -> list[Path]:
-    return sorted(folder.glob("bucket-*")) or [folder]
 
 
 def judge_dataset(tables: Iterable[Path], truth: Path) -> tuple[Judged, Judged]:

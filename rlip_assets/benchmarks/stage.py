@@ -19,12 +19,12 @@ from rlip_assets.benchmarks.headlines import HEADLINES
 from rlip_assets.benchmarks.pictures import causes_picture, curves_picture
 from rlip_assets.benchmarks.predictions import read_predictions
 from rlip_assets.benchmarks.results import ClassTable, ProtocolResult
-from rlip_assets.benchmarks.suites import annotated_folders, judge, suite
+from rlip_assets.benchmarks.suites import judge, suite
 from rlip_assets.benchmarks.vocabulary import Vocabulary, read_vocabulary
 from rlip_assets.errors import InputError
 from rlip_assets.files import atomic_file, write_json
 from rlip_assets.images import save_picture
-from rlip_assets.scenes import read_scenes
+from rlip_assets.scenes import bucket_folders, read_scenes
 from rlip_assets.sources.roots import image_root
 from rlip_assets.stage import StageContext
 
@@ -118,7 +118,7 @@ def curve_rows(results: list[ProtocolResult]) -> list[dict[str, Any]]:
 
 
 def _truth(scenes: Path, vocabulary: Vocabulary) -> GroundTruth:
-    folders = annotated_folders(scenes)
+    folders = bucket_folders(scenes)
     if len(folders) > 1:
         raise InputError(
             f"{scenes} has {len(folders)} buckets; a benchmark's tables have one (sources.DATASET.buckets)"
@@ -139,7 +139,7 @@ def _draw_worst(ctx: StageContext, table: ClassTable, vocabulary: Vocabulary, pa
     except InputError as error:
         ctx.log.info(f"no examples of the worst classes are drawn: {error}")
         return {}
-    (folder,) = annotated_folders(ctx.inputs["scenes"])
+    (folder,) = bucket_folders(ctx.inputs["scenes"])
     scenes = [scene for scene in read_scenes(folder) if scene.split == "test"]
     captions = {}
     for example in worst_examples(table, vocabulary, path, scenes, root):

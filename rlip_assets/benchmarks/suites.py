@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,11 +79,6 @@ def judge(evaluators: Suite, batches: Iterable[PredictionBatch]) -> list[Protoco
         for evaluator in evaluators:
             evaluator.update(batch)
     return [result for evaluator in evaluators for result in evaluator.compute()]
-
-
-def annotated_folders(scenes: Path) -> list[Path]:
-    """The buckets of a dataset's scene tables, or the folder itself where it is one table."""
-    return sorted(scenes.glob("bucket-*")) or [scenes]
 
 
 def _verb_groups(vocabulary: Vocabulary) -> dict[str, npt.NDArray[np.int64]]:

@@ -25,6 +25,7 @@ COMMANDS = {
     "source-digests": "rlip_assets.cli.stages:source_digests",
     "promote": "rlip_assets.cli.models:promote",
     "recipes": "rlip_assets.cli.recipes:recipes",
+    "labels": "rlip_assets.cli.labels:labels",
     "predict": "rlip_assets.cli.predict:predict",
     "package": "rlip_assets.cli.package:package",
     "evaluate": "rlip_assets.cli.evaluate:evaluate",

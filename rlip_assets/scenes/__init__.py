@@ -10,6 +10,7 @@ from rlip_assets.scenes.store import SceneStore
 from rlip_assets.scenes.tables import (
     SCENE_SCHEMA,
     SceneWriter,
+    bucket_folders,
     count_scenes,
     finish_table,
     part_files,
@@ -26,6 +27,7 @@ __all__ = [
     "Scene",
     "SceneStore",
     "SceneWriter",
+    "bucket_folders",
     "bucket_of",
     "check_scene",
     "count_scenes",

@@ -210,6 +210,17 @@ def write_scenes(folder: Path, scenes: Iterable[Scene], rows_per_shard: int = 10
     return rows
 
 
+def bucket_folders(folder: Path) -> list[Path]:
+    """The tables of a dataset's folder in the order of their buckets, or the folder itself where it is one table.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} does not exist; run the stage that writes it")
+    return sorted(folder.glob("bucket-*"), key=lambda path: int(path.name.removeprefix("bucket-"))) or [folder]
+
+
 def read_arrow(path: Path) -> pa.Table:
     """The Arrow table of one part.
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rlip_assets.errors import DataError
+from rlip_assets.errors import DataError, InputError
 from rlip_assets.files import atomic_file
+from rlip_assets.images import BadImageError
 from rlip_assets.scenes import NO_OBJECT, Scene, make_scene
 from rlip_assets.sources.json_stream import stream_rows
 from rlip_assets.sources.readers import objects_of, required
@@ -38,9 +39,9 @@ def read_vg_form(
     Args:
         size_of: looks up the size of an image, usually `check_image` on the file below the raw root.
         files: image id to file name for Objects365, whose ids do not tell their patch (the published
-        `image_id_to_filepath.json`). counts: figures of what was dropped, added to: `relations_repeated` (equal
-        subject, predicate and object; the highest confidence stays)
-            and `relations_unknown_end`.
+            `image_id_to_filepath.json`).
+        counts: figures of what was dropped, added to: `relations_repeated` (equal subject, predicate and object; the highest
+            confidence stays), `relations_unknown_end`, and `images_unreadable`, where `size_of` refuses the file.
 
     Raises:
         InputError: the file is missing, truncated or not JSON.
@@ -80,12 +81,17 @@ def read_vg_form(
                 if not confidence > best[triplet]:
                     continue
             best[triplet] = confidence
+        try:
+            size = size_of(dataset, file_name)
+        except BadImageError:
+            tally["images_unreadable"] += 1
+            continue
         yield make_scene(
             PurePosixPath(str(image_id)).stem if dataset == "hico_det" else str(image_id),
             dataset,
             split,
             file_name,
-            *size_of(dataset, file_name),
+            *size,
             [box for _, box, _ in entities],
             [name for _, _, name in entities],
             list(best),
@@ -114,6 +120,23 @@ def write_vg_form(path: Path, scenes: Iterable[Scene]) -> int:
             next_relation += len(scene.relation)
         stream.write("\n]\n")
     return written
+
+
+def read_file_names(path: Path) -> dict[str, str]:
+    """The published table of Objects365 ids and file names.
+
+    Raises:
+        InputError: missing, or not a JSON object of texts.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; give the image_id_to_filepath.json of the release") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); download it again") from None
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content.values()):
+        raise InputError(f"{path} is no table of image ids and file names; give the image_id_to_filepath.json")
+    return content
 
 
 def _entity(item: dict[str, Any], origin: str) -> tuple[Any, tuple[float, float, float, float], str]:

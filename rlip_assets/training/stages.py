@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from rlip_assets.benchmarks.examples import first_examples
-from rlip_assets.errors import InputError, ParameterError
+from rlip_assets.errors import ParameterError
 from rlip_assets.files import digest_json, write_text
 from rlip_assets.images import save_picture
 from rlip_assets.params.training import RecipeChoice
-from rlip_assets.scenes import SceneStore
+from rlip_assets.scenes import SceneStore, bucket_folders
 from rlip_assets.sources.classes import Classes, read_classes
 from rlip_assets.sources.roots import image_root
 from rlip_assets.stage import StageContext
@@ -180,7 +180,7 @@ class _Training:
         self, model: Rlip, tokenizer: LabelTokenizer, classes: Classes, tables: Path, *, zero_shot: bool
     ) -> dict[str, Any]:
         """Write the predictions of a benchmark's test split."""
-        store = SceneStore.open(_table_folders(tables), _cache(self.ctx))
+        store = SceneStore.open(bucket_folders(tables), _cache(self.ctx))
         scenes = [store[row] for row in store.indices("test").tolist()]
         root = image_root(self.ctx, classes.dataset)
         found = predict(
@@ -229,7 +229,7 @@ class _Training:
         tests = set()
         for name in ("scenes", "benchmark_scenes"):
             if name in self.ctx.inputs:
-                store = SceneStore.open(_table_folders(self.ctx.inputs[name]), _cache(self.ctx))
+                store = SceneStore.open(bucket_folders(self.ctx.inputs[name]), _cache(self.ctx))
                 scenes = (store[row] for row in store.indices("test").tolist())
                 tests |= {image_key(scene.dataset, scene.image_id) for scene in scenes}
         return sum(key in tests for key in images.image_keys())
@@ -260,16 +260,8 @@ def _sources(ctx: StageContext, recipe: Recipe) -> list[ImageSource]:
     for name in recipe.sources:
         labelled, benchmark = f"pseudo_labels/{name}", name == ZERO_SHOT_BENCHMARK and "benchmark_scenes" in ctx.inputs
         folder = ctx.inputs.get(labelled) or ctx.inputs["benchmark_scenes" if benchmark else "scenes"]
-        found.append(ImageSource(name, tuple(_table_folders(folder)), image_root(ctx, name)))
+        found.append(ImageSource(name, tuple(bucket_folders(folder)), image_root(ctx, name)))
     return found
-
-
-def _table_folders(folder: Path) -> list[Path]:
-    """The buckets of a dataset's folder, or the folder itself where it is one table."""
-    if not folder.is_dir():
-        raise InputError(f"{folder} does not exist; run the stage that writes it")
-    buckets = sorted(folder.glob("bucket-*"), key=lambda path: int(path.name.removeprefix("bucket-")))
-    return buckets or [folder]
 
 
 def _cache(ctx: StageContext) -> Path:

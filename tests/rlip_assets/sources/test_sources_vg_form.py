@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from typer.testing import CliRunner
 
+from rlip_assets.cli import app
 from rlip_assets.errors import DataError, InputError
-from rlip_assets.scenes import Scene, make_scene
-from rlip_assets.sources.vg_form import read_vg_form, write_vg_form
+from rlip_assets.images import BadImageError
+from rlip_assets.scenes import Scene, make_scene, read_scenes, write_scenes
+from rlip_assets.sources.vg_form import read_file_names, read_vg_form, write_vg_form
 
 EXAMPLE = [
     {
@@ -158,3 +162,50 @@ def test_truncated_files_and_scenes_without_place_are_refused(tmp_path: Path) ->
     with pytest.raises(DataError, match="is of v_coco, which the VG form does not know"):
         write_vg_form(tmp_path / "out.json", [make_scene(1, "v_coco", "train", "a", 9, 9, [], [])])
     assert not (tmp_path / "out.json").exists()
+
+
+def test_unreadable_images_are_counted_and_left_out(tmp_path: Path) -> None:
+    def refuse_coco(dataset: str, file_name: str) -> tuple[int, int]:
+        if dataset == "coco":
+            raise BadImageError(Path(file_name), "it is damaged")
+        return (640, 480)
+
+    (tmp_path / "a.json").write_text(json.dumps(EXAMPLE[:3]))
+    counts: Counter[str] = Counter()
+    found = list(read_vg_form(tmp_path / "a.json", refuse_coco, counts=counts))
+    assert [scene.dataset for scene in found] == ["visual_genome", "hico_det"]
+    assert counts["images_unreadable"] == 1
+
+
+def test_commands_give_labels_away_and_take_them_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = make_scene(
+        "9", "coco", "train", "train2017/000000000009.jpg", 64, 48, [(0, 0, 9, 9), (3, 3, 20, 20)], ["person", "cup"],
+        [(0, 1, "hold"), (0, 1, "near")], [0.75, 0.25],
+    )  # fmt: skip
+    write_scenes(tmp_path / "labels/bucket-0", [scene])
+    write_scenes(tmp_path / "labels/bucket-1", [])
+    command = ["labels", "export", str(tmp_path / "labels"), "--output", str(tmp_path / "a.json"), "--threshold", "0.5"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "wrote 1 images" in result.output
+    profile = tmp_path / "profile"
+    image = profile / "data/raw/coco/train2017/000000000009.jpg"
+    image.parent.mkdir(parents=True)
+    Image.new("RGB", (64, 48)).save(image)
+    (profile / "params.yaml").write_text("profile: micro\n")
+    monkeypatch.setattr("rlip_assets.cli.labels.profile_root", lambda name: profile)
+    result = CliRunner().invoke(
+        app, ["labels", "import", str(tmp_path / "a.json"), "--output", str(tmp_path / "table")]
+    )
+    assert result.exit_code == 0, result.output
+    (found,) = read_scenes(tmp_path / "table")
+    assert (found.relation, found.confidence.tolist(), found.width) == (("hold",), [0.75], 64)
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"1": 2}', "{"])
+def test_a_table_of_file_names_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match=r"a\.json"):
+        read_file_names(tmp_path / "a.json")
+    with pytest.raises(InputError, match="image_id_to_filepath"):
+        read_file_names(tmp_path / "nowhere")

@@ -1,0 +1,68 @@
+"""Commands about labels: give them away and take them in, in the json of the published pre-training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlip_assets.cli.stages import Profile
+from rlip_assets.profiles import DEFAULT_PROFILE, profile_root
+
+labels = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help='Labels in the published json ("VG form"): export, import.',
+)
+
+
+@labels.command("export")
+def export(
+    tables: Annotated[
+        list[Path], typer.Argument(help="Scene tables or pseudo labels: buckets, or folders of buckets.")
+    ],
+    output: Annotated[Path, typer.Option(help="Json file to write.")],
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Lowest confidence of a pseudo label.")] = 0.0,
+) -> None:
+    """Write tables as one json, image by image."""
+    from rlip_assets.scenes import bucket_folders, read_scenes
+    from rlip_assets.sources.vg_form import write_vg_form
+    from rlip_assets.training.sources import SceneFilter
+
+    confident = SceneFilter(threshold)
+    scenes = (confident(scene) for table in tables for bucket in bucket_folders(table) for scene in read_scenes(bucket))
+    print(f"wrote {write_vg_form(output, scenes)} images to {output}")
+
+
+@labels.command("import")
+def import_labels(
+    file: Annotated[Path, typer.Argument(help="Json in VG form, a released pseudo-label file for instance.")],
+    output: Annotated[Path, typer.Option(help="Folder of the scene table to write.")],
+    files: Annotated[
+        Path | None, typer.Option(help="Json of image id to file name, for Objects365 (image_id_to_filepath.json).")
+    ] = None,
+    profile: Profile = DEFAULT_PROFILE,
+) -> None:
+    """Read a json into a scene table; image sizes come from the raw datasets of the profile."""
+    from collections import Counter
+
+    from rlip_assets.images import check_image
+    from rlip_assets.params import load_params
+    from rlip_assets.scenes import write_scenes
+    from rlip_assets.sources.roots import raw_root
+    from rlip_assets.sources.vg_form import read_file_names, read_vg_form
+
+    root = profile_root(profile)
+    sources = load_params(root / "params.yaml").sources
+    counts: Counter[str] = Counter()
+    names = read_file_names(files) if files else {}
+
+    def size_of(dataset: str, name: str) -> tuple[int, int]:
+        return check_image(raw_root(sources, dataset, root) / name)
+
+    rows = write_scenes(output, read_vg_form(file, size_of, names, counts))
+    print(f"wrote {rows} images to {output}")
+    for what, number in sorted(counts.items()):
+        print(f"{what.replace('_', ' ')}: {number}")
