@@ -29,8 +29,10 @@ def about(stage: str, *parents: str) -> dict[str, Any]:
 def describe_asset(
     registry: Registry, stage: str, parents: tuple[str, ...], version: int, prefix: str
 ) -> dict[str, Any]:
-    """Arguments of `dg.asset` for a stage of a registry; asset keys are `prefix/stage`."""
+    """Arguments of `dg.asset` for a stage of a registry; asset keys are `prefix/stage`. Parents that the stage does not read in this
+    profile (the micro world, where all datasets are real) are left out."""
     spec = registry.spec(stage)
+    parents = tuple(parent for parent in parents if (parent, stage) in registry.stage_edges)
     return {
         "key": dg.AssetKey([prefix, stage]),
         "partitions_def": partitions_of(registry, stage),

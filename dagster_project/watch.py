@@ -13,8 +13,7 @@ from dagster_project.metadata import read_provenance
 from rlip_assets.dvc_lock import DvcLock
 from rlip_assets.params.sources import SourcesParams
 from rlip_assets.promotion import promotion
-from rlip_assets.registry import DETECTION_DATASETS
-from rlip_assets.sources.roots import DATASETS, is_remote, raw_root, source_params
+from rlip_assets.sources.roots import is_remote, raw_root, source_params
 from rlip_assets.stage_spec import Registry, StageItem
 
 TAGGER = "r_tagger"
@@ -39,7 +38,7 @@ class Due:
 def raw_changes(registry: Registry, root: Path) -> list[Due]:
     """Detection datasets whose raw folder changed after their manifest was made."""
     due = []
-    for dataset in DETECTION_DATASETS:
+    for dataset in detection_datasets(registry):
         item = registry.item("raw_manifest", dataset)
         started = read_provenance(root, item).get("started")
         raw = item.untracked.get("raw")
@@ -60,7 +59,7 @@ def object_changes(sources: SourcesParams, registry: Registry, root: Path) -> li
         RlipError: a prefix that cannot be listed.
     """
     due = []
-    for dataset in DATASETS:
+    for dataset in sources.names:
         url = source_params(sources, dataset).root
         folder = raw_root(sources, dataset, root) if is_remote(url) else None
         started = read_provenance(root, registry.item("raw_manifest", dataset)).get("started")
@@ -132,8 +131,17 @@ def _due(item: StageItem, state: str, reason: str) -> Due:
 
 def _detection_items(registry: Registry, stage: str) -> Iterator[StageItem]:
     for item in registry.spec(stage).items:
-        if str(item.partition).startswith(tuple(f"{dataset}-" for dataset in DETECTION_DATASETS)):
+        if _dataset(item) in detection_datasets(registry):
             yield item
+
+
+def detection_datasets(registry: Registry) -> list[str]:
+    """Datasets that receive pseudo labels."""
+    return list(dict.fromkeys(_dataset(item) for item in registry.spec(LABELS).items))
+
+
+def _dataset(item: StageItem) -> str:
+    return str(item.partition).rpartition("-")[0]
 
 
 def _structure(folder: Path) -> Iterator[os.stat_result]:

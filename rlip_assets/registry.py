@@ -17,7 +17,7 @@ from rlip_assets.stage_spec import Registry, StageItem, StageSpec
 
 DATASETS = ("visual_genome", "coco", "objects365", "open_images", "hico_det", "v_coco")
 DETECTION_DATASETS = ("coco", "objects365")
-"""Datasets with boxes but no relations: they receive pseudo labels."""
+"""The method's datasets with boxes but no relations: they receive pseudo labels, as one's own do."""
 
 FINETUNE_START = "vg_coco_o365"
 ZERO_SHOT_BENCHMARK = "hico_det"
@@ -76,8 +76,12 @@ class _Lineage:
 
     def source(self, dataset: str) -> SourceParams:
         """Parameters of a raw dataset."""
-        found: SourceParams = getattr(self.params.sources, dataset)
-        return found
+        return self.params.sources.of(dataset)
+
+    @property
+    def detection_datasets(self) -> tuple[str, ...]:
+        """Datasets that receive pseudo labels."""
+        return (*DETECTION_DATASETS, *self.params.sources.own)
 
     def buckets(self, datasets: Iterable[str]) -> list[tuple[str, str]]:
         """(dataset, bucket name) of every bucket."""
@@ -93,11 +97,18 @@ class _Lineage:
                 {stage: f"data/{stage}/{dataset}/{bucket}"},
                 params,
             )
-            for dataset, bucket in self.buckets(DETECTION_DATASETS)
+            for dataset, bucket in self.buckets(self.detection_datasets)
         )
 
+    @property
+    def known_truth(self) -> tuple[str, ...]:
+        """Datasets with pseudo labels whose true relations the micro world keeps aside."""
+        return tuple(dataset for dataset in DETECTION_DATASETS if self.params.sources.is_drawn(dataset))
+
     def micro_world(self) -> StageSpec:
-        outputs = {"receipt": "data/micro_world.json", "truth": "data/truth"}
+        outputs = {"receipt": "data/micro_world.json"}
+        if self.known_truth:
+            outputs["truth"] = "data/truth"
         params = ("micro_world", *(f"sources.{dataset}.root" for dataset in DATASETS))
         return StageSpec(
             name="micro_world",
@@ -118,10 +129,10 @@ class _Lineage:
                     dataset,
                     {"receipt": "data/micro_world.json"},
                     {"manifests": f"data/manifests/{dataset}"},
-                    (f"sources.{dataset}",),
+                    (self.params.sources.key(dataset),),
                     untracked=local_roots(raw=self.source(dataset).root),
                 )
-                for dataset in DATASETS
+                for dataset in self.params.sources.names
             ),
             group="sources",
             kinds=("python", "json"),
@@ -138,9 +149,9 @@ class _Lineage:
                     partition_key(dataset, bucket),
                     {"manifest": f"data/manifests/{dataset}/{bucket}.json", "classes": classes_file(dataset)},
                     {"scenes": f"{scene_folder(dataset)}/{bucket}"},
-                    (f"sources.{dataset}",),
+                    (self.params.sources.key(dataset),),
                 )
-                for dataset, bucket in self.buckets(DATASETS)
+                for dataset, bucket in self.buckets(self.params.sources.names)
             ),
             group="sources",
             kinds=("python", "parquet"),
@@ -224,7 +235,7 @@ class _Lineage:
         )
 
     def label_quality(self) -> StageSpec:
-        labels = {f"pseudo_labels/{dataset}": f"data/pseudo_labels/{dataset}" for dataset in DETECTION_DATASETS}
+        labels = {f"pseudo_labels/{dataset}": f"data/pseudo_labels/{dataset}" for dataset in self.known_truth}
         inputs = {**labels, "truth": "data/truth"}
         return StageSpec(
             name="label_quality",
@@ -246,7 +257,7 @@ class _Lineage:
         items = []
         for name, choice in self.params.training.pretrain.items():
             sources = choice.resolve().sources
-            labels = {f"pseudo_labels/{d}": f"data/pseudo_labels/{d}" for d in DETECTION_DATASETS if d in sources}
+            labels = {f"pseudo_labels/{d}": f"data/pseudo_labels/{d}" for d in self.detection_datasets if d in sources}
             outputs = {"checkpoint": f"data/models/pretrain/{name}", "predictions": f"data/predictions/pretrain-{name}"}
             params = (*_TRAINING_PARAMS, f"training.pretrain.{name}")
             items.append(StageItem("pretrain", name, always | labels, outputs, params))

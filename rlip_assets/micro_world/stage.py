@@ -3,6 +3,9 @@
 Raw trees are no versioned outputs, as real raw data would not be: the receipt stands for them. A tree is renamed into
 place when it is whole, with a mark of what made it beside its files; a tree whose mark fits is not made again, so a
 killed run resumes at the dataset.
+
+Datasets whose root is another folder than the micro world's own are real: they are not drawn. A folder that holds anything without
+the mark is never replaced.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rlip_assets.errors import DataError
 from rlip_assets.files import atomic_folder, digest_json, sha256_file, sha256_folder, write_json
 from rlip_assets.micro_world.truth import TrueRelation, write_truth
 from rlip_assets.micro_world.writers import Progress, coco, hico_det, objects365, open_images, v_coco, visual_genome
@@ -63,9 +67,19 @@ def _fits(root: Path, truth: Path | None, mark: str) -> dict[str, Any] | None:
     return noted if whole and (truth is None or truth.exists()) else None
 
 
+def _refuse_foreign(root: Path, dataset: str) -> None:
+    """Raise where something else than the micro world wrote into the folder that it is about to replace."""
+    if root.exists() and not (root / MARK).is_file() and (not root.is_dir() or any(root.iterdir())):
+        raise DataError(
+            f"{root} holds files that the micro world did not write, and will not be replaced; move them, set sources.{dataset}.root "
+            "in params.yaml to where they are then, or remove them"
+        )
+
+
 def _make(
     dataset: str, root: Path, truth: Path | None, params: WorldParams, mark: str, progress: Progress
 ) -> dict[str, Any]:
+    _refuse_foreign(root, dataset)
     with atomic_folder(root, many_files=True) as folder:
         written = WRITERS[dataset](folder, params, progress)
         figures, relations = written if isinstance(written, tuple) else (written, None)
@@ -80,10 +94,15 @@ def _make(
 def generate_stage(ctx: StageContext) -> dict[str, Any]:
     """Write the raw trees to `params.sources.<dataset>.root` and the outputs `truth` (a folder) and `receipt` (a file).
 
-    Returns the figures of every dataset. The receipt holds parameters, and digest and figures of every tree.
+    Returns the figures of every dataset that is drawn. The receipt holds parameters, and digest and figures of every tree. `truth` has
+    the relations of drawn detection datasets; without any it is no output.
+
+    Raises:
+        DataError: a folder to draw into holds files of someone else.
     """
     params = ctx.params.micro_world
-    mark, sizes = recipe(params), images_of(params)
+    drawn = [dataset for dataset in WRITERS if ctx.params.sources.is_drawn(dataset)]
+    mark, sizes = recipe(params), {name: count for name, count in images_of(params).items() if name in drawn}
     receipt: dict[str, Any] = {"params": params.model_dump(), "datasets": {}}
     finished = 0
 
@@ -93,8 +112,9 @@ def generate_stage(ctx: StageContext) -> dict[str, Any]:
         ctx.log.progress(finished, sum(sizes.values()), "images")
 
     kept = ctx.work / "truth"
-    for dataset in WRITERS:
-        root = Path(getattr(ctx.params.sources, dataset).root)
+    for dataset in drawn:
+        place = ctx.params.sources.of(dataset).root
+        root = ctx.root / place
         truth = kept / f"{dataset}.parquet" if dataset in HIDDEN else None
         noted = _fits(root, truth, mark)
         if noted is None:
@@ -102,7 +122,7 @@ def generate_stage(ctx: StageContext) -> dict[str, Any]:
         else:
             progress(sizes[dataset])
         ctx.log.dataset(dataset, root, noted["digest"])
-        receipt["datasets"][dataset] = {"root": str(root), "digest": noted["digest"], "figures": noted["figures"]}
+        receipt["datasets"][dataset] = {"root": place, "digest": noted["digest"], "figures": noted["figures"]}
         if truth is not None:
             _copy(truth, ctx.outputs["truth"] / truth.name)
     write_json(ctx.outputs["receipt"], receipt)

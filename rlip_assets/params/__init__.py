@@ -38,8 +38,8 @@ class Params(BaseModel):
 
     @property
     def is_micro_world(self) -> bool:
-        """Whether the profile's data are the procedural ones, whose figures compare with nothing."""
-        return not self.profile.startswith("paper")
+        """Whether some of the profile's data are the procedural ones, whose figures compare with nothing."""
+        return any(map(self.sources.is_drawn, self.sources.names))
 
 
 def load_params(path: Path) -> Params:

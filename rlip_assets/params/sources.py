@@ -1,6 +1,14 @@
 """Where the raw datasets lie and how they are read."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+WORLD_FOLDER = "data/raw"
+"""Folder of a profile in which the micro world draws its datasets."""
 
 
 class SourceParams(BaseModel):
@@ -9,7 +17,8 @@ class SourceParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     root: str
-    """Folder of the raw dataset in its official layout, relative to the profile's root, or an s3:// prefix."""
+    """Folder of the raw dataset in its official layout, relative to the profile's root, or an s3:// prefix. The micro world is drawn into
+    its own folders `data/raw/DATASET` alone; any other root is a real dataset, which nothing here writes to."""
     buckets: int = Field(1, ge=1, le=4096)
     """Number of buckets of image ids: the unit of versioning and of partitions. Fixed for the life of a dataset."""
     quarantine_limit: float = Field(0.01, ge=0, le=1)
@@ -29,8 +38,35 @@ class VisualGenomeParams(SourceParams):
     """Step 9: relations whose text occurs less often in the dataset are dropped; 0 keeps all."""
 
 
+class OwnSplit(BaseModel):
+    """One split of a dataset in COCO form; paths relative to its root."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    annotations: str
+    """Json file with `images`, `annotations` and `categories`."""
+    images: str = ""
+    """Folder that the file names in it are relative to; by default the root."""
+
+
+class OwnSourceParams(SourceParams):
+    """A detection dataset of one's own: boxes without relations, to be labelled."""
+
+    form: Literal["coco", "open_images_boxes"] = "coco"
+    """`coco`: a COCO-style json a split; `open_images_boxes`: the official box files of Open Images v6."""
+    splits: dict[Literal["train", "val", "test"], OwnSplit] = {}
+    """Files of each split in COCO form. Only images of "train" and "val" are of use for training."""
+
+    @model_validator(mode="after")
+    def _splits_of_the_form(self) -> OwnSourceParams:
+        if (self.form == "coco") != bool(self.splits):
+            raise ValueError("form coco needs splits, for example {train: {annotations: boxes.json, images: photos}}; "
+                             "open_images_boxes takes none")  # fmt: skip
+        return self
+
+
 class SourcesParams(BaseModel):
-    """The six raw datasets."""
+    """The six datasets of the method, and detection datasets of one's own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,3 +76,36 @@ class SourcesParams(BaseModel):
     open_images: SourceParams = SourceParams(root="data/raw/open_images")
     hico_det: SourceParams = SourceParams(root="data/raw/hico_det")
     v_coco: SourceParams = SourceParams(root="data/raw/v_coco")
+    own: dict[str, OwnSourceParams] = {}
+    """Name -> detection dataset that receives pseudo labels like COCO and Objects365."""
+
+    @model_validator(mode="after")
+    def _names(self) -> SourcesParams:
+        for name in self.own:
+            if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in SourcesParams.model_fields:
+                raise ValueError(
+                    f"own.{name}: name it with lower-case letters, digits and _, and unlike the six datasets"
+                )
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All datasets: the six, then one's own."""
+        return (*(name for name in type(self).model_fields if name != "own"), *self.own)
+
+    def of(self, dataset: str) -> SourceParams:
+        """The parameters of one of `names` (KeyError for another)."""
+        if dataset in self.own:
+            return self.own[dataset]
+        if dataset not in self.names:
+            raise KeyError(dataset)
+        found: SourceParams = getattr(self, dataset)
+        return found
+
+    def key(self, dataset: str) -> str:
+        """Where `params.yaml` has the parameters of a dataset."""
+        return f"sources.own.{dataset}" if dataset in self.own else f"sources.{dataset}"
+
+    def is_drawn(self, dataset: str) -> bool:
+        """Whether the micro world stands in for a dataset: its root is the folder that the micro world draws into."""
+        return dataset not in self.own and self.of(dataset).root == f"{WORLD_FOLDER}/{dataset}"

@@ -115,6 +115,10 @@ class CocoStyleReader(InstancesReader):
         super().__init__(root)
         self._splits = dict(splits)
 
+    @property
+    def root_key(self) -> str:
+        return f"sources.own.{self.dataset}.root"
+
     def splits(self) -> dict[str, Path]:
         return {split: self.root / annotations for split, (annotations, _) in self._splits.items()}
 

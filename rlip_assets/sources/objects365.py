@@ -1,4 +1,5 @@
-"""Objects365 v2: `{train,val}/zhiyuan_objv2_{train,val}.json`, images in patch folders such as `train/patch16/`."""
+"""Objects365 v2: `zhiyuan_objv2_{train,val}.json` in `{train,val}/` or `annotations/`, images in patch folders such as `train/patch16/`
+(the v2 release holds the v1 patches too); v1 alone: `annotations/objects365_{train,val}.json`, images in `{train,val}/`."""
 
 from __future__ import annotations
 
@@ -25,7 +26,11 @@ class Objects365Reader(InstancesReader):
     dataset = "objects365"
 
     def splits(self) -> dict[str, Path]:
-        return self.on_disk({split: self.root / split / f"zhiyuan_objv2_{split}.json" for split in ("train", "val")})
+        return self.on_disk({split: self._annotations(split) for split in ("train", "val")})
+
+    def _annotations(self, split: str) -> Path:
+        v2 = f"zhiyuan_objv2_{split}.json"
+        return self.existing(f"{split}/{v2}", f"annotations/{v2}", f"annotations/objects365_{split}.json")
 
     def image_path(self, split: str, file_name: str) -> str:
         # The annotation says "images/v2/patch16/name.jpg" or "patch16/name.jpg"; on disk patches lie below their split.

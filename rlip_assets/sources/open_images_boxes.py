@@ -16,7 +16,7 @@ from pathlib import Path
 from rlip_assets.errors import DataError, InputError
 from rlip_assets.scenes import Scene, make_scene
 from rlip_assets.sources.boxes import Box, clipped
-from rlip_assets.sources.classes import Classes
+from rlip_assets.sources.classes import Classes, own_classes
 from rlip_assets.sources.readers import Fragment, RawImage, Reader, RecordError
 
 _CLASSES = "class-descriptions-boxable.csv"
@@ -31,7 +31,20 @@ _COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf")
 class OpenImagesBoxesReader(Reader):
     """Boxes of Open Images v6, without relations."""
 
-    dataset = "open_images_boxes"
+    def __init__(self, root: Path, dataset: str = "open_images_boxes") -> None:
+        """Args:
+        root: folder of the raw dataset.
+        dataset: name of the dataset.
+
+        Raises:
+            InputError: no such folder.
+        """
+        self.dataset = dataset
+        super().__init__(root)
+
+    @property
+    def root_key(self) -> str:
+        return f"sources.own.{self.dataset}.root"
 
     def splits(self) -> dict[str, Path]:
         """Split name to file of boxes; only splits that are on disk."""
@@ -91,7 +104,9 @@ class OpenImagesBoxesReader(Reader):
         )
 
     def classes(self, tally: Counter[str]) -> Classes:
-        return Classes(dataset=self.dataset, objects=list(dict.fromkeys(self.names.values())))
+        return own_classes(self.root, self.dataset) or Classes(
+            dataset=self.dataset, objects=list(dict.fromkeys(self.names.values()))
+        )
 
     def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:
         boxes: list[Box] = []

@@ -69,6 +69,11 @@ class Reader(ABC):
     closed_vocabulary = True
     """Whether a text outside the class table is an error."""
 
+    @property
+    def root_key(self) -> str:
+        """Where params.yaml says where this dataset lies."""
+        return f"sources.{self.dataset}.root"
+
     def __init__(self, root: Path) -> None:
         """Args: root: folder of the raw dataset.
 
@@ -76,9 +81,7 @@ class Reader(ABC):
             InputError: no such folder.
         """
         if not root.is_dir():
-            raise InputError(
-                f"the raw dataset {self.dataset} has no folder {root}; set sources.{self.dataset}.root in params.yaml"
-            )
+            raise InputError(f"the raw dataset {self.dataset} has no folder {root}; set {self.root_key} in params.yaml")
         self.root = root
 
     @abstractmethod
@@ -137,7 +140,7 @@ class Reader(ABC):
         if not found:
             names = ", ".join(self.relative(path) for path in candidates.values())
             raise InputError(
-                f"{self.root} holds none of {names}; point sources.{self.dataset}.root at the official layout of {self.dataset}"
+                f"{self.root} holds none of {names}; point {self.root_key} at the official layout of {self.dataset}"
             )
         return found
 

@@ -48,7 +48,7 @@ class RecordIndex:
         missing = [file for file in files if not file.is_file()]
         if missing:
             raise InputError(
-                f"the raw dataset {reader.dataset} has no file {missing[0]}; fetch it or set sources.{reader.dataset}.root"
+                f"the raw dataset {reader.dataset} has no file {missing[0]}; fetch it or set {reader.root_key}"
             )
         stamps = [(reader.relative(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         key = digest_json([INDEX_VERSION, str(reader.root.resolve()), stamps, buckets])[:24]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from rlip_assets.errors import InputError, ParameterError
-from rlip_assets.params.sources import SourceParams, SourcesParams
+from rlip_assets.params.sources import OwnSourceParams, SourceParams, SourcesParams
 from rlip_assets.sources.coco import CocoReader
+from rlip_assets.sources.coco_style import CocoStyleReader
 from rlip_assets.sources.hico_det import HicoDetReader
 from rlip_assets.sources.objects365 import Objects365Reader
 from rlip_assets.sources.open_images import OpenImagesReader
+from rlip_assets.sources.open_images_boxes import OpenImagesBoxesReader
 from rlip_assets.sources.readers import Reader
 from rlip_assets.sources.v_coco import VCocoReader
 from rlip_assets.sources.visual_genome import VisualGenomeReader
@@ -22,7 +24,6 @@ _READERS: dict[str, type[Reader]] = {
     "hico_det": HicoDetReader,
     "v_coco": VCocoReader,
 }
-DATASETS = ("visual_genome", *_READERS)
 MIRRORS = "data/raw/s3"
 """Folder of a profile below which datasets of object stores are mirrored, as BUCKET/PREFIX."""
 
@@ -33,10 +34,9 @@ def source_params(sources: SourcesParams, dataset: str) -> SourceParams:
     Raises:
         ParameterError: there is no such dataset.
     """
-    if dataset not in DATASETS:
-        raise ParameterError(f"there is no dataset {dataset!r}; choose one of {', '.join(DATASETS)}")
-    params: SourceParams = getattr(sources, dataset)
-    return params
+    if dataset not in sources.names:
+        raise ParameterError(f"there is no dataset {dataset!r}; choose one of {', '.join(sources.names)}")
+    return sources.of(dataset)
 
 
 def raw_root(sources: SourcesParams, dataset: str, base: Path) -> Path:
@@ -51,7 +51,7 @@ def raw_root(sources: SourcesParams, dataset: str, base: Path) -> Path:
     if not is_remote(root):
         return base / root
     if not root.startswith("s3://"):
-        raise ParameterError(f"sources.{dataset}.root is {root}; a root is a folder or s3://BUCKET/PREFIX")
+        raise ParameterError(f"{sources.key(dataset)}.root is {root}; a root is a folder or s3://BUCKET/PREFIX")
     return base / MIRRORS / root.removeprefix("s3://").strip("/")
 
 
@@ -65,7 +65,7 @@ def image_root(ctx: StageContext, dataset: str) -> Path:
     root = raw_root(ctx.params.sources, dataset, ctx.root)
     if not root.is_dir():
         raise InputError(
-            f"{root} with the images of {dataset} does not exist; set sources.{dataset}.root in params.yaml"
+            f"{root} with the images of {dataset} does not exist; set {ctx.params.sources.key(dataset)}.root in params.yaml"
         )
     return root
 
@@ -101,4 +101,15 @@ def open_reader(sources: SourcesParams, dataset: str, base: Path) -> Reader:
         InputError: the root does not exist.
     """
     root = raw_root(sources, dataset, base)
+    params = source_params(sources, dataset)
+    if isinstance(params, OwnSourceParams):
+        return _own_reader(params, dataset, root)
     return VisualGenomeReader(root, sources.visual_genome) if dataset == "visual_genome" else _READERS[dataset](root)
+
+
+def _own_reader(params: OwnSourceParams, dataset: str, root: Path) -> Reader:
+    if params.form == "open_images_boxes":
+        return OpenImagesBoxesReader(root, dataset)
+    return CocoStyleReader(
+        dataset, root, {name: (part.annotations, part.images) for name, part in params.splits.items()}
+    )

@@ -32,12 +32,11 @@ SMALL = WorldParams(
 
 def stage_context(folder: Path, world: WorldParams) -> StageContext:
     """The context of the stage in a profile of its own."""
-    sources = {name: {"root": str(folder / "raw" / name)} for name in Params().sources.model_dump()}
-    params = Params.model_validate({"micro_world": world.model_dump(), "sources": sources})
+    params = Params(micro_world=world)
     truth = folder / "truth"
     truth.mkdir(exist_ok=True)
     outputs = {"receipt": folder / "micro_world.json", "truth": truth}
-    return StageContext("micro_world", None, params, {}, outputs, folder / "work", NullLog())
+    return StageContext("micro_world", None, params, {}, outputs, folder / "work/micro_world/digest", NullLog())
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class World:
     figures: dict[str, Any]
 
     def raw(self, dataset: str) -> Path:
-        return self.folder / "raw" / dataset
+        return self.folder / "data/raw" / dataset
 
 
 @pytest.fixture(scope="session")

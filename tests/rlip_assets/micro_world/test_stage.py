@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from rlip_assets.errors import DataError
 from rlip_assets.files import sha256_folder
 from rlip_assets.micro_world import stage
 from rlip_assets.micro_world.writers import Progress
+from rlip_assets.params import Params
 from rlip_assets.params.world import WorldParams
 
 from .conftest import SMALL, World, stage_context
@@ -76,12 +79,12 @@ def test_a_killed_run_leaves_no_half_tree_and_resumes_at_the_dataset(
     monkeypatch.setattr(stage, "WRITERS", {**writers, "coco": interrupted})
     with pytest.raises(KeyboardInterrupt):
         stage.generate_stage(stage_context(killed, params))
-    assert sorted(path.name for path in (killed / "raw").iterdir()) == ["visual_genome"]
+    assert sorted(path.name for path in (killed / "data/raw").iterdir()) == ["visual_genome"]
     assert not (killed / "micro_world.json").exists()
 
     monkeypatch.setattr(stage, "WRITERS", {**writers, "visual_genome": _refuse})
     stage.generate_stage(stage_context(killed, params))
-    for part in ("raw", "truth"):
+    for part in ("data/raw", "truth"):
         assert sha256_folder(killed / part) == sha256_folder(undisturbed / part)
 
 
@@ -90,13 +93,38 @@ def test_a_damaged_or_outdated_tree_is_made_again(tmp_path: Path, monkeypatch: p
     params = SMALL.model_copy(update={"visual_genome": 3})
     context = stage_context(tmp_path, params)
     stage.generate_stage(context)
-    root = tmp_path / "raw" / "visual_genome"
+    root = tmp_path / "data/raw/visual_genome"
     whole = sha256_folder(root)
     (root / "scene_graphs.json").write_text("[]")
     stage.generate_stage(context)
     assert sha256_folder(root) == whole
     stage.generate_stage(stage_context(tmp_path, params.model_copy(update={"seed": 6})))
     assert sha256_folder(root) != whole
+
+
+def test_real_datasets_are_never_replaced(tmp_path: Path) -> None:
+    """A root elsewhere is not drawn into, and a folder with files of someone else is refused, however it got its place."""
+    mine = tmp_path / "photos/coco/annotations.json"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("[]")
+    params = Params.model_validate(
+        {
+            "micro_world": SMALL.model_dump() | {"visual_genome": 2},
+            "sources": {
+                name: {"root": str(mine.parent) if name == "coco" else "s3://datasets/x"}
+                for name in stage.WRITERS
+                if name != "visual_genome"
+            },
+        }
+    )
+    context = replace(stage_context(tmp_path, SMALL), params=params)
+    assert list(stage.generate_stage(context)) == ["visual_genome"]
+    assert [file.name for file in mine.parent.iterdir()] == ["annotations.json"]
+    (tmp_path / "data/raw/visual_genome" / stage.MARK).unlink()
+    kept = sha256_folder(tmp_path / "data/raw/visual_genome")
+    with pytest.raises(DataError, match=r"visual_genome holds files that the micro world did not write"):
+        stage.generate_stage(context)
+    assert sha256_folder(tmp_path / "data/raw/visual_genome") == kept
 
 
 def test_the_sheet_is_what_the_script_makes(tmp_path: Path) -> None:

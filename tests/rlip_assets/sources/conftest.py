@@ -46,15 +46,18 @@ class RawFolder:
 
 
 class Lineage:
-    """Both stages of one raw dataset, in the folder layout of the stage runner."""
+    """Both stages of one raw dataset, in the folder layout of the stage runner; `own` are the parameters of one's own dataset."""
 
-    def __init__(self, base: Path, dataset: str, /, **params: Any) -> None:
+    def __init__(self, base: Path, dataset: str, /, *, own: dict[str, Any] | None = None, **params: Any) -> None:
         self.base, self.dataset = base, dataset
+        self.manifests = base / "data/manifests" / dataset
+        if own is not None:
+            self.params = Params.model_validate({"sources": {"own": {dataset: own}}})
+            return
         settings = {"quarantine_limit": 1.0, "buckets": 1, **params}
         defaults = SourcesParams().model_dump()
         sources = SourcesParams.model_validate({**defaults, dataset: {**defaults[dataset], **settings}})
         self.params = Params(sources=sources)
-        self.manifests = base / "data/manifests" / dataset
 
     def _run(
         self, function: Callable[..., Any], name: str, partition: str, inputs: dict[str, Path], output: Path

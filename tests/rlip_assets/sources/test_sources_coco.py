@@ -291,6 +291,20 @@ def test_objects365_patches_names_and_invalid_images(raw: Any, lineage: Callable
     assert lines.classes.objects == ["person", "monitor/tv", "own name", "camel", "table tennis"]
 
 
+def test_objects365_v1_alone(raw: Any, lineage: Callable[..., Any]) -> None:
+    """Its ids stand for other names than those of v2: names are read from the file and never corrected by the wrong id."""
+    name = "obj365_train_000000420917.jpg"
+    categories = [{"id": 308, "name": "Moniter/TV"}, {"id": 1, "name": "human"}]
+    raw.json(
+        "annotations/objects365_train.json", instances([image(1, name=name)], [box(1, 1, 1, [1, 1, 5, 5])], categories)
+    )
+    raw.image(f"train/{name}")
+    lines = lineage("objects365")
+    assert lines.run()["images"] == 1
+    assert (lines.rows()["1"].file_name, lines.rows()["1"].labels) == (f"train/{name}", ("human",))
+    assert lines.classes.objects == ["human", "moniter/tv"]
+
+
 def test_any_detection_dataset_in_coco_form(raw: Any, tmp_path: Path) -> None:
     raw.json("labels/shop.json", instances([image(1, name="a/b.jpg")], [box(1, 1, 18, [1, 2, 3, 4])]))
     reader = CocoStyleReader("shop", raw.root, {"train": ("labels/shop.json", "photos")})
