@@ -93,10 +93,11 @@ class Timing:
 
 
 class Breakdown:
-    """Clock time spent in named modules, by hooks."""
+    """Clock time spent in named modules, by hooks; of modules within one of the same name only the outermost counts."""
 
     def __init__(self, model: Rlip) -> None:
         self.seconds: dict[str, float] = {}
+        self._started: dict[str, list[float]] = {}
         parts: list[tuple[str, nn.Module]] = [
             ("text encoder", model.text_encoder),
             ("backbone", model.backbone),
@@ -108,16 +109,20 @@ class Breakdown:
         kinds = {"deformable attention": DeformableAttention, "fusion": BiFusion, "text layers": TextLayer}
         for module in model.encoder.modules():
             parts += [(f"- {name}", module) for name, kind in kinds.items() if isinstance(module, kind)]
+            if isinstance(module, DeformableAttention):
+                parts.append(("- deformable attention", module.values))
         self._handles = [handle for name, module in parts for handle in self._watch(name, module)]
 
     def _watch(self, name: str, module: nn.Module) -> list[Any]:
-        started: list[float] = []
+        started = self._started.setdefault(name, [])
 
         def before(*_: object) -> None:
             started.append(time.perf_counter())
 
         def after(*_: object) -> None:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started.pop()
+            seconds = time.perf_counter() - started.pop()
+            if not started:
+                self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
         return [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
 

@@ -15,7 +15,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rlip_model.triplets import Box, Triplet, iou
 
-PHOTO_SIDE = (560, 1200)  # the longer side of the drawn photo, at least and at most, in pixels
+PHOTO_SIDE = (
+    560,
+    960,
+    1200,
+)  # the longer side of the drawn photo in pixels: at least, wished for by doubling at most, at most
 PALETTE = ("#e6194b", "#0082c8", "#f58231", "#3cb44b", "#911eb4", "#008080", "#d4a017", "#e754b5", "#6a5acd", "#808000")
 PANEL_BACKGROUND, INK, FAINT = "#ffffff", "#1a1a1a", "#767676"
 SAME_ENTITY_IOU = 0.7
@@ -44,22 +48,37 @@ def _centre(box: Box) -> tuple[float, float]:
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _freest(candidates: Sequence[Box], taken: Sequence[Box]) -> Box:
+    """The first candidate that covers nothing of `taken`, else the one that covers least."""
+
+    def covered(a: Box) -> float:
+        return sum(
+            max(min(a[2], b[2]) - max(a[0], b[0]), 0.0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0.0) for b in taken
+        )
+
+    return min(candidates, key=covered)
+
+
 def _chip(
-    draw: ImageDraw.ImageDraw,
-    at: tuple[float, float],
-    text: str,
-    color: str,
-    font: ImageFont.FreeTypeFont,
-    bounds: tuple[int, int],
+    draw: ImageDraw.ImageDraw, entity: Entity, font: ImageFont.FreeTypeFont, bounds: tuple[int, int], taken: list[Box]
 ) -> None:
-    """A filled label with white text whose top left corner is `at`, moved so that it stays within `bounds` (width, height)."""
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    """The entity's name in white on its colour at a corner of its box, within `bounds` (width, height) and clear of `taken`."""
+    left, top, right, bottom = draw.textbbox((0, 0), entity.name, font=font)
     pad = max(2, font.size // 5)
     width, height = right - left + 2 * pad, bottom - top + 2 * pad
-    x = min(max(at[0], 0), max(bounds[0] - width, 0))
-    y = min(max(at[1], 0), max(bounds[1] - height, 0))
-    draw.rectangle((x, y, x + width, y + height), fill=color)
-    draw.text((x + pad - left, y + pad - top), text, font=font, fill="white")
+    x1, y1, x2, y2 = entity.box
+    corners = [(x1, y1), (x2 - width, y1), (x1, y1 - height), (x1, y2 - height), (x2 - width, y2 - height), (x1, y2)]
+    places = [
+        (min(max(x, 0), max(bounds[0] - width, 0)), min(max(y, 0), max(bounds[1] - height, 0))) for x, y in corners
+    ]
+    place = _freest([(x, y, x + width, y + height) for x, y in places], taken)
+    taken.append(place)
+    draw.rectangle(place, fill=entity.color)
+    draw.text((place[0] + pad - left, place[1] + pad - top), entity.name, font=font, fill="white")
 
 
 def _arrow(
@@ -75,34 +94,46 @@ def _arrow(
     draw.line((start, neck), fill=color, width=width)
 
 
-def _numbered_arrows(
-    draw: ImageDraw.ImageDraw, links: Sequence[tuple[Entity, Entity | None]], font: ImageFont.FreeTypeFont, width: int
-) -> None:
-    """Arrow i from subject to object with the number i+1 on it; arrows between the same two boxes are set side by side."""
+Line = tuple[tuple[float, float], tuple[float, float]]
+
+
+def _lines(links: Sequence[tuple[Entity, Entity | None]], gap: float) -> list[Line]:
+    """Start and end of each relation's arrow: `gap` pixels apart between the same two boxes; a point where there is no object."""
     seen: dict[frozenset[Box], int] = {}
-    radius = font.size * 0.75
-    for number, (subject, target) in enumerate(links, start=1):
-        start = _centre(subject.box)
-        if target is None:
-            badge = (start[0], start[1])
-        else:
+    lines = []
+    for subject, target in links:
+        start = end = _centre(subject.box)
+        if target is not None:
             end = _centre(target.box)
             key = frozenset((subject.box, target.box))
             lane = seen.get(key, 0)
             seen[key] = lane + 1
             length = max(math.hypot(end[0] - start[0], end[1] - start[1]), 1.0)
-            shift = (lane + 1) // 2 * (1 if lane % 2 else -1) * radius * 2.2
+            shift = (lane + 1) // 2 * (1 if lane % 2 else -1) * gap
             dx, dy = -(end[1] - start[1]) / length * shift, (end[0] - start[0]) / length * shift
             start, end = (start[0] + dx, start[1] + dy), (end[0] + dx, end[1] + dy)
-            _arrow(draw, start, end, subject.color, width)
-            badge = (start[0] * 0.55 + end[0] * 0.45, start[1] * 0.55 + end[1] * 0.45)
-        draw.ellipse(
-            (badge[0] - radius, badge[1] - radius, badge[0] + radius, badge[1] + radius),
-            fill="white",
-            outline=subject.color,
-            width=2,
-        )
-        draw.text(badge, str(number), font=font, fill=INK, anchor="mm")
+        lines.append((start, end))
+    return lines
+
+
+def _badge(
+    draw: ImageDraw.ImageDraw, number: int, line: Line, color: str, font: ImageFont.FreeTypeFont, taken: list[Box]
+) -> None:
+    """The relation's number on its arrow, or beside one that it would hide, clear of `taken`."""
+    (x1, y1), (x2, y2) = line
+    radius = font.size * 0.75
+    length = math.hypot(x2 - x1, y2 - y1)
+    side = 1.6 * radius if 0 < length < 5 * radius else 0.0
+    candidates = []
+    for share in (0.45, 0.35, 0.55, 0.25, 0.65, 0.75):
+        for turn in (side, -side) if side else (0.0,):
+            x = x1 + (x2 - x1) * share - (y2 - y1) / max(length, 1.0) * turn
+            y = y1 + (y2 - y1) * share + (x2 - x1) / max(length, 1.0) * turn
+            candidates.append((x - radius, y - radius, x + radius, y + radius))
+    place = _freest(candidates, taken)
+    taken.append(place)
+    draw.ellipse(place, fill="white", outline=color, width=2)
+    draw.text(_centre(place), str(number), font=font, fill=INK, anchor="mm")
 
 
 def _panel(
@@ -172,7 +203,8 @@ def draw_triplets(
     """
     best = [_on_one_line(t) for t in sorted(triplets, key=lambda t: -t.score)[:limit]]
     longest = max(photo.size)
-    scale = min(max(longest, PHOTO_SIDE[0]), PHOTO_SIDE[1]) / longest
+    least, wished, most = PHOTO_SIDE
+    scale = min(max(longest, least, min(wished, 2 * longest)), most) / longest
     size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     canvas = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
@@ -192,11 +224,16 @@ def draw_triplets(
     stroke = max(2, round(max(size) / 320))
     for entity in entities:
         draw.rectangle(entity.box, outline=entity.color, width=stroke)
-    for entity in entities:
-        _chip(
-            draw, (entity.box[0], entity.box[1]), entity.name, entity.color, _font(max(12, round(max(size) / 55))), size
-        )
-    _numbered_arrows(draw, links, _font(max(12, round(max(size) / 60))), stroke)
+    names, numbers = _font(max(12, round(max(size) / 55))), _font(max(12, round(max(size) / 60)))
+    lines = _lines(links, gap=1.65 * numbers.size)
+    for line, (subject, target) in zip(lines, links, strict=True):
+        if target is not None:
+            _arrow(draw, *line, subject.color, stroke)
+    taken: list[Box] = []
+    for entity in sorted(entities, key=lambda entity: _area(entity.box)):
+        _chip(draw, entity, names, size, taken)
+    for number, (line, (subject, _)) in enumerate(zip(lines, links, strict=True), start=1):
+        _badge(draw, number, line, subject.color, numbers, taken)
 
     panel = _panel(size[1], best, links, title, note)
     page = Image.new("RGB", (size[0] + panel.width, max(size[1], panel.height)), PANEL_BACKGROUND)

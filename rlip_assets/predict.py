@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlip_assets.drawing import draw_triplets
-from rlip_assets.errors import InputError, ParameterError
+from rlip_assets.errors import DataError, InputError, ParameterError
 from rlip_assets.files import atomic_file, write_json
 from rlip_assets.images import open_image
+from rlip_model.triplets import Triplet
 
 if TYPE_CHECKING:
     from rlip_assets.relation_detector import RelationDetector
@@ -84,3 +86,42 @@ def predict_photos(
             draw_triplets(image, triplets, detector.name, note, limit).save(temporary, format="PNG")
         written += [record, overlay]
     return written
+
+
+def read_triplets(file: Path) -> list[Triplet]:
+    """The `relations` of a JSON file as `rlip predict` writes it, or as a person does.
+
+    Raises:
+        DataError: no JSON, or a relation that lacks a field or has a box that is not four numbers; names file and relation.
+    """
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} is no JSON file: {error}") from None
+    rows = content.get("relations") if isinstance(content, dict) else None
+    if not isinstance(rows, list):
+        raise DataError(f"{file} has no list `relations`: give a file as `rlip predict` writes it")
+    triplets = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            triplets.append(Triplet.from_dict(row))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{file}: relation {number} needs subject, relation, object, subject_box, object_box and score; "
+                f"boxes are [x1, y1, x2, y2] in pixels ({type(error).__name__}: {error})"
+            ) from None
+    return triplets
+
+
+def draw_file(photo: Path, file: Path, overlay: Path, limit: int = 10) -> None:
+    """Draw the relations of `file` (see `read_triplets`) on a photo and write the picture.
+
+    Raises:
+        DataError: the file is none of relations. BadImageError: the photo cannot be read.
+    """
+    triplets, content = read_triplets(file), json.loads(file.read_text())
+    trained_on = content.get("trained_on")
+    note = f"trained on {trained_on}" if trained_on else ""
+    page = draw_triplets(open_image(photo), triplets, str(content.get("model") or file.name), note, limit)
+    with atomic_file(overlay) as temporary:
+        page.save(temporary, format="PNG")

@@ -61,7 +61,12 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
         ValueError: a file is missing, from a newer version, or does not fit; the sentence names the file.
     """
     folder = Path(folder)
-    config = ModelConfig.from_dict(read_config(folder)["model"])
+    values = read_config(folder)
+    if "num_classes" in values:
+        raise ValueError(
+            f"{folder} holds a box detector, which knows no relations: give a folder with a relation network"
+        )
+    config = ModelConfig.from_dict(values["model"])
     model = build_model(config)
     load_weights(folder / WEIGHTS, model)
     metadata_file = folder / METADATA

@@ -67,21 +67,27 @@ class DeformableAttention(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, queries: Tensor, references: Tensor, memory: Memory) -> Tensor:
+    def forward(self, queries: Tensor, references: Tensor, memory: Memory, values: Tensor | None = None) -> Tensor:
         """
         Args:
             queries: (B, Q, C), position code included.
             references: (B, Q, L, 2) points or (B, Q, L, 4) boxes (centre and size), fractions of the padded map.
             memory: the tokens to read; projected values of padded tokens count as zero.
+            values: `project(memory)`, from a caller that reads the same memory more than once.
         Returns:
             (B, Q, C)
         """
         batch, count, _ = queries.shape
-        values = self.values(memory.tokens).masked_fill(memory.padding[..., None], 0.0)
-        values = values.view(batch, -1, self.heads, self.width // self.heads)
+        if values is None:
+            values = self.project(memory)
         weights = self.weights(queries).view(batch, count, self.heads, self.levels * self.points).softmax(-1)
         positions = self._positions(queries, references, memory.shapes)
         return self.output(sample_bags(values, memory.shapes, positions, weights))
+
+    def project(self, memory: Memory) -> Tensor:
+        """The values that queries read: (B, S, M, D), zero where the memory is padding."""
+        values: Tensor = self.values(memory.tokens).masked_fill(memory.padding[..., None], 0.0)
+        return values.unflatten(-1, (self.heads, -1))
 
     def _positions(self, queries: Tensor, references: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
         """Sampling positions in cells, (B, Q, 2, M, L * K): x and y planes apart, which keeps arithmetic contiguous.

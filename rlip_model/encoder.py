@@ -16,6 +16,9 @@ from rlip_model.deformable_attention import DeformableAttention, Memory
 from rlip_model.fusion import BiFusion
 from rlip_model.text import TextLayer
 
+TOKENS_AT_ONCE = 1024
+"""Without gradients a CPU takes larger images in blocks of so many tokens: what lies between two layers then stays in its cache."""
+
 
 class FeedForward(nn.Module):
     """Linear, ReLU, dropout, linear."""
@@ -46,7 +49,24 @@ class EncoderLayer(nn.Module):
 
     def forward(self, memory: Memory, position: Tensor, references: Tensor) -> Tensor:
         """memory and position (B, S, C), references (B, S, L, 2) -> (B, S, C)."""
-        read = self.attention(memory.tokens + position, references, memory)
+        batch, count, _ = memory.tokens.shape
+        on_cpu = memory.tokens.device.type == "cpu"
+        if count <= TOKENS_AT_ONCE or not on_cpu or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._update(memory, position, references, self.attention.project(memory))
+        result = torch.empty_like(memory.tokens)
+        for image in range(batch):
+            own = slice(image, image + 1)
+            whole = replace(memory, tokens=memory.tokens[own], padding=memory.padding[own])
+            values = self.attention.project(whole)
+            for start in range(0, count, TOKENS_AT_ONCE):
+                block = (own, slice(start, start + TOKENS_AT_ONCE))
+                part = replace(whole, tokens=memory.tokens[block])
+                result[block] = self._update(part, position[block], references[block], values)
+        return result
+
+    def _update(self, memory: Memory, position: Tensor, references: Tensor, values: Tensor) -> Tensor:
+        """New tokens in the place of `memory.tokens`, which read `values`, those of the whole image."""
+        read = self.attention(memory.tokens + position, references, memory, values)
         tokens = self.norm_attention(memory.tokens + self.dropout(read))
         result: Tensor = self.norm_feed_forward(tokens + self.dropout(self.feed_forward(tokens)))
         return result

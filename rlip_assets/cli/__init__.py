@@ -27,9 +27,11 @@ COMMANDS = {
     "recipes": "rlip_assets.cli.recipes:recipes",
     "labels": "rlip_assets.cli.labels:labels",
     "predict": "rlip_assets.cli.predict:predict",
+    "draw": "rlip_assets.cli.predict:draw",
     "package": "rlip_assets.cli.package:package",
     "evaluate": "rlip_assets.cli.evaluate:evaluate",
     "import-checkpoint": "rlip_assets.cli.models:import_checkpoint",
+    "import-detector": "rlip_assets.cli.models:import_detector",
 }
 """Command name -> where its typer application or function lives."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -30,15 +30,16 @@ def import_checkpoint(
         str, typer.Option(help="Hub name or folder of the tokenizer of the text encoder.")
     ] = "roberta-base",
     gate: Annotated[
-        str | None, typer.Option(help="Fusion gate, vxac or glip, for files that leave it undecided.")
+        str | None, typer.Option(help="Fusion gate, vxac, glip or none, for files that leave it undecided.")
     ] = None,
 ) -> None:
     """Convert a released checkpoint; nothing in the file is executed. Prints the evidence for every setting."""
     from rlip_assets.errors import InputError, ParameterError
+    from rlip_model.config import Gate
     from rlip_model.import_checkpoint import import_checkpoint as convert
 
-    if gate not in (None, "vxac", "glip"):
-        raise ParameterError(f"There is no gate {gate!r}: --gate is vxac or glip")
+    if gate not in (None, *get_args(Gate)):
+        raise ParameterError(f"There is no gate {gate!r}: --gate is {', '.join(get_args(Gate))}")
     try:
         recognised = convert(file, folder, tokenizer, gate)  # type: ignore[arg-type]
     except ValueError as error:
@@ -46,3 +47,18 @@ def import_checkpoint(
     for name, why in recognised.evidence.items():
         print(f"{name:24} {why}")
     print(f"wrote {folder}")
+
+
+def import_detector(
+    file: Annotated[Path, typer.Argument(help="Deformable-DETR or DAB-Deformable-DETR .pth file with box refinement.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write, for `external.detector` in params.yaml.")],
+) -> None:
+    """Convert a box detector that a training can start from; nothing in the file is executed."""
+    from rlip_assets.errors import InputError
+    from rlip_model.import_checkpoint import import_detector as convert
+
+    try:
+        count = convert(file, folder)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    print(f"wrote {count} tensors to {folder}")

@@ -38,3 +38,16 @@ def predict(
         detector, photos, output, split_texts(objects), split_texts(relations), threshold, limit, vocabulary
     ):
         print(file)
+
+
+def draw(
+    photo: Annotated[Path, typer.Argument(help="Photo.")],
+    relations: Annotated[Path, typer.Argument(help="JSON as `rlip predict` writes it, edited or written by hand.")],
+    output: Annotated[Path, typer.Argument(help="PNG to write.")],
+    limit: Annotated[int, typer.Option(min=1, help="Most relations shown.")] = 10,
+) -> None:
+    """Draw relations of a JSON file on a photo."""
+    from rlip_assets.predict import draw_file
+
+    draw_file(photo, relations, output, limit)
+    print(output)

@@ -11,7 +11,8 @@ from rlip_assets.errors import DataError, InputError, ParameterError
 from rlip_assets.predict import find_checkpoint, predict_photos
 from rlip_assets.relation_detector import RelationDetector
 from rlip_assets.sources.classes import preset_classes
-from rlip_model import Checkpoint, ModelConfig, build_model, train_label_tokenizer
+from rlip_model import Checkpoint, ModelConfig, build_model, save_checkpoint, train_label_tokenizer
+from rlip_model.detector import DabDeformableDetr, save_detector
 
 OBJECTS, RELATIONS = ["person", "horse", "dog"], ["ride", "feed"]
 
@@ -113,6 +114,18 @@ def test_an_unknown_vocabulary_names_the_known_ones(detector: RelationDetector) 
 def test_missing_texts_are_refused(detector: RelationDetector, texts: list[str]) -> None:
     with pytest.raises(DataError, match="texts"):
         detector([photo(64, 64)], OBJECTS, texts)
+
+
+def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path) -> None:
+    tokenizer = train_label_tokenizer(["person"], 300)
+    tagger = ModelConfig.preset("micro_tagger").without_dropout()
+    save_checkpoint(tmp_path / "tagger", build_model(tagger), tokenizer, {"name": "my tagger"})
+    with pytest.raises(InputError, match="my tagger is an R-Tagger: it needs boxes"):
+        RelationDetector.from_pretrained(tmp_path / "tagger")
+    detector = ModelConfig.preset("micro_detector")
+    save_detector(tmp_path / "boxes", DabDeformableDetr(detector, 4), {})
+    with pytest.raises(InputError, match="box detector"):
+        RelationDetector.from_pretrained(tmp_path / "boxes")
 
 
 def test_files_say_which_model_and_what_it_was_trained_on(detector: RelationDetector, tmp_path: Path) -> None:

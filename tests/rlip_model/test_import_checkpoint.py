@@ -1,17 +1,22 @@
 """Released files: recognised from keys and shapes, opened safely, refused when they do not fit."""
 
 import argparse
+import json
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from rlip_model import ModelConfig, build_model, load_checkpoint, train_label_tokenizer
-from rlip_model.import_checkpoint import import_checkpoint, read_released, recognise
+from rlip_model import ModelConfig, build_model, initialise_from_detector, load_checkpoint, train_label_tokenizer
+from rlip_model.detector import DabDeformableDetr
+from rlip_model.import_checkpoint import import_checkpoint, import_detector, read_released, recognise
+from rlip_model.initialise import initialise_from_detector_state
 from rlip_model.official import official_state_dict
 
+RECORDED = Path(__file__).parents[1] / "golden" / "model"
 KEYS = Path(__file__).parents[3] / "shared" / "spec" / "checkpoint-keys"
 
 
@@ -24,12 +29,16 @@ def args(**values: object) -> argparse.Namespace:
     return argparse.Namespace(**({"nheads": 4, "gating_mechanism": "VXAc", "dataset_file": "hico"} | values))
 
 
-@pytest.fixture
-def tokenizer(tmp_path: Path) -> str:
+def _tokenizer(tmp_path: Path) -> Path:
     folder = tmp_path / "tokenizer"
     folder.mkdir()
     train_label_tokenizer(["person", "ride", "horse"], 300).save(folder)
-    return str(folder)
+    return folder
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> str:
+    return str(_tokenizer(tmp_path))
 
 
 @pytest.fixture
@@ -60,6 +69,104 @@ def test_every_released_layout_is_recognised(table: str, preset: str, queries: i
     }
     expected = replace(ModelConfig.preset(preset), queries=queries)
     assert recognise(state, gate=expected.gate).config == expected
+
+
+@pytest.mark.parametrize(
+    ("case", "preset", "queries"),
+    [
+        ("parseda_hico", "parseda_r50", 128),
+        ("parseda_swinT", "parseda_swin_tiny", 128),
+        ("parsed_hico", "parsed_r50", 200),
+        ("tagger", "tagger_r50", 200),
+        ("parsed_v1", "rlipv1_parsed_r50", 200),
+    ],
+)
+def test_every_recorded_network_is_recognised(case: str, preset: str, queries: int) -> None:
+    """Late fusion included, which no key list has; the recorded text encoders are smaller."""
+    arrays = np.load(RECORDED / f"{case}.npz", allow_pickle=False)
+    state = {key: torch.empty(shape, device="meta") for key, shape in json.loads(str(arrays["keys"]))}
+    expected = ModelConfig.preset(preset)
+    found = recognise(state, gate=expected.gate).config
+    text = replace(expected.text, layers=2, vocabulary=2000)
+    assert found == replace(expected, queries=queries, text=text)
+
+
+@pytest.mark.parametrize("preset", ["micro_parseda", "micro_parseda_late", "micro_tagger"])
+def test_every_field_has_its_evidence(preset: str) -> None:
+    config = replace(micro(preset), gate="none")
+    with torch.device("meta"):
+        state = official_state_dict(build_model(config))
+    found = recognise(state, vars(args(gating_mechanism="XGating", dropout=0.0)))
+    assert set(found.evidence) == {field.name for field in fields(ModelConfig)}
+    assert all(len(why) > 8 for why in found.evidence.values())
+    shapes_only = {"gate": "vxac"} if config.fusion == "late" else {}
+    published = {"fusion_dropout": 0.1, "text": replace(config.text, dropout=0.1)}
+    unused = {"fusion_width": 2048} if config.fusion == "late" else {"late_feed_forward": 1024}
+    assert found.config == replace(config, **shapes_only, **published, **unused)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stored", ["8", None, [8], True, 0, -8, float("nan")])
+def test_a_strange_command_line_is_refused_by_name(stored: object) -> None:
+    with torch.device("meta"):
+        state = official_state_dict(build_model(micro()))
+    with pytest.raises(ValueError, match=r"args\.nheads"):
+        recognise(state, {"nheads": stored, "gating_mechanism": "VXAc"})
+    # What is no known name counts as not stored.
+    assert recognise(state, {"nheads": 4, "gating_mechanism": [stored], "verb_query_tgt_type": {}}, "glip").config
+
+
+def test_all_that_the_published_training_stores_is_let_through(tmp_path: Path) -> None:
+    """Optimiser, learning rate schedule and epoch lie beside the weights."""
+    layer = torch.nn.Linear(2, 2)
+    optimiser = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(1, 2)).sum().backward()
+    optimiser.step()
+    schedule = torch.optim.lr_scheduler.StepLR(optimiser, 15)
+    content = {
+        "model": layer.state_dict(),
+        "optimizer": optimiser.state_dict(),
+        "lr_scheduler": schedule.state_dict(),
+        "epoch": 19,
+        "args": args(dataset_config=None, lr=1e-4, masks=False, names=["a"]),
+    }
+    torch.save(content, tmp_path / "whole.pth")
+    found = read_released(tmp_path / "whole.pth")
+    assert set(found.state) == {"weight", "bias"}
+    assert found.arguments["lr"] == 1e-4
+
+
+def test_a_file_that_promises_more_numbers_than_it_holds_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": {"huge": torch.zeros(1).expand(10**6, 10**6)}}, tmp_path / "bomb.pth")
+    with pytest.raises(ValueError, match="huge claims"):
+        read_released(tmp_path / "bomb.pth")
+
+
+def test_a_detector_is_imported_and_starts_a_network(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    detector = DabDeformableDetr(replace(ModelConfig.preset("micro_detector"), queries=10), 4)
+    state = official_state_dict(detector)
+    aliases = {f"transformer.decoder.{key}": value for key, value in state.items() if key.startswith("bbox_embed.")}
+    torch.save({"model": state | aliases, "args": args()}, tmp_path / "dab.pth")
+    import_detector(tmp_path / "dab.pth", tmp_path / "detector")
+    models = [build_model(ModelConfig.preset("micro_parseda")) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    initialise_from_detector(models[0], tmp_path / "detector")
+    initialise_from_detector_state(models[1], state)
+    for name, value in models[0].state_dict().items():
+        assert torch.equal(value, models[1].state_dict()[name]), name
+    with pytest.raises(ValueError, match="import-detector"):
+        import_checkpoint(tmp_path / "dab.pth", tmp_path / "model", str(_tokenizer(tmp_path)))
+
+
+@pytest.mark.parametrize("missing", ["transformer.level_embed", "bbox_embed.1.layers.2.weight"])
+def test_no_detector_is_refused_by_what_it_lacks(missing: str, tmp_path: Path) -> None:
+    with torch.device("meta"):
+        detector = DabDeformableDetr(replace(ModelConfig.preset("micro_detector"), queries=10), 4)
+    state = {key: torch.zeros(1) for key in official_state_dict(detector) if key != missing}
+    torch.save({"model": state}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=f"has no {missing}"):
+        import_detector(tmp_path / "other.pth", tmp_path / "detector")
+    assert not (tmp_path / "detector").exists()
 
 
 def test_import_gives_the_same_outputs(released: Path, tokenizer: str, tmp_path: Path) -> None:
