@@ -69,10 +69,10 @@ class _Lineage:
 
     def __init__(self, params: Params, project: PurePosixPath) -> None:
         self.params = params
-        weights = project / "rlip_assets/external_weights/weights"
-        self.captioner, self.detector, self.text_encoder = (
-            str(weights / name) for name in ("captioner", "detector", "text_encoder")
-        )
+        shipped = project / "rlip_assets/external_weights/weights"
+        self.captioner = str(shipped / "captioner")
+        self.detector = params.external.detector or str(shipped / "detector")
+        self.text_encoder = params.external.text_encoder or str(shipped / "text_encoder")
 
     def source(self, dataset: str) -> SourceParams:
         """Parameters of a raw dataset."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rlip_assets.errors import ParameterError
 from rlip_assets.params.benchmarks import BenchmarkParams
+from rlip_assets.params.external import ExternalParams
 from rlip_assets.params.labels import CandidateParams, CaptionParams, ParsingParams, TaggingParams
 from rlip_assets.params.promotion import PromotionParams
 from rlip_assets.params.sources import SourcesParams
@@ -28,6 +29,7 @@ class Params(BaseModel):
     """Name of the profile, for reports."""
     micro_world: WorldParams = WorldParams()
     sources: SourcesParams = SourcesParams()
+    external: ExternalParams = ExternalParams()
     captions: CaptionParams = CaptionParams()
     parsing: ParsingParams = ParsingParams()
     candidates: CandidateParams = CandidateParams()

@@ -4,10 +4,10 @@ import pytest
 
 from rlip_assets.dvc_yaml import render_dvc_yaml
 from rlip_assets.errors import ParameterError
-from rlip_assets.params import load_params
+from rlip_assets.params import Params, load_params
 from rlip_assets.params_yaml import render_params_yaml
 from rlip_assets.profiles import PARAMS_FILE, profile_name, profile_names, profile_root, relative_project
-from rlip_assets.registry import load_registry
+from rlip_assets.registry import build_registry, load_registry
 from rlip_assets.source_digests import changed_stages, imported_modules
 
 
@@ -18,6 +18,14 @@ def test_parameters_and_pipeline_of_every_profile_are_current(name: str) -> None
     assert (root / PARAMS_FILE).read_text() == render_params_yaml(root / PARAMS_FILE), remedy
     assert (root / "dvc.yaml").read_text() == render_dvc_yaml(load_registry(root), relative_project(root)), remedy
     assert load_params(root / PARAMS_FILE).profile == profile_name(root) == name
+
+
+def test_external_weights_take_the_place_of_the_shipped_ones() -> None:
+    params = Params.model_validate({"external": {"detector": "/weights/dab", "text_encoder": "../roberta"}})
+    registry = build_registry(params)
+    for name in ("r_tagger", "pretrain"):
+        for item in registry.spec(name).items:
+            assert (item.inputs["detector"], item.inputs["text_encoder"]) == ("/weights/dab", "../roberta")
 
 
 def test_the_study_repeats_with_seeds_what_it_compares() -> None:
