@@ -175,7 +175,14 @@ class StepBatches(Dataset[Batch]):
             pairs = self._pairs(step, place, scene)
             cut += max(0, len(pairs) - self.slots)
             targets.append(
-                pair_targets(scene, pairs[: self.slots], labels, self.recipe.confidence_weight, self._subject_label)
+                pair_targets(
+                    scene,
+                    pairs[: self.slots],
+                    labels,
+                    self.recipe.confidence_weight,
+                    self._subject_label,
+                    self.recipe.share_inflections,
+                )
             )
         queries = self._queries(step, targets, labels) if self.recipe.kind == "tagger" else None
         ids = tuple(scene.image_id for _, (_, scene) in loaded)

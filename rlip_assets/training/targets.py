@@ -57,6 +57,7 @@ def pair_targets(
     labels: LabelList,
     confidence_weight: bool = False,
     subject_label: int | None = None,
+    share_inflections: bool = False,
 ) -> Targets:
     """The targets of some pairs of a scene; pairs without a triplet get no relation.
 
@@ -65,6 +66,7 @@ def pair_targets(
         labels: their columns.
         confidence_weight: relations of pseudo labels weigh their confidence instead of 1.
         subject_label: the label that all subjects get instead of their own.
+        share_inflections: a relation is a positive of every label that is an inflection of its text.
     """
     boxes = np.concatenate([unit_boxes(scene), np.zeros((1, 4), np.float32)])  # the last row is that of NO_OBJECT = -1
     index = labels.object_index
@@ -76,8 +78,8 @@ def pair_targets(
         row = rows.get((subject, thing))
         if row is not None:
             weight = confidence if confidence_weight and confidence == confidence else 1.0
-            column = labels.relation_index[text]
-            relations[row, column] = max(relations[row, column], weight)
+            columns = list(labels.inflections[text]) if share_inflections else labels.relation_index[text]
+            relations[row, columns] = np.maximum(relations[row, columns], weight)
     subjects = [pair[0] for pair in pairs]
     objects = [pair[1] for pair in pairs]
     names = [scene.labels[i] for i in subjects]

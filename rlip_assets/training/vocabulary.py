@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from rlip_assets.errors import DataError
+from rlip_assets.scene_graphs.normalise import relation_lemma
 from rlip_assets.scenes import Scene
 from rlip_assets.sources.classes import Classes
 
@@ -57,6 +58,14 @@ class LabelList:
     @cached_property
     def relation_index(self) -> Mapping[str, int]:
         return {name: index for index, name in enumerate(self.relations)}
+
+    @cached_property
+    def inflections(self) -> Mapping[str, tuple[int, ...]]:
+        """Relation columns that have the same normal form as a text of the list: "riding" -> those of "riding", "rides", "ride"."""
+        columns: dict[str, list[int]] = {}
+        for index, name in enumerate(self.relations):
+            columns.setdefault(relation_lemma(name), []).append(index)
+        return {name: tuple(columns[relation_lemma(name)]) for name in self.relations}
 
 
 def benchmark_labels(classes: Classes) -> LabelList:

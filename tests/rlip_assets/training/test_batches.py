@@ -117,6 +117,16 @@ def test_targets_of_a_scene() -> None:
     assert pair_targets(scene, [(0, 1)], FULL, subject_label=1).sub_labels.tolist() == [1]
 
 
+def test_inflections_of_a_relation_are_positives_together_or_apart() -> None:
+    triplets = [(0, 1, "riding"), (1, 0, "lies on")]
+    scene = make_scene("a", "d", "train", "a", 40, 20, [(0, 0, 9, 9), (1, 1, 9, 9)], ["man", "dog"], triplets)
+    labels = LabelList(("man", "dog"), ("riding", "ride", "lying on", "rides", "riding on", "lies on"))
+    apart = pair_targets(scene, [(0, 1), (1, 0)], labels).relations
+    together = pair_targets(scene, [(0, 1), (1, 0)], labels, share_inflections=True).relations
+    assert apart.tolist() == [[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]]
+    assert together.tolist() == [[1, 1, 0, 1, 0, 0], [0, 0, 1, 0, 0, 1]]
+
+
 def test_human_triplets_come_before_pseudo_ones_when_slots_are_short() -> None:
     boxes = [(i, 0, i + 5, 5) for i in range(4)]
     scene = make_scene(
