@@ -77,7 +77,9 @@ FUSION = (
 )
 COMPARISONS = (
     Comparison("More data helps zero-shot", "pretrain-vg_coco_o365", "pretrain-vg", f"{HICO}/full"),
-    Comparison("More data helps zero-shot, equal steps", "pretrain-vg_coco_o365", "pretrain-vg_equal_steps", f"{HICO}/full"),
+    Comparison(
+        "More data helps zero-shot, equal steps", "pretrain-vg_coco_o365", "pretrain-vg_equal_steps", f"{HICO}/full"
+    ),
     Comparison("Pseudo-labelled COCO helps zero-shot", "pretrain-vg_coco", "pretrain-vg", f"{HICO}/full"),
     Comparison("All training images beat 10 %", "finetune-hico_full", "finetune-hico_10", f"{HICO}/full"),
     Comparison("10 % of the training images beat 1 %", "finetune-hico_10", "finetune-hico_1", f"{HICO}/full"),

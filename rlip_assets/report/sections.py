@@ -61,8 +61,9 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
         ),
         Section(
             "More data: zero-shot mAP by pre-training mix",
-            "The study profile gives each mix as many epochs, as published, so that a larger mix trains for more steps; VG alone is trained once more "
-            "for as many steps. Verb groups say how Visual Genome names a benchmark verb: by the same text, by a synonym only, or not at all.",
+            "The study profile gives each mix as many epochs, as published, so that a larger mix trains for more steps; "
+            "VG alone is trained once more for as many steps. Verb groups say how Visual Genome names a benchmark verb: "
+            "by the same text, by a synonym only, or not at all.",
             [
                 figures_table("data", facts["scaling"]),
                 *_verbs(facts),

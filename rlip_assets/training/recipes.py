@@ -67,8 +67,8 @@ class Recipe(_Data):
     synonym_guard: bool = False
     """Draw no negatives that are inflections of a text in the batch."""
     share_inflections: bool = False
-    """A relation is a positive under every inflection of its text in the step's list, "rides" for "riding"; published: under its own text alone,
-    so that the texts of different images contradict each other."""
+    """A relation is a positive under every inflection of its text in the step's list, "rides" for "riding"; published: under its own text
+    alone, so that the texts of different images contradict each other."""
     share: float = Field(1.0, gt=0, le=1)
     """Share of the training images (few-shot)."""
     image_list: str | None = None
