@@ -11,33 +11,27 @@ The official V-COCO annotations (actions with roles, and COCO instances) are rea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rlip_assets.benchmarks.ground_truth import AnnotatedImage, GroundTruth, ground_truth_of, ground_truth_of_scenes
+from rlip_assets.benchmarks.ground_truth import (
+    AnnotatedImage,
+    GroundTruth,
+    annotated_place,
+    ground_truth_of,
+    ground_truth_of_scenes,
+)
+from rlip_assets.benchmarks.json_values import boxes_of, integers_of, read_json
 from rlip_assets.benchmarks.vocabulary import PERSON, Vocabulary, read_vocabulary
 from rlip_assets.errors import DataError, InputError
+from rlip_assets.sources.classes import hico_classes
 
 PAIRS_ONLY = "pairs_only"
 """Entry of `groups` that says: the annotations lack persons and roles without a box, which the official V-COCO evaluation needs."""
-
-
-def read_json(path: Path) -> Any:
-    """Content of a JSON file.
-
-    Raises:
-        InputError: no such file, or not whole.
-    """
-    try:
-        return json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; give the annotations of the benchmark's test images") from None
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); fetch it again") from None
 
 
 def read_annotations(path: Path, classes: Path | None = None, split: str = "test") -> tuple[GroundTruth, Vocabulary]:
@@ -82,14 +76,23 @@ def hicodet_pairs(content: Mapping[str, Any], where: str) -> tuple[GroundTruth, 
             tuple(hois),
             tuple(content["rare"]),
         )
+        vocabulary = replace(vocabulary, splits=_official_splits(vocabulary))
         person = vocabulary.person
-        images = []
-        rows = zip(content["filenames"], content["size"], content["annotation"], strict=True)
-        for name, size, row in rows:
-            images.append(_of_pairs(name, size, row["boxes_h"], row["boxes_o"], row["object"], row["verb"], person))
+        rows = list(zip(content["filenames"], content["size"], content["annotation"], strict=True))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(f"{where}: not a HICO-DET pair list ({error!r}); fetch it again") from None
-    return ground_truth_of(images, origin=1), vocabulary
+    images = [_of_pairs(name, size, row, "object", "verb", 0, person, where) for name, size, row in rows]
+    return ground_truth_of(images, origin=1, source=where), vocabulary
+
+
+def _official_splits(vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
+    """Zero-shot splits of the official 600 interactions under the ids of `vocabulary`; none where it names other interactions."""
+    official = hico_classes()
+    names = [(official.relations[verb], official.objects[label]) for verb, label in official.hois]  # type: ignore[index]
+    ids = {(vocabulary.verbs[verb], vocabulary.objects[label]): i for i, (verb, label) in enumerate(vocabulary.hois)}
+    if set(names) != set(ids):
+        return {}
+    return {split: tuple(ids[names[i]] for i in unseen) for split, unseen in official.splits.items()}
 
 
 def vcoco_pairs(content: Mapping[str, Any], where: str) -> tuple[GroundTruth, Vocabulary]:
@@ -107,32 +110,45 @@ def vcoco_pairs(content: Mapping[str, Any], where: str) -> tuple[GroundTruth, Vo
             "v_coco", objects, verbs, tuple(hois), groups={"actions": list(verbs), PAIRS_ONLY: True}
         )
         person = objects.index(PERSON)
-        images = []
-        for row in content["annotations"]:
-            labels = [label - 1 for label in row["objects"]]
-            images.append(
-                _of_pairs(row["file_name"], (0, 0), row["boxes_h"], row["boxes_o"], labels, row["actions"], person)
-            )
+        rows = [(row["file_name"], row) for row in content["annotations"]]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(f"{where}: not a V-COCO pair list ({error!r}); fetch it again") from None
-    return ground_truth_of(images), vocabulary
+    images = [_of_pairs(name, (0, 0), row, "objects", "actions", 1, person, where) for name, row in rows]
+    return ground_truth_of(images, source=where), vocabulary
 
 
 def _of_pairs(
     image_id: str,
     size: Sequence[int],
-    boxes_h: Sequence[Sequence[float]],
-    boxes_o: Sequence[Sequence[float]],
-    labels: Sequence[int],
-    verbs: Sequence[int],
+    row: Mapping[str, Any],
+    labels: str,
+    verbs: str,
+    first_label: int,
     person: int,
+    where: str,
 ) -> AnnotatedImage:
-    """One image from its pairs; a box that several pairs share is kept once a label."""
+    """One image from its pairs; a box that several pairs share is kept once a label.
+
+    Args:
+        row: `boxes_h`, `boxes_o`, and under the keys `labels` and `verbs` the object label (counted from `first_label`) and verb of
+            each pair.
+    """
     known: dict[tuple[float, ...], int] = {}
     relations = []
-    for subject, target, label, verb in zip(boxes_h, boxes_o, labels, verbs, strict=True):
+    try:
+        width, height = (int(side) for side in size)
+        ends = boxes_of(row["boxes_h"]), boxes_of(row["boxes_o"])
+        classes = integers_of(row[labels]) - first_label, integers_of(row[verbs])
+        if len({len(each) for each in (*ends, *classes)}) > 1:
+            counts = (
+                f"{len(ends[0])} boxes_h, {len(ends[1])} boxes_o, {len(classes[0])} {labels}, {len(classes[1])} {verbs}"
+            )
+            raise ValueError(f"{counts}: a pair needs one of each")
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{annotated_place(where, image_id)}: {error}; fetch the file again") from None
+    for subject, target, label, verb in zip(*(each.tolist() for each in (*ends, *classes)), strict=True):
         first = known.setdefault((person, *subject), len(known))
         second = known.setdefault((label, *target), len(known))
         relations.append((first, second, verb))
-    rows = np.array(list(known), np.float64).reshape(-1, 5)
-    return AnnotatedImage(image_id, (int(size[0]), int(size[1])), rows[:, 1:], rows[:, 0], relations)
+    boxes = np.array(list(known), np.float64).reshape(-1, 5)
+    return AnnotatedImage(image_id, (width, height), boxes[:, 1:], boxes[:, 0], relations)

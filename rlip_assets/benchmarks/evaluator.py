@@ -47,8 +47,9 @@ def require_person_subjects(truth: GroundTruth, vocabulary: Vocabulary) -> None:
     """
     wrong = np.flatnonzero(truth.labels[truth.subject] != vocabulary.person)
     if len(wrong):
-        image = truth.image_ids[truth.image[wrong[0]]]
-        raise DataError(f"annotations of image {image!r}: the subject of a relation is no person; drop the relation")
+        raise DataError(
+            f"{truth.place(truth.image[wrong[0]])}: the subject of a relation is no person; drop the relation"
+        )
 
 
 class Evaluator(ABC, Generic[Truth, Result]):
@@ -71,7 +72,8 @@ class Evaluator(ABC, Generic[Truth, Result]):
         self.truth, self.vocabulary = truth, vocabulary
         self._parts: list[Detections] = []
         self._seen = np.zeros(len(truth), bool)
-        self._merged_twice = self._outside = self._degenerate = 0
+        self._merged_twice = 0
+        self._odd_pairs = np.zeros((len(truth), 2), np.int64)  # outside the image, degenerate; by image
 
     def update(self, batch: PredictionBatch) -> None:
         """Take in the predictions of some images.
@@ -85,11 +87,13 @@ class Evaluator(ABC, Generic[Truth, Result]):
             raise DataError(
                 f"predictions score {found} verbs, the benchmark has {expected}; predict with its classes.json"
             )
-        image = np.array([self._number_of(image_id) for image_id in batch.image_ids], np.int32)
-        repeated = self._seen[image]
-        if repeated.any() or len(np.unique(image)) < len(image):
-            names = [name for name, again in zip(batch.image_ids, repeated, strict=True) if again] or batch.image_ids
-            raise DataError(f"image {names[0]!r} was predicted before; give the predictions of each image once")
+        image = np.array([self._number_of(batch, place) for place in range(len(batch))], np.int32)
+        again = np.ones(len(image), bool)
+        again[np.unique(image, return_index=True)[1]] = False
+        again |= self._seen[image]
+        if again.any():
+            place = batch.place(int(np.argmax(again)))
+            raise DataError(f"{place} was predicted before; give the predictions of each image once")
         self._seen[image] = True
         batch = self.prepare(batch)
         self._count_boxes(image, batch)
@@ -117,8 +121,9 @@ class Evaluator(ABC, Generic[Truth, Result]):
 
     def state(self) -> dict[str, npt.NDArray]:
         """What was gathered, as flat arrays: send them to another process and `load_state` them there."""
-        counts = np.array([self._merged_twice, self._outside, self._degenerate], np.int64)
-        return {**self.gathered().arrays(), "counts": counts}
+        gathered = self.gathered()
+        counted = {"merged_twice": np.array(self._merged_twice), "odd_pairs": self._odd_pairs[gathered.image]}
+        return {**gathered.arrays(), **counted}
 
     def load_state(self, state: Mapping[str, npt.NDArray]) -> None:
         """Add the state of another process.
@@ -126,12 +131,12 @@ class Evaluator(ABC, Generic[Truth, Result]):
         Images that are here already are left out and counted: samplers pad with them.
         """
         part = Detections.from_arrays(state, self.selections)
-        new = ~self._seen[part.image]
-        self._seen[part.image] = True
-        self._parts.append(part.images(np.flatnonzero(new)))
-        self._merged_twice += int((~new).sum() + state["counts"][0])
-        self._outside += int(state["counts"][1])
-        self._degenerate += int(state["counts"][2])
+        new = np.flatnonzero(~self._seen[part.image])
+        image = part.image[new]
+        self._seen[image] = True
+        self._parts.append(part.images(new))
+        self._merged_twice += len(part.image) - len(new) + int(state["merged_twice"])
+        self._odd_pairs[image] = state["odd_pairs"][new]
 
     def gathered(self) -> Detections:
         """Everything gathered so far, in the order of the annotations."""
@@ -150,14 +155,16 @@ class Evaluator(ABC, Generic[Truth, Result]):
             "images": len(self.truth),
             "images_without_predictions": int((~self._seen).sum()),
             "images_merged_twice": self._merged_twice,
-            "pairs_outside_image": self._outside,
-            "pairs_degenerate": self._degenerate,
+            "pairs_outside_image": int(self._odd_pairs[:, 0].sum()),
+            "pairs_degenerate": int(self._odd_pairs[:, 1].sum()),
         }
 
-    def _number_of(self, image_id: str) -> int:
-        number = self.truth.index.get(image_id)
+    def _number_of(self, batch: PredictionBatch, place: int) -> int:
+        number = self.truth.index.get(batch.image_ids[place])
         if number is None:
-            raise DataError(f"image {image_id!r} is not in the annotations; predict the benchmark's test images only")
+            raise DataError(
+                f"{batch.place(place)} is not in the annotations; predict the benchmark's test images only, under their ids"
+            )
         return number
 
     def _count_boxes(self, image: npt.NDArray[np.int32], batch: PredictionBatch) -> None:
@@ -171,5 +178,5 @@ class Evaluator(ABC, Generic[Truth, Result]):
                 (boxes[:, 0] < -1) | (boxes[:, 1] < -1) | (boxes[:, 2] > limit[:, 0]) | (boxes[:, 3] > limit[:, 1])
             )
             degenerate |= (boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])
-        self._outside += int(outside.sum())
-        self._degenerate += int(degenerate.sum())
+        odd = np.concatenate([np.zeros((1, 2), np.int64), np.cumsum(np.stack([outside, degenerate], axis=1), axis=0)])
+        self._odd_pairs[image] = np.diff(odd[batch.offsets], axis=0)

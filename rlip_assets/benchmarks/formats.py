@@ -30,6 +30,8 @@ from rlip_assets.benchmarks.v_coco_truth import OfficialTruth, official_truth_of
 from rlip_assets.benchmarks.vocabulary import Vocabulary, read_vocabulary
 from rlip_assets.errors import DataError, InputError, ParameterError
 
+PICKLES = (".pkl", ".pickle")
+
 
 @dataclass(frozen=True)
 class Question:
@@ -66,7 +68,12 @@ def answer(question: Question) -> tuple[list[ProtocolResult], Mapping[str, int]]
         RlipError: a file that is missing, broken or of another form or benchmark; names file, row and remedy.
     """
     if not question.predictions.is_file():
-        raise InputError(f"{question.predictions} does not exist; give a file of predictions")
+        what = "is no file" if question.predictions.exists() else "does not exist"
+        raise InputError(f"{question.predictions} {what}; give a file of predictions")
+    if question.predictions.suffix in PICKLES:
+        raise InputError(
+            f"{question.predictions}: pickles can run code and are not opened; write its content as .json or .parquet"
+        )
     if question.instances is not None:
         return _official_files(question, question.instances)
     truth, vocabulary = read_annotations(question.annotations, question.classes, question.split)
@@ -124,6 +131,10 @@ def _evaluated(
         lists = read_hoi_lists(question.predictions, vocabulary, coco_ids=question.coco_ids)
         return judge(evaluators, lists), evaluators[0].counts
     reader = read_predictions(question.predictions)
+    if reader.benchmark != question.benchmark:
+        raise DataError(
+            f"{question.predictions} holds predictions for {reader.benchmark}, not for {question.benchmark}"
+        )
     if (reader.objects, reader.verbs) != (vocabulary.objects, vocabulary.verbs):
         raise DataError(
             f"{question.predictions} was predicted with other classes than {question.annotations} has; predict with its classes"

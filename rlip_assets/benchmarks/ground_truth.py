@@ -29,6 +29,7 @@ class GroundTruth:
         relation_offsets, relations: (N + 1,), (R, 3) int64 subject box and object box (numbered within the image;
             -1 = no object) and verb.
         origin: the pixel coordinate of the image's first column: 0, or 1 for annotations in the original HICO-DET form.
+        source: the file or folder that they were read from, for messages.
     """
 
     image_ids: tuple[str, ...]
@@ -39,21 +40,25 @@ class GroundTruth:
     relation_offsets: Offsets
     relations: npt.NDArray[np.int64]
     origin: int = 0
+    source: str = ""
 
     def __post_init__(self) -> None:
         if len(self.index) != len(self.image_ids):
             repeated = next(i for i, image_id in enumerate(self.image_ids) if self.index[image_id] != i)
-            raise DataError(f"annotations list image {self.image_ids[repeated]!r} twice; keep one entry an image")
+            raise DataError(f"{self.place(repeated)} is listed twice; keep one entry an image")
         counts = np.diff(self.box_offsets)[self.image]
         bad = (self.relations[:, 0] < 0) | (self.relations[:, 0] >= counts)
         bad |= (self.relations[:, 1] < NO_OBJECT) | (self.relations[:, 1] >= counts)
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            image = self.image_ids[int(self.image[row])]
-            raise DataError(f"annotations of image {image!r}: a relation points outside its boxes; renumber the boxes")
+            raise DataError(f"{self.place(self.image[row])}: a relation points outside its boxes; renumber the boxes")
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def place(self, image: int | np.integer) -> str:
+        """Which image of which annotations number `image` is, in words."""
+        return annotated_place(self.source, self.image_ids[int(image)])
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -97,9 +102,9 @@ class GroundTruth:
         ):
             bad = np.flatnonzero((values < 0) | (values >= count))
             if len(bad):
-                image = self.image_ids[int(np.searchsorted(offsets, bad[0], side="right")) - 1]
+                image = int(np.searchsorted(offsets, bad[0], side="right")) - 1
                 raise DataError(
-                    f"annotations of image {image!r}: {name} {int(values[bad[0]])} is outside 0..{count - 1}; "
+                    f"{self.place(image)}: {name} {int(values[bad[0]])} is outside 0..{count - 1}; "
                     "use the classes that these annotations were made with"
                 )
 
@@ -115,6 +120,7 @@ class GroundTruth:
             offsets_of(np.diff(self.relation_offsets)[keep]),
             self.relations[relations],
             self.origin,
+            self.source,
         )
 
 
@@ -129,11 +135,16 @@ class AnnotatedImage:
     relations: npt.ArrayLike  # (m, 3)
 
 
-def ground_truth_of(images: Iterable[AnnotatedImage], origin: int = 0) -> GroundTruth:
+def annotated_place(source: str, image_id: str) -> str:
+    """Where an annotated image is listed, in words."""
+    return f"{source}: image {image_id!r}" if source else f"annotations of image {image_id!r}"
+
+
+def ground_truth_of(images: Iterable[AnnotatedImage], origin: int = 0, source: str = "") -> GroundTruth:
     """Join single images.
 
     Raises:
-        DataError: lists of different lengths or boxes that are not finite; the message names the image.
+        DataError: lists of different lengths or boxes that are not finite; the message names `source` and the image.
     """
     images = list(images)
     boxes = [np.asarray(image.boxes, np.float32).reshape(-1, 4) for image in images]
@@ -142,9 +153,14 @@ def ground_truth_of(images: Iterable[AnnotatedImage], origin: int = 0) -> Ground
     for image, own_boxes, own_labels in zip(images, boxes, labels, strict=True):
         if len(own_boxes) != len(own_labels):
             counts = f"{len(own_boxes)} boxes and {len(own_labels)} labels"
-            raise DataError(f"annotations of image {image.image_id!r}: {counts}; give each box one label")
-        if not np.isfinite(own_boxes).all():
-            raise DataError(f"annotations of image {image.image_id!r}: a box is not finite; remove it")
+            raise DataError(f"{annotated_place(source, image.image_id)}: {counts}; give each box one label")
+        finite = np.isfinite(own_boxes).all(axis=1)
+        if not finite.all():
+            row = int(np.argmin(finite))
+            found = own_boxes[row].tolist()
+            raise DataError(
+                f"{annotated_place(source, image.image_id)}, box {row}: {found} is not finite; remove the box"
+            )
     return GroundTruth(
         tuple(image.image_id for image in images),
         np.array([image.size for image in images], np.int64).reshape(-1, 2),
@@ -154,6 +170,7 @@ def ground_truth_of(images: Iterable[AnnotatedImage], origin: int = 0) -> Ground
         offsets_of([len(own) for own in relations]),
         np.concatenate([*relations, np.zeros((0, 3), np.int64)]),
         origin,
+        source,
     )
 
 
@@ -185,4 +202,4 @@ def ground_truth_of_scenes(folder: Path, vocabulary: Vocabulary, split: str = "t
         raise DataError(
             f"{folder} has no image of split {split!r}; give the scene table that holds the benchmark's test images"
         )
-    return ground_truth_of(images)
+    return ground_truth_of(images, source=str(folder))

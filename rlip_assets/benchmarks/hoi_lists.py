@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlip_assets.benchmarks.annotations import read_json
+from rlip_assets.benchmarks.json_values import boxes_of, integers_of, read_json
 from rlip_assets.benchmarks.predictions import ImagePredictions, PredictionBatch, check_batch
 from rlip_assets.benchmarks.vocabulary import Vocabulary
 from rlip_assets.errors import DataError, InputError
@@ -45,15 +45,16 @@ def read_hoi_lists(path: Path, vocabulary: Vocabulary, *, coco_ids: bool = False
     Raises:
         InputError: no such file, not whole, or of neither form.
         DataError: a record that breaks its form: an image given twice, fields of different lengths, an index or label outside its
-            list, a score that is not finite or below 0, a triplet listed twice. The message names file, image and row.
+            list, a score that is not finite or below 0, a triplet listed twice, a box without four numbers, a label that is no whole
+            number. The message names file, record, image and triplet.
     """
     records = _records(path)
     transposed = _pairing_is_transposed(path, records)
 
     def images() -> Iterator[ImagePredictions]:
         seen: set[str] = set()
-        for image_id, record in records:
-            where = f"{path}: image {image_id!r}"
+        for row, (image_id, record) in enumerate(records):
+            where = f"{path}, row {row}: image {image_id!r}"
             if image_id in seen:
                 raise DataError(f"{where} occurs twice; keep one record an image")
             seen.add(image_id)
@@ -69,11 +70,12 @@ def read_hoi_lists(path: Path, vocabulary: Vocabulary, *, coco_ids: bool = False
                     f"{where}: not a record of its form ({error}); see the forms in `rlip_assets.benchmarks.hoi_lists`"
                 ) from None
 
-    stream = images()
+    stream, first_row = images(), 0
     while chunk := list(islice(stream, IMAGES_A_BATCH)):
-        batch = PredictionBatch.of(chunk, len(vocabulary.verbs))
-        check_batch(batch, len(vocabulary.objects), len(vocabulary.verbs), str(path))
+        batch = PredictionBatch.of(chunk, len(vocabulary.verbs), str(path), first_row)
+        check_batch(batch, len(vocabulary.objects), len(vocabulary.verbs))
         yield batch
+        first_row += len(chunk)
 
 
 class Triplets:
@@ -101,7 +103,7 @@ class Triplets:
         wrong = np.flatnonzero(~np.isfinite(self.scores) | (self.scores < 0))
         if len(wrong):
             raise DataError(
-                f"{where}, row {wrong[0]}: score {self.scores[wrong[0]]} is no score of a list; write finite ones, at least 0"
+                f"{where}, triplet {wrong[0]}: score {self.scores[wrong[0]]} is no score of a list; write finite ones, at least 0"
             )
         pairs, first, pair = np.unique(
             np.concatenate([self.ends, self.labels], axis=1), axis=0, return_index=True, return_inverse=True
@@ -112,7 +114,7 @@ class Triplets:
         unique, rows = np.unique(cells, return_index=True)
         if len(unique) < len(cells):
             again = np.setdiff1d(np.arange(len(cells)), rows)[0]
-            raise DataError(f"{where}, row {again}: the triplet was listed before; keep the better one")
+            raise DataError(f"{where}, triplet {again}: it was listed before; keep the better one")
         scores = np.zeros(len(pairs) * verbs, np.float32)
         scores[cells] = self.scores
         subject, target, sub_label, obj_label = pairs[order].T
@@ -166,29 +168,33 @@ def _pairing_is_transposed(path: Path, records: Iterable[tuple[str, Mapping[str,
 def _upt(record: Mapping[str, Any], vocabulary: Vocabulary, transposed: bool) -> Triplets:
     """Subjects are persons by the form's definition."""
     scores = np.asarray(record["scores"], np.float32).reshape(-1)
-    pairing = np.asarray(record["pairing"], np.int64)
+    pairing = integers_of(record["pairing"])
+    if pairing.size and (pairing.ndim != 2 or pairing.shape[transposed] != 2):
+        raise ValueError(f"pairing has shape {pairing.shape}; it is (2, M) or (M, 2)")
     ends = (pairing if transposed else pairing.T).reshape(-1, 2)
-    objects = np.asarray(record["objects"], np.int64)
-    verbs = np.asarray(record["labels"], np.int64)
+    objects, verbs = (integers_of(record[name]) for name in ("objects", "labels"))
     if not len(ends) == len(scores) == len(objects) == len(verbs):
         raise ValueError(f"{len(ends)} pairs, {len(scores)} scores, {len(objects)} objects, {len(verbs)} labels")
     labels = np.stack([np.full(len(objects), vocabulary.person), objects], axis=1).astype(np.int64)
-    return Triplets(np.asarray(record["boxes"], np.float32).reshape(-1, 4), ends, labels, verbs, scores)
+    return Triplets(boxes_of(record["boxes"]).astype(np.float32), ends, labels, verbs, scores)
 
 
 def _qpic(record: Mapping[str, Any], vocabulary: Vocabulary, coco_ids: bool) -> Triplets:
     rows, found = record["hoi_prediction"], record["predictions"]
-    boxes = np.array([each["bbox"] for each in found], np.float32).reshape(-1, 4)
-    categories = [int(each["category_id"]) for each in found]
-    verbs = np.array([row["category_id"] for row in rows], np.int64)
+    boxes = boxes_of([each["bbox"] for each in found]).astype(np.float32)
+    categories = integers_of([each["category_id"] for each in found]).tolist()
+    verbs = integers_of([row["category_id"] for row in rows])
     if coco_ids:
         if len(vocabulary.objects) != len(COCO_IDS):
             raise ValueError(
                 f"COCO ids need the {len(COCO_IDS)} COCO objects, the benchmark has {len(vocabulary.objects)}"
             )
+        unknown = set(categories) - set(COCO_IDS)
+        if unknown:
+            raise ValueError(f"{min(unknown)} is no COCO category id")
         categories = [COCO_IDS.index(category) for category in categories]
         verbs = verbs - 1
-    ends = np.array([(row["subject_id"], row["object_id"]) for row in rows], np.int64).reshape(-1, 2)
+    ends = integers_of([(row["subject_id"], row["object_id"]) for row in rows]).reshape(-1, 2)
     if ends.size and not (ends.min() >= 0 and ends.max() < len(boxes)):
         raise ValueError(f"subject_id or object_id outside its {len(boxes)} predictions")
     labels = np.array(categories, np.int64)[ends] if len(boxes) else np.zeros((0, 2), np.int64)
@@ -199,4 +205,4 @@ def _check_range(values: Ints, count: int, what: str, where: str) -> None:
     wrong = np.argwhere((values < 0) | (values >= count))
     if len(wrong):
         value = values[tuple(wrong[0])]
-        raise DataError(f"{where}, row {wrong[0][0]}: {what} {value} is outside 0..{count - 1}; count from 0")
+        raise DataError(f"{where}, triplet {wrong[0][0]}: {what} {value} is outside 0..{count - 1}; count from 0")

@@ -7,7 +7,6 @@ made from the boxes: an image whose only instance was marked invisible has the l
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rlip_assets.benchmarks.ground_truth import GroundTruth
+from rlip_assets.benchmarks.json_values import read_json
 from rlip_assets.benchmarks.vocabulary import Vocabulary
-from rlip_assets.errors import DataError, InputError
+from rlip_assets.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,7 @@ def read_known_objects(path: Path, vocabulary: Vocabulary) -> KnownObjects:
         InputError: no such file, or not JSON.
         DataError: not an object of lists, or an interaction id outside the classes; names the image.
     """
-    try:
-        content = json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise InputError(
-            f"{path} does not exist; give HICO's image labels, or leave the Known-Object setting out"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); make it again") from None
+    content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object from image id to a list of interaction ids")
     objects: dict[str, tuple[int, ...]] = {}

@@ -59,7 +59,7 @@ class ImagePredictions:
 class PredictionBatch:
     """Predictions of N images, R pairs together: image i owns rows `offsets[i]:offsets[i + 1]`.
 
-    The arrays may be read-only views.
+    The arrays may be read-only views. `source` and `first_row` say where the images were read, for messages.
     """
 
     image_ids: tuple[str, ...]
@@ -69,9 +69,13 @@ class PredictionBatch:
     sub_labels: np.ndarray  # (R,) int32
     obj_labels: np.ndarray  # (R,) int32
     scores: np.ndarray  # (R, V) float32
+    source: str = ""
+    first_row: int = 0
 
     @classmethod
-    def of(cls, images: Sequence[ImagePredictions], num_verbs: int) -> PredictionBatch:
+    def of(
+        cls, images: Sequence[ImagePredictions], num_verbs: int, source: str = "", first_row: int = 0
+    ) -> PredictionBatch:
         """Join single images (copies)."""
         counts = [len(image.sub_labels) for image in images]
 
@@ -87,7 +91,14 @@ class PredictionBatch:
             sub_labels=join("sub_labels", (), np.int32),
             obj_labels=join("obj_labels", (), np.int32),
             scores=join("scores", (num_verbs,), np.float32),
+            source=source,
+            first_row=first_row,
         )
+
+    def place(self, image: int) -> str:
+        """Which image of which file the batch's image number `image` is, in words."""
+        name = f"image {self.image_ids[image]!r}"
+        return f"{self.source}, row {self.first_row + image}: {name}" if self.source else name
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -106,25 +117,23 @@ class PredictionBatch:
             )
 
 
-def check_batch(batch: PredictionBatch, num_objects: int, num_verbs: int, where: str) -> None:
+def check_batch(batch: PredictionBatch, num_objects: int, num_verbs: int) -> None:
     """Refuse values that no protocol can score: they are an error of the writer, never a low figure.
 
     Raises:
         DataError: a score matrix of another width, NaN or infinite boxes or scores, labels outside 0..num_objects
-            (subjects: outside 0..num_objects-1). The message names `where`, the image, the pair and the value.
+            (subjects: outside 0..num_objects-1). The message names file, row, image, pair and value.
     """
     if batch.scores.ndim != 2 or batch.scores.shape[1] != num_verbs:
         raise DataError(
-            f"{where}: scores have shape {batch.scores.shape} for {num_verbs} verbs; write one column a verb"
+            f"{batch.source}: scores have shape {batch.scores.shape} for {num_verbs} verbs; write one column a verb"
         )
 
     def refuse(rows: np.ndarray, values: np.ndarray, what: str, remedy: str) -> None:
         row = int(rows[0])
         image = int(np.searchsorted(batch.offsets, row, side="right")) - 1
         pair = row - int(batch.offsets[image])
-        raise DataError(
-            f"{where}: image {batch.image_ids[image]!r}, pair {pair}: {what} {values[row].tolist()}; {remedy}"
-        )
+        raise DataError(f"{batch.place(image)}, pair {pair}: {what} {values[row].tolist()}; {remedy}")
 
     for name in ("sub_boxes", "obj_boxes", "scores"):
         values = getattr(batch, name)
@@ -212,8 +221,8 @@ class PredictionWriter:
             found = np.shape(getattr(image, name))
             if found != shape:
                 raise DataError(f"{where}: image {image.image_id!r}: {name} has shape {found}, expected {shape}")
-        batch = PredictionBatch.of([image], verbs)
-        check_batch(batch, len(self.objects), verbs, where)
+        batch = PredictionBatch.of([image], verbs, where, len(self._seen))
+        check_batch(batch, len(self.objects), verbs)
         arrays = (batch.sub_boxes, batch.obj_boxes, batch.sub_labels, batch.obj_labels, batch.scores)
         blobs = [array.astype(array.dtype.newbyteorder("<")).tobytes() for array in arrays]
         self._seen.add(image.image_id)
@@ -268,29 +277,32 @@ class PredictionReader:
         return int(self._parquet.metadata.num_rows)
 
     def __iter__(self) -> Iterator[PredictionBatch]:
-        seen: set[str] = set()
+        seen: dict[str, int] = {}
         try:
             for group in range(self._parquet.num_row_groups):
                 rows = max(1, self._parquet.metadata.row_group(group).num_rows)
                 for record in self._parquet.iter_batches(rows, [group], SCHEMA.names, use_threads=False):
-                    batch = self._batch(record)
-                    self._check_ids(batch.image_ids, seen)
-                    check_batch(batch, len(self.objects), len(self.verbs), str(self.path))
+                    batch = self._batch(record, len(seen))
+                    self._check_ids(batch, seen)
+                    check_batch(batch, len(self.objects), len(self.verbs))
                     yield batch
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{self.path} is damaged or truncated ({error}); write the predictions again") from None
 
-    def _check_ids(self, image_ids: tuple[str, ...], seen: set[str]) -> None:
-        for image_id in image_ids:
+    def _check_ids(self, batch: PredictionBatch, seen: dict[str, int]) -> None:
+        for number, image_id in enumerate(batch.image_ids):
             if image_id in seen:
-                raise DataError(f"{self.path}: image {image_id!r} occurs twice; keep one row an image")
-            seen.add(image_id)
+                raise DataError(
+                    f"{batch.place(number)} occurs twice, first in row {seen[image_id]}; keep one row an image"
+                )
+            seen[image_id] = batch.first_row + number
 
-    def _batch(self, record: pa.RecordBatch) -> PredictionBatch:
+    def _batch(self, record: pa.RecordBatch, first_row: int) -> PredictionBatch:
         columns = {name: record.column(name) for name in SCHEMA.names}
-        missing = [name for name, column in columns.items() if column.null_count]
-        if missing:
-            raise DataError(f"{self.path}: column {missing[0]!r} holds nulls; every image needs every column")
+        for name, column in columns.items():
+            if column.null_count:
+                row = first_row + column.is_null().to_pylist().index(True)
+                raise DataError(f"{self.path}, row {row}: column {name!r} is null; every image needs every column")
         image_ids = tuple(columns["image_id"].to_pylist())
         # Buffers are read directly: pyarrow's own conversions to NumPy import pandas, half a second of start-up.
         counts = columns["pairs"]
@@ -305,7 +317,9 @@ class PredictionReader:
                 i = int(wrong[0])
                 found, expected = int(offsets[i + 1] - offsets[i]), int(pairs[i]) * size
                 problem = f"{name} holds {found} bytes, {int(pairs[i])} pairs need {expected}"
-                raise DataError(f"{self.path}: image {image_ids[i]!r}: {problem}; write the file again")
+                raise DataError(
+                    f"{self.path}, row {first_row + i}: image {image_ids[i]!r}: {problem}; write the file again"
+                )
             data = column.buffers()[2]
             count = int(pairs.sum()) * size // 4
             flat = np.frombuffer(data, dtype, count, int(offsets[0])) if count else np.zeros(0, dtype)
@@ -319,6 +333,8 @@ class PredictionReader:
             sub_labels=view("sub_labels", (), "<i4"),
             obj_labels=view("obj_labels", (), "<i4"),
             scores=view("scores", (len(self.verbs),), "<f4"),
+            source=str(self.path),
+            first_row=first_row,
         )
 
 

@@ -56,7 +56,8 @@ class Detections:
 
     @classmethod
     def concatenate(cls, parts: list[Detections], selections: tuple[str, ...]) -> Detections:
-        """Images after images."""
+        """Images after images; a part without images, whose arrays may be of any width, adds nothing."""
+        parts = [part for part in parts if len(part.image)]
         if not parts:
             no_boxes, no_labels = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
             nothing = {name: Cells.concatenate([]) for name in selections}

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlip_assets.benchmarks.annotations import read_json
+from rlip_assets.benchmarks.json_values import read_json
 from rlip_assets.benchmarks.v_coco_actions import Actions
 from rlip_assets.benchmarks.v_coco_official import OfficialDetections
 from rlip_assets.benchmarks.v_coco_truth import OfficialTruth

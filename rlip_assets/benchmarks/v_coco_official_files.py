@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rlip_assets.benchmarks.annotations import read_json
+from rlip_assets.benchmarks.json_values import boxes_of, read_json
 from rlip_assets.benchmarks.v_coco_actions import ROLES, Actions, actions_of_names
 from rlip_assets.benchmarks.v_coco_truth import CocoBoxes, OfficialTruth, official_truth_of_coco
 from rlip_assets.errors import DataError
@@ -45,16 +45,7 @@ def read_official_annotations(actions_file: Path, instances_file: Path) -> Offic
         raise DataError(
             f"{instances_file} lacks image {missing[0]}; give the instances of the images of {actions_file}"
         )
-    number = {image_id: place for place, image_id in enumerate(image_ids)}
-    boxes = [row for row in boxes if int(row["image_id"]) in number]
-    coco = CocoBoxes(
-        ids=np.array([row["id"] for row in boxes], np.int64),
-        image=np.array([number[int(row["image_id"])] for row in boxes], np.int64),
-        category=np.array([row["category_id"] for row in boxes], np.int64),
-        boxes=np.array([row["bbox"] for row in boxes], np.float64).reshape(-1, 4),
-        area=np.array([row["area"] for row in boxes], np.float64),
-        ignored=np.array([bool(row.get("ignore", 0)) for row in boxes], bool),
-    )
+    coco = _coco_boxes(boxes, {image_id: place for place, image_id in enumerate(image_ids)}, instances_file)
     column = {annotation: place for place, annotation in enumerate(agents)}
     places = max((len(roles) for _, roles in named), default=0)
     does = np.zeros((len(named), len(agents)), np.int64)
@@ -74,6 +65,34 @@ def read_official_annotations(actions_file: Path, instances_file: Path) -> Offic
         np.array(list(agents), np.int64),
         does,
         fillers,
+    )
+
+
+def _coco_boxes(rows: list[dict[str, Any]], number: dict[int, int], path: Path) -> CocoBoxes:
+    """The instances of the images in `number` (COCO id to place).
+
+    Raises:
+        DataError: an instance that lacks a field or holds something else than numbers; names it.
+    """
+    found = []
+    for place, row in enumerate(rows):
+        try:
+            if int(row["image_id"]) in number:
+                box = boxes_of([row["bbox"]])[0]
+                if not np.isfinite(box).all():
+                    raise ValueError(f"bbox {row['bbox']} is not finite")
+                image, area = number[int(row["image_id"])], float(row["area"])
+                found.append((int(row["id"]), image, int(row["category_id"]), box, area, bool(row.get("ignore", 0))))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path}: annotations, row {place}: {error!r}; fetch the file again") from None
+    ids, images, categories, boxes, areas, ignored = zip(*found, strict=True) if found else [()] * 6
+    return CocoBoxes(
+        ids=np.array(ids, np.int64),
+        image=np.array(images, np.int64),
+        category=np.array(categories, np.int64),
+        boxes=np.array(boxes, np.float64).reshape(-1, 4),
+        area=np.array(areas, np.float64),
+        ignored=np.array(ignored, bool),
     )
 
 

@@ -65,8 +65,8 @@ def official_truth_of_pairs(truth: GroundTruth, actions: Actions, person: int) -
     role_boxes = np.full((len(rows), len(actions.names), places, 4), np.nan)
     subject = number[truth.subject]
     if (subject < 0).any():
-        image = truth.image_ids[truth.image[int(np.flatnonzero(subject < 0)[0])]]
-        raise DataError(f"annotations of image {image!r}: the subject of a relation is no person; drop the relation")
+        place = truth.place(truth.image[int(np.flatnonzero(subject < 0)[0])])
+        raise DataError(f"{place}: the subject of a relation is no person; drop the relation")
     labels[subject] = 0
     verbs = np.array(actions.verbs, np.int64).reshape(-1, 2)
     action, place = verbs[truth.relations[:, 2]].T

@@ -99,19 +99,29 @@ def changed(record: dict[str, Any], **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (changed(UPT, scores=[0.9, math.nan, 0.25]), "'image', row 1: score nan"),
-        (changed(UPT, scores=[0.9, math.inf, 0.25]), "'image', row 1: score inf"),
-        (changed(UPT, scores=[0.9, 0.5, -0.25]), "'image', row 2: score -0.25"),
+        (changed(UPT, scores=[0.9, math.nan, 0.25]), "row 0: image 'image', triplet 1: score nan"),
+        (changed(UPT, scores=[0.9, math.inf, 0.25]), "'image', triplet 1: score inf"),
+        (changed(UPT, scores=[0.9, None, 0.25]), "'image', triplet 1: score nan"),
+        (changed(UPT, scores=[0.9, 0.5, -0.25]), "'image', triplet 2: score -0.25"),
         (changed(UPT, scores=[0.9, 0.5, 0.25, 0.1]), "3 pairs, 4 scores"),
         (changed(UPT, boxes=[*BOXES[:2], [0, 0, math.nan, 1]]), "'image', pair 1: obj_boxes must be finite"),
-        (changed(UPT, labels=[0, 1, 3]), "row 2: verb 3 is outside 0..2"),
-        (changed(UPT, labels=[-1, 1, 2]), "row 0: verb -1 is outside"),
-        (changed(UPT, objects=[1, 9, 1]), "row 1: object label 9 is outside"),
-        (changed(UPT, pairing=[[0, 0, 0], [1, 2, 3]]), "row 2: box index 3 is outside 0..2"),
-        (changed(UPT, labels=[0, 1, 0]), "row 2: the triplet was listed before"),
+        (changed(UPT, labels=[0, 1, 3]), "triplet 2: verb 3 is outside 0..2"),
+        (changed(UPT, labels=[-1, 1, 2]), "triplet 0: verb -1 is outside"),
+        (changed(UPT, objects=[1, 9, 1]), "triplet 1: object label 9 is outside"),
+        (changed(UPT, pairing=[[0, 0, 0], [1, 2, 3]]), "triplet 2: box index 3 is outside 0..2"),
+        (changed(UPT, labels=[0, 1, 0]), "triplet 2: it was listed before"),
         (changed(QPIC, predictions=QPIC["predictions"][:2]), "outside its 2 predictions"),
         (changed(QPIC, hoi_prediction=[{"subject_id": 0}]), "not a record of its form"),
-        ([{"image_id": "a", **UPT}, {"image_id": "a", **UPT}], "'a' occurs twice"),
+        (changed(UPT, boxes=[box[:3] for box in [*BOXES, BOXES[0]]]), "box 0 is .* not four numbers"),
+        (changed(UPT, labels=[0, 0.5, 2]), "whole numbers, found 0.5"),
+        (changed(UPT, labels=[0, "hold", 2]), "whole numbers, found '0'"),
+        (changed(UPT, pairing=[[0, 0, 0], [1, 2, 1], [0, 0, 0], [1, 1, 1]]), r"pairing has shape \(4, 3\)"),
+        (
+            changed(QPIC, predictions=[{"bbox": [0, math.nan, 9, 9], "category_id": 0}, *QPIC["predictions"][1:]]),
+            "pair 0: sub_boxes",
+        ),
+        (changed(QPIC, predictions=[{"bbox": BOXES[0][:3], "category_id": 0}, *QPIC["predictions"][1:]]), "box 0 is"),
+        ([{"image_id": "a", **UPT}, {"image_id": "a", **UPT}], "row 1: image 'a' occurs twice"),
         ([UPT], "record 0 names no image"),
         ({"image": {"boxes": BOXES}}, "is no list of human-object predictions"),
         ([], "is no list of human-object predictions"),
@@ -126,6 +136,22 @@ def test_broken_lists_are_refused_by_name(tmp_path: Path, content: Any, sentence
     with pytest.raises(RlipError, match=sentence) as caught:
         list(read_hoi_lists(written(tmp_path, content), VOCABULARY))
     assert "predictions.json" in str(caught.value)
+
+
+def test_an_image_that_a_json_object_names_twice_is_no_silent_loss(tmp_path: Path) -> None:
+    """JSON readers keep the last of two equal keys."""
+    path = tmp_path / "predictions.json"
+    path.write_text(f'{{"image": {json.dumps(UPT)}, "image": {json.dumps(UPT)}}}')
+    with pytest.raises(InputError, match=r"predictions\.json .*the key 'image' occurs twice"):
+        list(read_hoi_lists(path, VOCABULARY))
+
+
+def test_unknown_coco_ids_are_named(tmp_path: Path) -> None:
+    objects = ("person", *(f"thing {i}" for i in range(1, 80)))
+    vocabulary = Vocabulary("hico_det", objects, tuple(VERBS), ())
+    record = {**QPIC, "predictions": [{**QPIC["predictions"][0], "category_id": 12}, *QPIC["predictions"][1:]]}
+    with pytest.raises(DataError, match="no COCO category id"):
+        only_image(tmp_path, {"image": record}, vocabulary=vocabulary, coco_ids=True)
 
 
 def test_a_truncated_list_is_named(tmp_path: Path) -> None:
@@ -209,10 +235,61 @@ def test_a_file_of_other_classes_is_refused(tmp_path: Path) -> None:
         out.write(only_image(tmp_path, {"image": UPT}))
     with pytest.raises(DataError, match="predicted with other classes"):
         answer(Question("hico_det", tmp_path / "p.parquet", scenes))
+    with PredictionWriter(tmp_path / "other.parquet", "v_coco", OBJECTS, VERBS, {}) as out:
+        out.write(only_image(tmp_path, {"image": UPT}))
+    with pytest.raises(DataError, match=r"other\.parquet holds predictions for v_coco, not for hico_det"):
+        answer(Question("hico_det", tmp_path / "other.parquet", scenes))
     with pytest.raises(ParameterError, match="annotates hico_det, not v_coco"):
         answer(Question("v_coco", tmp_path / "p.parquet", scenes))
     with pytest.raises(InputError, match="does not exist"):
         answer(Question("hico_det", tmp_path / "absent.parquet", scenes))
+
+
+@pytest.mark.parametrize("form", ["json", "parquet"])
+def test_an_unknown_image_is_named_with_file_and_row(tmp_path: Path, form: str) -> None:
+    scenes = annotated(tmp_path)
+    path = written(tmp_path, {"image": UPT, "elsewhere": UPT})
+    if form == "parquet":
+        (batch,) = read_hoi_lists(path, VOCABULARY)
+        path = tmp_path / "predictions.parquet"
+        with PredictionWriter(path, "hico_det", OBJECTS, VERBS, {}) as out:
+            for image in batch.images():
+                out.write(image)
+    with pytest.raises(DataError, match=rf"predictions\.{form}, row 1: image 'elsewhere' is not in the annotations"):
+        answer(Question("hico_det", path, scenes))
+
+
+PAIR_LIST = {
+    "filenames": ["1.jpg", "2.jpg"],
+    "size": [[200, 100], [200, 100]],
+    "annotation": [{"boxes_h": BOXES[:1], "boxes_o": BOXES[1:2], "object": [1], "verb": [0]} for _ in range(2)],
+    "objects": OBJECTS,
+    "verbs": VERBS,
+    "correspondence": [[i, o, v] for i, (v, o) in enumerate(HOIS)],
+    "rare": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"verb": [3]}, "image '2.jpg': verb 3 is outside 0..2"),
+        ({"object": [3]}, "image '2.jpg': object label 3 is outside 0..2"),
+        ({"verb": [0.5]}, "image '2.jpg': expected whole numbers, found 0.5"),
+        ({"verb": [0, 1]}, "image '2.jpg': 1 boxes_h, 1 boxes_o, 1 object, 2 verb"),
+        ({"boxes_h": [BOXES[0][:3]]}, "image '2.jpg': box 0 is .* not four numbers"),
+        ({"boxes_o": [[0, 0, math.inf, 9]]}, "image '2.jpg', box 1: .* is not finite"),
+    ],
+)
+def test_broken_annotations_are_refused_by_file_and_image(tmp_path: Path, row: dict[str, Any], sentence: str) -> None:
+    first, second = PAIR_LIST["annotation"]
+    content = {**PAIR_LIST, "annotation": [first, {**second, **row}]}
+    question = Question("hico_det", written(tmp_path, {"1.jpg": UPT}), written(tmp_path, content, "annotations.json"))
+    with pytest.raises(DataError, match=rf"annotations\.json: {sentence}"):
+        answer(question)
+    twice = {**PAIR_LIST, "filenames": ["1.jpg", "1.jpg"]}
+    with pytest.raises(DataError, match=r"annotations\.json: image '1.jpg' is listed twice"):
+        answer(Question("hico_det", question.predictions, written(tmp_path, twice, "annotations.json")))
 
 
 KNOBS = Knobs(seed=5, images=5, objects=2, verbs=3, pairs=12, grid=9, levels=5, offset=0.0, density=1.0)
@@ -305,7 +382,15 @@ def test_broken_official_files_are_refused(tmp_path: Path) -> None:
     written(tmp_path, {**content, "images": content["images"][1:]}, "instances.json")
     with pytest.raises(DataError, match="lacks image 0"):
         answer(question)
+    for field, value in (("bbox", [1, 2, 3]), ("bbox", [1, 2, math.nan, 4]), ("area", None)):
+        changed_box = {**content["annotations"][2], field: value}
+        rows = [*content["annotations"][:2], changed_box, *content["annotations"][3:]]
+        written(tmp_path, {**content, "annotations": rows}, "instances.json")
+        with pytest.raises(DataError, match=r"instances\.json: annotations, row 2"):
+            answer(question)
     pickle = tmp_path / "results.pkl"
     pickle.write_bytes(b"\x80\x02]q\x00.")
+    with pytest.raises(InputError, match="pickles can run code"):
+        answer(Question("v_coco", pickle, actions, instances=instances))
     with pytest.raises(InputError, match=r"only \.json and \.parquet are read"):
         read_official_content(pickle, make_official_world(KNOBS).truth)

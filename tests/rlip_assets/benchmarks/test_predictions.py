@@ -90,7 +90,7 @@ def spoiled(field: str, at: tuple[int, ...], value: float) -> ImagePredictions:
     ],
 )
 def test_bad_values_name_image_and_pair(tmp_path: Path, field: str, at: tuple[int, ...], value: float) -> None:
-    with pytest.raises(DataError, match=rf"p.parquet: image 'bad', pair 1: {field}"):
+    with pytest.raises(DataError, match=rf"p.parquet, row 1: image 'bad', pair 1: {field}"):
         write(tmp_path / "p.parquet", [image("good", 2), spoiled(field, at, value)])
 
 
@@ -98,7 +98,7 @@ def test_reader_checks_values_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as patch:
         patch.setattr(predictions, "check_batch", lambda *_: None)
         write(tmp_path / "p.parquet", [spoiled("scores", (2, 1), np.nan)])
-    with pytest.raises(DataError, match="image 'bad', pair 2: scores must be finite"):
+    with pytest.raises(DataError, match=r"p\.parquet, row 0: image 'bad', pair 2: scores must be finite"):
         list(read_predictions(tmp_path / "p.parquet"))
 
 
@@ -118,21 +118,21 @@ def rewrite(path: Path, change: Callable[[list[dict]], None], keep_metadata: boo
 def test_duplicate_ids_in_a_foreign_file(tmp_path: Path) -> None:
     write(tmp_path / "p.parquet", [image("x", 2), image("y", 2)])
     rewrite(tmp_path / "p.parquet", lambda rows: rows[1].update(image_id="x"))
-    with pytest.raises(DataError, match="image 'x' occurs twice"):
+    with pytest.raises(DataError, match=r"p\.parquet, row 1: image 'x' occurs twice, first in row 0"):
         list(read_predictions(tmp_path / "p.parquet"))
 
 
 def test_row_with_missing_bytes(tmp_path: Path) -> None:
     write(tmp_path / "p.parquet", [image("x", 2), image("y", 2)])
     rewrite(tmp_path / "p.parquet", lambda rows: rows[1].update(scores=rows[1]["scores"][:-4]))
-    with pytest.raises(DataError, match="image 'y': scores holds 12 bytes, 2 pairs need 16"):
+    with pytest.raises(DataError, match=r"p\.parquet, row 1: image 'y': scores holds 12 bytes, 2 pairs need 16"):
         list(read_predictions(tmp_path / "p.parquet"))
 
 
 def test_null_column(tmp_path: Path) -> None:
     write(tmp_path / "p.parquet", [image("x", 2)])
     rewrite(tmp_path / "p.parquet", lambda rows: rows[0].update(obj_boxes=None))
-    with pytest.raises(DataError, match="'obj_boxes' holds nulls"):
+    with pytest.raises(DataError, match=r"p\.parquet, row 0: column 'obj_boxes' is null"):
         list(read_predictions(tmp_path / "p.parquet"))
 
 
