@@ -88,7 +88,8 @@ def hicodet_pairs(content: Mapping[str, Any], where: str) -> tuple[GroundTruth, 
 def _official_splits(vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
     """Zero-shot splits of the official 600 interactions under the ids of `vocabulary`; none where it names other interactions."""
     official = hico_classes()
-    names = [(official.relations[verb], official.objects[label]) for verb, label in official.hois]  # type: ignore[index]
+    verbs = official.relations or []
+    names = [(verbs[verb], official.objects[label]) for verb, label in official.hois or []]
     ids = {(vocabulary.verbs[verb], vocabulary.objects[label]): i for i, (verb, label) in enumerate(vocabulary.hois)}
     if set(names) != set(ids):
         return {}

@@ -7,12 +7,13 @@ but right ones. Each gets the first cause that applies, in the order of `CAUSES`
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from rlip_assets.benchmarks.ground_truth import GroundTruth
-from rlip_assets.benchmarks.predictions import ImagePredictions
+from rlip_assets.benchmarks.predictions import ImagePredictions, PredictionBatch
 from rlip_assets.benchmarks.vocabulary import Vocabulary
 
 RIGHT, DUPLICATE, VERB, OBJECT, BOX, BACKGROUND = "right", "duplicate", "verb", "object", "box", "background"
@@ -33,12 +34,30 @@ class CauseCounter:
 
     Args:
         persons: every subject counts as a person, as the human-object benchmarks have it.
+        listed_only: a score of 0 says that the triplet was not listed (see `Evaluator`).
+        person_filter: drop pairs whose subject is no person, as HICO-DET without fine-tuning does.
     """
 
-    def __init__(self, truth: GroundTruth, vocabulary: Vocabulary, *, persons: bool) -> None:
+    def __init__(
+        self,
+        truth: GroundTruth,
+        vocabulary: Vocabulary,
+        *,
+        persons: bool,
+        listed_only: bool = False,
+        person_filter: bool = False,
+    ) -> None:
         self.truth, self.vocabulary, self.persons = truth, vocabulary, persons
+        self.listed_only, self.person_filter = listed_only, person_filter
         self.counts: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
         self.by_verb: dict[str, Counter[str]] = {verb: Counter() for verb in vocabulary.verbs}
+
+    def watch(self, batches: Iterable[PredictionBatch]) -> Iterator[PredictionBatch]:
+        """Pass batches on, after counting their images."""
+        for batch in batches:
+            yield batch
+            for image in batch.images():
+                self.update(image)
 
     def update(self, image: ImagePredictions) -> None:
         """Add one image of the annotations."""
@@ -50,8 +69,14 @@ class CauseCounter:
             (truth.boxes[own[rows]].astype(np.float64), truth.labels[own[rows]])
             for own in (truth.subject, truth.object)
         ]
-        scores = np.where(self.vocabulary.valid.T[image.obj_labels], image.scores, -1.0)
+        takes_part = self.vocabulary.valid.T[image.obj_labels]
+        if self.person_filter:
+            takes_part = takes_part & (image.sub_labels == self.vocabulary.person)[:, None]
+        if self.listed_only:
+            takes_part = takes_part & (image.scores > 0)
+        scores = np.where(takes_part, image.scores, -np.inf)
         best = np.argsort(-scores, axis=None, kind="stable")[: len(verbs)]
+        best = best[scores.reshape(-1)[best] > -np.inf]
         pairs, chosen = np.divmod(best, scores.shape[1])
         found = np.zeros(len(verbs), bool)
         for pair, verb in zip(pairs.tolist(), chosen.tolist(), strict=True):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from rlip_assets.benchmarks.predictions import ImagePredictions, PredictionReader, read_predictions
+from rlip_assets.benchmarks.predictions import ImagePredictions, PredictionBatch, read_predictions
 from rlip_assets.benchmarks.results import ClassTable
 from rlip_assets.benchmarks.vocabulary import Vocabulary
 from rlip_assets.drawing import draw_triplets
@@ -47,22 +47,26 @@ def first_examples(path: Path, scenes: Sequence[Scene], image_root: Path, title:
     for found in _of_images(reader, wanted[:PICTURES]).values():
         scene = by_id[found.image_id]
         note = f"annotated: {annotated(scene)}"
-        yield Example(_file_name(found.image_id), note, _drawn(reader, found, scene, image_root, title, note))
+        triplets = best_triplets(found, reader.objects, reader.verbs)
+        yield Example(_file_name(found.image_id), note, _drawn(triplets, scene, image_root, title, note))
 
 
 def worst_examples(
-    table: ClassTable, vocabulary: Vocabulary, path: Path, scenes: Sequence[Scene], image_root: Path
+    table: ClassTable,
+    vocabulary: Vocabulary,
+    batches: Iterable[PredictionBatch],
+    scenes: Sequence[Scene],
+    image_root: Path,
 ) -> Iterator[Example]:
     """A test image of each of the classes with the lowest AP: what is annotated there, and what the network says instead.
 
     Args:
         table: results by class of one task.
-        path: the predictions that it judges.
+        batches: the predictions that it judges.
         scenes: the benchmark's test images; those whose file cannot be read are passed over for the next one of the class.
     """
-    reader = read_predictions(path)
     chosen = {index: _images_of(table.names[index], vocabulary, scenes) for index in worst_classes(table)}
-    found = _of_images(reader, [scene.image_id for images in chosen.values() for scene in images])
+    found = _of_images(batches, [scene.image_id for images in chosen.values() for scene in images])
     for rank, (index, images) in enumerate(chosen.items(), start=1):
         name = " ".join(table.names[index])
         title = f"{name}: AP {100 * table.ap[index]:.1f}"
@@ -70,8 +74,9 @@ def worst_examples(
             if scene.image_id not in found:
                 continue
             words = annotated(scene)
+            triplets = best_triplets(found[scene.image_id], vocabulary.objects, vocabulary.verbs)
             try:
-                picture = _drawn(reader, found[scene.image_id], scene, image_root, title, f"annotated: {words}")
+                picture = _drawn(triplets, scene, image_root, title, f"annotated: {words}")
             except BadImageError:
                 continue
             yield Example(f"worst_{rank}_{_file_name(name)}", f"{title}. Annotated: {words}", picture)
@@ -104,22 +109,20 @@ def _images_of(names: Sequence[str], vocabulary: Vocabulary, scenes: Sequence[Sc
     return found
 
 
-def _of_images(reader: PredictionReader, image_ids: Sequence[str]) -> dict[str, ImagePredictions]:
-    """Predictions of some images, in the file's order; the file is read as far as needed."""
+def _of_images(batches: Iterable[PredictionBatch], image_ids: Sequence[str]) -> dict[str, ImagePredictions]:
+    """Predictions of some images, in the order of `batches`, which are read as far as needed."""
     wanted = set(image_ids)
     found: dict[str, ImagePredictions] = {}
-    for batch in reader:
+    for batch in batches:
         found |= {image.image_id: image for image in batch.images() if image.image_id in wanted}
         if len(found) == len(wanted):
             break
     return found
 
 
-def _drawn(
-    reader: PredictionReader, found: ImagePredictions, scene: Scene, image_root: Path, title: str, note: str
-) -> Image.Image:
-    photo = open_image(image_root / scene.file_name, (scene.width, scene.height))
-    return draw_triplets(photo, best_triplets(found, reader.objects, reader.verbs), title, note)
+def _drawn(triplets: Sequence[Triplet], scene: Scene, image_root: Path, title: str, note: str) -> Image.Image:
+    size = (scene.width, scene.height) if scene.width else None
+    return draw_triplets(open_image(image_root / scene.file_name, size), triplets, title, note)
 
 
 def _file_name(text: str) -> str:
@@ -144,6 +147,8 @@ def best_triplets(
     chosen: list[Triplet] = []
     for cell in np.argsort(-image.scores, axis=None, kind="stable").tolist():
         pair, relation = divmod(cell, len(relations))
+        if image.scores[pair, relation] <= 0:
+            break
         label = int(image.obj_labels[pair])
         triplet = Triplet(
             objects[int(image.sub_labels[pair])],

@@ -11,15 +11,17 @@ Annotations: see `annotations.py`; official V-COCO action files, together with C
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rlip_assets.benchmarks.annotations import PAIRS_ONLY, read_annotations
+from rlip_assets.benchmarks.errors_by_cause import CauseCounter
 from rlip_assets.benchmarks.evaluator import Annotated
 from rlip_assets.benchmarks.hoi_lists import read_hoi_lists
 from rlip_assets.benchmarks.known_object import read_known_objects
-from rlip_assets.benchmarks.predictions import read_predictions
+from rlip_assets.benchmarks.predictions import PredictionBatch, read_predictions
 from rlip_assets.benchmarks.results import ProtocolResult
 from rlip_assets.benchmarks.suites import Suite, judge, suite
 from rlip_assets.benchmarks.v_coco_actions import actions_of_vocabulary
@@ -61,8 +63,25 @@ class Question:
     image_labels: Path | None = None
 
 
-def answer(question: Question) -> tuple[list[ProtocolResult], Mapping[str, int]]:
-    """Results of every protocol that the files allow, and what they rest on (`Evaluator.counts`).
+class Answer(NamedTuple):
+    """What was found.
+
+    Attributes:
+        results: of every protocol that the files allow.
+        counts: what they rest on (`Evaluator.counts`).
+        causes: of errors, where they were asked for and the predictions are pairs; the content of official V-COCO results is not.
+    """
+
+    results: list[ProtocolResult]
+    counts: Mapping[str, int]
+    causes: CauseCounter | None = None
+
+
+def answer(question: Question, causes: bool = False) -> Answer:
+    """Judge a file of predictions.
+
+    Args:
+        causes: count the causes of errors too, which takes a few seconds more.
 
     Raises:
         RlipError: a file that is missing, broken or of another form or benchmark; names file, row and remedy.
@@ -94,10 +113,43 @@ def answer(question: Question) -> tuple[list[ProtocolResult], Mapping[str, int]]
             raise ParameterError(f"image labels go with hico_det, not {question.benchmark}: leave --image-labels out")
         known = read_known_objects(question.image_labels, vocabulary)
     evaluators = suite(truth, vocabulary, zero_shot=question.zero_shot, unseen=question.unseen, known_objects=known)
-    return _evaluated(question, evaluators, vocabulary)
+    counter = None
+    if causes:
+        counter = CauseCounter(
+            truth,
+            vocabulary,
+            persons=question.benchmark != "open_images",
+            listed_only=_is_list(question),
+            person_filter=question.zero_shot and question.benchmark == "hico_det",
+        )
+    return _evaluated(question, evaluators, vocabulary, counter)
 
 
-def _official_files(question: Question, instances: Path) -> tuple[list[ProtocolResult], Mapping[str, int]]:
+def predictions_of(question: Question, vocabulary: Vocabulary) -> Iterable[PredictionBatch]:
+    """The predictions of a question as batches, where they are pairs.
+
+    Raises:
+        DataError: they were made for another benchmark or with other classes.
+    """
+    if _is_list(question):
+        return read_hoi_lists(question.predictions, vocabulary, coco_ids=question.coco_ids)
+    reader = read_predictions(question.predictions)
+    if reader.benchmark != question.benchmark:
+        raise DataError(
+            f"{question.predictions} holds predictions for {reader.benchmark}, not for {question.benchmark}"
+        )
+    if (reader.objects, reader.verbs) != (vocabulary.objects, vocabulary.verbs):
+        raise DataError(
+            f"{question.predictions} was predicted with other classes than {question.annotations} has; predict with its classes"
+        )
+    return reader
+
+
+def _is_list(question: Question) -> bool:
+    return question.predictions.suffix == ".json"
+
+
+def _official_files(question: Question, instances: Path) -> Answer:
     if question.benchmark != "v_coco":
         raise ParameterError(f"COCO instances go with v_coco, not {question.benchmark}: leave --instances out")
     truth = read_official_annotations(question.annotations, instances)
@@ -113,9 +165,9 @@ def _official_files(question: Question, instances: Path) -> tuple[list[ProtocolR
     return _evaluated(question, [VcocoOfficialEvaluator(truth, vocabulary)], vocabulary)
 
 
-def _content(question: Question, truth: OfficialTruth) -> tuple[list[ProtocolResult], Mapping[str, int]]:
+def _content(question: Question, truth: OfficialTruth) -> Answer:
     detections = read_official_content(question.predictions, truth)
-    return evaluate_official(truth, detections), _counts(truth, len(set(detections.image.tolist())))
+    return Answer(evaluate_official(truth, detections), _counts(truth, len(set(detections.image.tolist()))))
 
 
 def _counts(truth: Annotated, predicted: int) -> dict[str, int]:
@@ -123,20 +175,10 @@ def _counts(truth: Annotated, predicted: int) -> dict[str, int]:
 
 
 def _evaluated(
-    question: Question, evaluators: Suite, vocabulary: Vocabulary
-) -> tuple[list[ProtocolResult], Mapping[str, int]]:
-    if question.predictions.suffix == ".json":
-        for evaluator in evaluators:
-            evaluator.listed_only = True
-        lists = read_hoi_lists(question.predictions, vocabulary, coco_ids=question.coco_ids)
-        return judge(evaluators, lists), evaluators[0].counts
-    reader = read_predictions(question.predictions)
-    if reader.benchmark != question.benchmark:
-        raise DataError(
-            f"{question.predictions} holds predictions for {reader.benchmark}, not for {question.benchmark}"
-        )
-    if (reader.objects, reader.verbs) != (vocabulary.objects, vocabulary.verbs):
-        raise DataError(
-            f"{question.predictions} was predicted with other classes than {question.annotations} has; predict with its classes"
-        )
-    return judge(evaluators, reader), evaluators[0].counts
+    question: Question, evaluators: Suite, vocabulary: Vocabulary, causes: CauseCounter | None = None
+) -> Answer:
+    for evaluator in evaluators:
+        evaluator.listed_only = _is_list(question)
+    batches = predictions_of(question, vocabulary)
+    results = judge(evaluators, batches if causes is None else causes.watch(batches))
+    return Answer(results, evaluators[0].counts, causes)

@@ -142,7 +142,7 @@ def _draw_worst(ctx: StageContext, table: ClassTable, vocabulary: Vocabulary, pa
     (folder,) = bucket_folders(ctx.inputs["scenes"])
     scenes = [scene for scene in read_scenes(folder) if scene.split == "test"]
     captions = {}
-    for example in worst_examples(table, vocabulary, path, scenes, root):
+    for example in worst_examples(table, vocabulary, read_predictions(path), scenes, root):
         ctx.log.picture(example.name, example.picture)
         save_picture(ctx.outputs["benchmark"] / f"{example.name}.png", example.picture)
         captions[f"{example.name}.png"] = example.caption

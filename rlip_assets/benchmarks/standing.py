@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 FILE = Path(__file__).with_name("standing.json")
 
@@ -64,6 +65,19 @@ class Standing:
     settings: Mapping[str, Setting]
     sources: Mapping[str, Source]
     rows: tuple[Published, ...]
+
+    def of_setting(self, setting: str) -> list[dict[str, Any]]:
+        """Rows of a setting in the order of the file, as a report shows them: `method`, `note`, `figures` (percent), `source`."""
+        return [
+            {
+                "method": " ".join(filter(None, (row.method, row.backbone))),
+                "note": row.note,
+                "figures": dict(row.figures),
+                "source": self.sources[row.source].title,
+            }
+            for row in self.rows
+            if row.setting == setting
+        ]
 
     def of(self, setting: str, figure: str) -> tuple[Published, ...]:
         """Rows of a setting that give a figure, best first.

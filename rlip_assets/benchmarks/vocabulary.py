@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rlip_assets.benchmarks.protocols import NO_UV
 from rlip_assets.errors import DataError, InputError
 
 PERSON = "person"
@@ -75,6 +76,8 @@ class Vocabulary:
         """
         if split not in self.splits:
             named = ", ".join(sorted(self.splits)) or "none"
+            if split == "uv":
+                raise DataError(f"left out: {NO_UV}")
             raise DataError(f"the {self.dataset} classes have no zero-shot setting {split!r} (they have: {named})")
         return self.splits[split]
 

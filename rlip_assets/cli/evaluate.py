@@ -1,12 +1,14 @@
-"""`rlip evaluate`: every protocol's figures for a file of predictions."""
+"""`rlip evaluate`: every protocol's figures for a file of predictions, and a report on request."""
 
 from __future__ import annotations
 
-import math
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+WIDTH = 110
 
 
 def evaluate(
@@ -31,22 +33,34 @@ def evaluate(
         typer.Option(help="JSON, image id to its positive interactions: adds the Known-Object setting (HICO-DET)."),
     ] = None,
     per_class: Annotated[Path | None, typer.Option(help="Write results by class here (Parquet).")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a page with classes, curves, causes of errors and the published figures."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Root of the test images: draws the worst classes in the report.")
+    ] = None,
 ) -> None:
-    """Judge predictions by every protocol of a benchmark."""
+    """Judge predictions by every protocol of a benchmark. Formats and protocols: docs/evaluation.md."""
     from rlip_assets.benchmarks.formats import Question, answer
-    from rlip_assets.benchmarks.protocols import DESCRIPTIONS
+    from rlip_assets.benchmarks.protocols import DESCRIPTIONS, left_out
     from rlip_assets.benchmarks.stage import class_rows, write_table
+    from rlip_assets.report.evaluation import by_protocol, variants_table, write_evaluation
 
-    results, counts = answer(
-        Question(
-            benchmark, predictions, annotations, classes, split, instances, coco_ids, unseen, zero_shot, image_labels
-        )
+    question = Question(
+        benchmark, predictions, annotations, classes, split, instances, coco_ids, unseen, zero_shot, image_labels
     )
-    print(f"{predictions}:", ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()))
-    for result in results:
-        print(f"\n{result.name}: {DESCRIPTIONS[result.protocol]}")
-        for name, value in result.figures.items():
-            print(f"  {name:22} {'–' if math.isnan(value) else f'{100 * value:.2f}':>7}")
+    found = answer(question, causes=report is not None)
+    print(f"{predictions}:", ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.counts.items()))
+    for protocol, own in by_protocol(found.results).items():
+        print(f"\n{textwrap.fill(f'{protocol}: {DESCRIPTIONS[protocol]}', WIDTH)}")
+        table = variants_table(own)
+        for name, *values in (table.header, *table.rows):
+            print(f"  {name:22}" + "".join(f"{value:>9}" for value in values))
+    for words in left_out(benchmark, [result.protocol for result in found.results], unseen):
+        print(f"\n{textwrap.fill(f'Left out: {words}', WIDTH)}")
     if per_class is not None:
-        write_table(per_class, class_rows(results))
+        write_table(per_class, class_rows(found.results))
         print(f"\nwrote {per_class}")
+    if report is not None:
+        print(f"\nwrote {write_evaluation(report, question, found, images)}")

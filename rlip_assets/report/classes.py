@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def class_facts(benchmark: Path, dataset: str, output: Path) -> dict[str, Any]:
     ]
     annotated = sorted((row for row in rows if row["positives"]), key=lambda row: (-row["ap"], row["positives"]))
     table = f"classes/{benchmark.name}.csv"
-    write_text(output / table, _csv(rows))
+    write_text(output / table, classes_csv(rows))
     captions: Mapping[str, str] = json.loads((benchmark / "worst.json").read_text())
     copies = {file: _copied(benchmark / file, output) for file in (*PLOTS, *captions)}
     return {
@@ -61,9 +61,10 @@ def _copied(file: Path, output: Path) -> str:
     return name
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
+def classes_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of `class_rows` as CSV."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()

@@ -64,6 +64,18 @@ ROWS = (
         },
     ),
 )
+SETTING_RUNS = {
+    "hico_det_zero_shot": "pretrain-vg_coco_o365",
+    "hico_det_few_shot_1": "finetune-hico_1",
+    "hico_det_few_shot_10": "finetune-hico_10",
+    "hico_det_full": "finetune-hico_full",
+    "hico_det_uc_rf": "finetune-hico_uc_rf",
+    "hico_det_uc_nf": "finetune-hico_uc_nf",
+    "v_coco": "finetune-v_coco",
+    "open_images": "finetune-open_images",
+    "open_images_predicate": "finetune-open_images",
+}
+"""Setting of the standing table -> the benchmark partition that is of this setting."""
 SCALING = (
     ("VG", "pretrain-vg"),
     ("VG + COCO", "pretrain-vg_coco"),
@@ -134,7 +146,7 @@ def gather(benchmarks: Path, label_quality: Path) -> dict[str, Any]:
         ],
         "comparisons": compare(metrics, COMPARISONS),
         "errors": _errors(benchmarks, metrics),
-        "published": _published(),
+        "published": _published(metrics),
         "label_quality": read_json(label_quality / "label_quality.json"),
         "metrics": metrics,
     }
@@ -156,23 +168,13 @@ def _errors(benchmarks: Path, metrics: Metrics) -> list[dict[str, Any]]:
     ]
 
 
-def _published() -> list[dict[str, Any]]:
-    """The standing table, one entry a benchmark setting; figures in percent as published."""
+def _published(metrics: Metrics) -> list[dict[str, Any]]:
+    """The standing table, one entry a benchmark setting: `rows` in percent as published, `ours` (fractions) where `run` was made."""
     table = standing()
-    return [
-        {
-            "setting": setting.title,
-            "protocol": setting.protocol,
-            "rows": [
-                {
-                    "method": " ".join(filter(None, (row.method, row.backbone))),
-                    "note": row.note,
-                    "figures": dict(row.figures),
-                    "source": table.sources[row.source].title,
-                }
-                for row in table.rows
-                if row.setting == key
-            ],
-        }
-        for key, setting in table.settings.items()
-    ]
+    entries = []
+    for key, setting in table.settings.items():
+        rows, run = table.of_setting(key), SETTING_RUNS.get(key, "")
+        names = list(dict.fromkeys(name for row in rows for name in row["figures"]))
+        ours = {name: metrics.get(run, {}).get(f"{setting.protocol}/{name}") for name in names}
+        entries.append({"setting": setting.title, "protocol": setting.protocol, "rows": rows, "run": run, "ours": ours})
+    return entries

@@ -43,9 +43,15 @@ class Section:
 
 
 def render_page(facts: Mapping[str, Any], sections: Sequence[Section]) -> str:
-    """The HTML text; all values are escaped."""
+    """The HTML text of a lineage's report; all values are escaped."""
+    lead = f"Profile {facts['profile']}. All figures in percent."
+    return render("Benchmark report", lead, sections, NOTICE if facts["micro_world"] else "")
+
+
+def render(title: str, lead: str, sections: Sequence[Section], notice: str = "") -> str:
+    """Any page of sections as HTML; all values are escaped. `notice` is shown on top, in colour."""
     template = files("rlip_assets.report").joinpath("page.html.j2").read_text()
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    return environment.from_string(template).render(facts=facts, notice=NOTICE, sections=sections)
+    return environment.from_string(template).render(title=title, lead=lead, notice=notice, sections=sections)

@@ -98,7 +98,8 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
         *([Section("Relations found in test images", pictures=pictures)] if pictures else []),
         Section(
             "Published figures on the real datasets",
-            "For orientation, each with the protocol that compares with it on the real dataset. None of them was re-run here.",
+            "For orientation, each with the protocol that compares with it on the real dataset. None of them was re-run here. "
+            "The first row of a table is this run.",
             [_published(setting) for setting in facts["published"] if setting["rows"]],
         ),
     ]
@@ -107,27 +108,29 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
 def _classes(row: Mapping[str, Any]) -> Section:
     """The best and worst classes of one setting, its curves and causes, and test images of the worst classes."""
     classes = row["classes"]
-    cells = [
-        [
-            entry["class"],
-            str(entry["positives"]),
-            str(entry["detections"]),
-            percent(entry["recall"]),
-            percent(entry["ap"]),
-        ]
-        for entry in (*classes["best"], *classes["worst"])
-    ]
-    by_verb = [
-        [verb, *(str(counts.get(cause, 0)) for cause in CAUSES)] for verb, counts in classes["causes"].items() if counts
-    ]
     return Section(
         f"Class by class: {row['setting']}",
         f"The best and the worst annotated classes by AP, and of each verb the triplets looked at by what is wrong with them. "
         f"All classes: {classes['table']}. The pictures show test images of the worst classes with the five best triplets.",
-        [Table(["class", "annotated", "detections", "recall", "AP"], cells), Table(["verb", *CAUSES], by_verb)],
+        [class_table([*classes["best"], *classes["worst"]]), causes_by_verb(classes["causes"])],
         classes["plots"],
         [Picture(file, caption) for file, caption in classes["examples"].items()],
     )
+
+
+def class_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Rows of `class_rows`, with their counts."""
+    cells = [
+        [row["class"], str(row["positives"]), str(row["detections"]), percent(row["recall"]), percent(row["ap"])]
+        for row in rows
+    ]
+    return Table(["class", "annotated", "detections", "recall", "AP"], cells)
+
+
+def causes_by_verb(causes: Mapping[str, Mapping[str, int]]) -> Table:
+    """Counts of the causes of errors, of the verbs that were looked at."""
+    rows = [[verb, *(str(counts.get(cause, 0)) for cause in CAUSES)] for verb, counts in causes.items() if counts]
+    return Table(["verb", *CAUSES], rows)
 
 
 def _comparisons(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -145,17 +148,25 @@ def _comparisons(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _published(setting: Mapping[str, Any]) -> Table:
-    rows = setting["rows"]
-    columns = list(dict.fromkeys(name for row in rows for name in row["figures"]))
+    return published_table(setting["setting"], setting["protocol"], setting["rows"], setting["ours"], setting["run"])
+
+
+def published_table(
+    title: str, protocol: str, rows: Sequence[Mapping[str, Any]], ours: Mapping[str, float | None], name: str
+) -> Table:
+    """Published rows of one setting (percent) below the figures of a run (fractions), if that has any."""
+    columns = list(dict.fromkeys(column for row in rows for column in row["figures"]))
     cells = [
         [
             ", ".join(filter(None, (row["method"], row["note"]))),
-            *(f"{row['figures'][name]:.2f}" if name in row["figures"] else "–" for name in columns),
+            *(f"{row['figures'][column]:.2f}" if column in row["figures"] else "–" for column in columns),
             row["source"],
         ]
         for row in rows
     ]
-    return Table([f"{setting['setting']} ({setting['protocol']})", *columns, "source"], cells)
+    if any(value is not None for value in ours.values()):
+        cells.insert(0, [f"this run ({name})", *(percent(ours.get(column)) for column in columns), "this report"])
+    return Table([f"{title} ({protocol})", *columns, "source"], cells)
 
 
 def _verbs(facts: Mapping[str, Any]) -> list[Table]:

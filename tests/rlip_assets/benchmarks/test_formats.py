@@ -14,6 +14,7 @@ from oracle.v_coco_official import evaluate_vcoco_official
 from random_official_worlds import make_official_world
 from random_worlds import Knobs
 
+from rlip_assets.benchmarks.annotations import read_annotations
 from rlip_assets.benchmarks.formats import Question, answer
 from rlip_assets.benchmarks.hoi_lists import COCO_IDS, read_hoi_lists
 from rlip_assets.benchmarks.predictions import ImagePredictions, PredictionBatch, PredictionWriter
@@ -23,6 +24,7 @@ from rlip_assets.benchmarks.v_coco_official_files import read_official_annotatio
 from rlip_assets.benchmarks.vocabulary import Vocabulary
 from rlip_assets.errors import DataError, InputError, ParameterError, RlipError
 from rlip_assets.scenes import Scene, write_scenes
+from rlip_assets.sources.classes import hico_classes
 
 OBJECTS, VERBS, HOIS = ["person", "horse", "cup"], ["ride", "hold", "feed"], [[0, 1], [2, 1], [1, 2]]
 VOCABULARY = Vocabulary("hico_det", tuple(OBJECTS), tuple(VERBS), tuple((v, o) for v, o in HOIS))
@@ -184,7 +186,7 @@ def annotated(folder: Path) -> Path:
 
 
 def figures_of(question: Question) -> dict[str, float]:
-    results, _ = answer(question)
+    results = answer(question).results
     return {f"{result.name}/{name}": value for result in results for name, value in result.figures.items()}
 
 
@@ -290,6 +292,26 @@ def test_broken_annotations_are_refused_by_file_and_image(tmp_path: Path, row: d
     twice = {**PAIR_LIST, "filenames": ["1.jpg", "1.jpg"]}
     with pytest.raises(DataError, match=r"annotations\.json: image '1.jpg' is listed twice"):
         answer(Question("hico_det", question.predictions, written(tmp_path, twice, "annotations.json")))
+
+
+def test_the_official_interactions_bring_their_zero_shot_settings(tmp_path: Path) -> None:
+    """In a pair list the interactions may be numbered otherwise; other interactions have none."""
+    official = hico_classes()
+    order = np.random.default_rng(1).permutation(600)
+    content = {
+        **PAIR_LIST,
+        "objects": official.objects,
+        "verbs": official.relations,
+        "correspondence": [[i, official.hois[old][1], official.hois[old][0]] for i, old in enumerate(order.tolist())],
+        "annotation": [{"boxes_h": [], "boxes_o": [], "object": [], "verb": []}] * 2,
+    }
+    _, vocabulary = read_annotations(written(tmp_path, content))
+    assert {name: len(ids) for name, ids in vocabulary.splits.items()} == {"uc_rf": 120, "uc_nf": 120, "uo": 100}
+    assert {official.hois[i] for i in official.splits["uc_rf"]} == {
+        vocabulary.hois[i] for i in vocabulary.splits["uc_rf"]
+    }
+    _, other = read_annotations(written(tmp_path, PAIR_LIST))
+    assert other.splits == {}
 
 
 KNOBS = Knobs(seed=5, images=5, objects=2, verbs=3, pairs=12, grid=9, levels=5, offset=0.0, density=1.0)

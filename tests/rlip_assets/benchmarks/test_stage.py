@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from rlip_assets.benchmarks.predictions import ImagePredictions, PredictionWriter
+from rlip_assets.benchmarks.errors_by_cause import CauseCounter
+from rlip_assets.benchmarks.ground_truth import AnnotatedImage, ground_truth_of
+from rlip_assets.benchmarks.predictions import ImagePredictions, PredictionBatch, PredictionWriter
 from rlip_assets.benchmarks.stage import benchmark_stage
+from rlip_assets.benchmarks.vocabulary import Vocabulary
 from rlip_assets.cli import app
 from rlip_assets.errors import DataError, InputError
 from rlip_assets.params import Params
@@ -217,8 +220,79 @@ def test_the_command_prints_every_protocol_by_name(tmp_path: Path) -> None:
     arguments += ["--annotations", str(folder / "scenes/bucket-0"), "--classes", str(folder / "classes.json")]
     result = CliRunner().invoke(app, [*arguments, "--per-class", str(folder / "classes.parquet")])
     assert result.exit_code == 0, result.output
-    for name in ("open_images/oi_triplet/nms", "open_images/oi_triplet_compat/plain", "open_images/oi_predicate"):
-        assert f"{name}:" in result.output
+    for name in ("open_images/oi_triplet", "open_images/oi_triplet_compat", "open_images/oi_predicate"):
+        assert f"\n{name}: " in result.output
     assert pq.read_table(folder / "classes.parquet").num_rows > 0
     other = CliRunner().invoke(app, ["evaluate", "hico_det", *arguments[2:]])
     assert "annotates open_images, not hico_det" in str(other.exception)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "published", "ours"),
+    [
+        ("hico_det", "HICO-DET, fully fine-tuned (hico_det/rlipv2/nms)", "0.00"),
+        ("v_coco", "V-COCO (v_coco/official)", "100.00"),
+        ("open_images", "Open Images v6, triplet classes (open_images/oi_triplet_compat/nms)", "50.00"),
+    ],
+)
+def test_the_command_writes_a_report(tmp_path: Path, dataset: str, published: str, ours: str) -> None:
+    """HICO-DET with wrong objects, V-COCO perfect, Open Images with one of two boxes shifted."""
+    change = {"hico_det": other_object, "v_coco": lambda image: image, "open_images": shifted_box}[dataset]
+    partition = f"finetune-{'hico_full' if dataset == 'hico_det' else dataset}"
+    judged(tmp_path / "work", dataset, partition, change)
+    folder = tmp_path / "work"
+    arguments = ["evaluate", dataset, "--predictions", str(folder / f"predictions/{dataset}.parquet")]
+    arguments += ["--annotations", str(folder / "scenes/bucket-0"), "--classes", str(folder / "classes.json")]
+    arguments += ["--report", str(folder / "report"), "--images", str(folder / "data/raw" / dataset)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    page = (folder / "report/evaluation.html").read_text()
+    assert f"<th>{published}</th>" in page
+    row = page[page.index(f"this run ({dataset}.parquet)") :]
+    assert f"<td>{ours}</td>" in row[: row.index("</tr>")]
+    shares = json.loads((folder / "report/errors.json").read_text())["shares"]
+    assert shares == json.loads((folder / "out/errors.json").read_text())["shares"]
+    for name in ("per_class.parquet", "per_class.csv", "curves.parquet", "precision_recall.png", "errors_by_cause.png"):
+        assert (folder / "report" / name).stat().st_size > 0
+        assert name.endswith((".csv", ".parquet")) or f'src="{name}"' in page
+    drawn = [file.name for file in (folder / "report").glob("worst_*.png")]
+    assert len(drawn) == 2
+    assert all(f'src="{name}"' in page for name in drawn)
+
+
+def test_settings_that_were_not_computed_are_said(tmp_path: Path) -> None:
+    judged(tmp_path / "work", "hico_det", "finetune-hico_full")
+    folder = tmp_path / "work"
+    arguments = ["evaluate", "hico_det", "--predictions", str(folder / "predictions/hico_det.parquet")]
+    arguments += ["--annotations", str(folder / "scenes/bucket-0"), "--classes", str(folder / "classes.json")]
+    result = CliRunner().invoke(app, arguments)
+    assert "Left out: the Known-Object setting" in result.output
+    assert "Left out: the UV setting" in result.output
+    assert "plain      nms" in result.output
+    (folder / "labels.json").write_text(json.dumps({scene.image_id: [0, 1] for scene in SCENES}))
+    result = CliRunner().invoke(app, [*arguments, "--image-labels", str(folder / "labels.json")])
+    assert "Known-Object" not in result.output
+    assert "hico_det/rlipv2_known_object:" in result.output
+    refused = CliRunner().invoke(app, [*arguments, "--unseen", "uv"])
+    assert "no list of checked origin is shipped" in str(refused.exception)
+
+
+def test_triplets_that_a_list_does_not_name_are_no_errors() -> None:
+    """Two relations are annotated, a list names one of them: one triplet is looked at."""
+    vocabulary = Vocabulary("hico_det", tuple(OBJECTS), ("ride", "hold"), ((0, 1), (1, 2)))
+    truth = ground_truth_of([AnnotatedImage("a", (200, 100), SCENES[0].boxes, [0, 1, 2], [(0, 1, 0), (0, 2, 1)])])
+    image = replace(perfect(SCENES[0]), image_id="a", scores=np.array([[0.9, 0], [0, 0]], np.float32))
+    for listed_only, looked_at in ((True, 1), (False, 2)):
+        causes = CauseCounter(truth, vocabulary, persons=True, listed_only=listed_only)
+        assert len(list(causes.watch([PredictionBatch.of([image], 2)]))) == 1
+        assert sum(causes.counts.values()) == looked_at
+        assert causes.counts["right"] == looked_at
+
+
+def test_the_person_filter_leaves_causes_out_too() -> None:
+    vocabulary = Vocabulary("hico_det", tuple(OBJECTS), ("ride", "hold"), ((0, 1), (1, 2)))
+    truth = ground_truth_of([AnnotatedImage("a", (200, 100), SCENES[0].boxes, [0, 1, 2], [(0, 1, 0), (0, 2, 1)])])
+    image = replace(perfect(SCENES[0]), image_id="a", sub_labels=np.array([0, 2], np.int32))
+    causes = CauseCounter(truth, vocabulary, persons=True, person_filter=True)
+    causes.update(image)
+    assert causes.counts == {**dict.fromkeys(causes.counts, 0), "right": 1}

@@ -50,6 +50,10 @@ def test_figures_stand_in_the_tables(folders: tuple[Path, Path]) -> None:
     assert "| V-COCO | 71.00 | – | – |" in text
     assert "| HICO-DET zero-shot (NF) | 25.00 | 75.00 |" in text
     assert "Published figures on the real datasets" in text
+    ours = "| this run (pretrain-vg_coco_o365) | 5.00 | 20.00 | 12.34 | this report |"
+    assert text.index("HICO-DET without fine-tuning (NF) (hico_det/rlipv2/nms)") < text.index(ours)
+    assert text.index(ours) < text.index("RLIPv2-ParSeDA R50")
+    assert "this run (finetune-hico_full)" not in text  # that run was not made
     assert "| VG + COCO |" not in text  # that run was not made
     assert NOTICE in text
 
