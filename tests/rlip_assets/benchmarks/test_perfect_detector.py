@@ -20,8 +20,12 @@ from rlip_assets.benchmarks.annotations import read_annotations
 from rlip_assets.benchmarks.ground_truth import GroundTruth
 from rlip_assets.benchmarks.hico_det import HicoDetEvaluator
 from rlip_assets.benchmarks.protocols import HICO_MATLAB, HICO_RLIPV2
+from rlip_assets.benchmarks.ragged import owners_of
 from rlip_assets.benchmarks.results import ProtocolResult
 from rlip_assets.benchmarks.suites import suite
+from rlip_assets.benchmarks.v_coco_actions import actions_of_vocabulary
+from rlip_assets.benchmarks.v_coco_official import OfficialDetections, VcocoOfficialEvaluator, evaluate_official
+from rlip_assets.benchmarks.v_coco_truth import OfficialTruth, official_truth_of_pairs
 from rlip_assets.benchmarks.vocabulary import Vocabulary
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -96,7 +100,7 @@ def test_matlab_misses_nothing_but_suppressed_neighbours() -> None:
 
 @needs_v_coco
 def test_v_coco_pairs_are_found_entirely() -> None:
-    """The training-time evaluator; the official one needs COCO instances, which are not here."""
+    """By the training-time evaluator."""
     truth, vocabulary = read_annotations(V_COCO)
     (evaluator,) = suite(truth, vocabulary)
     evaluator.listed_only = True
@@ -106,3 +110,51 @@ def test_v_coco_pairs_are_found_entirely() -> None:
     assert result.name == "v_coco/training"
     assert result.figures["map_all"] == pytest.approx(1)
     np.testing.assert_array_equal(result.tables[""].ranks.right, result.tables[""].ranks.positives)
+
+
+@cache
+def v_coco_with_made_instances() -> tuple[GroundTruth, Vocabulary, OfficialTruth]:
+    """The official evaluation needs COCO's instances, which are not here. The boxes of the real pairs stand for them: every person of a
+    pair is one, and persons without a pair are missing."""
+    truth, vocabulary = read_annotations(V_COCO)
+    return truth, vocabulary, official_truth_of_pairs(truth, actions_of_vocabulary(vocabulary), vocabulary.person)
+
+
+@needs_v_coco
+def test_official_v_coco_on_made_instances_is_found_entirely_person_by_person() -> None:
+    """One record a person, as the official file has it: all roles at once, an empty box where a role is not filled."""
+    _, _, official = v_coco_with_made_instances()
+    does = (official.labels == 1).astype(np.float64)
+    roles = official.actions.role_verbs
+    records = OfficialDetections(
+        image=owners_of(official.person_offsets),
+        persons=official.persons,
+        role_boxes=np.stack([official.role_boxes[:, action, place] for action, place, _ in roles], axis=1),
+        agent_scores=does,
+        role_scores=np.stack([does[:, action] for action, _, _ in roles], axis=1),
+    )
+    (result,) = evaluate_official(official, records)
+    assert {name: pytest.approx(1) for name in result.figures} == dict(result.figures)
+
+
+@needs_v_coco
+def test_official_v_coco_on_made_instances_misses_what_pairs_cannot_say() -> None:
+    """One pair of a person and an object has one object box for all roles. So an action with two roles is detected twice for a person who
+    fills both (the second is wrong), and a role that is not filled is not left empty; actions with one role reach 100."""
+    truth, vocabulary, official = v_coco_with_made_instances()
+    evaluator = VcocoOfficialEvaluator(official, vocabulary)
+    evaluator.update(perfect_predictions(truth, len(vocabulary.verbs)))
+    (result,) = evaluator.compute()
+    actions = official.actions
+    two_roles = {name for name, roles in zip(actions.names, actions.roles, strict=True) if len(roles) == 2}
+    assert two_roles == {"hit", "eat", "cut"}
+    for table in result.tables.values():
+        below = {names[0] for names, ap in zip(table.names, table.ap, strict=True) if ap < 1 - 1e-12}
+        assert below == two_roles
+    found = result.tables["role_s1"].ranks
+    for row, (action, place, _) in enumerate(actions.role_verbs):
+        unfilled = (official.labels[:, action] == 1) & np.isnan(official.role_boxes[:, action, place, 0])
+        assert found.positives[row] - found.right[row] == unfilled.sum()
+    assert (result.tables["agent"].ranks.right == result.tables["agent"].ranks.positives).all()
+    assert result.figures["role_ap_s1_24"] == pytest.approx(0.934290, abs=1e-6)
+    assert result.figures["agent_ap"] == pytest.approx(0.960045, abs=1e-6)
