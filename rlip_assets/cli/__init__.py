@@ -30,6 +30,7 @@ COMMANDS = {
     "draw": "rlip_assets.cli.predict:draw",
     "package": "rlip_assets.cli.package:package",
     "evaluate": "rlip_assets.cli.evaluate:evaluate",
+    "alignment": "rlip_assets.cli.alignment:alignment",
     "import-checkpoint": "rlip_assets.cli.models:import_checkpoint",
     "import-detector": "rlip_assets.cli.models:import_detector",
 }

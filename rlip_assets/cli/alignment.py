@@ -1,0 +1,33 @@
+"""`rlip alignment`: alignment and uniformity of a checkpoint's relation features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def alignment(
+    model: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    scenes: Annotated[Path, typer.Option(help="Scene table folder of a benchmark.")],
+    images: Annotated[Path, typer.Option(help="Root of its images.")],
+    classes: Annotated[Path | None, typer.Option(help="classes.json, where it does not lie beside the table.")] = None,
+    split: Annotated[str, typer.Option(help="Which images.")] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Alignment and uniformity of relation features on annotated images, and uniformity of the verb texts; lower is better."""
+    from rlip_assets.relation_detector import RelationDetector
+    from rlip_assets.relation_features import measure_features
+    from rlip_assets.scenes import read_scenes
+    from rlip_assets.sources.classes import read_classes
+
+    checkpoint = RelationDetector.from_pretrained(model, device).checkpoint
+    beside = next((path for path in (scenes, scenes.parent) if (path / "classes.json").is_file()), scenes)
+    own = [scene for scene in read_scenes(scenes) if scene.split == split]
+    found = measure_features(checkpoint, read_classes(classes or beside / "classes.json"), own[:limit], images)
+    for name, value in found.items():
+        print(
+            f"{name:28} {value:.0f}" if name in ("features", "classes", "classes_skipped") else f"{name:28} {value:.4f}"
+        )
