@@ -38,6 +38,10 @@ from rlip_assets.scenes import NO_OBJECT, Scene, read_scenes
 PAGE = "evaluation.html"
 SHOWN = 8
 """Classes of the highest and of the lowest AP on the page."""
+NO_CAUSES = (
+    "Left out, and so are pictures of the worst classes: official V-COCO files are judged person by person. Give pairs with a scene table "
+    "for them."
+)
 TRAINING_HEADLINE = Headline(VCOCO_TRAINING, "map_all", "")
 """For V-COCO pair lists, which the official evaluation cannot judge."""
 
@@ -66,8 +70,8 @@ def write_evaluation(folder: Path, question: Question, answer: Answer, images: P
         *_figures(answer.results),
         *_published(question, figures),
         _classes(own, headline),
-        *([] if answer.causes is None else [_errors(answer.causes)]),
-        *([] if images is None else [_worst(folder, question, table, images)]),
+        _errors(answer.causes),
+        *([] if images is None or answer.causes is None else [_worst(folder, question, table, images)]),
     ]
     counted = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in answer.counts.items())
     lead = f"{question.predictions} judged by {question.annotations}. All figures in percent. {counted}."
@@ -158,7 +162,9 @@ def _classes(rows: list[dict[str, Any]], headline: Headline) -> Section:
     return Section("Class by class", words, [class_table(shown)], ["precision_recall.png"])
 
 
-def _errors(causes: CauseCounter) -> Section:
+def _errors(causes: CauseCounter | None) -> Section:
+    if causes is None:
+        return Section("Where errors come from", NO_CAUSES)
     words = "Of each test image the best R triplets, R being the number of its annotated relations. "
     words += "; ".join(f"{cause}: {meaning}" for cause, meaning in CAUSES.items()) + "."
     return Section("Where errors come from", words, [causes_by_verb(causes.by_verb)], ["errors_by_cause.png"])

@@ -23,6 +23,7 @@ from rlip_assets.benchmarks.v_coco_official import VcocoOfficialEvaluator, evalu
 from rlip_assets.benchmarks.v_coco_official_files import read_official_annotations
 from rlip_assets.benchmarks.vocabulary import Vocabulary
 from rlip_assets.errors import DataError, InputError, ParameterError, RlipError
+from rlip_assets.report.evaluation import write_evaluation
 from rlip_assets.scenes import Scene, write_scenes
 from rlip_assets.sources.classes import hico_classes
 
@@ -365,6 +366,15 @@ def test_official_files_give_the_oracles_figures(tmp_path: Path) -> None:
     assert figures["v_coco/official/agent_ap"] == pytest.approx(theirs["AP_agent"], abs=1e-12)
     assert figures["v_coco/official/role_ap_s1_25"] == pytest.approx(theirs["AP_role_1"], abs=1e-12)
     assert figures["v_coco/official/role_ap_s2_24"] == pytest.approx(theirs["AP_role_2 without point"], abs=1e-12)
+
+
+def test_a_report_of_official_files_says_what_it_lacks(tmp_path: Path) -> None:
+    results, actions, instances, theirs = official_files(tmp_path)
+    question = Question("v_coco", results, actions, instances=instances)
+    page = write_evaluation(tmp_path / "report", question, answer(question, causes=True), images=tmp_path).read_text()
+    assert f"<td>agent_ap</td><td>{100 * theirs['AP_agent']:.2f}</td>" in page
+    assert "judged person by person" in page
+    assert not (tmp_path / "report/errors.json").exists()
 
 
 def without(key: str) -> Callable[[dict[str, Any]], object]:
