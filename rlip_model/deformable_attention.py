@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention in stock PyTorch.
+"""Multi-scale deformable attention in stock PyTorch; on a CUDA device with Triton, `triton_attention` does the sampling.
 
 Bilinear sampling is a weighted sum of at most four cells a point. All points of one query and head are one *bag* of
 cells, so the whole operation is one `F.embedding_bag` with per-sample weights. On small maps its backward pass scatters
@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -110,6 +111,14 @@ class DeformableAttention(nn.Module):
         return values.transpose(2, 3).repeat_interleave(self.points, dim=-1)[:, :, :, None]
 
 
+TRITON = find_spec("triton") is not None
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether sampling on this device is done by kernels of its own: on CUDA where Triton is installed, as with every CUDA build."""
+    return TRITON and device.type == "cuda"
+
+
 def sample_bags(values: Tensor, shapes: Sequence[tuple[int, int]], positions: Tensor, weights: Tensor) -> Tensor:
     """Weighted bilinear samples, zero outside a map, summed over levels and points.
 
@@ -121,6 +130,10 @@ def sample_bags(values: Tensor, shapes: Sequence[tuple[int, int]], positions: Te
     Returns:
         (B, Q, M * D)
     """
+    if has_kernels(values.device):
+        from rlip_model import triton_attention
+
+        return triton_attention.sample_bags(values, shapes, positions, weights)
     cells, shares = _corners(shapes, positions, weights)
     # Under bf16 autocast the projections come in bf16; places and sums stay in the precision of the references.
     values = values.to(shares.dtype)
