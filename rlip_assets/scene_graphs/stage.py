@@ -1,23 +1,20 @@
-"""The stage `caption_triplets`: every caption parsed once, triplets counted by image."""
+"""The stage `caption_triplets`: every different caption of a shard parsed once, triplets counted by image."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlip_assets.label_tables import CaptionRow, TripletRow, read_rows, write_rows
 from rlip_assets.params.labels import ParsingParams
 from rlip_assets.scene_graphs.rules import parse_caption
-from rlip_assets.scene_graphs.triplets import TextTriplet
+from rlip_assets.scene_graphs.triplets import CaptionParser, TextTriplet
 from rlip_assets.shards import ShardStore, add_figures, collect, split
 from rlip_assets.stage import StageContext
 
 _FILE = "triplets.parquet"
-_REMEMBERED_CAPTIONS = 200_000
-Parser = Callable[[str], Sequence[TextTriplet]]
 
 
 def parse_stage(ctx: StageContext) -> dict[str, Any]:
@@ -32,13 +29,15 @@ def parse_stage(ctx: StageContext) -> dict[str, Any]:
     parser, record = open_parser(params)
 
     def make(rows: list[CaptionRow], folder: Path) -> dict[str, Any]:
-        parsed = [count_triplets(row, parser) for row in rows]
+        texts = list(dict.fromkeys(caption for row in rows for caption in row.captions))
+        triplets = dict(zip(texts, parser(texts), strict=True))
+        parsed = [count_triplets(row, triplets) for row in rows]
         write_rows(folder / _FILE, TripletRow, parsed)
         return {
             "images": len(rows),
             "captions": sum(len(row.captions) for row in rows),
-            "parsed_captions": len({caption for row in rows for caption in row.captions}),
-            "captions_without_triplet": sum(not parser(caption) for row in rows for caption in row.captions),
+            "parsed_captions": len(texts),
+            "captions_without_triplet": sum(not triplets[caption] for row in rows for caption in row.captions),
             "images_without_triplet": sum(not row.votes for row in parsed),
             "triplets": sum(len(row.votes) for row in parsed),
             "statements": sum(sum(row.votes) for row in parsed),
@@ -52,22 +51,20 @@ def parse_stage(ctx: StageContext) -> dict[str, Any]:
     return {"parser": record, **add_figures(shard.figures for shard in finished)}
 
 
-def open_parser(params: ParsingParams) -> tuple[Parser, dict[str, str]]:
-    """The chosen parser, remembering captions it has seen, and what identifies it in a manifest."""
+def open_parser(params: ParsingParams) -> tuple[CaptionParser, dict[str, str]]:
+    """The chosen parser, and what identifies it in a manifest."""
     if params.parser == "spacy":
         from rlip_assets.scene_graphs.spacy_parser import open_spacy
 
-        parse, record = open_spacy(params.spacy_model)
-    else:
-        parse, record = parse_caption, {"name": "rules"}
-    return lru_cache(maxsize=_REMEMBERED_CAPTIONS)(parse), record
+        return open_spacy(params.spacy_model)
+    return lambda captions: [parse_caption(caption) for caption in captions], {"name": "rules"}
 
 
-def count_triplets(row: CaptionRow, parser: Parser) -> TripletRow:
-    """The triplets of an image, most stated first, ties in order of appearance."""
+def count_triplets(row: CaptionRow, triplets: Mapping[str, Sequence[TextTriplet]]) -> TripletRow:
+    """The triplets of an image, most stated first, ties in order of appearance; `triplets`: those of each caption."""
     votes: Counter[TextTriplet] = Counter()
     for caption in row.captions:
-        votes.update(parser(caption))
+        votes.update(triplets[caption])
     ranked = votes.most_common()
     return TripletRow(
         row.image_id,

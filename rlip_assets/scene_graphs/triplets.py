@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -17,3 +18,7 @@ class TextTriplet:
     relation: str
     surface: str
     object: str
+
+
+CaptionParser = Callable[[Sequence[str]], list[list[TextTriplet]]]
+"""Captions to the triplets of each."""
