@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -47,8 +48,11 @@ def atomic_folder(path: Path, *, many_files: bool = False) -> Iterator[Path]:
 
     With `many_files` one sync of the whole system stands for those of thousands of files, which take minutes.
     The old folder is moved aside before the new one takes its name, so that a reader sees the old or the new, never a mixture.
+    A folder has one writer at a time (callers hold a lock), so what a killed one left behind is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
     temporary, aside = _temporary_sibling(path), _temporary_sibling(path)
     temporary.mkdir()
     try:
