@@ -21,8 +21,10 @@ from typing import Any, Generic, TypeVar
 
 from filelock import FileLock
 
+from rlip_assets.engines import run
 from rlip_assets.errors import DataError
 from rlip_assets.files import atomic_folder, digest_json, sha256_file, write_json
+from rlip_assets.params.execution import ExecutionParams
 from rlip_assets.stage import StageContext, StageLog
 from rlip_assets.stage_versions import stage_versions
 
@@ -100,18 +102,21 @@ class ShardStore:
         make: Callable[[list[Row], Path], dict[str, Any]],
         log: StageLog,
         unit: str,
+        execution: ExecutionParams | None = None,
     ) -> list[FinishedShard]:
         """Make the shards that are not there yet, and forget those that this run did not use.
 
         Args:
             make: fills an empty folder from rows and returns figures (JSON values, numbers are added up by `add_figures`).
             unit: what a row is, for the log.
+            execution: the engine that makes them; `make` can be pickled then. By default this process.
         """
         total = sum(len(shard.rows) for shard in shards)
         finished: list[FinishedShard] = []
         done = 0
-        for shard in shards:
-            finished.append(self._make(shard, make))
+        work = _Making(self._folder, self._settings, make)
+        for shard, made in zip(shards, run(work, shards, execution or ExecutionParams()), strict=True):
+            finished.append(made)
             done += len(shard.rows)
             log.progress(done, total, unit)
         reused = sum(shard.reused for shard in finished)
@@ -119,19 +124,6 @@ class ShardStore:
             log.info(f"{reused} of {len(finished)} shards were there already")
         self._forget_others({shard.folder.name for shard in finished})
         return finished
-
-    def _make(self, shard: Shard[Row], make: Callable[[list[Row], Path], dict[str, Any]]) -> FinishedShard:
-        folder = self._folder / digest_json([self._settings, shard.content])[:32]
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._folder / f"{folder.name}.lock"):
-            figures = _finished(folder)
-            if figures is not None:
-                return FinishedShard(shard.index, folder, figures, reused=True)
-            with atomic_folder(folder) as temporary:
-                figures = make(shard.rows, temporary)
-                files = {file.name: sha256_file(file) for file in sorted(temporary.iterdir())}
-                write_json(temporary / SHARD_FILE, {"figures": figures, "files": files})
-        return FinishedShard(shard.index, folder, figures, reused=False)
 
     def _forget_others(self, used: set[str]) -> None:
         for entry in self._folder.iterdir():
@@ -141,6 +133,28 @@ class ShardStore:
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Making(Generic[Row]):
+    """Makes a shard that is not there yet, wherever an engine runs it; two that want the same one wait for each other."""
+
+    store: Path
+    settings: str
+    make: Callable[[list[Row], Path], dict[str, Any]]
+
+    def __call__(self, shard: Shard[Row]) -> FinishedShard:
+        folder = self.store / digest_json([self.settings, shard.content])[:32]
+        self.store.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.store / f"{folder.name}.lock"):
+            figures = _finished(folder)
+            if figures is not None:
+                return FinishedShard(shard.index, folder, figures, reused=True)
+            with atomic_folder(folder) as temporary:
+                figures = self.make(shard.rows, temporary)
+                files = {file.name: sha256_file(file) for file in sorted(temporary.iterdir())}
+                write_json(temporary / SHARD_FILE, {"figures": figures, "files": files})
+        return FinishedShard(shard.index, folder, figures, reused=False)
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:

@@ -19,7 +19,12 @@ _INTERVAL = 1.0
 def end_with_requester() -> None:
     """Watch the process named by RLIP_REQUESTER_PID, if any, and end this process (SIGTERM to itself) when that one is gone."""
     if pid := os.environ.get(REQUESTER_VARIABLE):
-        threading.Thread(target=_watch, args=(int(pid),), daemon=True).start()
+        end_with_process(int(pid))
+
+
+def end_with_process(pid: int) -> None:
+    """Watch a process and end this one (SIGTERM to itself) when that one is gone."""
+    threading.Thread(target=_watch, args=(pid,), daemon=True).start()
 
 
 def _watch(pid: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,21 +45,7 @@ def caption_stage(ctx: StageContext) -> dict[str, Any]:
     dataset = (ctx.partition or "").rpartition("-")[0]
     root = raw_root(ctx.params.sources, dataset, ctx.root)
     source = params.model or str(ctx.inputs["captioner"])
-    captioner = _LazyCaptioner(source, params, ctx.params.training.device)
     ctx.log.dataset(f"{dataset} scenes", ctx.inputs["scenes"], table_digest(ctx.inputs["scenes"]))
-
-    def make(scenes: list[Scene], folder: Path) -> dict[str, Any]:
-        rows, unreadable = caption_scenes(captioner.get(), scenes, root, params.batch_size)
-        write_rows(folder / _FILE, CaptionRow, rows)
-        write_json(folder / _BAD, unreadable)
-        captions = [caption for row in rows for caption in row.captions]
-        return {
-            "images": len(rows),
-            "captions": len(captions),
-            "empty_captions": sum(not caption for caption in captions),
-            "different_captions": sum(len(set(row.captions)) for row in rows),
-            "words": sum(len(caption.split()) for caption in captions),
-        }
 
     scenes = list(read_scenes(ctx.inputs["scenes"]))
     shards = split(
@@ -66,7 +53,8 @@ def caption_stage(ctx: StageContext) -> dict[str, Any]:
     )
     settings = {"params": params.model_dump(mode="json"), "model": model_digest(source)}
     started = time.perf_counter()
-    finished = ShardStore.of(ctx, settings).make_all(shards, make, ctx.log, "images")
+    make = _Captioning(source, params, ctx.params.training.device, root)
+    finished = ShardStore.of(ctx, settings).make_all(shards, make, ctx.log, "images", ctx.params.execution)
     made = sum(len(shard.rows) for shard, done in zip(shards, finished, strict=True) if not done.reused)
     if made:
         ctx.log.metrics({"images_per_second": made / (time.perf_counter() - started)})
@@ -131,14 +119,30 @@ def _captions(captioner: Captioner, image_ids: list[str], images: list[Image.Ima
     )
 
 
-class _LazyCaptioner:
-    """Opens the model when the first shard is really made: a run that finds all shards needs none."""
+@dataclass
+class _Captioning:
+    """Makes shards; opens the model at the first one, so a run that finds all shards needs none."""
 
-    def __init__(self, source: str, params: CaptionParams, device: str) -> None:
-        self.source, self.params, self.device = source, params, device
-        self.opened: Captioner | None = None
+    source: str
+    params: CaptionParams
+    device: str
+    root: Path
+    opened: Captioner | None = None
 
-    def get(self) -> Captioner:
+    def __call__(self, scenes: list[Scene], folder: Path) -> dict[str, Any]:
+        rows, unreadable = caption_scenes(self._captioner(), scenes, self.root, self.params.batch_size)
+        write_rows(folder / _FILE, CaptionRow, rows)
+        write_json(folder / _BAD, unreadable)
+        captions = [caption for row in rows for caption in row.captions]
+        return {
+            "images": len(rows),
+            "captions": len(captions),
+            "empty_captions": sum(not caption for caption in captions),
+            "different_captions": sum(len(set(row.captions)) for row in rows),
+            "words": sum(len(caption.split()) for caption in captions),
+        }
+
+    def _captioner(self) -> Captioner:
         from rlip_assets.captions.captioner import Captioner
         from rlip_assets.training.processes import choose_device
 

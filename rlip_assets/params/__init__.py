@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rlip_assets.errors import ParameterError
 from rlip_assets.params.benchmarks import BenchmarkParams
+from rlip_assets.params.execution import ExecutionParams
 from rlip_assets.params.external import ExternalParams
 from rlip_assets.params.labels import CandidateParams, CaptionParams, ParsingParams, TaggingParams
 from rlip_assets.params.promotion import PromotionParams
@@ -37,6 +38,7 @@ class Params(BaseModel):
     training: TrainingParams = TrainingParams()
     benchmarks: BenchmarkParams = BenchmarkParams()
     promotion: PromotionParams = PromotionParams()
+    execution: ExecutionParams = ExecutionParams()
 
     @property
     def is_micro_world(self) -> bool:

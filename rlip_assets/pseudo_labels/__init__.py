@@ -2,6 +2,7 @@
 
 * `tagging.py`: the network's part.
 * `rules.py`: deduplication, thresholds, top-K and overlap as pure functions.
+* `changes.py`: what a run changed against the last labels.
 * `stage.py`: the stage `pseudo_labels`.
 """
 

@@ -9,6 +9,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from rlip_assets.files import atomic_file, sha256_file, sha256_folder, write_jso
 from rlip_assets.images import BadImageError, open_image
 from rlip_assets.label_tables import CandidateRow, read_rows
 from rlip_assets.params.labels import TaggingParams
+from rlip_assets.pseudo_labels.changes import compare_labels, keep_labels, last_labels
 from rlip_assets.pseudo_labels.rules import Labels, at_least, deduplicate, overlapping, top_k
 from rlip_assets.quarantine import Quarantine
 from rlip_assets.scenes import Scene, finish_table, make_scene, read_scenes, scene_hash, table_digest, write_part
@@ -66,14 +68,7 @@ def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     root = raw_root(ctx.params.sources, dataset, ctx.root)
     excluded = read_excluded(params.exclude)
     items = [item for item in _paired(ctx) if item[0].image_id not in excluded]
-    tagger = _LazyTagger(ctx)
     ctx.log.dataset(f"{dataset} scenes", ctx.inputs["scenes"], table_digest(ctx.inputs["scenes"]))
-
-    def make(rows: list[Item], folder: Path) -> dict[str, Any]:
-        scores, unreadable = tag_scenes(*tagger.get(), rows, root)
-        _write_scores(folder / _SCORES, scores)
-        write_json(folder / _BAD, unreadable)
-        return {"scored": sum(len(labels) for _, labels in scores)}
 
     def content(item: Item) -> list[object]:
         scene, row = item
@@ -97,11 +92,32 @@ def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     if params.groups == "published":
         settings["store_threshold"] = params.store_threshold
     started = time.perf_counter()
-    finished = ShardStore.of(ctx, settings).make_all(shards, make, ctx.log, "images")
+    make = _Tagging(ctx.inputs["r_tagger"], ctx.inputs["classes"], params, ctx.params.training.device, root)
+    finished = ShardStore.of(ctx, settings).make_all(shards, make, ctx.log, "images", ctx.params.execution)
     made = sum(len(shard.rows) for shard, done in zip(shards, finished, strict=True) if not done.reused)
     if made:
         ctx.log.metrics({"images_per_second": made / (time.perf_counter() - started)})
-    return _write_table(ctx, shards, finished, root) | {"excluded": len(excluded)}
+    figures = _write_table(ctx, shards, finished, root) | {"excluded": len(excluded)}
+    _report_changes(ctx)
+    return figures
+
+
+def _report_changes(ctx: StageContext) -> None:
+    """Tell the log what the labels differ in from the last ones of this bucket, and keep them for the next run."""
+    kept, digest = ctx.work.parent / "last" / (ctx.partition or "all"), ctx.work.name
+    before = last_labels(kept, digest)
+    if before is None:
+        ctx.log.info("no labels of an earlier state to compare with")
+    else:
+        changes = compare_labels(before, read_scenes(ctx.outputs["pseudo_labels"]))
+        ctx.log.info(
+            f"against the last labels: {changes['added']} added, {changes['removed']} removed, "
+            f"{changes['moved']} of {changes['kept']} kept ones moved"
+        )
+        ctx.log.metrics({f"changes/{name}": value for name, value in changes.items() if isinstance(value, int | float)})
+        write_json(ctx.work / "changes.json", changes)
+        ctx.log.artifact(ctx.work / "changes.json")
+    keep_labels(kept, digest, ctx.outputs["pseudo_labels"])
 
 
 def _paired(ctx: StageContext) -> list[Item]:
@@ -136,22 +152,24 @@ def read_excluded(files: Iterable[str]) -> set[str]:
     return ids
 
 
-class _LazyTagger:
-    """Opens the tagger when the first shard is really made."""
+@dataclass
+class _Tagging:
+    """Makes shards; opens the tagger at the first one."""
 
-    def __init__(self, ctx: StageContext) -> None:
-        self.ctx = ctx
-        self.opened: tuple[CandidateTagger, Augmentation] | None = None
+    checkpoint: Path
+    classes: Path
+    params: TaggingParams
+    device: str
+    root: Path
+    opened: tuple[CandidateTagger, Augmentation] | None = None
 
-    def get(self) -> tuple[CandidateTagger, Augmentation]:
+    def __call__(self, rows: list[Item], folder: Path) -> dict[str, Any]:
         if self.opened is None:
-            self.opened = open_tagger(
-                self.ctx.inputs["r_tagger"],
-                self.ctx.inputs["classes"],
-                self.ctx.params.tagging,
-                self.ctx.params.training.device,
-            )
-        return self.opened
+            self.opened = open_tagger(self.checkpoint, self.classes, self.params, self.device)
+        scores, unreadable = tag_scenes(*self.opened, rows, self.root)
+        _write_scores(folder / _SCORES, scores)
+        write_json(folder / _BAD, unreadable)
+        return {"scored": sum(len(labels) for _, labels in scores)}
 
 
 def open_tagger(

@@ -26,9 +26,34 @@ def parse_stage(ctx: StageContext) -> dict[str, Any]:
         InputError: a damaged caption table, or a spaCy model that is not installed.
     """
     params = ctx.params.parsing
-    parser, record = open_parser(params)
+    make = _Parsing(params)
+    record = make.open()[1]
+    rows = read_rows(ctx.inputs["captions"], CaptionRow)
+    shards = split(rows, params.rows_per_shard, lambda row: row.image_id, lambda row: [row.image_id, row.captions])
+    store = ShardStore.of(ctx, record)
+    finished = store.make_all(shards, make, ctx.log, "images", ctx.params.execution)
+    collect(finished, ctx.outputs["caption_triplets"], _FILE)
+    return {"parser": record, **add_figures(shard.figures for shard in finished)}
 
-    def make(rows: list[CaptionRow], folder: Path) -> dict[str, Any]:
+
+class _Parsing:
+    """Makes shards; every process opens the parser once."""
+
+    def __init__(self, params: ParsingParams) -> None:
+        self._params = params
+        self._opened: tuple[CaptionParser, dict[str, str]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_params": self._params, "_opened": None}
+
+    def open(self) -> tuple[CaptionParser, dict[str, str]]:
+        """The parser and what identifies it."""
+        if self._opened is None:
+            self._opened = open_parser(self._params)
+        return self._opened
+
+    def __call__(self, rows: list[CaptionRow], folder: Path) -> dict[str, Any]:
+        parser, _ = self.open()
         texts = list(dict.fromkeys(caption for row in rows for caption in row.captions))
         triplets = dict(zip(texts, parser(texts), strict=True))
         parsed = [count_triplets(row, triplets) for row in rows]
@@ -42,13 +67,6 @@ def parse_stage(ctx: StageContext) -> dict[str, Any]:
             "triplets": sum(len(row.votes) for row in parsed),
             "statements": sum(sum(row.votes) for row in parsed),
         }
-
-    rows = read_rows(ctx.inputs["captions"], CaptionRow)
-    shards = split(rows, params.rows_per_shard, lambda row: row.image_id, lambda row: [row.image_id, row.captions])
-    store = ShardStore.of(ctx, record)
-    finished = store.make_all(shards, make, ctx.log, "images")
-    collect(finished, ctx.outputs["caption_triplets"], _FILE)
-    return {"parser": record, **add_figures(shard.figures for shard in finished)}
 
 
 def open_parser(params: ParsingParams) -> tuple[CaptionParser, dict[str, str]]:

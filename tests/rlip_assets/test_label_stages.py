@@ -205,10 +205,14 @@ def test_tagging_counts_filters_and_resumes(
         bucket,
         "pseudo_labels",
     )
-    assert 0 < tagging_stage(stricter)["labels"] <= sum(c >= threshold for c in confidences)
-    same = context(tmp_path, "pseudo_labels", params_of(bucket), bucket, "pseudo_labels")
+    labels = tagging_stage(stricter)["labels"]
+    assert 0 < labels <= sum(c >= threshold for c in confidences)
+    same = context(tmp_path, "pseudo_labels", params_of(bucket), bucket, "pseudo_labels", Log())
     assert tagging_stage(same) == figures
     assert content(same.outputs["pseudo_labels"]) == content(ctx.outputs["pseudo_labels"])
+    assert "no labels of an earlier state to compare with" in ctx.log.lines  # type: ignore[attr-defined]
+    told = f"against the last labels: {figures['labels'] - labels} added, 0 removed, 0 of {labels} kept ones moved"
+    assert told in same.log.lines  # type: ignore[attr-defined]
 
 
 def test_excluded_images_receive_no_labels(bucket: dict[str, Path], tmp_path: Path) -> None:

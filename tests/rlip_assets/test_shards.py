@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +106,27 @@ def test_figures_are_added_by_kind() -> None:
     assert total == {"n": 3.5, "by": {"a": 3, "b": 1}, "l": [1, 2]}
     with pytest.raises(DataError, match="figure 'n'"):
         add_figures([{"n": 1}, {"n": {"a": 1}}])
+
+
+def test_two_runs_that_want_one_shard_make_it_once(tmp_path: Path) -> None:
+    """The one that comes second waits, and finds the shard of the first."""
+    began, maker = threading.Event(), Maker()
+
+    def slow(rows: list[str], folder: Path) -> dict[str, Any]:
+        began.set()
+        time.sleep(0.3)
+        return maker(rows, folder)
+
+    found: list[bool] = []
+
+    def run() -> None:
+        shards = ShardStore(tmp_path, {}).make_all(shards_of(IDS, 100), slow, NullLog(), "rows")
+        found.extend(shard.reused for shard in shards)
+
+    first, second = threading.Thread(target=run), threading.Thread(target=run)
+    first.start()
+    assert began.wait(10)
+    second.start()
+    first.join()
+    second.join()
+    assert (maker.calls, found) == (1, [False, True])

@@ -1,0 +1,32 @@
+"""Where the shards of a stage are made. No result follows from it, so no stage declares it as a parameter."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class ExecutionParams(BaseModel):
+    """The engine that makes the shards of captions, caption triplets and pseudo labels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine: Literal["here", "processes", "ray"] = "here"
+    """`here`: in the stage's process, one shard after the other; `processes`: worker processes on this machine, each on a GPU of its own
+    where there are several; `ray`: actors on a Ray cluster that sees this profile's folder under the same path (the extra ray)."""
+    workers: int = Field(default=1, ge=1)
+    """Worker processes or actors."""
+    ray_address: str | None = None
+    """Address of the cluster, "auto" for the one that this machine belongs to; null starts Ray on this machine alone."""
+    cpus_per_worker: float = Field(default=1.0, ge=0)
+    gpus_per_worker: float = Field(default=0.0, ge=0)
+    """What Ray reserves for an actor."""
+
+    buckets_per_run: int | None = Field(default=1, ge=1)
+    """Buckets in one Dagster run of a backfill; null takes all of them in a single run, one after the other in one DVC process.
+    How many runs go at a time is the instance's business (`dagster_home/dagster.yaml`)."""
+
+    @model_validator(mode="after")
+    def _several_workers_need_an_engine(self) -> "ExecutionParams":
+        if self.engine == "here" and self.workers > 1:
+            raise ValueError(f"{self.workers} workers need the engine processes or ray")
+        return self

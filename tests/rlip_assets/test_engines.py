@@ -1,0 +1,78 @@
+"""Two local workers make the shards that one process makes; a dead worker loses no finished shard."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from engine_work import Deadly, Meeting
+from label_factory import (
+    Log,
+    captioner_folder,
+    content,
+    context,
+    draw_bucket,
+    make_params,
+    write_bucket,
+)
+from pydantic import ValidationError
+
+from rlip_assets.captions import caption_stage
+from rlip_assets.engines import run
+from rlip_assets.errors import RlipError
+from rlip_assets.label_tables import CaptionRow, write_rows
+from rlip_assets.params.execution import ExecutionParams
+from rlip_assets.scene_graphs import parse_stage
+
+ENGINES = [
+    "processes",
+    pytest.param("ray", marks=pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")),
+]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_workers_work_at_once_and_results_keep_their_order(engine: str, tmp_path: Path) -> None:
+    execution = ExecutionParams.model_validate({"engine": engine, "workers": 2})
+    found = list(run(Meeting(tmp_path), [0, 1, 2, 3], execution))
+    assert [number for number, _ in found] == [0, 1, 2, 3]
+    assert len({process for _, process in found}) == 2
+    assert os.getpid() not in {process for _, process in found}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_table_of_two_workers_is_that_of_one_process(engine: str, tmp_path: Path) -> None:
+    rows = [CaptionRow(str(n), [f"a man riding horse {n}", "a dog on a bench"]) for n in range(20)]
+    write_rows(tmp_path / "in" / "part-00000.parquet", CaptionRow, rows)
+    made = {}
+    for name, workers in (("here", 1), (engine, 2)):
+        params = make_params(tmp_path, parsing={"rows_per_shard": 4}, execution={"engine": name, "workers": workers})
+        ctx = context(tmp_path / name, "caption_triplets", params, {"captions": tmp_path / "in"}, "caption_triplets")
+        made[name] = parse_stage(ctx), content(ctx.outputs["caption_triplets"])
+    assert made["here"] == made[engine]
+    assert len(made["here"][1]) > 4
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("engine", ENGINES)
+def test_captions_of_two_workers_are_those_of_one_process(engine: str, tmp_path: Path) -> None:
+    raw, inputs = tmp_path / "raw", {"scenes": write_bucket(tmp_path, draw_bucket(tmp_path / "raw", 9))}
+    inputs["captioner"] = captioner_folder(tmp_path)
+    captions = {"rows_per_shard": 4, "batch_size": 3, "captions_per_image": 2, "max_tokens": 12}
+    made = {}
+    for name, workers in (("here", 1), (engine, 2)):
+        params = make_params(raw, captions=captions, execution={"engine": name, "workers": workers})
+        ctx = context(tmp_path / name, "captions", params, inputs, "captions", Log())
+        made[name] = caption_stage(ctx), content(ctx.outputs["captions"])
+    assert made["here"] == made[engine]
+
+
+def test_a_dead_worker_is_one_sentence() -> None:
+    with pytest.raises(RlipError, match=r"a worker process ended.*finished shards are kept"):
+        list(run(Deadly(), [0, 1], ExecutionParams(engine="processes", workers=2)))
+
+
+def test_workers_without_an_engine_are_refused() -> None:
+    with pytest.raises(ValidationError, match="need the engine processes or ray"):
+        ExecutionParams(workers=2)
