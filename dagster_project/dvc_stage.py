@@ -1,4 +1,4 @@
-"""A Dagster asset materialises by running its DVC stage: `dvc repro --single-item STAGE@PARTITION`.
+"""A Dagster asset materialises by running its DVC stage: `dvc repro --single-item STAGE@PARTITION`, or several in a backfill of few runs.
 
 The stage runs as a grandchild; its lines reach the Dagster run through Pipes, its output the run's compute log. Whoever ends the
 run ends the whole process group. DVC does not wait for a path that another DVC process holds, so this module waits and tries again.
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -31,21 +31,22 @@ _GRACE_SECONDS = 15.0
 def reproduce(
     context: dg.AssetExecutionContext,
     root: Path,
-    address: str,
+    addresses: Sequence[str],
     *,
     force: bool = False,
     environment: Mapping[str, str] | None = None,
     busy_timeout: float = 600.0,
-) -> tuple[LockEntry, bool]:
-    """Run one DVC stage of the profile at `root` to its end.
+) -> tuple[list[LockEntry], int]:
+    """Run DVC stages of the profile at `root`, one after the other, to their end.
 
     Returns:
-        What DVC recorded, and whether the stage ran (False: DVC found it up to date).
+        What DVC recorded of each, and how many of them it found up to date.
 
     Raises:
         dg.Failure: the stage failed; its last lines are in the description.
     """
-    command = [sys.executable, "-m", "dvc", "repro", "--single-item", address, *(["--force"] if force else [])]
+    spoken = addresses[0] if len(addresses) == 1 else f"{addresses[0]} and {len(addresses) - 1} more"
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", *addresses, *(["--force"] if force else [])]
     deadline, pause = time.monotonic() + busy_timeout, 1.0
     with open_pipes_session(context, PipesTempFileContextInjector(), PipesTempFileMessageReader()) as session:
         variables = {
@@ -58,28 +59,29 @@ def reproduce(
             "DVC_NO_ANALYTICS": "1",
         }
         while True:
-            status, lines = _run(command, root, variables)
+            status, lines, skipped = _run(command, root, variables)
             text = "\n".join(lines)
             busy = status != 0 and any(message in text for message in BUSY_MESSAGES)
             if not busy or time.monotonic() + pause > deadline:
                 break
-            context.log.info(f"DVC is busy with a path of {address}; trying again in {pause:.0f} s")
+            context.log.info(f"DVC is busy with a path of {spoken}; trying again in {pause:.0f} s")
             time.sleep(pause)
             pause = min(pause * 2, 30.0)
     if status != 0:
         raise dg.Failure(
-            f"`dvc repro --single-item {address}` ended with status {status}",
+            f"`dvc repro --single-item {' '.join(addresses)}` ended with status {status}",
             metadata={"last lines": dg.MetadataValue.md(f"```\n{text}\n```")},
             allow_retries=busy,
         )
-    entry = DvcLock.read(root).get(address)
-    if entry is None:
-        raise dg.Failure(f"DVC ran {address} but dvc.lock has no entry for it; is another process rewriting dvc.lock?")
-    return entry, SKIPPED_MESSAGE not in text
+    lock = DvcLock.read(root)
+    entries = [entry for address in addresses if (entry := lock.get(address)) is not None]
+    if len(entries) < len(addresses):
+        raise dg.Failure(f"DVC ran {spoken} but dvc.lock lacks an entry; is another process rewriting dvc.lock?")
+    return entries, skipped
 
 
-def _run(command: list[str], root: Path, variables: Mapping[str, str]) -> tuple[int, list[str]]:
-    """Run a command in its own process group, passing its output on; returns its status and last lines."""
+def _run(command: list[str], root: Path, variables: Mapping[str, str]) -> tuple[int, list[str], int]:
+    """Run a command in its own process group, passing its output on; returns its status, last lines and the stages it skipped."""
     process = subprocess.Popen(
         command,
         cwd=root,
@@ -91,13 +93,15 @@ def _run(command: list[str], root: Path, variables: Mapping[str, str]) -> tuple[
         start_new_session=True,
     )
     lines: deque[str] = deque(maxlen=40)
+    skipped = 0
     assert process.stdout is not None
     try:
         for line in process.stdout:
             sys.stdout.write(line)
             sys.stdout.flush()
             lines.append(line.rstrip())
-        return process.wait(), list(lines)
+            skipped += SKIPPED_MESSAGE in line
+        return process.wait(), list(lines), skipped
     except (DagsterExecutionInterruptedError, KeyboardInterrupt):
         end_group(process)
         raise

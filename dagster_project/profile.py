@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from rlip_assets.params import load_params
+from rlip_assets.params.execution import ExecutionParams
 from rlip_assets.profiles import DEFAULT_PROFILE, PARAMS_FILE, profile_root, relative_project
 from rlip_assets.registry import build_registry
 from rlip_assets.stage_spec import Registry
@@ -17,11 +18,12 @@ PROFILE_VARIABLE = "RLIP_PROFILE"
 
 @dataclass(frozen=True)
 class ActiveProfile:
-    """A profile's name, root folder and stages."""
+    """A profile's name, root folder and stages, and where its work runs."""
 
     name: str
     root: Path
     registry: Registry
+    execution: ExecutionParams = field(default_factory=ExecutionParams)
 
 
 @cache
@@ -29,4 +31,5 @@ def active_profile() -> ActiveProfile:
     """The profile of this process."""
     name = os.environ.get(PROFILE_VARIABLE, DEFAULT_PROFILE)
     root = profile_root(name)
-    return ActiveProfile(name, root, build_registry(load_params(root / PARAMS_FILE), relative_project(root)))
+    params = load_params(root / PARAMS_FILE)
+    return ActiveProfile(name, root, build_registry(params, relative_project(root)), params.execution)

@@ -14,12 +14,14 @@ import psutil
 import pytest
 import yaml
 from dagster import DagsterInstance, DagsterRunStatus
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from toy_lineage import TARGET
 
 from dagster_project.lineage import LineageError, bring_up_to_date, changed_items, critical_seconds
 from dagster_project.location import Location
-from dagster_project.synchronise import report_external, unreported
+from dagster_project.synchronise import data_version, report_external, unreported
 from dagster_project.worker import Task, materialise
+from rlip_assets.dvc_lock import DvcLock
 
 pytestmark = pytest.mark.deep
 
@@ -95,6 +97,28 @@ def test_a_current_stage_is_reported_as_such(instance: DagsterInstance, location
     assert record is not None
     assert record.event_log_entry.asset_materialization is not None
     assert record.event_log_entry.asset_materialization.metadata["ran"].value is False
+
+
+def test_one_run_makes_several_buckets_and_each_keeps_its_own_version(
+    instance: DagsterInstance, location: Location, project: Path
+) -> None:
+    """A backfill of few runs: one DVC process for all buckets of a run; the synchronisation tells Dagster the version of each."""
+    report_external(instance, location)
+    change(project, "tagging", "batch_size", 3)
+    result = location.job.execute_in_process(
+        instance=instance,
+        asset_selection=[location.key("labels")],
+        tags={ASSET_PARTITION_RANGE_START_TAG: "a-0", ASSET_PARTITION_RANGE_END_TAG: "a-1"},
+    )
+    assert result.success
+    assert not {"labels@a-0", "labels@a-1"} & changed_items(location)
+    assert [item.address for item in report_external(instance, location)] == ["labels@a-0", "labels@a-1"]
+    lock = DvcLock.read(project)
+    for item in location.registry.spec("labels").items:
+        entry = lock.get(item.address)
+        assert entry is not None
+        assert data_version(instance, location, item) == entry.data_version
+    assert unreported(instance, location) == []
 
 
 def stage_processes(project: Path) -> list[psutil.Process]:
