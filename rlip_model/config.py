@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 Gate = Literal["vxac", "glip", "none"]
-Fusion = Literal["alif", "late"]
+Fusion = Literal["alif", "late", "none"]
 Anchors = Literal["boxes", "points"]
 RelationQuery = Literal["learned", "mbf", "mbf_learned"]
 
@@ -66,6 +66,7 @@ class ModelConfig:
     anchors: Anchors
     """`boxes`: DAB anchors of four numbers (ParSeDA); `points`: learned reference points (ParSeD)."""
     fusion: Fusion = "alif"
+    """`alif`: in the encoder; `late`: after the decoders (RLIPv1); `none`: labels meet the image in the logits alone."""
     gate: Gate = "vxac"
     """ALIF's residual gate: one scalar a side (`vxac`), a vector a side (`glip`), or 1 (`none`)."""
     relation_query: RelationQuery = "mbf_learned"
@@ -84,6 +85,8 @@ class ModelConfig:
     decoder_layers: int = 3
     """Layers of the entity decoder and, again, of the relation decoder."""
     fusion_interval: int = 2
+    """Encoder layers from one fusion to the next. Published networks have as many fusions as decoder layers; otherwise the last decoder
+    layer reads the labels after the last fusion, the one before those before it, and the first fusion serves all that are left."""
     fusion_width: int = 2048
     fusion_heads: int = 8
     late_feed_forward: int = 1024
@@ -103,10 +106,9 @@ class ModelConfig:
                 raise ValueError(f"{name} {getattr(self, name)} is not a multiple of its {heads} heads")
         if self.width % 8 or self.width % self.relation_branches:
             raise ValueError(f"width {self.width} must be a multiple of 8 and of the {self.relation_branches} branches")
-        if self.fusion == "alif" and self.fusions != self.decoder_layers:
+        if self.fusion_interval < 1:
             raise ValueError(
-                f"ALIF gives one text feature a fusion: {self.encoder_layers} encoder layers with a fusion every "
-                f"{self.fusion_interval} make {self.fusions}, but there are {self.decoder_layers} decoder layers"
+                f"fusion_interval counts encoder layers from one fusion to the next, got {self.fusion_interval}"
             )
         if self.tagger and self.anchors != "points":
             raise ValueError("the tagger takes its queries from given boxes and works with `points` anchors only")

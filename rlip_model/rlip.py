@@ -143,8 +143,13 @@ class Rlip(nn.Module):
         """Backbone and encoder; arguments as in `forward`."""
         pyramid = self.pyramid(self.backbone(images), mask)
         memory, fused = self.encoder(pyramid, pooled, text_mask)
-        labels = torch.stack([self.resizer(text) for text in fused or [pooled[None]]])
+        labels = torch.stack([self.resizer(text) for text in self._by_decoder_layer(fused) or [pooled[None]]])
         return Encoded(memory, labels, text_mask)
+
+    def _by_decoder_layer(self, fused: list[Tensor]) -> list[Tensor]:
+        """The labels that each decoder layer reads, the last ones for the last; see `ModelConfig.fusion_interval`."""
+        ahead = len(fused) - self.config.decoder_layers
+        return [fused[max(0, layer + ahead)] for layer in range(self.config.decoder_layers)] if fused else []
 
     def decode(self, encoded: Encoded, num_objects: int, pairs: TaggerPairs | None = None) -> ModelOutput:
         """Decoders and heads; other arguments as in `forward`."""

@@ -46,7 +46,7 @@ def test_published_sizes(name: str) -> None:
         ({"queries": 31}, "must be even"),
         ({"width": 66}, "not a multiple"),
         ({"width": 40, "heads": 4}, "branches"),
-        ({"decoder_layers": 3}, "one text feature a fusion"),
+        ({"fusion_interval": 0}, "from one fusion to the next"),
         ({"tagger": True}, "points"),
         ({"tagger": True, "anchors": "points", "fusion": "late"}, "needs ALIF"),
         ({"gate": "open"}, "must be one of vxac, glip, none"),

@@ -194,3 +194,32 @@ def test_bf16_autocast(name: str) -> None:
 def test_configuration_stays_with_the_network() -> None:
     config = ModelConfig.preset("micro_parseda")
     assert build_model(config).config is config
+
+
+@pytest.mark.parametrize(
+    ("changes", "fusions", "same"),
+    [
+        ({"fusion": "none"}, 0, []),
+        ({"fusion_interval": 6}, 1, [(0, 1), (1, 2)]),
+        ({"fusion_interval": 3}, 2, [(0, 1)]),
+        ({"fusion_interval": 2}, 3, []),
+        ({"fusion_interval": 1}, 6, []),
+    ],
+)
+def test_any_number_of_fusions_serves_the_decoder_layers(
+    changes: dict[str, object], fusions: int, same: list[tuple[int, int]]
+) -> None:
+    """Layers that share a fusion read the same labels; without fusion there is one set, which no image touches."""
+    config = small("micro_parseda", **changes)
+    model = build_model(config).eval()
+    shake(model)
+    assert len(model.encoder.fusions) == fusions
+    batch = make_batch(config)
+    with torch.no_grad():
+        labels = model.encode(batch.images, batch.mask, batch.pooled).labels
+        output = model(batch.images, batch.mask, batch.pooled, batch.num_objects)
+    assert len(output.relation_logits) == 3
+    assert labels.shape[:2] == ((3, 2) if fusions else (1, 1))
+    for one in range(len(labels)):
+        for two in range(one + 1, len(labels)):
+            assert torch.equal(labels[one], labels[two]) == ((one, two) in same or same == [(0, 1), (1, 2)])
