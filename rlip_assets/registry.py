@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from rlip_assets.params import Params, load_params
 from rlip_assets.params.sources import SourceParams
+from rlip_assets.params.training import CheckpointParams
 from rlip_assets.profiles import relative_project
 from rlip_assets.stage_spec import Registry, StageItem, StageSpec
 
@@ -73,6 +74,17 @@ class _Lineage:
         self.captioner = str(shipped / "captioner")
         self.detector = params.external.detector or str(shipped / "detector")
         self.text_encoder = params.external.text_encoder or str(shipped / "text_encoder")
+
+    def training_params(self, own: str, checkpoints: str = "checkpoints") -> tuple[str, ...]:
+        """What a training's result depends on: common settings, its `own` key, and its policy of checkpoints.
+
+        Several processes and a policy are named where they are used alone: without them is the setting that has always been recorded.
+        """
+        training = self.params.training
+        keys = [*_TRAINING_PARAMS, *(["training.processes"] if training.processes > 1 else [])]
+        if getattr(training, checkpoints) != CheckpointParams():
+            keys.append(f"training.{checkpoints}")
+        return (*keys, f"training.{own}")
 
     def source(self, dataset: str) -> SourceParams:
         """Parameters of a raw dataset."""
@@ -159,11 +171,13 @@ class _Lineage:
 
     def captions(self) -> StageSpec:
         inputs = {"scenes": "data/scenes/{dataset}/{bucket}", "captioner": self.captioner}
+        oracle = self.params.oracle.captions
+        inputs |= {"truth": "data/truth"} if oracle else {}
         return StageSpec(
             name="captions",
             function="rlip_assets.captions:caption_stage",
             description="N nucleus-sampled BLIP captions of every image.",
-            items=self.labelled("captions", inputs, "captions"),
+            items=self.labelled("captions", inputs, "captions", *(["oracle"] if oracle else [])),
             group="captions",
             torch=True,
             tracked=True,
@@ -202,7 +216,7 @@ class _Lineage:
             "detector": self.detector,
             "text_encoder": self.text_encoder,
         }
-        params = (*_TRAINING_PARAMS, "training.r_tagger")
+        params = self.training_params("r_tagger", "tagger_checkpoints")
         return StageSpec(
             name="r_tagger",
             function="rlip_assets.training.stages:r_tagger_stage",
@@ -210,6 +224,7 @@ class _Lineage:
             items=(StageItem("r_tagger", None, inputs, {"checkpoint": "data/models/r_tagger"}, params),),
             group="pseudo_labels",
             torch=True,
+            distributed=True,
             tracked=True,
             pool="gpu",
             kinds=("pytorch", "mlflow"),
@@ -259,7 +274,7 @@ class _Lineage:
             sources = choice.resolve().sources
             labels = {f"pseudo_labels/{d}": f"data/pseudo_labels/{d}" for d in self.detection_datasets if d in sources}
             outputs = {"checkpoint": f"data/models/pretrain/{name}", "predictions": f"data/predictions/pretrain-{name}"}
-            params = (*_TRAINING_PARAMS, f"training.pretrain.{name}")
+            params = self.training_params(f"pretrain.{name}")
             items.append(StageItem("pretrain", name, always | labels, outputs, params))
         return StageSpec(
             name="pretrain",
@@ -268,6 +283,7 @@ class _Lineage:
             items=tuple(items),
             group="pretraining",
             torch=True,
+            distributed=True,
             tracked=True,
             pool="gpu",
             kinds=("pytorch", "mlflow"),
@@ -286,7 +302,7 @@ class _Lineage:
             if recipe.image_list:
                 inputs["image_list"] = recipe.image_list
             outputs = {"checkpoint": f"data/models/finetune/{name}", "predictions": f"data/predictions/finetune-{name}"}
-            params = (*_TRAINING_PARAMS, f"training.finetune.{name}")
+            params = self.training_params(f"finetune.{name}")
             items.append(StageItem("finetune", name, inputs, outputs, params))
         return StageSpec(
             name="finetune",
@@ -295,6 +311,7 @@ class _Lineage:
             items=tuple(items),
             group="finetuning",
             torch=True,
+            distributed=True,
             tracked=True,
             pool="gpu",
             kinds=("pytorch", "mlflow"),

@@ -26,9 +26,10 @@ from rlip_assets.errors import BusyError, DataError, InputError, ParameterError
 from rlip_assets.files import digest_json, sha256_file, sha256_folder, write_json
 from rlip_assets.params import Params
 from rlip_assets.provenance import Clock, describe_run
-from rlip_assets.stage import StageContext, StageFunction
+from rlip_assets.stage import NullLog, StageContext, StageFunction
 from rlip_assets.stage_spec import MANIFEST_NAME, Registry, StageItem, StageSpec, is_file_path
 from rlip_assets.stage_versions import stage_version
+from rlip_assets.torchrun import process_index
 
 MANIFEST_SCHEMA = 1
 WORK_FOLDER = "work"
@@ -90,19 +91,12 @@ def run_stage(
         RlipError: an unknown stage or partition, a missing input, another run of the same item, or what the stage itself reports.
     """
     spec, item = registry.spec(name), registry.item(name, partition)
+    version = stage_version(name) if version is None else version
+    if number := process_index():
+        _help(registry, params, root, item, version, number)
+        return {}
     with _only_run_of(item, root):
-        inputs = _existing_inputs(registry, item, root)
-        run = StageRun(
-            spec=spec,
-            item=item,
-            root=root,
-            version=stage_version(name) if version is None else version,
-            inputs={key: _digest(path) for key, path in inputs.items() if key not in item.untracked},
-            params=declared_params(params, item),
-            measured_run=_measured_run(registry, spec, item, root),
-        )
-        work = root / WORK_FOLDER / spec.name / run.digest[:16]
-        work.mkdir(parents=True, exist_ok=True)
+        inputs, run, work = _prepare(registry, params, root, item, version)
         with _empty_outputs(item, root) as outputs, open_log(run) as log:
             clock = Clock.start()
             function = load_function(spec.function)
@@ -129,6 +123,37 @@ def run_stage(
             write_json(root / item.provenance, describe_run(run, clock, log))
         shutil.rmtree(work, ignore_errors=True)
     return figures
+
+
+def _prepare(
+    registry: Registry, params: Params, root: Path, item: StageItem, version: int
+) -> tuple[dict[str, Path], StageRun, Path]:
+    """Inputs of a run, what its result follows from, and the work folder that belongs to both."""
+    spec = registry.spec(item.stage)
+    inputs = _existing_inputs(registry, item, root)
+    run = StageRun(
+        spec=spec,
+        item=item,
+        root=root,
+        version=version,
+        inputs={key: _digest(path) for key, path in inputs.items() if key not in item.untracked},
+        params=declared_params(params, item),
+        measured_run=_measured_run(registry, spec, item, root),
+    )
+    work = root / WORK_FOLDER / spec.name / run.digest[:16]
+    work.mkdir(parents=True, exist_ok=True)
+    return inputs, run, work
+
+
+def _help(registry: Registry, params: Params, root: Path, item: StageItem, version: int, number: int) -> None:
+    """The part of one of several processes that is not the first: it computes, and what it writes is thrown away."""
+    spec = registry.spec(item.stage)
+    if not spec.distributed:
+        raise ParameterError(f"Stage '{spec.name}' is not shared between processes; start it without torchrun")
+    inputs, _, work = _prepare(registry, params, root, item, version)
+    with _empty_outputs(item, root, number) as outputs:
+        context = StageContext(spec.name, item.partition, params, inputs, outputs, work, NullLog())
+        load_function(spec.function)(context)
 
 
 def load_function(target: str) -> StageFunction:
@@ -189,11 +214,11 @@ def _digest(path: Path) -> str:
 
 
 @contextmanager
-def _empty_outputs(item: StageItem, root: Path) -> Iterator[dict[str, Path]]:
+def _empty_outputs(item: StageItem, root: Path, process: int = 0) -> Iterator[dict[str, Path]]:
     """Logical name -> an empty folder, or a path that does not exist, on the file system of the final outputs."""
-    area = root / WORK_FOLDER / "outputs" / item.address
+    area = _filled_area(item, root, process)
     shutil.rmtree(area, ignore_errors=True)
-    outputs = {name: _filled_path(item, root, name) for name in item.outputs}
+    outputs = {name: _filled_path(item, root, name, process) for name in item.outputs}
     for name, path in outputs.items():
         (path.parent if is_file_path(item.outputs[name]) else path).mkdir(parents=True)
     try:
@@ -202,8 +227,12 @@ def _empty_outputs(item: StageItem, root: Path) -> Iterator[dict[str, Path]]:
         shutil.rmtree(area, ignore_errors=True)
 
 
-def _filled_path(item: StageItem, root: Path, name: str) -> Path:
-    return root / WORK_FOLDER / "outputs" / item.address / name / Path(item.outputs[name]).name
+def _filled_area(item: StageItem, root: Path, process: int) -> Path:
+    return root / WORK_FOLDER / "outputs" / (f"{item.address}.process-{process}" if process else item.address)
+
+
+def _filled_path(item: StageItem, root: Path, name: str, process: int = 0) -> Path:
+    return _filled_area(item, root, process) / name / Path(item.outputs[name]).name
 
 
 def _measured_run(registry: Registry, spec: StageSpec, item: StageItem, root: Path) -> str | None:

@@ -66,6 +66,7 @@ class StageSpec:
         torch: whether running it imports torch (such stages are bounded by memory and by `pool`).
         tracked: whether each run is a run in MLflow too.
         measures: input whose maker's MLflow run receives the figures as well, so that a model and its score stand in one row.
+        distributed: whether `training.processes` processes may share a run.
         pool: Dagster concurrency pool that a run takes a slot of.
         group, owners, kinds: how the asset is shown in Dagster.
     """
@@ -76,6 +77,7 @@ class StageSpec:
     items: tuple[StageItem, ...]
     group: str
     torch: bool = False
+    distributed: bool = False
     tracked: bool = False
     measures: str | None = None
     pool: str | None = None

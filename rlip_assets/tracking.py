@@ -41,6 +41,7 @@ LINK_ABOVE = 10 * 1024 * 1024
 _BATCH, _SECONDS = 200, 5.0
 _SQLITE = "sqlite:///"
 PROMOTED_ALIAS = "promoted"
+STUDY_TAG, PARENT_TAG = "rlip.study", "mlflow.parentRunId"
 
 
 def store_uri(project: Path = PROJECT_ROOT) -> str:
@@ -221,7 +222,11 @@ def promote_model(name: str, version: str | None = None, project: Path = PROJECT
 def track_stage(run: StageRun) -> Iterator[TrackingLog]:
     """The MLflow run of one stage run: opened with its parameters and inputs, closed with how it ended."""
     client = open_store()
-    log = TrackingLog(client, run, experiment_id(client, run.spec.group), stage_tags(run))
+    experiment = experiment_id(client, run.spec.group)
+    tags = stage_tags(run)
+    if run.spec.distributed:
+        tags[PARENT_TAG] = parent_run(client, experiment, profile_name(run.root))
+    log = TrackingLog(client, run, experiment, tags)
     status = "FAILED"
     try:
         log.params(run.params)
@@ -234,6 +239,20 @@ def track_stage(run: StageRun) -> Iterator[TrackingLog]:
         raise
     finally:
         log.finish(status)
+
+
+def parent_run(client: MlflowClient, experiment: str, profile: str, project: Path = PROJECT_ROOT) -> str:
+    """Id of the run above all trainings of a profile in one experiment, made where there is none; so `mlflow ui` shows a profile, such as
+    a study, as one line that opens to what it compares."""
+    lock = project / "mlruns" / "parent_runs.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(lock)):
+        found = client.search_runs([experiment], f"tags.`{STUDY_TAG}` = '{profile}'", max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        run_id = str(client.create_run(experiment, run_name=profile, tags={STUDY_TAG: profile}).info.run_id)
+        client.set_terminated(run_id)
+        return run_id
 
 
 def stage_tags(run: StageRun) -> dict[str, str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rlip_model.losses import Losses as Losses
     from rlip_model.losses import RelationCriterion as RelationCriterion
     from rlip_model.matching import Targets as Targets
+    from rlip_model.recompute import recompute_activations as recompute_activations
     from rlip_model.rlip import ModelOutput as ModelOutput
     from rlip_model.rlip import Rlip as Rlip
     from rlip_model.rlip import build_model as build_model
@@ -52,6 +53,7 @@ _HOME = {
     "Losses": "losses",
     "RelationCriterion": "losses",
     "Targets": "matching",
+    "recompute_activations": "recompute",
     "ModelOutput": "rlip",
     "Rlip": "rlip",
     "build_model": "rlip",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import shutil
@@ -13,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from rlip_model.config import ModelConfig
 from rlip_model.rlip import Rlip, build_model
 from rlip_model.text import LabelTokenizer
 
 FORMAT = 1
+CONTENT = "content"
+"""Key of the weight file's header that holds the digest of its tensors; files from elsewhere have none."""
 WEIGHTS, CONFIG, METADATA = "model.safetensors", "config.json", "metadata.json"
 
 
@@ -86,14 +91,46 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def save_weights(file: Path, model: nn.Module) -> None:
-    save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, str(file))
+    """Write all tensors, with their digest in the header.
+
+    Raises:
+        OSError: the disk is full or broken.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    try:
+        save_file(tensors, str(file), metadata={CONTENT: content_digest(tensors)})
+    except SafetensorError as error:  # the writer's word for a full disk
+        code = errno.ENOSPC if f"code: {errno.ENOSPC}," in str(error) else errno.EIO
+        raise OSError(code, f"cannot be written ({error})", str(file)) from None
+
+
+def content_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hex) over names and bytes of tensors on the CPU, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_weights(file: Path, model: nn.Module) -> None:
-    """Strict loading that names what does not fit; half-precision files are widened."""
+    """Strict loading that names what does not fit; half-precision files are widened.
+
+    Raises:
+        ValueError: missing, damaged (its tensors are not those that were written), or made for another configuration.
+    """
     if not file.is_file():
         raise ValueError(f"{file} is missing: the model folder is incomplete")
-    given = load_file(str(file))
+    try:
+        with safe_open(str(file), framework="pt") as content:
+            written = (content.metadata() or {}).get(CONTENT)
+            given = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged ({error}): fetch or make the checkpoint again") from None
+    if written and written != content_digest(given):
+        raise ValueError(
+            f"{file} is damaged (its tensors are not those that were written): fetch or make the checkpoint again"
+        )
     own = model.state_dict()
     missing, unexpected = sorted(set(own) - set(given)), sorted(set(given) - set(own))
     shapes = [name for name in own if name in given and own[name].shape != given[name].shape]
@@ -125,9 +162,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             finally:
                 os.close(descriptor)
         temporary.chmod(0o755)
+        aside = temporary.with_name(f"{temporary.name}.old")
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(aside)
         temporary.rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

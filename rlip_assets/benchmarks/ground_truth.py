@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from rlip_assets.benchmarks.overlaps import Columns, columns_of
 from rlip_assets.benchmarks.ragged import Offsets, offsets_of, owners_of
 from rlip_assets.benchmarks.vocabulary import Vocabulary
 from rlip_assets.errors import DataError
+
+if TYPE_CHECKING:
+    from rlip_assets.scenes import Scene
 
 NO_OBJECT = -1
 
@@ -182,24 +186,32 @@ def ground_truth_of_scenes(folder: Path, vocabulary: Vocabulary, split: str = "t
     """
     from rlip_assets.scenes import read_scenes
 
+    chosen = [scene for scene in read_scenes(folder) if scene.split == split]
+    if not chosen:
+        raise DataError(
+            f"{folder} has no image of split {split!r}; give the scene table that holds the benchmark's test images"
+        )
+    return ground_truth_of_list(chosen, vocabulary, str(folder))
+
+
+def ground_truth_of_list(scenes: Iterable[Scene], vocabulary: Vocabulary, where: str) -> GroundTruth:
+    """The annotations of some scenes; `where` names their table in errors.
+
+    Raises:
+        DataError: a class name or relation that the vocabulary lacks.
+    """
     objects = {name: i for i, name in enumerate(vocabulary.objects)}
     verbs = {name: i for i, name in enumerate(vocabulary.verbs)}
     images = []
-    for scene in read_scenes(folder):
-        if scene.split != split:
-            continue
+    for scene in scenes:
         try:
             labels = [objects[name] for name in scene.labels]
             relation = [verbs[name] for name in scene.relation]
         except KeyError as error:
             raise DataError(
-                f"{folder}: image {scene.image_id!r} has the class {error}, which the classes.json of "
+                f"{where}: image {scene.image_id!r} has the class {error}, which the classes.json of "
                 f"{vocabulary.dataset} lacks; make both from the same raw data"
             ) from None
         triplets = np.stack([scene.subject, scene.object, np.array(relation, np.int32)], axis=1)
         images.append(AnnotatedImage(scene.image_id, (scene.width, scene.height), scene.boxes, labels, triplets))
-    if not images:
-        raise DataError(
-            f"{folder} has no image of split {split!r}; give the scene table that holds the benchmark's test images"
-        )
-    return ground_truth_of(images, source=str(folder))
+    return ground_truth_of(images, source=where)

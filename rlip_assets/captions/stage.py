@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from rlip_assets.captions.oracle import true_captions
 from rlip_assets.captions.pictures import captioned_picture
 from rlip_assets.errors import DataError, InputError
 from rlip_assets.files import sha256_folder, write_json
@@ -34,8 +35,8 @@ _PICTURES = 3
 def caption_stage(ctx: StageContext) -> dict[str, Any]:
     """Caption the images of one bucket.
 
-    Inputs: `scenes`, `captioner` (used unless `captions.model` names another). Output: `captions`, with `quarantine.parquet`:
-    images in = rows out + quarantined.
+    Inputs: `scenes`, `captioner` (used unless `captions.model` names another), and `truth` where `oracle.captions` is set.
+    Output: `captions`, with `quarantine.parquet`: images in = rows out + quarantined.
 
     Raises:
         InputError: no captioner, or a damaged scene table.
@@ -52,8 +53,11 @@ def caption_stage(ctx: StageContext) -> dict[str, Any]:
         scenes, params.rows_per_shard, lambda s: s.image_id, lambda s: [s.image_id, s.file_name, s.width, s.height]
     )
     settings = {"params": params.model_dump(mode="json"), "model": model_digest(source)}
+    truth = ctx.inputs["truth"] / f"{dataset}.parquet" if ctx.params.oracle.captions else None
+    if truth:
+        settings["truth"] = sha256_folder(ctx.inputs["truth"])
     started = time.perf_counter()
-    make = _Captioning(source, params, ctx.params.training.device, root)
+    make = _Captioning(source, params, ctx.params.training.device, root, truth)
     finished = ShardStore.of(ctx, settings).make_all(shards, make, ctx.log, "images", ctx.params.execution)
     made = sum(len(shard.rows) for shard, done in zip(shards, finished, strict=True) if not done.reused)
     if made:
@@ -121,16 +125,24 @@ def _captions(captioner: Captioner, image_ids: list[str], images: list[Image.Ima
 
 @dataclass
 class _Captioning:
-    """Makes shards; opens the model at the first one, so a run that finds all shards needs none."""
+    """Makes shards; opens the model at the first one, so a run that finds all shards needs none.
+
+    Attributes:
+        truth: table of true relations to put into sentences instead of asking the model.
+    """
 
     source: str
     params: CaptionParams
     device: str
     root: Path
+    truth: Path | None = None
     opened: Captioner | None = None
 
     def __call__(self, scenes: list[Scene], folder: Path) -> dict[str, Any]:
-        rows, unreadable = caption_scenes(self._captioner(), scenes, self.root, self.params.batch_size)
+        if self.truth:
+            rows, unreadable = true_captions(scenes, self.truth, self.params.seed), list[dict[str, str]]()
+        else:
+            rows, unreadable = caption_scenes(self._captioner(), scenes, self.root, self.params.batch_size)
         write_rows(folder / _FILE, CaptionRow, rows)
         write_json(folder / _BAD, unreadable)
         captions = [caption for row in rows for caption in row.captions]

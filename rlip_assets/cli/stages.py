@@ -27,6 +27,7 @@ def stage(
     from rlip_assets.registry import build_registry
     from rlip_assets.stage_log import open_stage_log
     from rlip_assets.stage_runner import run_stage
+    from rlip_assets.torchrun import launch_command
     from rlip_assets.watchdog import end_with_requester
 
     signal.signal(signal.SIGTERM, _exit_on_signal)
@@ -34,7 +35,12 @@ def stage(
     root = Path.cwd() if profile is None else profile_root(profile)
     params = load_params(root / PARAMS_FILE)
     os.chdir(root)
-    run_stage(build_registry(params, relative_project(root)), params, root, name, partition, open_stage_log)
+    registry = build_registry(params, relative_project(root))
+    if registry.spec(name).distributed:
+        arguments = ["stage", name, *(["--partition", partition] if partition else [])]
+        if command := launch_command(params.training.processes, arguments):
+            os.execv(command[0], command)
+    run_stage(registry, params, root, name, partition, open_stage_log)
 
 
 def _exit_on_signal(number: int, _frame: FrameType | None) -> None:

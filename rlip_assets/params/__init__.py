@@ -6,6 +6,7 @@ Each section is defined beside its fellows in this package and belongs to one ki
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +16,7 @@ from rlip_assets.params.benchmarks import BenchmarkParams
 from rlip_assets.params.execution import ExecutionParams
 from rlip_assets.params.external import ExternalParams
 from rlip_assets.params.labels import CandidateParams, CaptionParams, ParsingParams, TaggingParams
+from rlip_assets.params.oracle import OracleParams
 from rlip_assets.params.promotion import PromotionParams
 from rlip_assets.params.sources import SourcesParams
 from rlip_assets.params.training import TrainingParams
@@ -39,6 +41,7 @@ class Params(BaseModel):
     benchmarks: BenchmarkParams = BenchmarkParams()
     promotion: PromotionParams = PromotionParams()
     execution: ExecutionParams = ExecutionParams()
+    oracle: OracleParams = OracleParams()
 
     @property
     def is_micro_world(self) -> bool:
@@ -60,8 +63,17 @@ def load_params(path: Path) -> Params:
         ) from None
     except yaml.YAMLError as error:
         raise ParameterError(f"{path} is not valid YAML: {error}") from None
+    return validate_params(content or {}, str(path))
+
+
+def validate_params(content: Any, where: str) -> Params:
+    """Parameters from plain values; `where` names their origin in errors.
+
+    Raises:
+        ParameterError: an unknown key or a wrong value; the message lists every offending key.
+    """
     try:
-        return Params.model_validate(content or {})
+        return Params.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ParameterError(f"{path}: {problems}; fix or remove these keys") from None
+        raise ParameterError(f"{where}: {problems}; fix or remove these keys") from None

@@ -37,6 +37,14 @@ class WeightAverage:
             value.copy_(weights[name])
 
     @torch.no_grad()
+    def swap(self, model: nn.Module) -> None:
+        """Exchange the network's weights and the average; a second call undoes it."""
+        for name, parameter in model.named_parameters():
+            own = parameter.detach().clone()
+            parameter.copy_(self.weights[name])
+            self.weights[name].copy_(own)
+
+    @torch.no_grad()
     def apply(self, model: nn.Module) -> None:
         """Give the network the average as its weights."""
         for name, parameter in model.named_parameters():

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import psutil
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -24,14 +26,20 @@ from rlip_assets.files import write_bytes, write_json
 from rlip_assets.stage import StageLog
 from rlip_assets.training.average import WeightAverage
 from rlip_assets.training.batches import Batch, seed_of
-from rlip_assets.training.normalise import Counts, rescaled
+from rlip_assets.training.kept import KeptCheckpoints
+from rlip_assets.training.normalise import Counts, averaged, rescaled
 from rlip_assets.training.optimiser import build_optimiser, learning_rates, set_learning_rates
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.resume import History, Resume
-from rlip_model import LabelTokenizer, LossConfig, ModelOutput, RelationCriterion, Rlip
+from rlip_assets.training.vocabulary import LabelList
+from rlip_model import LabelTokenizer, LossConfig, ModelOutput, RelationCriterion, Rlip, recompute_activations
 
 LOG_EVERY = 10
+EVALUATED = "evaluated_"
+"""Prefix of the figures that an evaluation adds to the row of its step."""
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Evaluate = Callable[[Rlip, LabelTokenizer], dict[str, float]]
 
 
 class NotFiniteError(RlipError):
@@ -44,8 +52,13 @@ class Settings:
 
     device: torch.device
     precision: str = "fp32"
+    """Of the network; losses and weights are float32. `fp16` scales the loss and leaves out a step whose gradients overflow."""
     workers: int = 0
     checkpoint_every: int = 100
+    recompute: bool = False
+    """Gradient checkpointing: keep fewer activations and compute them again."""
+    evaluate_every: int | None = None
+    """Steps between two evaluations; the last step has one too. None makes none."""
 
 
 @dataclass
@@ -63,6 +76,8 @@ class Trainer:
         model: on the device of `settings`, in the state to start from.
         parts: the batches of this process, `recipe.accumulate` views of each step.
         resume: where the state is kept; None keeps none.
+        evaluate: figures of the network as it is, on images that it is not trained on.
+        kept: checkpoints beside the last one.
     """
 
     def __init__(
@@ -76,6 +91,8 @@ class Trainer:
         seed: int,
         log: StageLog,
         resume: Resume | None = None,
+        evaluate: Evaluate | None = None,
+        kept: KeptCheckpoints | None = None,
     ) -> None:
         self.model, self.tokenizer, self.recipe, self.settings = model, tokenizer, recipe, settings
         self.parts, self.processes, self.seed, self.log, self.resume = parts, processes, seed, log, resume
@@ -83,13 +100,18 @@ class Trainer:
         self.criterion = RelationCriterion(loss_config(recipe))
         self.optimiser = build_optimiser(model, recipe)
         self.average = None if recipe.average is None else WeightAverage(model, recipe.average)
+        self.scaler = torch.amp.GradScaler(settings.device.type, enabled=settings.precision == "fp16")
+        self.evaluate, self.kept = evaluate, kept
         self.counters = Counters()
+        self._process = psutil.Process()
+        if settings.recompute:
+            recompute_activations(model)
 
     def run(self) -> History:
         """All steps that are not done yet; returns one row a step."""
         done, history = 0, History()
         if self.resume:
-            done, history = self.resume.load(self.model, self.optimiser, self.average)
+            done, history = self.resume.load(self.model, self.optimiser, self.average, self.scaler)
         if done:
             self.log.info(f"continuing after step {done} of {self.total_steps}")
         self.model.train()
@@ -99,16 +121,45 @@ class Trainer:
             row = self._step(step, batches)
             if self.average:
                 self.average.update(self.model, step + 1)
+            row |= self._evaluate(step + 1)
             history.rows.append(row)
+            if self.kept and self.processes.is_first:
+                with self._final_weights():
+                    self.kept.update(history.rows, self.model, self.tokenizer)
             self._report(row, {"seconds_data": began - waiting, "seconds_step": time.perf_counter() - began})
             waiting = time.perf_counter()
             last = step + 1 == self.total_steps
             if self.resume and self.processes.is_first and ((step + 1) % self.settings.checkpoint_every == 0 or last):
-                self.resume.save(step + 1, self.model, self.optimiser, history, self.average)
+                self.resume.save(step + 1, self.model, self.optimiser, history, self.average, self.scaler)
         if self.average:
             self.average.apply(self.model)
         self.model.eval()
         return history
+
+    def _evaluate(self, steps: int) -> dict[str, float]:
+        """Figures of the first process after `steps` steps where they are due; the others wait for it in the next step."""
+        every = self.settings.evaluate_every
+        due = every is not None and (steps % every == 0 or steps == self.total_steps)
+        if self.evaluate is None or not due or not self.processes.is_first:
+            return {}
+        with self._final_weights():
+            self.model.eval()
+            figures = self.evaluate(self.model, self.tokenizer)
+            self.model.train()
+        figures = {f"{EVALUATED}{name}": value for name, value in figures.items()}
+        self.log.metrics(figures, step=steps)
+        return figures
+
+    @contextmanager
+    def _final_weights(self) -> Iterator[None]:
+        """The weights that a checkpoint would hold now: the average where there is one."""
+        if self.average:
+            self.average.swap(self.model)
+        try:
+            yield
+        finally:
+            if self.average:
+                self.average.swap(self.model)
 
     def _batches(self, start: int) -> Iterator[list[Batch]]:
         loaders = [
@@ -125,67 +176,80 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         values = self._backward(step, [batch.to(self.settings.device) for batch in batches])
         self.processes.sum_gradients(self.model)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        if not (math.isfinite(values["loss"]) and bool(torch.isfinite(norm))):
-            self._stop(step, batches, f"the loss is {values['loss']} and the gradient norm {float(norm)}")
-        self.optimiser.step()
+        self.scaler.unscale_(self.optimiser)
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip))
+        overflowed = self.scaler.is_enabled() and not math.isfinite(norm) and self.scaler.get_scale() > 1
+        if not math.isfinite(values["loss"]) or not (math.isfinite(norm) or overflowed):
+            self._stop(step, batches, f"the loss is {values['loss']} and the gradient norm {norm}")
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self.counters.skipped_images += sum(len(batch.skipped) for batch in batches)
         self.counters.cut_pairs += sum(batch.cut_pairs for batch in batches)
         return {
             "step": step + 1,
             **values,
-            "gradient_norm": float(norm),
+            "gradient_norm": 0.0 if overflowed else norm,
+            **({"loss_scale": self.scaler.get_scale()} if self.scaler.is_enabled() else {}),
             **{f"lr_{name}": rate for name, rate in rates.items()},
         }
 
     def _backward(self, step: int, batches: list[Batch]) -> dict[str, float]:
         """Gradients of the whole step; returns the step's loss and terms.
 
-        Texts are encoded once. Each part of the batch adds its gradient to the label vectors, and at the end one backward pass
-        takes the sum into the text encoder.
+        Every list of texts is encoded once. Each part of the batch adds its gradient to the label vectors, and at the end one
+        backward pass a list takes the sum into the text encoder.
         """
-        labels = batches[0].labels
-        tokens = self.tokenizer(labels.texts)
-        with self._autocast():
-            pooled = self.model.encode_text(*(ids.to(self.settings.device) for ids in tokens))
-        vectors = pooled.detach().requires_grad_()
+        texts = {labels: self._encode(labels) for labels in dict.fromkeys(batch.labels for batch in batches)}
+        vectors = {labels: pooled.detach().requires_grad_() for labels, pooled in texts.items()}
         config = self.criterion.config
         slots = self.model.config.pairs
         with torch.no_grad():
             counts = [
-                Counts.of(batch.targets, slots, vectors[labels.num_objects :].float(), config) for batch in batches
+                Counts.of(batch.targets, slots, vectors[batch.labels][batch.labels.num_objects :].float(), config)
+                for batch in batches
             ]
         whole = self.processes.sum_counts(sum(counts[1:], counts[0]))
         means = [self.processes.sum_counts(part).triplets / self.processes.count for part in counts]
         sums: dict[str, Tensor] = {}
         for batch, part, mean in zip(batches, counts, means, strict=True):
+            own, objects = vectors[batch.labels], batch.labels.num_objects
             with self._autocast():
-                output = self.model(batch.images, batch.mask, vectors, labels.num_objects, pairs=batch.pairs)
+                output = self.model(batch.images, batch.mask, own, objects, pairs=batch.pairs)
             if not all(bool(torch.isfinite(value).all()) for value in vars(output).values()):
                 self._stop(step, [batch], "the predictions are not finite")
-            losses = self.criterion(
-                _as_float(output), batch.targets, pooled=vectors.float(), num_objects=labels.num_objects
-            )
+            losses = self.criterion(_as_float(output), batch.targets, pooled=own.float(), num_objects=objects)
             if self.recipe.normalise == "published":
-                share = 1 / (len(batches) * self.processes.count)
-                total, terms = losses.total * share, {name: value * share for name, value in losses.terms.items()}
+                total, terms = averaged(losses, whole, len(batches) * self.processes.count, config, mean)
             else:
                 total, terms = rescaled(losses, part, whole, config, mean)
-            total.backward()
+            self.scaler.scale(total).backward()
             for name, value in {"loss": total, **terms}.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()
-        pooled.backward(vectors.grad)
+        for labels, pooled in texts.items():
+            pooled.backward(vectors[labels].grad)
         summed = self.processes.sum_values(torch.stack([value.float() for value in sums.values()]))
         return dict(zip(sums, summed.tolist(), strict=True))
 
+    def _encode(self, labels: LabelList) -> Tensor:
+        """Label vectors (T, W), with the graph of the text encoder behind them."""
+        tokens = self.tokenizer(labels.texts)
+        with self._autocast():
+            return self.model.encode_text(*(ids.to(self.settings.device) for ids in tokens))
+
     def _autocast(self) -> torch.autocast:
-        enabled = self.settings.precision == "bf16"
-        return torch.autocast(self.settings.device.type, torch.bfloat16, enabled=enabled)
+        precision = _PRECISIONS[self.settings.precision]
+        # A disabled context still wants a type of low precision.
+        low = torch.bfloat16 if precision == torch.float32 else precision
+        return torch.autocast(self.settings.device.type, low, enabled=precision != torch.float32)
 
     def _report(self, row: dict[str, float], seconds: dict[str, float]) -> None:
         """To the log: the row, and what may differ between equal trainings, times and memory."""
         step = int(row["step"])
         if step % LOG_EVERY == 0 or step in (1, self.total_steps):
+            seconds = seconds | {
+                "cpu_percent": psutil.cpu_percent(),
+                "memory_gb": self._process.memory_info().rss / 2**30,
+            }
             if self.settings.device.type == "cuda":
                 seconds = seconds | {"gpu_memory_gb": torch.cuda.max_memory_allocated(self.settings.device) / 2**30}
             self.log.metrics({name: value for name, value in (row | seconds).items() if name != "step"}, step=step)

@@ -4,6 +4,10 @@ The published losses divide by the counts of each process, so their value depend
 `normalise = "global"` every term of a part is rescaled from the part's count to that of the step: one process, several
 processes and accumulated parts then give the same losses and gradients.
 
+`normalise = "published"` keeps the parts' own counts and averages the parts, as processes with a mean of gradients do; a triplet in a part
+with few then weighs more than one in a part with many. A part is a process or an accumulated slice of its batch: eight processes and one
+process with eight slices give the same losses, so a recipe of eight GPUs can be followed on one.
+
 What remains is the padding: parts are padded to their own largest image, and padded tokens take part in the language update (as
 published), so the agreement is one of float rounding where the images of a step have one size.
 
@@ -87,13 +91,41 @@ def rescaled(
         part, whole: counts of the part and of the step.
         mean_triplets: triplets of such a part, averaged over the processes; the criterion divides subject boxes by it.
     """
+    own, step = part.divisors, whole.divisors
+    own["sub_l1"] = own["sub_giou"] = max(mean_triplets, 1.0)
+    return _weighted(
+        {name: value * (own[_base(name)] / step[_base(name)]) for name, value in losses.terms.items()}, config
+    )
+
+
+def averaged(
+    losses: Losses, whole: Counts, parts: int, config: LossConfig, mean_triplets: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Total and terms of one part as published: divided by the part's own counts and by the number of parts.
+
+    Subject boxes alone are divided by the mean number of triplets over the parts of the step.
+
+    Args:
+        losses, mean_triplets: as for `rescaled`.
+        whole: counts of the step.
+        parts: of the step, all processes together.
+    """
+    subjects = max(mean_triplets, 1.0) / max(whole.triplets / parts, 1.0)
+    return _weighted(
+        {
+            name: value * ((subjects if name.startswith("sub_") else 1.0) / parts)
+            for name, value in losses.terms.items()
+        },
+        config,
+    )
+
+
+def _weighted(terms: dict[str, Tensor], config: LossConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of the terms, and the terms."""
     weights = {"class": config.classes, "relation": config.relations}
     weights |= {
         f"{role}_{kind}": value for role in ("sub", "obj") for kind, value in (("l1", config.l1), ("giou", config.giou))
     }
-    own, step = part.divisors, whole.divisors
-    own["sub_l1"] = own["sub_giou"] = max(mean_triplets, 1.0)
-    terms = {name: value * (own[_base(name)] / step[_base(name)]) for name, value in losses.terms.items()}
     return torch.stack([weights[_base(name)] * value for name, value in terms.items()]).sum(), terms
 
 

@@ -1,15 +1,23 @@
-"""The processes of one training: alone, or started by `torchrun` and joined by sums."""
+"""The processes of one training: alone, or started by `torchrun` (or `accelerate launch`) and joined by sums.
+
+`accelerate` joins them: it picks the backend and gives each process its GPU. Gradients are summed in one go after the backward passes
+and not by DDP's hooks, which expect one backward pass a step: here the parts of a batch come first and the text encoder once, last.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor, nn
 
 from rlip_assets.errors import ParameterError
 from rlip_assets.training.normalise import Counts
+
+PATIENCE = timedelta(hours=6)
+"""How long processes wait for each other: the first one evaluates while the others stand still."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +56,13 @@ class Processes:
 
 
 def join_processes(device: torch.device) -> Processes:
-    """Join the processes that `torchrun` started (it sets RANK and WORLD_SIZE); alone without it."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    """Join the processes that were started together (RANK and WORLD_SIZE are set); alone without them."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes()
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Processes(torch.distributed.get_rank(), count)
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
+    return Processes(state.process_index, state.num_processes)
 
 
 def choose_device(name: str) -> torch.device:

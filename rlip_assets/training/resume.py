@@ -1,6 +1,7 @@
 """What a killed training needs to go on as if nothing had happened: one safetensors file and the history of steps.
 
-All random draws follow from seed and step (`batches.py`, `loop.py`), so no random state has to be kept.
+All random draws follow from seed and step (`batches.py`, `loop.py`), so no random state has to be kept. The header carries a digest of the
+tensors: a state that is read back is the one that was written.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import nn
 from rlip_assets.errors import InputError
 from rlip_assets.files import canonical_json, write_bytes, write_text
 from rlip_assets.training.average import WeightAverage
+from rlip_model.checkpoint import content_digest
 
 STATE, HISTORY = "state.safetensors", "history.jsonl"
 _MODEL, _OPTIMISER, _AVERAGE = "model/", "optimiser/", "average/"
@@ -48,21 +50,40 @@ class Resume:
         optimiser: torch.optim.Optimizer,
         history: History,
         average: WeightAverage | None = None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
-        """Keep the state after `step` steps; the history first, so that the state never lacks its rows."""
-        write_text(self.folder / HISTORY, history.text())
+        """Keep the state after `step` steps; the history first, so that the state never lacks its rows.
+
+        Raises:
+            InputError: the disk is full; the state that was kept before stays.
+        """
         tensors = {f"{_MODEL}{name}": value for name, value in model.state_dict().items()}
         for name, values in _optimiser_state(model, optimiser).items():
             tensors.update({f"{_OPTIMISER}{name}/{key}": value for key, value in values.items()})
         if average:
             tensors |= {f"{_AVERAGE}{name}": value for name, value in average.weights.items()}
-        content = save(
-            {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, _header(step, self.digest)
-        )
-        write_bytes(self.folder / STATE, content)
+        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        header = {
+            "step": str(step),
+            "digest": self.digest,
+            "content": content_digest(tensors),
+            "scaler": canonical_json(scaler.state_dict() if scaler else {}),
+        }
+        try:
+            write_text(self.folder / HISTORY, history.text())
+            write_bytes(self.folder / STATE, save(tensors, header))
+        except OSError as error:
+            raise InputError(
+                f"the state after step {step} cannot be written to {self.folder} ({error.strerror}); make room and start again: "
+                "the training goes on from the last state that was kept"
+            ) from error
 
     def load(
-        self, model: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage | None = None
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        average: WeightAverage | None = None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> tuple[int, History]:
         """Restore model, optimiser and average; returns the finished steps and their history, (0, empty) where nothing was kept.
 
@@ -82,7 +103,13 @@ class Resume:
                 tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise InputError(f"{file} is damaged ({error}); remove {self.folder} to start afresh") from None
+        if "content" in header and header["content"] != content_digest(tensors):
+            raise InputError(
+                f"{file} is damaged (its tensors are not those that were written); remove {self.folder} to start afresh"
+            )
         step = int(header["step"])
+        if scaler and (kept := json.loads(header.get("scaler", "{}"))):
+            scaler.load_state_dict(kept)
         model.load_state_dict(_below(_MODEL, tensors))
         if average:
             average.load(_below(_AVERAGE, tensors))
@@ -93,10 +120,6 @@ class Resume:
 
 def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _header(step: int, digest: str) -> dict[str, str]:
-    return {"step": str(step), "digest": digest}
 
 
 def _optimiser_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Mapping[str, torch.Tensor]]:

@@ -6,6 +6,7 @@ benchmark stage judges: pre-training zero-shot on HICO-DET, fine-tuning on the t
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +24,23 @@ from rlip_assets.sources.classes import Classes, read_classes
 from rlip_assets.sources.roots import image_root
 from rlip_assets.stage import StageContext
 from rlip_assets.training.batches import Part, StepBatches
+from rlip_assets.training.evaluation import HEADLINE, BenchmarkEvaluation, evenly
 from rlip_assets.training.few_shot import unseen_pairs
-from rlip_assets.training.loop import Settings, Trainer
+from rlip_assets.training.kept import BEST, KeptCheckpoints, best_step
+from rlip_assets.training.loop import EVALUATED, Evaluate, Settings, Trainer
 from rlip_assets.training.predict import PERSON, SCENE_GRAPH_BENCHMARKS, predict, write_predictions
 from rlip_assets.training.processes import Processes, choose_device, join_processes
 from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.resume import HISTORY, History, Resume
 from rlip_assets.training.sources import ImageSource, TrainingImages, image_key, training_images
-from rlip_assets.training.start import network_from_checkpoint, network_from_parts
+from rlip_assets.training.start import model_config, network_from_checkpoint, network_from_parts
 from rlip_assets.training.validation import validate
 from rlip_assets.training.vocabulary import BatchVocabulary, FixedVocabulary, NameSampler, Vocabulary, benchmark_labels
-from rlip_model import LabelTokenizer, Rlip, save_checkpoint
+from rlip_model import LabelTokenizer, Rlip, load_checkpoint, save_checkpoint
 
 ZERO_SHOT_BENCHMARK = "hico_det"
+KEPT = "kept"
+"""Folder of a checkpoint with those that were kept beside it."""
 FREQUENT_TEXTS = 100
 """Object and relation texts that a pre-trained checkpoint offers for photos when nobody names any."""
 
@@ -104,9 +109,9 @@ class _Training:
         torch.set_num_threads(params.threads)
         self.ctx, self.recipe, self.sources, self.classes = ctx, choice.resolve(), sources, classes
         self.seed = params.seed if choice.seed is None else choice.seed
-        device = choose_device(params.device)
-        self.processes: Processes = join_processes(device)
-        self.settings = Settings(device, params.precision, params.workers, params.checkpoint_every)
+        self.device = choose_device(params.device)
+        self.processes: Processes = join_processes(self.device)
+        self.policy = params.tagger_checkpoints if self.recipe.kind == "tagger" else params.checkpoints
 
     @property
     def name(self) -> str:
@@ -114,23 +119,29 @@ class _Training:
         return "/".join(filter(None, (self.ctx.stage, self.ctx.partition)))
 
     def run(self, model: Rlip, tokenizer: LabelTokenizer, output: Path) -> dict[str, Any]:
-        """Train and write the checkpoint folder; returns the figures."""
+        """Train and write the checkpoint folder; returns the figures, nothing in a process that is not the first."""
         data = self._data(model.config.pairs)
         self._announce(data)
         resume = Resume(self.ctx.work / "training", digest_json([self.recipe.model_dump(mode="json"), self.seed]))
+        kept = self._kept(data)
         trainer = Trainer(
-            model.to(self.settings.device),
+            model.to(self.device),
             tokenizer,
             self.recipe,
             data.parts,
-            self.settings,
+            self._settings(data),
             self.processes,
             self.seed,
             self.ctx.log,
             resume,
+            self._evaluation(data) if self.policy.evaluate_every else None,
+            kept,
         )
         history = trainer.run()
-        held_out = validate(model, tokenizer, self.recipe, data.held_out, self.settings.device)
+        if not self.processes.is_first:
+            return {}
+        chosen = self._choose(model, history, kept) if kept else {}
+        held_out = validate(model, tokenizer, self.recipe, data.held_out, self.device)
         self.ctx.log.metrics(held_out, step=len(history.rows))
         figures = {
             "steps": len(history.rows),
@@ -141,11 +152,83 @@ class _Training:
             "cut_pairs": trainer.counters.cut_pairs,
             "final_loss": _last_mean(history, "loss"),
             **held_out,
+            **chosen,
         }
-        if self.processes.is_first:
-            save_checkpoint(output, model, tokenizer, self._metadata(data.train, figures))
-            write_text(output / HISTORY, history.text())
+        save_checkpoint(output, model, tokenizer, self._metadata(data.train, figures))
+        write_text(output / HISTORY, history.text())
+        if kept and kept.folder.is_dir():
+            shutil.copytree(kept.folder, output / KEPT)
         return figures
+
+    def _settings(self, data: _Data) -> Settings:
+        params = self.ctx.params.training
+        return Settings(
+            self.device,
+            params.precision,
+            params.workers,
+            params.checkpoint_every,
+            params.gradient_checkpointing,
+            self._steps(self.policy.evaluate_every, data),
+        )
+
+    @staticmethod
+    def _steps(epochs: float | None, data: _Data) -> int | None:
+        return None if epochs is None else max(1, round(epochs * data.parts[0].steps_per_epoch))
+
+    def _kept(self, data: _Data) -> KeptCheckpoints | None:
+        """Checkpoints beside the last state, where the profile asks for any."""
+        if self.policy.evaluate_every is None and self.policy.keep_every is None:
+            return None
+        figure = "held_out_f1" if self.recipe.kind == "tagger" else HEADLINE
+        return KeptCheckpoints(
+            self.ctx.work / "training" / KEPT,
+            f"{EVALUATED}{figure}",
+            self._steps(self.policy.keep_every, data),
+            self._metadata(data.train, {}),
+        )
+
+    def _choose(self, model: Rlip, history: History, kept: KeptCheckpoints) -> dict[str, Any]:
+        """Give the network the weights that are the training's result; returns which step is the best, and its figure."""
+        best = best_step(history.rows, kept.metric)
+        if best is None:
+            return {}
+        if self.policy.result == "best":
+            model.load_state_dict(load_checkpoint(kept.folder / BEST).model.state_dict())
+        return {"best_step": best, f"best_{kept.metric}": history.rows[best - 1][kept.metric]}
+
+    def _evaluation(self, data: _Data) -> Evaluate:
+        """How the network is judged on the way.
+
+        Raises:
+            ParameterError: there are no images to judge it on.
+        """
+        held = data.held_out.images
+        scenes, root, classes = [held[index] for index in range(len(held))], self.sources[0].image_root, "classes"
+        if self.ctx.stage == "pretrain":
+            if ZERO_SHOT_BENCHMARK in self.recipe.sources:
+                raise ParameterError(
+                    f"training.checkpoints.evaluate_every judges zero-shot on {ZERO_SHOT_BENCHMARK}, which this recipe trains on; "
+                    "set it to null"
+                )
+            store = SceneStore.open(bucket_folders(self.ctx.inputs["benchmark_scenes"]), _cache(self.ctx))
+            scenes = [store[row] for row in store.indices("train", with_triplets=True).tolist()]
+            root, classes = image_root(self.ctx, ZERO_SHOT_BENCHMARK), "benchmark_classes"
+        if not scenes:
+            raise ParameterError(
+                "training.checkpoints.evaluate_every needs images that are not trained on; set holdout in the recipe, or "
+                "evaluate_every: null"
+            )
+        if self.recipe.kind == "tagger":
+            return lambda model, tokenizer: validate(model, tokenizer, self.recipe, data.held_out, self.device)
+        return BenchmarkEvaluation(
+            self.ctx.inputs[classes],
+            evenly(scenes, self.policy.evaluate_images),
+            root,
+            self.recipe.augmentation,
+            self.ctx.work / "evaluation",
+            zero_shot=self.ctx.stage == "pretrain",
+            options={"workers": self.ctx.params.training.workers},
+        )
 
     def _metadata(self, images: TrainingImages, figures: Mapping[str, Any]) -> dict[str, Any]:
         """What travels with a checkpoint: how it was made, and what somebody who opens it for a photo need not know.
@@ -179,7 +262,9 @@ class _Training:
     def predict(
         self, model: Rlip, tokenizer: LabelTokenizer, classes: Classes, tables: Path, *, zero_shot: bool
     ) -> dict[str, Any]:
-        """Write the predictions of a benchmark's test split."""
+        """Write the predictions of a benchmark's test split; the first process does it alone."""
+        if not self.processes.is_first:
+            return {}
         store = SceneStore.open(bucket_folders(tables), _cache(self.ctx))
         scenes = [store[row] for row in store.indices("test").tolist()]
         root = image_root(self.ctx, classes.dataset)
@@ -191,7 +276,7 @@ class _Training:
             root,
             self.recipe.augmentation,
             zero_shot=zero_shot,
-            workers=self.settings.workers,
+            workers=self.ctx.params.training.workers,
             log=self.ctx.log,
         )
         metadata = {"stage": self.ctx.stage, "partition": self.ctx.partition, "zero_shot": zero_shot}
@@ -210,6 +295,16 @@ class _Training:
         train, held = training_images(recipe, self.sources, unseen, _cache(self.ctx), self.seed, image_list)
         vocabulary = self._vocabulary(train)
         count = self.processes.count * recipe.accumulate
+        if count > recipe.total_batch:
+            raise ParameterError(
+                f"{self.processes.count} processes with {recipe.accumulate} parts each cannot share a batch of {recipe.total_batch} "
+                "images; lower training.processes or accumulate, or raise batch_per_process"
+            )
+        if recipe.normalise == "published" and count != recipe.processes:
+            self.ctx.log.info(
+                f"the recipe's losses are those of {recipe.processes} parts (normalise: published), this run has {count}: for its losses "
+                f"let training.processes times accumulate be {recipe.processes}"
+            )
         parts = [
             StepBatches(
                 train,
@@ -242,10 +337,23 @@ class _Training:
 
     def _announce(self, data: _Data) -> None:
         self.ctx.log.params({f"recipe.{name}": value for name, value in self.recipe.model_dump(mode="json").items()})
+        self.ctx.log.params(compared(self.recipe))
         names = ", ".join(source.name for source in self.sources)
         self.ctx.log.info(
             f"training {self.recipe.model} on {len(data.train)} images of {names}, {len(data.parts[0])} steps"
         )
+
+
+def compared(recipe: Recipe) -> dict[str, Any]:
+    """What trainings are told apart by, one short value each: columns to group by in a list of runs."""
+    config = model_config(recipe)
+    return {
+        "data_mix": "+".join(recipe.sources),
+        "backbone": f"{config.backbone.kind}-{'-'.join(map(str, config.backbone.depths))}",
+        "fusion": config.fusion if config.fusion != "alif" else f"alif x {config.fusions}, gate {config.gate}",
+        "shots": recipe.image_list or recipe.share,
+        "unseen": recipe.unseen or "",
+    }
 
 
 def _choice(choices: Mapping[str, RecipeChoice], partition: str | None) -> RecipeChoice:

@@ -16,6 +16,7 @@ from rlip_assets.errors import BusyError, DataError, InputError, ParameterError
 from rlip_assets.params import load_params
 from rlip_assets.stage import NullLog
 from rlip_assets.stage_runner import run_stage
+from rlip_assets.torchrun import launch_command
 
 
 @contextmanager
@@ -77,6 +78,32 @@ def test_two_runs_of_one_item_never_meet(root: Path) -> None:
         with pytest.raises(BusyError, match="words@a is being run by another process"):
             run(root)
     assert run(root) == {"words": 3}
+
+
+def test_a_helping_process_computes_and_leaves_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the first process, with the same work folder, and whatever that one locks."""
+    lock = root / "work/locks/words@a.lock"
+    lock.parent.mkdir(parents=True)
+    params = load_params(root / "params.yaml")
+    shared = toy_stage.registry("count_words", distributed=True)
+    monkeypatch.setenv("RANK", "1")
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert run_stage(shared, params, root, "words", "a", quiet, version=1) == {}
+    assert not (root / "data").exists()
+    assert not list((root / "work/outputs").iterdir())
+    with pytest.raises(ParameterError, match="not shared between processes"):
+        run(root)
+
+
+def test_a_stage_starts_itself_under_torchrun_once() -> None:
+    arguments = ["stage", "pretrain", "--partition", "vg"]
+    command = launch_command(8, arguments, {})
+    assert command is not None
+    assert "--nproc-per-node=8" in command
+    assert command[-5:] == ["rlip_assets.cli", *arguments]
+    assert launch_command(1, arguments, {}) is None
+    assert launch_command(8, arguments, {"WORLD_SIZE": "8"}) is None
 
 
 @pytest.mark.parametrize("partition", ["b", None])

@@ -27,10 +27,10 @@ def store(root: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     return open_store()
 
 
-def tracked(root: Path, function: str = "count_words") -> str:
+def tracked(root: Path, function: str = "count_words", distributed: bool = False) -> str:
     """Run the toy stage; returns its run id."""
     params = load_params(root / "params.yaml")
-    run_stage(toy_stage.registry(function), params, root, "words", "a", open_stage_log, version=1)
+    run_stage(toy_stage.registry(function, distributed), params, root, "words", "a", open_stage_log, version=1)
     found: str = json.loads((root / "provenance/words@a.json").read_text())["mlflow_run"]
     return found
 
@@ -68,6 +68,15 @@ def test_a_failed_stage_is_a_failed_run_and_registers_nothing(root: Path, store:
     newest = store.search_runs([experiment.experiment_id], max_results=1)[0]
     assert newest.info.status == "FAILED"
     assert len(store.search_model_versions("name = 'toy_model'")) == versions
+
+
+def test_trainings_of_a_profile_stand_below_one_run(root: Path, store: MlflowClient) -> None:
+    runs = [store.get_run(tracked(root, distributed=True)) for _ in range(2)]
+    (parent,) = {run.data.tags["mlflow.parentRunId"] for run in runs}
+    above = store.get_run(parent)
+    assert above.data.tags["rlip.study"] == root.name
+    assert above.info.experiment_id == runs[0].info.experiment_id
+    assert "mlflow.parentRunId" not in store.get_run(tracked(root)).data.tags
 
 
 def test_promotion_moves_the_alias(root: Path, store: MlflowClient) -> None:

@@ -13,10 +13,13 @@ from rlip_assets.stage_spec import Registry, StageItem, StageSpec
 LARGE = 11 * 1024 * 1024
 
 
-def registry(function: str = "count_words") -> Registry:
+def registry(function: str = "count_words", distributed: bool = False) -> Registry:
     """One item that reads `text.txt` and writes the folder `data/words`."""
     item = StageItem("words", "a", {"text": "text.txt"}, {"words": "data/words"}, ("training.seed",))
-    return Registry([StageSpec("words", f"toy_stage:{function}", "words", (item,), group="toys", tracked=True)])
+    spec = StageSpec(
+        "words", f"toy_stage:{function}", "words", (item,), group="toys", tracked=True, distributed=distributed
+    )
+    return Registry([spec])
 
 
 def project(root: Path) -> Path:

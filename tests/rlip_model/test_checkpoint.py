@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,32 @@ def model() -> Rlip:
 @pytest.fixture
 def tokenizer() -> LabelTokenizer:
     return train_label_tokenizer(TOKENIZER_TEXTS, 300)
+
+
+def test_a_checkpoint_is_verified_when_it_is_opened(tmp_path: Path, model: Rlip, tokenizer: LabelTokenizer) -> None:
+    save_checkpoint(tmp_path / "a", model, tokenizer, {})
+    file = tmp_path / "a/model.safetensors"
+    whole = file.read_bytes()
+    for content in (whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:], whole[:-100]):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+            load_checkpoint(tmp_path / "a")
+
+
+def test_a_full_disk_keeps_the_checkpoint_that_was_there(
+    tmp_path: Path, model: Rlip, tokenizer: LabelTokenizer
+) -> None:
+    """The limit on the size of files stands for the end of the disk: the write itself fails, half way."""
+    save_checkpoint(tmp_path / "a", model, tokenizer, {"name": "old"})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="cannot be written"):
+            save_checkpoint(tmp_path / "a", model, tokenizer, {"name": "new"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert load_checkpoint(tmp_path / "a").metadata == {"name": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_same_predictions_after_loading(tmp_path: Path, model: Rlip, tokenizer: LabelTokenizer) -> None:

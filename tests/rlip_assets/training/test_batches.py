@@ -144,6 +144,21 @@ def test_human_triplets_come_before_pseudo_ones_when_slots_are_short() -> None:
     assert ranked_pairs(scene) == [(1, 2), (2, 3), (0, 1)]
 
 
+def test_triplets_beyond_the_pairs_are_cut_and_counted_the_surest_stay(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path
+) -> None:
+    """Pseudo labels of confidence 0.1, 0.3 and 0.5 on three pairs, and a network of two."""
+    images, _ = training_images(small_recipe, [drawn(triplets=3, pseudo=True)], frozenset(), tmp_path / "c", seed=3)
+    uncropped = small_recipe.changed({"augmentation": {"crop": 0.0, "flip": 0.0}})
+    batches = StepBatches(images, FixedVocabulary(FULL), uncropped, 2, 3)
+    batch = batches[0]
+    assert batch.cut_pairs == 4
+    for place, target in enumerate(batch.targets):
+        scene = images[batches.indices(0)[place]]
+        kept = [FULL.relation_index[scene.relation[row]] for row in (2, 1)]
+        assert target.relations.argmax(1).tolist() == kept
+
+
 def test_tagger_pairs_hold_all_positives_and_fill_up() -> None:
     boxes = [(i, 0, i + 5, 5) for i in range(4)]
     scene = make_scene(

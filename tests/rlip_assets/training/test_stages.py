@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from toys import OBJECTS, RELATIONS, draw_scene
 
 from rlip_assets.benchmarks.predictions import read_predictions
 from rlip_assets.errors import InputError, ParameterError
 from rlip_assets.params import Params
+from rlip_assets.profiles import PROJECT_ROOT
 from rlip_assets.relation_detector import RelationDetector
 from rlip_assets.scenes import make_scene, read_scenes, write_scenes
 from rlip_assets.stage import NullLog, StageContext
+from rlip_assets.training.processes import Processes
 from rlip_assets.training.stages import finetune_stage, pretrain_stage, r_tagger_stage
 from rlip_model import LabelTokenizer, ModelConfig, load_checkpoint
 from rlip_model.detector import DabDeformableDetr, save_detector
@@ -39,6 +46,7 @@ TRAINING: dict[str, Any] = {
         "v_coco": {"recipe": "micro_v_coco", "changes": CHANGES | {"label_budget": 0}},
     },
 }
+POLICIES = ("checkpoints", "tagger_checkpoints")
 CLASSES = {
     "objects": list(OBJECTS),
     "relations": list(RELATIONS),
@@ -223,6 +231,74 @@ def test_test_images_in_training_are_counted(project: Project) -> None:
         write_scenes(tables / f"bucket-{number}", [replace(scenes[number], split=split)] if split else scenes)
     leaky = project.context("finetune", "v_coco", name="leaky")
     assert finetune_stage(replace(leaky, inputs={**leaky.inputs, "scenes": tables}))["test_images_in_training"] == 1
+
+
+@pytest.mark.deep
+def test_a_stage_in_two_processes_trains_like_in_one(tmp_path: Path, tokenizer: LabelTokenizer) -> None:
+    """`training.processes: 2` is all that a user sets: `rlip stage` starts itself under torchrun."""
+    rows = []
+    for count in (1, 2):
+        root = tmp_path / str(count)
+        project = Project(root, tokenizer)
+        changes = CHANGES | {"model_changes": {"text.dropout": 0.0}}
+        training = {"pretrain": {"vg": {"recipe": "micro_vg", "changes": changes}}, "processes": count}
+        (root / "params.yaml").write_text(yaml.safe_dump({"training": training}))
+        manifest = root / "data/manifests/hico_det/classes.json"
+        manifest.parent.mkdir(parents=True)
+        shutil.copyfile(project.root / "hico_det.json", manifest)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(PROJECT_ROOT),
+            "OMP_NUM_THREADS": "1",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlflow.db",
+        }
+        command = [sys.executable, "-m", "rlip_assets.cli", "stage", "pretrain", "--partition", "vg"]
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        checkpoint = root / "data/models/pretrain/vg"
+        rows.append([json.loads(line) for line in (checkpoint / "history.jsonl").read_text().splitlines()])
+        assert (root / "data/predictions/pretrain-vg/hico_det.parquet").is_file()
+        assert not list((root / "work/outputs").iterdir())
+    for one, two in zip(*rows, strict=True):
+        assert two == pytest.approx(one, rel=5e-3, abs=1e-4)
+
+
+def test_more_processes_than_images_in_a_batch_are_refused(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlip_assets.training.stages.join_processes", lambda _: Processes(0, 5))
+    with pytest.raises(
+        ParameterError, match=r"5 processes .* cannot share a batch of 4 images; lower training\.processes"
+    ):
+        finetune_stage(project.context("finetune", "hico_full", name="shared"))
+
+
+def test_training_judges_itself_on_images_that_are_no_test_images(project: Project) -> None:
+    """And the result can be the best network instead of the last."""
+    policy = {"evaluate_every": 0.5, "result": "best", "keep_every": 1}
+    judged = Project.__new__(Project)
+    judged.root, judged.params = (
+        project.root,
+        Params.model_validate({"training": TRAINING | dict.fromkeys(POLICIES, policy)}),
+    )
+    for stage, partition in ((finetune_stage, "hico_full"), (pretrain_stage, "vg_coco"), (r_tagger_stage, None)):
+        context = judged.context(stage.__name__.removesuffix("_stage"), partition, name="judged")
+        figures = stage(context)
+        folder = context.outputs["checkpoint"]
+        rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+        metric = "evaluated_held_out_f1" if partition is None else "evaluated_headline"
+        assert [metric in row for row in rows] == [True, True]
+        assert figures["best_step"] == max(rows, key=lambda row: row[metric])["step"]
+        best = load_checkpoint(folder / "kept/best").model.state_dict()
+        result = load_checkpoint(folder).model.state_dict()
+        assert all(torch.equal(best[name], result[name]) for name in best)
+    evaluated = {scene.image_id for scene in read_predictions_ids(context.work.parent.parent)}
+    tests = {f"i{number}" for number in range(14) if number % 5 == 4}
+    assert evaluated
+    assert not evaluated & tests
+
+
+def read_predictions_ids(work: Path) -> list[Any]:
+    files = sorted(work.rglob("evaluation/hico_det.parquet"))
+    return [image for file in files for batch in read_predictions(file) for image in batch.images()]
 
 
 def test_wrong_partition_network_and_folders_are_refused(project: Project) -> None:

@@ -1,0 +1,77 @@
+"""Figures of a network in training, by the benchmark's own evaluator, on images that it is neither trained nor tested on.
+
+Fine-tuning is judged on the training images that were kept back; pre-training zero-shot on training images of HICO-DET, none of
+which it sees. So no test image decides which checkpoint is the best, or how many steps are enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlip_assets.benchmarks.ground_truth import ground_truth_of_list
+from rlip_assets.benchmarks.headlines import HEADLINES
+from rlip_assets.benchmarks.predictions import read_predictions
+from rlip_assets.benchmarks.suites import judge, suite
+from rlip_assets.benchmarks.vocabulary import read_vocabulary
+from rlip_assets.scenes import Scene
+from rlip_assets.sources.classes import read_classes
+from rlip_assets.training.predict import predict, write_predictions
+from rlip_assets.training.recipes import Augmentation
+from rlip_model import LabelTokenizer, Rlip
+
+HEADLINE = "headline"
+
+
+@dataclass(frozen=True)
+class BenchmarkEvaluation:
+    """Predict some annotated scenes and judge them.
+
+    Attributes:
+        classes: `classes.json` of the benchmark.
+        work: folder for the predictions of the last evaluation.
+        options: further arguments of `predict`.
+    """
+
+    classes: Path
+    scenes: Sequence[Scene]
+    image_root: Path
+    augmentation: Augmentation
+    work: Path
+    zero_shot: bool
+    options: dict[str, Any]
+
+    def __call__(self, model: Rlip, tokenizer: LabelTokenizer) -> dict[str, float]:
+        """The benchmark's headline protocol: `headline`, the one figure that networks are compared by, and all others by name."""
+        classes, vocabulary = read_classes(self.classes), read_vocabulary(self.classes)
+        found = predict(
+            model,
+            tokenizer,
+            classes,
+            self.scenes,
+            self.image_root,
+            self.augmentation,
+            zero_shot=self.zero_shot,
+            **self.options,
+        )
+        path = self.work / f"{classes.dataset}.parquet"
+        write_predictions(path, classes, found, {})
+        truth = ground_truth_of_list(self.scenes, vocabulary, "the evaluated images")
+        results = judge(suite(truth, vocabulary, zero_shot=self.zero_shot), read_predictions(path))
+        headline = HEADLINES[vocabulary.dataset]
+        figures = {
+            name: float(value)
+            for result in results
+            if result.name == headline.protocol
+            for name, value in result.figures.items()
+            if value == value  # the mean of nothing is no number
+        }
+        return {HEADLINE: figures.get(headline.figure, 0.0), **figures}
+
+
+def evenly(scenes: Sequence[Scene], number: int) -> list[Scene]:
+    """At most `number` of the scenes, spread evenly over them, in their order."""
+    step = max(1.0, len(scenes) / number)
+    return [scenes[int(place * step)] for place in range(min(number, len(scenes)))]

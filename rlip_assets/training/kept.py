@@ -1,0 +1,44 @@
+"""Checkpoints of a training beside its last state: the best one by an evaluated figure, and one every so many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlip_model import LabelTokenizer, Rlip, save_checkpoint
+
+BEST = "best"
+
+
+@dataclass(frozen=True)
+class KeptCheckpoints:
+    """Folders `best` and `step-NNNNNN` below `folder`. What is kept follows from the history alone, so a resumed training keeps the same.
+
+    Attributes:
+        metric: key of the history's rows by which the best one is known; the first of equals counts.
+        every: steps between two that stay; None keeps the best one alone.
+        metadata: goes into every checkpoint, with the step and its figures.
+    """
+
+    folder: Path
+    metric: str
+    every: int | None
+    metadata: Mapping[str, Any]
+
+    def update(self, rows: Sequence[Mapping[str, float]], model: Rlip, tokenizer: LabelTokenizer) -> None:
+        """Keep the network after the last of `rows` if it is the best so far or its turn."""
+        step = int(rows[-1]["step"])
+        names = [BEST] if best_step(rows, self.metric) == step else []
+        if self.every and step % self.every == 0:
+            names.append(f"step-{step:06d}")
+        for name in names:
+            figures = {"step": step, **{key: value for key, value in rows[-1].items() if key == self.metric}}
+            save_checkpoint(self.folder / name, model, tokenizer, {**self.metadata, "figures": figures})
+
+
+def best_step(rows: Sequence[Mapping[str, float]], metric: str) -> int | None:
+    """The step of the highest `metric`, the first of equals; None where no row has it."""
+    judged = [row for row in rows if metric in row]
+    return int(max(judged, key=lambda row: row[metric])["step"]) if judged else None
