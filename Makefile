@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: help setup demo ui study test test-deep lint external-weights clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 setup: $(VENV)/.installed ## install the packages into .venv
 
@@ -31,6 +31,9 @@ demo: setup ## run the whole lineage on the micro world and print the results (a
 
 study: setup ## the study profile: three seeds where a claim needs them (about 2 hours, resumable)
 	$(BIN)/rlip demo --profile study
+
+study-%: setup ## one question with three seeds, such as study-fusion (`rlip study` lists them)
+	$(BIN)/rlip study $*
 
 ui: setup ## Dagster and MLflow on localhost
 	$(BIN)/rlip ui

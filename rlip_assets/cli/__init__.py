@@ -5,6 +5,7 @@ Commands are loaded when they are called: a stage starts dozens of times in a ru
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib import import_module
 from typing import Any
@@ -16,6 +17,7 @@ from rlip_assets.errors import RlipError
 
 COMMANDS = {
     "demo": "rlip_assets.cli.lineage:demo",
+    "study": "rlip_assets.cli.studies:study",
     "ui": "rlip_assets.cli.lineage:ui",
     "sync-dagster": "rlip_assets.cli.lineage:sync_dagster",
     "stage": "rlip_assets.cli.stages:stage",
@@ -73,4 +75,13 @@ def main() -> None:
         print(f"rlip: {error}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(
+            f"rlip: no space is left to write {error.filename or 'a file'}; make room and give the same command again: "
+            "what is finished is kept",
+            file=sys.stderr,
+        )
         sys.exit(1)

@@ -81,7 +81,7 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
             "What the seeds show",
             "Paired differences of mAP in points. A claim counts as shown when the mean difference over at least three seeds is above "
             "twice its standard error.",
-            [_comparisons(facts["comparisons"])],
+            [comparisons_table(facts["comparisons"])],
         ),
         Section(
             "Pseudo labels against the truth kept aside",
@@ -133,7 +133,8 @@ def causes_by_verb(causes: Mapping[str, Mapping[str, int]]) -> Table:
     return Table(["verb", *CAUSES], rows)
 
 
-def _comparisons(rows: Sequence[Mapping[str, Any]]) -> Table:
+def comparisons_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Claims with their paired difference (points), its standard error, and the verdict."""
     cells = [
         [
             row["claim"],
