@@ -78,19 +78,28 @@ class RelationCriterion(nn.Module):
         self.config = config
         self.cost = MatchCost(config.classes, config.relations, config.l1, config.giou, config.subject_class)
 
-    def forward(self, output: ModelOutput, targets: Sequence[Targets], pooled: Tensor, num_objects: int) -> Losses:
+    def forward(
+        self,
+        output: ModelOutput,
+        targets: Sequence[Targets],
+        pooled: Tensor,
+        num_objects: int,
+        mean_triplets: float | None = None,
+    ) -> Losses:
         """
         Args:
             output: predictions of all layers.
             targets: one entry an image; an image without triplets is background only.
             pooled: (T, W) label vectors the output was made with (RPL reads the relation rows).
             num_objects: No, "no objects" included.
+            mean_triplets: triplets of such a batch, averaged over the processes that share a step, which subject boxes are divided by; by
+                default those of this batch.
         """
         config = self.config
         slots = config.assignment == "slots"
         matches = match_slots(output, targets) if slots else match_hungarian(output, targets, self.cost)
         flat = concatenate(targets)
-        count = _mean_over_ranks(len(flat), output.sub_logits.device)
+        count = max(float(len(flat)) if mean_triplets is None else mean_triplets, 1.0)
         values = {"class": self._class_loss(output, flat, matches)}
         boxes, quality = _box_losses(output, flat, matches, count)
         values["relation"] = self._relation_loss(output, flat, matches, quality, pooled[num_objects:])
@@ -216,12 +225,3 @@ def _box_losses(
     }
     quality = (torch.where(exists, torch.minimum(sub_giou, obj_giou), sub_giou).detach() + 1) / 2
     return losses, quality
-
-
-def _mean_over_ranks(count: int, device: torch.device) -> float:
-    """Mean number of triplets over the processes of a distributed run, at least 1."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return float(max(count, 1))
-    total = torch.tensor(float(count), device=device)
-    torch.distributed.all_reduce(total)
-    return max(float(total) / torch.distributed.get_world_size(), 1.0)

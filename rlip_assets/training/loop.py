@@ -217,7 +217,7 @@ class Trainer:
                 output = self.model(batch.images, batch.mask, own, objects, pairs=batch.pairs)
             if not all(bool(torch.isfinite(value).all()) for value in vars(output).values()):
                 self._stop(step, [batch], "the predictions are not finite")
-            losses = self.criterion(_as_float(output), batch.targets, pooled=own.float(), num_objects=objects)
+            losses = self.criterion(_as_float(output), batch.targets, own.float(), objects, mean)
             if self.recipe.normalise == "published":
                 total, terms = averaged(losses, whole, len(batches) * self.processes.count, config, mean)
             else:
