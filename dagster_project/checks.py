@@ -9,7 +9,9 @@ from typing import Any
 
 import dagster as dg
 
+from rlip_assets.drift import Drift
 from rlip_assets.dvc_lock import present
+from rlip_assets.last_run import manifest_before
 from rlip_assets.params import load_params
 from rlip_assets.promotion import gate, promotion
 from rlip_assets.stage_runner import MANIFEST_SCHEMA, read_manifest
@@ -97,6 +99,20 @@ def promotable(stage: str) -> Check:
     return Check("promotion_gate", words, judge, dg.AssetCheckSeverity.WARN)
 
 
+def drift(counted: str) -> Check:
+    """The figures are near those of the result before; a warning, for a change may be what was wanted."""
+
+    def judge(manifest: Manifest | None, root: Path) -> Verdict:
+        before = manifest_before(root, manifest) if manifest else None
+        if manifest is None or before is None:
+            return True, "no earlier result to compare with"
+        distances = Drift.between(before.get("figures", {}), manifest.get("figures", {}), counted)
+        return distances.judge(load_params(root / "params.yaml").drift)
+
+    words = f"Yield, confidences and relations are near those of the {counted} before (limits: `drift` in params.yaml)."
+    return Check("drift", words, judge, dg.AssetCheckSeverity.WARN)
+
+
 def figure_of(manifest: Manifest | None, name: str) -> Any:
     """The figure with the dotted `name`, None where there is none."""
     value: Any = (manifest or {}).get("figures", {})
@@ -120,8 +136,15 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
     ),
     "candidates": (
         in_range("candidates_per_image", "candidates", 0.1, 200, "Relation candidates of an image.", per="images"),
+        drift("candidates"),
     ),
-    "pseudo_labels": (in_range("labels_per_image", "labels", 0.05, 100, "Pseudo labels of an image.", per="images"),),
+    "decontamination": (
+        in_range("hashed_images", "hashed", 0.9, 1, "Images that could be compared with test images.", per="images"),
+    ),
+    "pseudo_labels": (
+        in_range("labels_per_image", "labels", 0.05, 100, "Pseudo labels of an image.", per="images"),
+        drift("labels"),
+    ),
     "label_quality": (in_range("precision", "precision", 0.5, 1, "Right labels at the operating threshold."),),
     "r_tagger": (no_test_image_in_training(), promotable("r_tagger")),
     "pretrain": (no_test_image_in_training(),),

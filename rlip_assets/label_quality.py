@@ -1,4 +1,4 @@
-"""How true the pseudo labels are, measured on relations that were kept aside.
+"""How true the pseudo labels are, measured on relations that were kept aside, or on human triplets (`human_truth`) for real COCO images.
 
 A label is right when its relation, in normal form, names a true relation of its pair or one that this implies. A true relation is found
 when a label of its pair names it. Relations that happen ("ride") and relations of place ("next to", which hold for all pairs that stand so
@@ -9,6 +9,7 @@ Images are divided into two halves by a hash of their id: one chooses the operat
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,9 @@ from rlip_assets.micro_world.truth import TrueRelation, read_truth
 from rlip_assets.scene_graphs.normalise import relation_lemma
 from rlip_assets.scenes import Scene, bucket_folders, read_scenes
 from rlip_assets.shards import shard_of
+from rlip_assets.sources.roots import raw_root
 from rlip_assets.stage import StageContext
+from rlip_assets.training.few_shot import keep_triplets
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -90,18 +93,23 @@ class Judged:
 def quality_stage(ctx: StageContext) -> dict[str, Any]:
     """Measure the pseudo labels of all datasets whose truth is known.
 
-    Inputs: `pseudo_labels/DATASET` (folders of buckets) and `truth` (DATASET.parquet). Output: `label_quality` with `label_quality.json`.
+    Inputs: `pseudo_labels/DATASET` (folders of buckets), `truth` (DATASET.parquet) and, where COCO is real, `human_scenes` (tables of
+    Visual Genome). Output: `label_quality` with `label_quality.json`.
 
     Raises:
         InputError: no truth for a dataset that has labels. DataError: truth of boxes that the labels' scenes do not have.
     """
     choosing, reported = Judged(), Judged()
+    human: Counter[str] = Counter()
     by_dataset: dict[str, Judged] = {}
     for name, folder in sorted(ctx.inputs.items()):
         if not name.startswith("pseudo_labels/"):
             continue
         dataset = name.removeprefix("pseudo_labels/")
-        first, second = judge_dataset(bucket_folders(folder), ctx.inputs["truth"] / f"{dataset}.parquet")
+        if dataset == "coco" and "human_scenes" in ctx.inputs:
+            first, second = judge_by_people(ctx, bucket_folders(folder), human)
+        else:
+            first, second = judge_dataset(bucket_folders(folder), ctx.inputs["truth"] / f"{dataset}.parquet")
         choosing, reported = choosing + first, reported + second
         by_dataset[dataset] = second
     threshold = operating_threshold(choosing, ctx.params.tagging.operating_precision)
@@ -119,6 +127,8 @@ def quality_stage(ctx: StageContext) -> dict[str, Any]:
         "by_relation": by_relation(reported, threshold),
         "calibration": errors,
     }
+    if human:
+        report["human"] = dict(human)
     write_json(ctx.outputs["label_quality"] / QUALITY_FILE, report)
     ctx.log.picture("label-quality", quality_picture(report))
     return {name: value for name, value in report.items() if isinstance(value, int | float | None)}
@@ -147,6 +157,35 @@ def judge_dataset(tables: Iterable[Path], truth: Path) -> tuple[Judged, Judged]:
                     "make truth and scene tables from the same raw data"
                 )
             halves[shard_of(scene.image_id, 2)].add(scene, known)
+    return halves
+
+
+def judge_by_people(ctx: StageContext, tables: Sequence[Path], counts: Counter[str]) -> tuple[Judged, Judged]:
+    """Judge labels of COCO by the human triplets of Visual Genome; the halves that choose and that are reported.
+
+    Labels of pairs of which people said nothing are not judged; `counts` says how many (`labels_not_judged`), and what `human_relations`
+    counts.
+
+    Raises:
+        InputError: Visual Genome has no `image_data.json`, which names the COCO image of each.
+    """
+    from rlip_assets.human_truth import coco_ids, human_relations
+
+    twins = coco_ids(raw_root(ctx.params.sources, "visual_genome", ctx.root) / "image_data.json")
+    wanted = set(twins.values())
+    labelled = {scene.image_id: scene for table in tables for scene in read_scenes(table) if scene.image_id in wanted}
+    annotated = (scene for table in bucket_folders(ctx.inputs["human_scenes"]) for scene in read_scenes(table))
+    relations: dict[str, list[TrueRelation]] = {}
+    for relation in human_relations(labelled, annotated, twins, counts):
+        relations.setdefault(relation.image_id, []).append(relation)
+    halves = Judged(), Judged()
+    for image_id, known in relations.items():
+        scene, pairs = labelled[image_id], {(relation.subject, relation.object) for relation in known}
+        spoken_of = np.array(
+            [pair in pairs for pair in zip(scene.subject.tolist(), scene.object.tolist(), strict=True)], bool
+        )
+        counts["labels_not_judged"] += int((~spoken_of).sum())
+        halves[shard_of(image_id, 2)].add(keep_triplets(scene, spoken_of), known)
     return halves
 
 

@@ -112,6 +112,21 @@ def _read_part(path: Path, kind: type[Row]) -> Iterator[Row]:
             f"{path} has schema {name or 'unnamed'!r} version {version or 'unknown'}, this program reads {kind.SCHEMA!r} "
             f"version {VERSION}; run the stage '{kind.MADE_BY}' again"
         )
-    columns = [table.column(field.name).to_pylist() for field in fields(kind)]
+    try:
+        columns = [table.column(field.name).to_pylist() for field in fields(kind)]
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{path} row {_first_broken(table)} has text that is not UTF-8; run the stage '{kind.MADE_BY}' again"
+        ) from None
     for values in zip(*columns, strict=True):
         yield kind(*values)
+
+
+def _first_broken(table: pa.Table) -> int:
+    """The first row with a text that cannot be decoded."""
+    for row in range(table.num_rows):
+        try:
+            table.slice(row, 1).to_pylist()
+        except UnicodeDecodeError:
+            return row
+    return table.num_rows

@@ -8,6 +8,7 @@ finds in `ctx.inputs` and `ctx.outputs`; the folder of a dataset stands for all 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from rlip_assets.params import Params, load_params
@@ -20,6 +21,8 @@ DATASETS = ("visual_genome", "coco", "objects365", "open_images", "hico_det", "v
 DETECTION_DATASETS = ("coco", "objects365")
 """The method's datasets with boxes but no relations: they receive pseudo labels, as one's own do."""
 
+BENCHMARKS = ("hico_det", "open_images", "v_coco")
+"""Datasets whose test split is judged on."""
 FINETUNE_START = "vg_coco_o365"
 ZERO_SHOT_BENCHMARK = "hico_det"
 
@@ -39,6 +42,7 @@ def build_registry(params: Params, project: str = ".") -> Registry:
             lineage.captions(),
             lineage.caption_triplets(),
             lineage.candidates(),
+            *lineage.decontamination(),
             lineage.r_tagger(),
             lineage.pseudo_labels(),
             lineage.label_quality(),
@@ -210,6 +214,37 @@ class _Lineage:
             kinds=("python", "parquet"),
         )
 
+    @property
+    def decontaminated(self) -> tuple[str, ...]:
+        """Datasets whose images are compared with test images before they are labelled."""
+        if not self.params.decontamination.exclude:
+            return ()
+        return tuple(dataset for dataset in self.detection_datasets if not self.params.sources.is_drawn(dataset))
+
+    def decontamination(self) -> list[StageSpec]:
+        """One stage, or none where there is nothing to compare. It has all buckets, like its fellows; only those of real datasets are
+        used."""
+        tests = {f"benchmark/{benchmark}": scene_folder(benchmark) for benchmark in BENCHMARKS}
+        items = tuple(
+            StageItem(
+                "decontamination",
+                partition_key(dataset, bucket),
+                {"scenes": f"{scene_folder(dataset)}/{bucket}", **tests},
+                {"decontamination": f"data/decontamination/{dataset}/{bucket}"},
+                ("decontamination",),
+            )
+            for dataset, bucket in self.buckets(self.detection_datasets)
+        )
+        spec = StageSpec(
+            name="decontamination",
+            function="rlip_assets.decontamination:decontamination_stage",
+            description="Images that occur in the test split of a benchmark, by id and by looks: they receive no pseudo labels.",
+            items=items,
+            group="pseudo_labels",
+            kinds=("python", "json"),
+        )
+        return [spec] if self.decontaminated else []
+
     def r_tagger(self) -> StageSpec:
         inputs = {
             "scenes": scene_folder("visual_genome"),
@@ -237,11 +272,19 @@ class _Lineage:
             "classes": classes_file("{dataset}"),
             "r_tagger": "data/models/r_tagger",
         }
+        items = tuple(
+            replace(item, inputs={**item.inputs, "decontamination": f"data/decontamination/{dataset}/{bucket}"})
+            if dataset in self.decontaminated
+            else item
+            for item, (dataset, bucket) in zip(
+                self.labelled("pseudo_labels", inputs, "tagging"), self.buckets(self.detection_datasets), strict=True
+            )
+        )
         return StageSpec(
             name="pseudo_labels",
             function="rlip_assets.pseudo_labels:tagging_stage",
             description="Candidates with the R-Tagger's confidence: a scene table like the human ones.",
-            items=self.labelled("pseudo_labels", inputs, "tagging"),
+            items=items,
             group="pseudo_labels",
             torch=True,
             tracked=True,
@@ -250,8 +293,11 @@ class _Lineage:
         )
 
     def label_quality(self) -> StageSpec:
+        """Measured on the truth that the micro world keeps aside; for real COCO images on human triplets of real Visual Genome images."""
         labels = {f"pseudo_labels/{dataset}": f"data/pseudo_labels/{dataset}" for dataset in self.known_truth}
-        inputs = {**labels, "truth": "data/truth"}
+        inputs = {**labels, "truth": "data/truth"} if labels else {}
+        if not any(map(self.params.sources.is_drawn, ("coco", "visual_genome"))):
+            inputs |= {"pseudo_labels/coco": "data/pseudo_labels/coco", "human_scenes": scene_folder("visual_genome")}
         return StageSpec(
             name="label_quality",
             function="rlip_assets.label_quality:quality_stage",

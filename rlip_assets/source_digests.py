@@ -34,6 +34,10 @@ _PLUMBING = ("rlip_assets.params", "rlip_assets.errors", "rlip_assets.stage")
 """Modules that every stage imports and that do not decide results: parameter models (values are tracked), errors and interfaces."""
 
 
+_EVERY_STAGE = Params.model_validate({"sources": {"own": {"real": {"root": "real", "form": "open_images_boxes"}}}})
+"""Parameters with which the registry has all stages, also those of real datasets alone."""
+
+
 def changed_stages() -> list[str]:
     """Stages whose source differs from the recorded one, or that have no record."""
     recorded = stage_versions()
@@ -54,7 +58,7 @@ def renew_digests() -> list[str]:
 
 def current_digests(registry: Registry | None = None) -> dict[str, str]:
     """Stage name -> digest of the source it imports now."""
-    registry = registry or build_registry(Params())
+    registry = registry or build_registry(_EVERY_STAGE)
     return {spec.name: _digest(imported_modules(spec.module)) for spec in registry.specs.values()}
 
 

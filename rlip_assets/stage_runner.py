@@ -24,6 +24,7 @@ from typing import Any
 
 from rlip_assets.errors import BusyError, DataError, InputError, ParameterError
 from rlip_assets.files import digest_json, sha256_file, sha256_folder, write_json
+from rlip_assets.last_run import remember
 from rlip_assets.params import Params
 from rlip_assets.provenance import Clock, describe_run
 from rlip_assets.stage import NullLog, StageContext, StageFunction
@@ -121,6 +122,7 @@ def run_stage(
                 log.artifact(path)
             _move_into_place(item, outputs, root)
             write_json(root / item.provenance, describe_run(run, clock, log))
+            remember(root, item.address, manifest)
         shutil.rmtree(work, ignore_errors=True)
     return figures
 

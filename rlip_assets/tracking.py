@@ -42,6 +42,8 @@ _BATCH, _SECONDS = 200, 5.0
 _SQLITE = "sqlite:///"
 PROMOTED_ALIAS = "promoted"
 STUDY_TAG, PARENT_TAG = "rlip.study", "mlflow.parentRunId"
+_INPUT_TAG = "dvc."
+"""Start of the tags that hold the hashes of a run's inputs."""
 
 
 def store_uri(project: Path = PROJECT_ROOT) -> str:
@@ -218,6 +220,20 @@ def promote_model(name: str, version: str | None = None, project: Path = PROJECT
     return chosen, str(versions[chosen].run_id)
 
 
+def input_hashes(project: Path = PROJECT_ROOT) -> set[str]:
+    """Hashes in DVC of the inputs that runs name, deleted runs left out."""
+    client, found = open_store(project), set()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    token: str | None = None
+    while experiments:
+        runs = client.search_runs(experiments, max_results=1000, page_token=token)
+        found |= {value for run in runs for tag, value in run.data.tags.items() if tag.startswith(_INPUT_TAG)}
+        token = runs.token
+        if not token:
+            break
+    return found
+
+
 @contextmanager
 def track_stage(run: StageRun) -> Iterator[TrackingLog]:
     """The MLflow run of one stage run: opened with its parameters and inputs, closed with how it ended."""
@@ -268,5 +284,5 @@ def stage_tags(run: StageRun) -> dict[str, str]:
     }
     for name, path in run.item.inputs.items():
         if recorded := lock.output_hash(path):
-            tags[f"dvc.{name}"] = recorded
+            tags[f"{_INPUT_TAG}{name}"] = recorded
     return {key: value for key, value in tags.items() if value}

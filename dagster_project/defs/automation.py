@@ -17,7 +17,11 @@ from rlip_assets.errors import BusyError, RlipError
 from rlip_assets.params import load_params
 from rlip_assets.profiles import PARAMS_FILE
 
-LABEL_CHAIN = ("captions", "caption_triplets", "candidates", "pseudo_labels")
+LABEL_CHAIN = tuple(
+    stage
+    for stage in ("captions", "caption_triplets", "candidates", "decontamination", "pseudo_labels")
+    if stage in active_profile().registry.specs
+)
 REASON_TAG = "rlip/reason"
 
 

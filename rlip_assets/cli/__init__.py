@@ -5,7 +5,7 @@ Commands are loaded when they are called: a stage starts dozens of times in a ru
 
 from __future__ import annotations
 
-import errno
+import sqlite3
 import sys
 from importlib import import_module
 from typing import Any
@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from rlip_assets.errors import RlipError
+from rlip_assets.files import is_full_disk
 
 COMMANDS = {
     "demo": "rlip_assets.cli.lineage:demo",
@@ -25,6 +26,7 @@ COMMANDS = {
     "dvc-yaml": "rlip_assets.cli.stages:dvc_yaml",
     "params-yaml": "rlip_assets.cli.stages:params_yaml",
     "source-digests": "rlip_assets.cli.stages:source_digests",
+    "gc": "rlip_assets.cli.garbage:gc",
     "promote": "rlip_assets.cli.models:promote",
     "recipes": "rlip_assets.cli.recipes:recipes",
     "labels": "rlip_assets.cli.labels:labels",
@@ -76,12 +78,8 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(1)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except (OSError, sqlite3.OperationalError) as error:
+        if not is_full_disk(error):
             raise
-        print(
-            f"rlip: no space is left to write {error.filename or 'a file'}; make room and give the same command again: "
-            "what is finished is kept",
-            file=sys.stderr,
-        )
+        print(f"rlip: the disk is full ({error}); make room and run this again, finished work is kept", file=sys.stderr)
         sys.exit(1)

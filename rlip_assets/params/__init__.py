@@ -15,7 +15,14 @@ from rlip_assets.errors import ParameterError
 from rlip_assets.params.benchmarks import BenchmarkParams
 from rlip_assets.params.execution import ExecutionParams
 from rlip_assets.params.external import ExternalParams
-from rlip_assets.params.labels import CandidateParams, CaptionParams, ParsingParams, TaggingParams
+from rlip_assets.params.labels import (
+    CandidateParams,
+    CaptionParams,
+    DecontaminationParams,
+    DriftParams,
+    ParsingParams,
+    TaggingParams,
+)
 from rlip_assets.params.oracle import OracleParams
 from rlip_assets.params.promotion import PromotionParams
 from rlip_assets.params.sources import SourcesParams
@@ -36,7 +43,9 @@ class Params(BaseModel):
     captions: CaptionParams = CaptionParams()
     parsing: ParsingParams = ParsingParams()
     candidates: CandidateParams = CandidateParams()
+    decontamination: DecontaminationParams = DecontaminationParams()
     tagging: TaggingParams = TaggingParams()
+    drift: DriftParams = DriftParams()
     training: TrainingParams = TrainingParams()
     benchmarks: BenchmarkParams = BenchmarkParams()
     promotion: PromotionParams = PromotionParams()

@@ -65,6 +65,32 @@ class CandidateParams(BaseModel):
     rows_per_shard: int = Field(default=2000, ge=1)
 
 
+class DecontaminationParams(BaseModel):
+    """Images of real detection datasets that occur in the test split of a benchmark. Those of the micro world are drawn apart."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    exclude: bool = True
+    """Whether such images are looked for, and receive no pseudo labels."""
+    max_distance: int = Field(default=24, ge=0, le=64)
+    """Two pictures are the same when at most this many of the 256 bits of their hashes differ; those of unlike pictures differ in about
+    128."""
+    rows_per_shard: int = Field(default=2000, ge=1)
+
+
+class DriftParams(BaseModel):
+    """How far the labels of a bucket may be from those before them until the asset check `drift` warns. No stage depends on it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    yields: float = Field(default=0.25, ge=0)
+    """Change of labels an image, as a share of what it was."""
+    confidence: float = Field(default=0.15, ge=0, le=1)
+    """Total variation distance between the confidences, by tenths."""
+    relations: float = Field(default=0.15, ge=0, le=1)
+    """Total variation distance between the relation texts."""
+
+
 class TaggingParams(BaseModel):
     """How candidates receive confidences, and which of them become pseudo labels."""
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlip_assets.candidates import most_frequent
+from rlip_assets.decontamination import read_listed
 from rlip_assets.drawing import draw_triplets
 from rlip_assets.errors import DataError, InputError
 from rlip_assets.files import atomic_file, sha256_file, sha256_folder, write_json
@@ -56,8 +57,9 @@ Item = tuple[Scene, CandidateRow]
 def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     """Tag one bucket.
 
-    Inputs: `candidates`, `scenes`, `classes`, `r_tagger`. Output: `pseudo_labels`, a scene table whose triplets have confidences, one row
-    for each image with captions that could be read and is not excluded, and `quarantine.parquet`.
+    Inputs: `candidates`, `scenes`, `classes`, `r_tagger`, and `decontamination` where images may be those of a test split. Output:
+    `pseudo_labels`, a scene table whose triplets have confidences, one row for each image with captions that could be read and is not
+    excluded, and `quarantine.parquet`.
 
     Raises:
         InputError: no R-Tagger, a damaged table or a list of excluded images that does not exist.
@@ -67,6 +69,8 @@ def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     dataset = (ctx.partition or "").rpartition("-")[0]
     root = raw_root(ctx.params.sources, dataset, ctx.root)
     excluded = read_excluded(params.exclude)
+    if listed := ctx.inputs.get("decontamination"):
+        excluded |= read_listed(listed)
     items = [item for item in _paired(ctx) if item[0].image_id not in excluded]
     ctx.log.dataset(f"{dataset} scenes", ctx.inputs["scenes"], table_digest(ctx.inputs["scenes"]))
 

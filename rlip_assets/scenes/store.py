@@ -106,9 +106,14 @@ class SceneStore:
         return sum((table.counts("relation", split, min_confidence) for table in self._maps), Counter())
 
 
+def cache_name(folder: Path) -> str:
+    """Name of the cache entry of a table."""
+    return digest_json([STORE_VERSION, table_digest(folder)])[:32]
+
+
 def _derived(folder: Path, cache_dir: Path) -> Path:
     """The cache entry of a table, made when it is not there."""
-    entry = cache_dir / digest_json([STORE_VERSION, table_digest(folder)])[:32]
+    entry = cache_dir / cache_name(folder)
     if not entry.exists():
         cache_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(cache_dir / f"{entry.name}.lock"):

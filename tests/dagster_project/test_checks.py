@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from dagster_project.checks import Check, checks_of
+from rlip_assets.last_run import remember
 from rlip_assets.promotion import PROMOTIONS_FILE, Promotion
 from rlip_assets.stage_runner import MANIFEST_SCHEMA
 
@@ -73,3 +74,17 @@ def test_the_promotion_gate_looks_at_the_floor_and_at_the_champion(tmp_path: Pat
     (tmp_path / PROMOTIONS_FILE).write_text(json.dumps({"r_tagger": asdict(champion)}))
     assert (passes(0.56), passes(0.54)) == (True, False)
     assert not check("r_tagger", "promotion_gate").judge({"figures": {}}, tmp_path)[0]
+
+
+def test_labels_that_drift_from_those_before_warn(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("drift: {yields: 0.2}\n")
+    drift = check("pseudo_labels", "drift")
+
+    def result(labels: int) -> dict[str, Any]:
+        return {"stage": "pseudo_labels", "partition": "coco-0", "figures": {"images": 100, "labels": labels}}
+
+    assert drift.judge(result(100), tmp_path) == (True, "no earlier result to compare with")
+    for labels, passed in ((100, True), (110, True), (140, False), (140, False), (139, True)):
+        remember(tmp_path, "pseudo_labels@coco-0", result(labels))
+        assert drift.judge(result(labels), tmp_path)[0] == passed
+    assert drift.severity == dg.AssetCheckSeverity.WARN

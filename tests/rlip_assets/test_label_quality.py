@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from label_factory import Log
 
 from rlip_assets.errors import DataError, InputError
+from rlip_assets.files import write_json
+from rlip_assets.human_truth import best_boxes, human_relations
 from rlip_assets.label_quality import (
     Judged,
     at_threshold,
@@ -135,3 +138,48 @@ def test_missing_and_foreign_truth_are_named(tmp_path: Path) -> None:
     write_truth(tmp_path / "coco.parquet", [TrueRelation("1", 0, 3, "on", ["on"], [], False)])
     with pytest.raises(DataError, match="3 boxes"):
         judge_dataset([tmp_path / "labels"], tmp_path / "coco.parquet")
+
+
+def test_real_coco_images_are_judged_by_the_people_of_visual_genome(tmp_path: Path) -> None:
+    """Visual Genome has its own size and boxes; its triplets are carried over to the COCO boxes that they overlap."""
+    raw = tmp_path / "raw/vg"
+    images = [f"{n}" for n in range(40)]
+    write_json(raw / "image_data.json", [{"image_id": 1000 + int(n), "coco_id": int(n)} for n in images]
+               + [{"image_id": 7, "coco_id": None}])  # fmt: skip
+    stored = [(0, 1, "riding", 0.9), (0, 1, "chase", 0.6), (1, 2, "ride", 0.8), (0, 2, "near", 0.7)]
+    write_scenes(tmp_path / "labels", [scene(stored, n) for n in images])
+    half = [(0, 0, 5, 4.5), (4.5, 4.5, 10, 10), (10, 10, 15, 15), (10, 10, 15.5, 15), (0, 19, 1, 20)]
+    said = [(0, 1, "rides"), (0, 1, "riding"), (0, 2, "next to"), (1, 3, "chase"), (0, 4, "hold"), (2, 3, "on")]
+    names = ["man", "horse", "dog", "puppy", "leaf"]
+    people = [make_scene(1000 + int(n), "visual_genome", "train", "f", 20, 20, half, names, said) for n in images]
+    write_scenes(
+        tmp_path / "people", [*people, make_scene(7, "visual_genome", "train", "f", 20, 20, half, names, said)]
+    )
+    params = Params.model_validate({"sources": {"visual_genome": {"root": str(raw)}}})
+    inputs = {"pseudo_labels/coco": tmp_path / "labels", "human_scenes": tmp_path / "people"}
+    (tmp_path / "out").mkdir()
+    work = tmp_path / "work/label_quality/digest"
+    ctx = StageContext("label_quality", None, params, inputs, {"label_quality": tmp_path / "out"}, work, Log())
+    quality_stage(ctx)
+    report = json.loads((tmp_path / "out/label_quality.json").read_text())
+    # carried over: ride (0, 1) once, next to (0, 2), chase (1, 2); the leaf has no COCO box, dog and puppy are one
+    counted = {"images": 40, "human_triplets": 240, "carried_over": 120, "labels_not_judged": 0}
+    assert report["human"] == counted
+    lowest = report["curve"][0]
+    assert lowest["labels"] == 4 * report["reported_on_images"]
+    assert lowest["precision"] == pytest.approx(1 / 4)  # chase, ride (1, 2) and near are not what people said
+    assert lowest["recall"] == pytest.approx(1 / 2)  # ride of ride and chase
+    assert lowest["spatial_recall"] == 0
+    assert report["chosen_on_images"] + report["reported_on_images"] == 40
+
+
+def test_labels_of_pairs_that_people_did_not_speak_of_are_not_judged(tmp_path: Path) -> None:
+    labelled = {"1": scene([(0, 1, "ride", 0.9), (2, 1, "ride", 0.9)])}
+    boxes = labelled["1"].boxes
+    people = make_scene("vg", "visual_genome", "train", "f", 40, 40, boxes, ["a", "b", "c"], [(0, 1, "ride")])
+    counts: Counter[str] = Counter()
+    (relation,) = human_relations(labelled, [people], {"vg": "1"}, counts)
+    assert (relation.image_id, relation.subject, relation.object, relation.spatial) == ("1", 0, 1, False)
+    assert best_boxes(people, labelled["1"]).tolist() == [0, 1, 2]
+    nothing = make_scene("vg", "visual_genome", "train", "f", 40, 40, [], [])
+    assert best_boxes(nothing, labelled["1"]).tolist() == []

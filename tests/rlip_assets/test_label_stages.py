@@ -24,6 +24,7 @@ from rlip_assets.candidates import candidate_stage
 from rlip_assets.captions import caption_stage
 from rlip_assets.captions import stage as captions_module
 from rlip_assets.errors import DataError, InputError
+from rlip_assets.files import write_json
 from rlip_assets.label_tables import CandidateRow, CaptionRow, TripletRow, read_rows, write_rows
 from rlip_assets.pseudo_labels import stage as labels_module
 from rlip_assets.pseudo_labels import tagging_stage
@@ -217,10 +218,16 @@ def test_tagging_counts_filters_and_resumes(
 
 def test_excluded_images_receive_no_labels(bucket: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "test_images.txt").write_text("1\n\n2\n")
-    params = params_of(bucket, tagging={"exclude": [str(tmp_path / "test_images.txt")]})
+    params = params_of(bucket, tagging={"exclude": [str(tmp_path / "test_images.txt")], "quarantine_limit": 0.5})
     ctx = context(tmp_path, "pseudo_labels", params, bucket, "pseudo_labels")
     assert tagging_stage(ctx)["excluded"] == 2
     assert not {"1", "2"} & {scene.image_id for scene in read_scenes(ctx.outputs["pseudo_labels"])}
+    write_json(tmp_path / "listed/test_images.json", [{"image_id": "6"}, {"image_id": "of another bucket"}])
+    both = context(
+        tmp_path, "pseudo_labels", params, {**bucket, "decontamination": tmp_path / "listed"}, "pseudo_labels"
+    )
+    assert tagging_stage(both)["excluded"] == 4
+    assert not {"1", "2", "6"} & {scene.image_id for scene in read_scenes(both.outputs["pseudo_labels"])}
     missing = context(
         tmp_path, "pseudo_labels", params_of(bucket, tagging={"exclude": ["nowhere.txt"]}), bucket, "pseudo_labels"
     )

@@ -1,0 +1,203 @@
+"""Decontamination: images of a detection dataset that occur in the test split of a benchmark.
+
+COCO train2017, for instance, holds images of V-COCO's test split. An image is found by its id where two datasets share their ids, and by
+its looks (`picture_hash`) otherwise, resized and compressed anew as it may be. What is found is listed with its twin, and receives no
+pseudo labels unless `decontamination.exclude` is off.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+from rlip_assets.errors import InputError
+from rlip_assets.files import atomic_file, digest_json, write_json
+from rlip_assets.images import BadImageError
+from rlip_assets.picture_hash import HASH_VERSION, WORDS, Hashes, hash_file, near_pairs
+from rlip_assets.scenes import Scene, bucket_folders, read_scenes, table_digest
+from rlip_assets.shards import FinishedShard, ShardStore, add_figures, split
+from rlip_assets.sources.roots import image_root
+from rlip_assets.stage import StageContext
+from rlip_assets.training.sources import image_key
+
+LIST_FILE = "test_images.json"
+_FILE = "hashes.npz"
+
+
+@dataclass(frozen=True, order=True)
+class Occurrence:
+    """An image that occurs in a test split: its id and file, the benchmark and the image there, how it was found, and by how many bits
+    their hashes differ (None when it was found by id)."""
+
+    image_id: str
+    file_name: str
+    benchmark: str
+    test_image: str
+    found_by: str
+    distance: int | None
+
+
+@dataclass(frozen=True)
+class HashedImages:
+    """n images: ids and file names; of those m that have a hash, their places (m,) and hashes (m, WORDS). The others are without contrast
+    (`plain` of them) or cannot be read (`unreadable`)."""
+
+    ids: list[str]
+    files: list[str]
+    places: npt.NDArray[np.int64]
+    hashes: Hashes
+    plain: int
+    unreadable: int
+
+    @classmethod
+    def of(cls, scenes: Sequence[Scene], root: Path) -> HashedImages:
+        """Hash the files of some scenes."""
+        places, hashes = [], []
+        plain = unreadable = 0
+        for place, scene in enumerate(scenes):
+            try:
+                found = hash_file(root / scene.file_name)
+            except BadImageError:
+                unreadable += 1
+                continue
+            if found is None:
+                plain += 1
+            else:
+                places.append(place)
+                hashes.append(found)
+        stacked = np.stack(hashes) if hashes else np.zeros((0, WORDS), np.uint64)
+        names = [scene.image_id for scene in scenes], [scene.file_name for scene in scenes]
+        return cls(*names, np.array(places, np.int64), stacked, plain, unreadable)
+
+    def save(self, path: Path) -> None:
+        """Write to an npz file, atomically."""
+        with atomic_file(path) as temporary, temporary.open("wb") as stream:
+            np.savez(
+                stream,
+                ids=np.array(self.ids, str),
+                files=np.array(self.files, str),
+                places=self.places,
+                hashes=self.hashes,
+                without=np.array([self.plain, self.unreadable]),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> HashedImages:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as content:
+            names = content["ids"].tolist(), content["files"].tolist()
+            return cls(*names, content["places"], content["hashes"], *content["without"].tolist())
+
+
+def decontamination_stage(ctx: StageContext) -> dict[str, Any]:
+    """List the images of one bucket that occur in a test split.
+
+    Inputs: `scenes` of the bucket, and `benchmark/DATASET` (folders of buckets). Output: `decontamination` with `test_images.json`. Hashes
+    of a bucket are made shard by shard; those of the test images once for all buckets.
+
+    Raises:
+        InputError: a damaged table, or the images of a dataset are not there.
+    """
+    params = ctx.params.decontamination
+    dataset = (ctx.partition or "").rpartition("-")[0]
+    root = image_root(ctx, dataset)
+    scenes = list(read_scenes(ctx.inputs["scenes"]))
+
+    def make(rows: list[Scene], folder: Path) -> dict[str, Any]:
+        hashed = HashedImages.of(rows, root)
+        hashed.save(folder / _FILE)
+        return {"hashed": len(hashed.places), "plain": hashed.plain, "unreadable": hashed.unreadable}
+
+    def content(scene: Scene) -> list[object]:
+        return [scene.image_id, scene.file_name, *_stamp(root / scene.file_name)]
+
+    parts = split(scenes, params.rows_per_shard, lambda scene: scene.image_id, content)
+    finished = ShardStore.of(ctx, {"hash": HASH_VERSION}).make_all(parts, make, ctx.log, "images")
+    found: set[Occurrence] = set()
+    tests: dict[str, int] = {}
+    for name, tables in sorted(ctx.inputs.items()):
+        if not name.startswith("benchmark/"):
+            continue
+        benchmark = name.removeprefix("benchmark/")
+        twins = _test_images(ctx, benchmark, bucket_folders(tables))
+        tests[benchmark] = len(twins.ids)
+        found.update(_by_id(dataset, scenes, benchmark, twins))
+        found.update(_by_looks(finished, benchmark, twins, params.max_distance))
+    write_json(ctx.outputs["decontamination"] / LIST_FILE, [asdict(entry) for entry in sorted(found, key=_order)])
+    return {
+        "images": len(scenes),
+        **add_figures(shard.figures for shard in finished),
+        "test_images": tests,
+        "listed": len({entry.image_id for entry in found}),
+        "by_benchmark": {name: len({entry.image_id for entry in found if entry.benchmark == name}) for name in tests},
+        "by_id": len({entry.image_id for entry in found if entry.found_by == "id"}),
+        "by_looks": len({entry.image_id for entry in found if entry.found_by == "looks"}),
+    }
+
+
+def read_listed(folder: Path) -> set[str]:
+    """Ids of the images that a decontamination lists.
+
+    Raises:
+        InputError: there is no list, or it is something else.
+    """
+    path = folder / LIST_FILE
+    try:
+        return {str(entry["image_id"]) for entry in json.loads(path.read_text(encoding="utf-8"))}
+    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path} is no list of test images ({error!r}); run the decontamination of this bucket"
+        ) from None
+
+
+def _order(entry: Occurrence) -> tuple[str, ...]:
+    return (entry.image_id, entry.benchmark, entry.found_by, entry.test_image)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Size and time of a file: it is hashed again when it was replaced."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _test_images(ctx: StageContext, benchmark: str, tables: list[Path]) -> HashedImages:
+    """The hashed test images of a benchmark, from a cache that all buckets share."""
+    root = image_root(ctx, benchmark)
+    key = digest_json([HASH_VERSION, str(root.resolve()), [table_digest(table) for table in tables]])[:32]
+    path = ctx.shared / "picture_hashes" / f"{benchmark}-{key}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            ctx.log.info(f"hashing the test images of {benchmark}")
+            for outdated in path.parent.glob(f"{benchmark}-*.npz"):
+                outdated.unlink()
+            rows = [scene for table in tables for scene in read_scenes(table) if scene.split == "test"]
+            HashedImages.of(rows, root).save(path)
+    return HashedImages.load(path)
+
+
+def _by_id(dataset: str, scenes: Iterable[Scene], benchmark: str, twins: HashedImages) -> Iterable[Occurrence]:
+    keys = {image_key(benchmark, image_id) for image_id in twins.ids}
+    for scene in scenes:
+        if image_key(dataset, scene.image_id) in keys:
+            yield Occurrence(scene.image_id, scene.file_name, benchmark, scene.image_id, "id", None)
+
+
+def _by_looks(
+    shards: Iterable[FinishedShard], benchmark: str, twins: HashedImages, max_distance: int
+) -> Iterable[Occurrence]:
+    for shard in shards:
+        own = HashedImages.load(shard.folder / _FILE)
+        for i, j, distance in near_pairs(own.hashes, twins.hashes, max_distance):
+            image, twin = int(own.places[i]), int(twins.places[j])
+            yield Occurrence(own.ids[image], own.files[image], benchmark, twins.ids[twin], "looks", distance)
