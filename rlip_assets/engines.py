@@ -18,7 +18,8 @@ from rlip_assets.errors import InputError, RlipError
 from rlip_assets.params.execution import ExecutionParams
 from rlip_assets.watchdog import end_with_process
 
-Task, Result = TypeVar("Task"), TypeVar("Result")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 Work = Callable[[Task], Result]
 
 _work: Any = None
