@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from rlip_assets.errors import DataError, InputError
-from rlip_assets.sources.classes import preset_classes
+from rlip_assets.sources.classes import benchmark_of, preset_classes
 from rlip_assets.training.transforms import target_size
 from rlip_model import NO_OBJECTS, Checkpoint, load_checkpoint
 from rlip_model.inference import PairPredictions, hoi_predictions, sgg_predictions
@@ -92,14 +92,20 @@ class RelationDetector:
         return cls(checkpoint, str(metadata.get("name", folder.name)), str(metadata.get("trained_on", "")))
 
     @property
+    def benchmark(self) -> str | None:
+        """The benchmark whose texts stand in for a checkpoint's own list: that on which an imported checkpoint was fine-tuned."""
+        listed = self._metadata("objects", ()) or self._metadata("relations", ())
+        return None if listed else benchmark_of(self.trained_on)
+
+    @property
     def objects(self) -> tuple[str, ...]:
-        """Object texts the checkpoint was trained with; empty where it had no fixed list."""
-        return tuple(self._metadata("objects", ()))
+        """Object texts the checkpoint was trained with, or those of its benchmark; empty where it had no fixed list."""
+        return self._own_texts("objects")
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """Relation texts the checkpoint was trained with; empty where it had no fixed list."""
-        return tuple(self._metadata("relations", ()))
+        """Relation texts the checkpoint was trained with, or those of its benchmark; empty where it had no fixed list."""
+        return self._own_texts("relations")
 
     def __call__(
         self,
@@ -114,8 +120,8 @@ class RelationDetector:
 
         Args:
             images: upright RGB images of any size; one batch.
-            objects: what subjects and objects may be; None takes the checkpoint's own list.
-            relations: relation texts; None takes the checkpoint's own list. Free text is accepted, repeated texts count once.
+            objects: what subjects and objects may be; None takes the checkpoint's own list, or that of its benchmark.
+            relations: relation texts; None as for `objects`. Free text is accepted, repeated texts count once.
             threshold: least score of a triplet that is returned.
             limit: most triplets an image.
             vocabulary: "hico_det", "v_coco" or "open_images": where `objects` or `relations` are None, those of this benchmark are taken
@@ -145,6 +151,11 @@ class RelationDetector:
             _triplets(pairs, image.size, object_texts, relation_texts, subject_text, threshold, limit)
             for pairs, image in zip(found, images, strict=True)
         ]
+
+    def _own_texts(self, kind: str) -> tuple[str, ...]:
+        if self.benchmark is not None:
+            return tuple(getattr(preset_classes(self.benchmark), kind) or ())
+        return tuple(self._metadata(kind, ()))
 
     def _metadata(self, key: str, default: Any) -> Any:
         return self.checkpoint.metadata.get(key, default)

@@ -6,7 +6,7 @@ nothing is unpickled. One row of a request asks about one photo:
     {"dataframe_records": [{"image": "<base64>", "relations": ["ride", "hold"], "objects": ["person", "horse"]}],
      "params": {"threshold": 0.2, "limit": 10}}
 
-`objects` and `relations` may be left out of all rows of a request: the checkpoint's own texts are used.
+`objects` and `relations` may be left out of all rows of a request: the checkpoint's own texts, or those of its benchmark, are used.
 """
 
 from __future__ import annotations

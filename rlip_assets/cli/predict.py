@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +17,12 @@ def predict(
     model: Annotated[Path | None, typer.Option(help="Checkpoint folder; by default the profile's best one.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for NAME.json and NAME.relations.png.")] = Path("predictions"),
     objects: Annotated[
-        str | None, typer.Option(help="Object texts, separated by commas; by default the model's own.")
+        str | None,
+        typer.Option(help="Object texts, separated by commas; by default the model's own or its benchmark's."),
     ] = None,
     relations: Annotated[
-        str | None, typer.Option(help="Relation texts, separated by commas; by default the model's own.")
+        str | None,
+        typer.Option(help="Relation texts, separated by commas; by default the model's own or its benchmark's."),
     ] = None,
     vocabulary: Annotated[
         str | None, typer.Option(help="hico_det, v_coco or open_images: its texts where none are given.")
@@ -34,6 +37,11 @@ def predict(
     from rlip_assets.relation_detector import RelationDetector
 
     detector = RelationDetector.from_pretrained(model or find_checkpoint(profile_root(profile)), device)
+    if vocabulary is None and detector.benchmark is not None and (objects is None or relations is None):
+        print(
+            f"Texts that are not given are those of {detector.benchmark}, on which this model was trained",
+            file=sys.stderr,
+        )
     for file in predict_photos(
         detector, photos, output, split_texts(objects), split_texts(relations), threshold, limit, vocabulary
     ):

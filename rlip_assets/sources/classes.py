@@ -131,16 +131,28 @@ def open_images_classes() -> Classes:
     return Classes(dataset="open_images", objects=list(objects), relations=list(relations))
 
 
+PRESETS = {"hico_det": hico_classes, "v_coco": v_coco_classes, "open_images": open_images_classes}
+
+
 def preset_classes(name: str) -> Classes:
     """The whole vocabulary of a benchmark, for photos.
 
     Raises:
         ParameterError: there is no such preset.
     """
-    presets = {"hico_det": hico_classes, "v_coco": v_coco_classes, "open_images": open_images_classes}
-    if name not in presets:
-        raise ParameterError(f"There is no vocabulary {name!r}: choose one of {', '.join(presets)}")
-    return presets[name]()
+    if name not in PRESETS:
+        raise ParameterError(f"There is no vocabulary {name!r}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]()
+
+
+PUBLISHED_NAMES = {"hico": "hico_det", "vcoco": "v_coco", "oi_sgg": "open_images"}
+"""What the published command lines call the benchmarks (`--dataset_file`)."""
+
+
+def benchmark_of(trained_on: str) -> str | None:
+    """The preset whose closed lists a network was fine-tuned on, from a checkpoint's `trained_on`; None where it is no benchmark alone."""
+    name = PUBLISHED_NAMES.get(trained_on, trained_on)
+    return name if name in PRESETS else None
 
 
 def own_classes(root: Path, dataset: str) -> Classes | None:

@@ -105,6 +105,37 @@ def test_vocabularies_take_the_place_of_the_checkpoints_texts(
     assert {triplet.relation for triplet in own} == {"juggle"}
 
 
+@pytest.mark.parametrize(
+    ("dataset", "benchmark"), [("hico", "hico_det"), ("vcoco", "v_coco"), ("oi_sgg", "open_images")]
+)
+def test_an_imported_checkpoint_answers_with_the_texts_of_its_benchmark(dataset: str, benchmark: str) -> None:
+    """`trained_on` is the file's `args.dataset_file`; texts that are given still win, one kind at a time."""
+    imported = make_detector(objects=[], relations=[])
+    imported.trained_on = dataset
+    assert imported.benchmark == benchmark
+    assert imported.objects == tuple(preset_classes(benchmark).objects)
+    assert imported.relations == tuple(preset_classes(benchmark).relations or ())
+    found = imported([photo(64, 64)], relations=["juggle"], threshold=0.0)[0]
+    assert {triplet.object for triplet in found} <= set(imported.objects)
+    assert {triplet.relation for triplet in found} == {"juggle"}
+
+
+@pytest.mark.parametrize("dataset", ["", "vg", "vg_coco2017_hico", "the micro world, hico_det"])
+def test_a_checkpoint_without_a_benchmark_asks_for_texts(dataset: str) -> None:
+    imported = make_detector(objects=[], relations=[])
+    imported.trained_on = dataset
+    assert imported.benchmark is None
+    with pytest.raises(DataError, match="no object texts: give at least one"):
+        imported([photo(64, 64)])
+
+
+def test_own_texts_win_over_those_of_a_benchmark() -> None:
+    own = make_detector()
+    own.trained_on = "hico"
+    assert own.benchmark is None
+    assert own.relations == tuple(RELATIONS)
+
+
 def test_an_unknown_vocabulary_names_the_known_ones(detector: RelationDetector) -> None:
     with pytest.raises(ParameterError, match="hico_det, v_coco, open_images"):
         detector([photo(64, 64)], vocabulary="coco")
