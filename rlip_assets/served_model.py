@@ -18,8 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlip_assets.errors import DataError
+from rlip_assets.errors import DataError, RlipError
 from rlip_assets.images import open_image
+from rlip_assets.tracking import request_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +39,13 @@ class ServedDetector:
         self.detector = detector
 
     def predict(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """`answers`, with what is wrong with a request in the form in which MLflow hands it to the client."""
+        try:
+            return self.answers(rows, params)
+        except RlipError as error:
+            raise request_error(error) from error
+
+    def answers(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Triplets of each photo.
 
         Args:

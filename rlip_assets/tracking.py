@@ -200,6 +200,11 @@ def save_served_model(checkpoint: Path, folder: Path) -> None:
     )
 
 
+def request_error(error: Exception) -> Exception:
+    """An error's sentence as MLflow's refusal of a request: status 400 and no stack trace."""
+    return MlflowException.invalid_parameter_value(str(error))
+
+
 def promote_model(name: str, version: str | None = None, project: Path = PROJECT_ROOT) -> tuple[str, str]:
     """Give the alias `promoted` to a version of a registered model (the newest by default).
 
