@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -125,6 +126,26 @@ def unseen_pairs(classes: Classes, split: str) -> frozenset[tuple[str, str]]:
         )
     hois = [classes.hois[index] for index in ids]
     return frozenset((classes.relations[verb], classes.objects[thing]) for verb, thing in hois)
+
+
+def unseen_texts(classes: Classes, split: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Object texts and relation texts that occur in unseen combinations of a zero-shot split alone.
+
+    Raises:
+        DataError: the benchmark has no such split.
+    """
+    unseen = unseen_pairs(classes, split)
+    combinations = [((classes.relations or [])[verb], classes.objects[thing]) for verb, thing in classes.hois or []]
+    seen = [pair for pair in combinations if pair not in unseen]
+    relations = {relation for relation, _ in unseen} - {relation for relation, _ in seen}
+    objects = {thing for _, thing in unseen} - {thing for _, thing in seen}
+    return frozenset(objects), frozenset(relations)
+
+
+def pairs_with(classes: Classes, objects: frozenset[str], relations: frozenset[str]) -> frozenset[tuple[str, str]]:
+    """All (relation, object) texts with one of these, whether or not they are a class."""
+    every = product(classes.relations or [], classes.objects)
+    return frozenset((relation, thing) for relation, thing in every if relation in relations or thing in objects)
 
 
 def keep_triplets(scene: Scene, kept: npt.NDArray[np.bool_]) -> Scene:

@@ -76,6 +76,9 @@ class Recipe(_Data):
     one file name a line. An image that is listed twice is seen twice as often, as published."""
     unseen: Literal["uc_rf", "uc_nf", "uo"] | None = None
     """Zero-shot split whose triplets are removed from training."""
+    unseen_texts: Literal["kept", "removed"] = "kept"
+    """Texts that no seen combination has, such as those of unseen objects: `removed` leaves them out of training's label list, so that the
+    network meets them in the test alone; `kept` trains them as negatives, as published."""
     holdout: float = Field(0.0, ge=0, lt=1)
     """Share of the training images kept for validation."""
     subject_label: Literal["annotated", "published"] = "annotated"
@@ -130,6 +133,8 @@ class Recipe(_Data):
                 raise ValueError("give at least one source")
             if self.benchmark is None and not self.label_budget:
                 raise ValueError("give a label_budget, or a benchmark whose vocabulary is used")
+        if self.unseen_texts == "removed" and self.unseen is None:
+            raise ValueError("unseen_texts: removed needs a zero-shot split in unseen")
         if self.image_list and self.share < 1:
             raise ValueError("give either a share or an image_list")
         if self.pseudo and not self.quality:

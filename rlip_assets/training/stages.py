@@ -25,7 +25,7 @@ from rlip_assets.sources.roots import image_root
 from rlip_assets.stage import StageContext
 from rlip_assets.training.batches import Part, StepBatches
 from rlip_assets.training.evaluation import HEADLINE, BenchmarkEvaluation, evenly
-from rlip_assets.training.few_shot import unseen_pairs
+from rlip_assets.training.few_shot import pairs_with, unseen_pairs, unseen_texts
 from rlip_assets.training.kept import BEST, KeptCheckpoints, best_step
 from rlip_assets.training.loop import EVALUATED, Evaluate, Settings, Trainer
 from rlip_assets.training.predict import PERSON, SCENE_GRAPH_BENCHMARKS, predict, write_predictions
@@ -289,8 +289,7 @@ class _Training:
         return {"predicted_images": number}
 
     def _data(self, slots: int) -> _Data:
-        recipe = self.recipe
-        unseen = unseen_pairs(self.classes, recipe.unseen) if recipe.unseen and self.classes else frozenset()
+        recipe, unseen = self.recipe, self._unseen()
         image_list = self.ctx.inputs.get("image_list")
         train, held = training_images(recipe, self.sources, unseen, _cache(self.ctx), self.seed, image_list)
         vocabulary = self._vocabulary(train)
@@ -331,9 +330,32 @@ class _Training:
 
     def _vocabulary(self, images: TrainingImages) -> Vocabulary:
         if self.classes is not None:
-            return FixedVocabulary(benchmark_labels(self.classes))
-        objects, relations = NameSampler(images.object_counts()), NameSampler(images.relation_counts())
-        return BatchVocabulary(objects, relations, self.recipe.label_budget, self.recipe.synonym_guard)
+            objects, relations = self._removed_texts(self.classes)
+            return FixedVocabulary(benchmark_labels(self.classes).without(objects, relations), objects)
+        samplers = NameSampler(images.object_counts()), NameSampler(images.relation_counts())
+        return BatchVocabulary(*samplers, self.recipe.label_budget, self.recipe.synonym_guard)
+
+    def _unseen(self) -> frozenset[tuple[str, str]]:
+        """(relation, object) texts that no training target may have.
+
+        Raises:
+            ParameterError: the recipe has a zero-shot split, and the stage no benchmark to split.
+        """
+        if self.recipe.unseen is None:
+            return frozenset()
+        if self.classes is None:
+            raise ParameterError(
+                f"the recipe's unseen: {self.recipe.unseen} needs the classes of a benchmark, which only fine-tuning has; set it to null"
+            )
+        return unseen_pairs(self.classes, self.recipe.unseen) | pairs_with(
+            self.classes, *self._removed_texts(self.classes)
+        )
+
+    def _removed_texts(self, classes: Classes) -> tuple[frozenset[str], frozenset[str]]:
+        """Object and relation texts that training does not see."""
+        if self.recipe.unseen is None or self.recipe.unseen_texts == "kept":
+            return frozenset(), frozenset()
+        return unseen_texts(classes, self.recipe.unseen)
 
     def _announce(self, data: _Data) -> None:
         self.ctx.log.params({f"recipe.{name}": value for name, value in self.recipe.model_dump(mode="json").items()})

@@ -5,7 +5,7 @@ Published: objects are filled to two thirds of the budget and relations to the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,6 +50,13 @@ class LabelList:
     def missing_label(self) -> int:
         """Object label of a triplet without an object."""
         return self.object_index.get(MISSING, 0)
+
+    def without(self, objects: Collection[str], relations: Collection[str]) -> LabelList:
+        """The list with some texts left out, in its order."""
+        return LabelList(
+            tuple(name for name in self.objects if name not in objects),
+            tuple(name for name in self.relations if name not in relations),
+        )
 
     @cached_property
     def object_index(self) -> Mapping[str, int]:
@@ -185,9 +192,14 @@ class BatchVocabulary:
 
 @dataclass(frozen=True)
 class FixedVocabulary:
-    """The full vocabulary of a benchmark, the same in every step (fine-tuning and evaluation)."""
+    """The full vocabulary of a benchmark, the same in every step (fine-tuning and evaluation).
+
+    Attributes:
+        untrained: objects that are left out of the list; scenes may have boxes of them, but no triplets.
+    """
 
     label_list: LabelList
+    untrained: frozenset[str] = frozenset()
 
     def labels(self, scenes: Iterable[Scene], generator: np.random.Generator) -> LabelList:
         """The list; a name of the scenes that is not in it is an error.
@@ -201,7 +213,7 @@ class FixedVocabulary:
                 ("label", scene.labels, self.label_list.object_index),
                 ("relation", scene.relation, self.label_list.relation_index),
             ):
-                unknown = [name for name in names if name not in known]
+                unknown = [name for name in names if name not in known and name not in self.untrained]
                 if unknown:
                     raise DataError(
                         f"scene {scene.image_id} of {scene.dataset} has the {kind} {unknown[0]!r}, "

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from rlip_assets.errors import DataError, InputError
 from rlip_assets.scenes import Scene, make_scene
-from rlip_assets.sources.classes import Classes
+from rlip_assets.sources.classes import Classes, hico_classes
 from rlip_assets.training.few_shot import (
     listed_images,
+    pairs_with,
     read_image_list,
     select_share,
     triplet_pairs,
     unseen_pairs,
+    unseen_texts,
     without_unseen,
 )
 
@@ -77,6 +79,27 @@ def test_unseen_triplets_leave_and_the_image_stays() -> None:
     assert list(zip(kept.relation, kept.object.tolist(), strict=True)) == [("hold", 1), ("walk", -1)]
     assert len(without_unseen(scene(1, "walk", "dog"), unseen).relation) == 0
     assert len(without_unseen(scene(1, "walk", "dog"), unseen).labels) == 2
+
+
+def test_texts_of_unseen_combinations_alone() -> None:
+    """A text that a seen combination has stays, and a triplet with a text that goes does not."""
+    classes = CLASSES.model_copy(update={"hois": [(0, 1), (0, 2), (1, 2), (1, 0)], "splits": {"uo": [1, 2, 3]}})
+    objects, relations = unseen_texts(classes, "uo")
+    assert (objects, relations) == ({"dog", "person"}, {"walk"})
+    assert pairs_with(classes, objects, relations) == {
+        *(("hold", "dog"), ("hold", "person")),
+        *(("walk", "person"), ("walk", "cup"), ("walk", "dog")),
+    }
+    assert unseen_texts(CLASSES, "uc_rf") == (frozenset(), {"walk"})
+
+
+def test_texts_of_the_published_splits_are_those_of_twelve_objects() -> None:
+    classes = hico_classes()
+    assert all(unseen_texts(classes, split) == (frozenset(), frozenset()) for split in ("uc_rf", "uc_nf"))
+    objects, relations = unseen_texts(classes, "uo")
+    assert len(objects) == 12
+    assert "person" not in objects
+    assert relations == {"break", "brush with", "flip", "move", "slide"}
 
 
 def test_unknown_split_is_refused() -> None:

@@ -161,6 +161,7 @@ def test_late_fusion_baseline_differs_in_the_network_alone() -> None:
         ({"steps": 0}, "steps"),
         ({"sources": {}}, "source"),
         ({"pseudo": True, "quality": False}, "RQL"),
+        ({"unseen_texts": "removed"}, "needs a zero-shot split"),
     ],
 )
 def test_wrong_changes_are_refused(changes: dict[str, object], word: str) -> None:

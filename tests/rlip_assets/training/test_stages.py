@@ -24,6 +24,8 @@ from rlip_assets.profiles import PROJECT_ROOT
 from rlip_assets.relation_detector import RelationDetector
 from rlip_assets.scenes import make_scene, read_scenes, write_scenes
 from rlip_assets.stage import NullLog, StageContext
+from rlip_assets.training.batches import Batch
+from rlip_assets.training.loop import Trainer
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.stages import finetune_stage, pretrain_stage, r_tagger_stage
 from rlip_model import LabelTokenizer, ModelConfig, load_checkpoint
@@ -44,6 +46,10 @@ TRAINING: dict[str, Any] = {
         "hico_full": {"recipe": "micro_hico_full", "changes": CHANGES | {"label_budget": 0}},
         "hico_uc_rf": {"recipe": "micro_hico_uc_rf", "changes": CHANGES | {"label_budget": 0}},
         "v_coco": {"recipe": "micro_v_coco", "changes": CHANGES | {"label_budget": 0}},
+        "hico_uo": {
+            "recipe": "micro_hico_uc_rf",
+            "changes": CHANGES | {"label_budget": 0, "unseen": "uo", "unseen_texts": "removed"},
+        },
     },
 }
 POLICIES = ("checkpoints", "tagger_checkpoints")
@@ -51,7 +57,7 @@ CLASSES = {
     "objects": list(OBJECTS),
     "relations": list(RELATIONS),
     "hois": [[0, 1], [0, 2], [1, 1], [2, 3]],
-    "splits": {"uc_rf": [1]},
+    "splits": {"uc_rf": [1], "uo": [3]},
 }
 
 
@@ -196,6 +202,38 @@ def test_finetuning_predicts_every_pair_with_every_score(project: Project, parti
     batch = next(iter(read_predictions(context.outputs["predictions"] / "hico_det.parquet")))
     pairs = load_checkpoint(context.outputs["checkpoint"]).config.pairs
     assert batch.scores.shape == (2 * pairs, len(RELATIONS))
+
+
+def test_removed_texts_of_unseen_objects_are_met_in_the_test_alone(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, targets = set(), 0
+    step = Trainer._backward
+
+    def watched(trainer: Trainer, number: int, batches: list[Batch]) -> dict[str, float]:
+        nonlocal targets
+        trained.update(text for batch in batches for text in batch.labels.texts)
+        targets += sum(len(target) for batch in batches for target in batch.targets)
+        return step(trainer, number, batches)
+
+    monkeypatch.setattr(Trainer, "_backward", watched)
+    context = project.context("finetune", "hico_uo")
+    finetune_stage(context)
+    gone = {OBJECTS[3], RELATIONS[2]}
+    assert trained == {*OBJECTS, *RELATIONS, "no objects"} - gone
+    assert targets
+    scenes = list(read_scenes(project.root / "data/scenes/hico_det/bucket-0"))
+    assert gone <= {text for scene in scenes if scene.split == "train" for text in (*scene.labels, *scene.relation)}
+    reader = read_predictions(context.outputs["predictions"] / "hico_det.parquet")
+    assert (reader.objects, reader.verbs) == (OBJECTS, RELATIONS)
+
+
+def test_a_zero_shot_split_of_no_benchmark_is_refused(project: Project) -> None:
+    context = project.context("pretrain", "vg_coco", name="split")
+    choice = {"recipe": "micro_vg_coco", "changes": CHANGES | {"unseen": "uo"}}
+    params = Params.model_validate({"training": TRAINING | {"pretrain": {"vg_coco": choice}}})
+    with pytest.raises(ParameterError, match="unseen: uo needs the classes of a benchmark"):
+        pretrain_stage(replace(context, params=params))
 
 
 def test_checkpoints_find_relations_in_photos_without_further_settings(project: Project) -> None:
