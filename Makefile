@@ -53,5 +53,7 @@ test-deep: setup ## long property runs, kills, both doors on a miniature lineage
 external-weights: setup ## train the shipped text encoder, captioner and detector again
 	$(BIN)/python -m rlip_assets.external_weights
 
-clean: ## remove everything that runs made (keeps the packages)
-	rm -rf data work mlruns/mlflow.db mlruns/artifacts provenance reports dagster_home/storage dagster_home/history dagster_home/schedules
+clean: ## remove everything that runs made, cached results too (keeps the packages)
+	for root in . profiles/*/; do (cd $$root && rm -rf data work provenance reports .dvc/cache .dvc/tmp); done
+	rm -rf mlruns/mlflow.* mlruns/artifacts predictions
+	find dagster_home -mindepth 1 -maxdepth 1 ! -name dagster.yaml -exec rm -rf {} +

@@ -24,7 +24,10 @@ from rlip_assets.provenance import DAGSTER_RUN_VARIABLE
 from rlip_assets.watchdog import REQUESTER_VARIABLE
 
 BUSY_MESSAGES = ("is busy, it is being blocked by", "Unable to acquire lock")
-SKIPPED_MESSAGE = "didn't change, skipping"
+ERROR_PREFIX = "rlip: "
+"""How `rlip` begins the one sentence about an error that the user can act on."""
+SKIPPED_MESSAGES = ("didn't change, skipping", "is cached - skipping run")
+"""What DVC says where the stage did not run: it was up to date, or the run cache had its outputs."""
 _GRACE_SECONDS = 15.0
 
 
@@ -40,10 +43,10 @@ def reproduce(
     """Run DVC stages of the profile at `root`, one after the other, to their end.
 
     Returns:
-        What DVC recorded of each, and how many of them it found up to date.
+        What DVC recorded of each, and how many of them it found up to date or brought back from an equal run.
 
     Raises:
-        dg.Failure: the stage failed; its last lines are in the description.
+        dg.Failure: the stage failed; the description says why in one sentence, the metadata have its last lines.
     """
     spoken = addresses[0] if len(addresses) == 1 else f"{addresses[0]} and {len(addresses) - 1} more"
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", *addresses, *(["--force"] if force else [])]
@@ -69,8 +72,8 @@ def reproduce(
             pause = min(pause * 2, 30.0)
     if status != 0:
         raise dg.Failure(
-            f"`dvc repro --single-item {' '.join(addresses)}` ended with status {status}",
-            metadata={"last lines": dg.MetadataValue.md(f"```\n{text}\n```")},
+            cause_of(lines, status),
+            metadata={"stages": " ".join(addresses), "last lines": dg.MetadataValue.md(f"```\n{text}\n```")},
             allow_retries=busy,
         )
     lock = DvcLock.read(root)
@@ -78,6 +81,15 @@ def reproduce(
     if len(entries) < len(addresses):
         raise dg.Failure(f"DVC ran {spoken} but dvc.lock lacks an entry; is another process rewriting dvc.lock?")
     return entries, skipped
+
+
+def cause_of(lines: Sequence[str], status: int) -> str:
+    """Why DVC failed, by its last lines: the sentence of the stage where it said one, else the last line that is not DVC's own."""
+    for line in reversed(lines):
+        if line.startswith(ERROR_PREFIX):
+            return line.removeprefix(ERROR_PREFIX)
+    said = [line for line in lines if line.strip() and "failed to reproduce" not in line]
+    return f"`dvc repro` ended with status {status}" + (f" after the line: {said[-1]}" if said else "")
 
 
 def _run(command: list[str], root: Path, variables: Mapping[str, str]) -> tuple[int, list[str], int]:
@@ -100,7 +112,7 @@ def _run(command: list[str], root: Path, variables: Mapping[str, str]) -> tuple[
             sys.stdout.write(line)
             sys.stdout.flush()
             lines.append(line.rstrip())
-            skipped += SKIPPED_MESSAGE in line
+            skipped += any(message in line for message in SKIPPED_MESSAGES)
         return process.wait(), list(lines), skipped
     except (DagsterExecutionInterruptedError, KeyboardInterrupt):
         end_group(process)

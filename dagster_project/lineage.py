@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from dagster_project.location import Location
-from dagster_project.metadata import read_provenance
 from dagster_project.worker import Outcome, Task, work
-from rlip_assets.dvc_lock import DvcLock, LockEntry
+from rlip_assets.dvc_lock import DvcLock, LockEntry, present
 from rlip_assets.errors import BusyError, RlipError
+from rlip_assets.provenance import read_provenance
 from rlip_assets.stage_spec import Registry, StageItem
 
 Tell = Callable[[str], None]
@@ -60,6 +60,8 @@ class Summary:
     launched: list[Launched] = field(default_factory=list)
     current: int = 0
     seconds: float = 0.0
+    otherwise: list[str] = field(default_factory=list)
+    """Launched items that came out otherwise than `dvc.lock` had recorded, from the same command, parameters and inputs."""
 
 
 def changed_items(location: Location) -> set[str]:
@@ -104,12 +106,16 @@ def bring_up_to_date(location: Location, target: str, tell: Tell, slots: int = 2
     Raises:
         LineageError: an item failed, or three passes were not enough.
     """
-    total, began = Summary(), time.monotonic()
+    total, began, before = Summary(), time.monotonic(), DvcLock.read(location.root)
     for _ in range(_PASSES):
         changed = changed_items(location)
-        tell(f"{len(changed)} of {len(location.registry.order)} items differ from dvc.lock")
+        absent = sum(not present(location.registry.at(address), location.root) for address in changed)
+        aside = f" ({absent} are not in the tree)" if absent else ""
+        tell(f"{len(changed)} of {len(location.registry.order)} items differ from dvc.lock{aside}")
         if not changed:
-            total.current = len(location.registry.order) - len({one.address for one in total.launched})
+            launched = {one.address: None for one in total.launched}
+            total.current = len(location.registry.order) - len(launched)
+            total.otherwise = came_out_otherwise(launched, before, DvcLock.read(location.root))
             total.seconds = time.monotonic() - began
             return total
         total.launched += LineageRun(location, target, changed, tell, slots).run().launched
@@ -203,15 +209,16 @@ class LineageRun:
             for line in worker.new_lines():
                 self._tell(f"    {worker.address}: {line}")
             if worker.connection in ready:
-                self._finish(worker.finish())
+                self._finish(worker.finish(), worker.log)
 
-    def _finish(self, outcome: Outcome) -> None:
+    def _finish(self, outcome: Outcome, log: Path) -> None:
         if outcome.error is not None:
             raise LineageError(
-                f"{outcome.address} failed ({' '.join(outcome.error.split())[:300]}); its lines are in "
-                f"work/lines/{outcome.address}.log, its run is {outcome.run_id}"
+                f"{outcome.address} failed: {' '.join(outcome.error.split())[:600]} (all it printed is in "
+                f"{log.relative_to(self._location.root)}, its run in Dagster is {outcome.run_id})"
             )
-        seconds = read_provenance(self._location.root, self._location.registry.at(outcome.address)).get("seconds", {})
+        made = read_provenance(self._location.root, self._location.registry.at(outcome.address))
+        seconds = made.get("seconds", {}) if made.get("dagster_run") == outcome.run_id else {}
         done = Launched(
             outcome.address,
             outcome.run_id,
@@ -225,6 +232,19 @@ class LineageRun:
     def _end_workers(self) -> None:
         for worker in self._workers:
             worker.end()
+
+
+def came_out_otherwise(addresses: Iterable[str], before: DvcLock, now: DvcLock) -> list[str]:
+    """Those of `addresses` whose outputs differ between two locks although command, parameters and inputs are the same.
+
+    Float results differ between processors, so this is expected of stages with a network where a lock comes from another machine.
+    """
+    found = []
+    for address in addresses:
+        old, new = before.get(address), now.get(address)
+        if old is not None and new is not None and old.made_from == new.made_from and old.outs != new.outs:
+            found.append(address)
+    return found
 
 
 def _same_data(before: LockEntry | None, now: LockEntry | None) -> bool:
@@ -241,6 +261,7 @@ class _Worker:
         self.process: SpawnProcess = context.Process(target=work, args=(theirs, target, log), daemon=False)
         self.process.start()
         theirs.close()
+        self.log = log
         self.task: Task | None = None
         self._read = 0
 

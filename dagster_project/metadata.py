@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 import dagster as dg
 
 from rlip_assets.dvc_lock import LockEntry
+from rlip_assets.profiles import PROJECT_ROOT
+from rlip_assets.provenance import read_provenance
 from rlip_assets.stage_runner import flatten
 from rlip_assets.stage_spec import StageItem
 
@@ -19,7 +21,8 @@ MLFLOW_ADDRESS_VARIABLE = "RLIP_MLFLOW_UI"
 DEFAULT_MLFLOW_ADDRESS = "http://127.0.0.1:5000"
 LOCK_TAG = "rlip/dvc_lock_entry"
 """Tag of a materialisation: fingerprint of the entry of dvc.lock that it reports."""
-_LARGEST_PICTURE = 150_000
+_PICTURE_SIZE = (720, 720)
+_PICTURE_SUFFIXES = {".png", ".jpg"}
 _MOST_FIGURES = 60
 _MOST_PICTURES = 3
 
@@ -41,32 +44,32 @@ def describe(root: Path, item: StageItem, entry: LockEntry, manifest: Mapping[st
         metadata["mlflow"] = dg.MetadataValue.url(
             f"{address}/#/experiments/{provenance.get('mlflow_experiment')}/runs/{run}"
         )
-    for picture in pictures(root, item):
+    for picture in pictures(root, item, provenance.get("mlflow_run")):
         metadata[f"picture/{picture.stem}"] = dg.MetadataValue.md(f"![{picture.stem}]({_data_uri(picture)})")
     return metadata
 
 
-def read_provenance(root: Path, item: StageItem) -> dict[str, Any]:
-    """The provenance of an item, empty where there is none."""
-    try:
-        content: dict[str, Any] = json.loads((root / item.provenance).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return content
-
-
-def pictures(root: Path, item: StageItem) -> list[Path]:
-    """The first few small pictures that an item wrote."""
-    found = [
-        file
-        for path in item.outputs.values()
-        if (root / path).is_dir()
-        for file in sorted((root / path).rglob("*"))
-        if file.suffix in {".png", ".jpg"} and file.stat().st_size <= _LARGEST_PICTURE
-    ]
+def pictures(root: Path, item: StageItem, run: str | None = None, project: Path = PROJECT_ROOT) -> list[Path]:
+    """The first few pictures of an item: those among its outputs, then those that only its MLflow `run` has, if its store is here."""
+    folders = [root / path for path in item.outputs.values() if (root / path).is_dir()]
+    found = [file for folder in folders for file in sorted(folder.rglob("*")) if file.suffix in _PICTURE_SUFFIXES]
+    names = {file.name for file in found}
+    if run is not None:
+        found += [
+            file
+            for file in sorted((project / "mlruns" / "artifacts").glob(f"*/{run}/artifacts/pictures/*"))
+            if file.suffix in _PICTURE_SUFFIXES and file.name not in names
+        ]
     return found[:_MOST_PICTURES]
 
 
 def _data_uri(picture: Path) -> str:
-    kind = "png" if picture.suffix == ".png" else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}"
+    """The picture as a small JPEG inside a URI, so that it shows wherever the event log lies."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    with Image.open(picture) as image:
+        shown = image.convert("RGB")
+        shown.thumbnail(_PICTURE_SIZE)
+        shown.save(stream, format="JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -20,7 +20,8 @@ from rlip_assets.errors import BusyError, InputError
 from rlip_assets.profiles import PROJECT_ROOT
 
 HOST = "127.0.0.1"
-_READY_SECONDS = 120.0
+_READY_SECONDS = 600.0
+"""Both answer in half a minute on an idle machine, and in minutes beside a training on two cores."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def serve(dagster_port: int, mlflow_port: int) -> None:
     for server in servers:
         require_free(server)
     os.environ[MLFLOW_ADDRESS_VARIABLE] = servers[0].address
+    print("starting Dagster and MLflow, which takes about half a minute; Ctrl-C ends both", flush=True)
     create_store()
     signal.signal(signal.SIGTERM, _interrupt)
     running: list[tuple[Server, subprocess.Popen[bytes], Path]] = []
@@ -57,9 +59,8 @@ def serve(dagster_port: int, mlflow_port: int) -> None:
             running.append(_start(server))
         for entry in running:
             _wait_until_ready(*entry)
-        for server, _, log in running:
+            server, _, log = entry
             print(f"{server.name:8s} {server.address}   (log: {log})", flush=True)
-        print("Ctrl-C ends both.", flush=True)
         while True:
             for server, process, log in running:
                 if process.poll() is not None:

@@ -80,7 +80,7 @@ def materialize_item(context: dg.AssetExecutionContext, registry: Registry, root
     (entry,), skipped = reproduce(context, root, [item.address], force=force)
     ran = skipped == 0
     if not ran:
-        context.log.info(f"{item.address} is up to date in DVC: nothing ran")
+        context.log.info(f"{item.address} is up to date in DVC, or was brought back from its run cache: nothing ran")
     manifest = read_manifest(root, item)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(entry.data_version),

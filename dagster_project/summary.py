@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import defaultdict
+from pathlib import Path
 
 from dagster_project.lineage import Launched, Summary
 from dagster_project.location import Location
 from rlip_assets.dvc_lock import LockEntry
 from rlip_assets.profiles import DEFAULT_PROFILE, profile_name
 from rlip_assets.stage_spec import StageItem
+
+DETAILS_HEADING = "## Where errors come from"
+"""Heading of the report that ends its results and begins its details."""
 
 
 def print_summary(location: Location, summary: Summary, unreported: list[tuple[StageItem, LockEntry]]) -> None:
@@ -18,13 +24,23 @@ def print_summary(location: Location, summary: Summary, unreported: list[tuple[S
         print("\n".join(seconds_table(summary.launched)))
     report = location.root / "reports" / "benchmark.md"
     if report.exists():
-        print(f"\n{report.read_text().rstrip()}")
+        results, heading, _ = report.read_text().partition(DETAILS_HEADING)
+        print(f"\n{results.rstrip()}")
+        if heading:
+            print(
+                f"\nErrors by cause, classes and published figures: {report}; pictures: {report.with_suffix('.html')}"
+            )
     known = (
         "Dagster knows all of them"
         if not unreported
         else f"{len(unreported)} are not in Dagster yet: run `rlip sync-dagster`"
     )
     print(f"\n{len(summary.launched)} launched, {summary.current} were current, in {summary.seconds:.0f} s; {known}.")
+    if summary.otherwise:
+        print(
+            f"dvc.lock is rewritten: {len(summary.otherwise)} items came out otherwise than it had recorded from the same inputs "
+            f"({summary.otherwise[0]} first). Float results differ between processors; it now records this machine's."
+        )
     print(f"\nLook further:\n{look_further(profile_name(location.root))}")
 
 
@@ -45,10 +61,16 @@ def seconds_table(launched: list[Launched]) -> list[str]:
 def look_further(profile: str) -> str:
     """Commands for someone who has just seen the results."""
     option = "" if profile == DEFAULT_PROFILE else f" --profile {profile}"
-    return "\n".join(
-        [
-            f"  rlip ui{option:20s}  # Dagster (lineage, runs, checks) and MLflow (training curves, comparisons)",
-            "  dvc status; dvc dag      # nothing to do; the graph of stages",
-            "  rlip predict PHOTO.jpg   # which relations are in my photo?",
-        ]
-    )
+    folder = "" if profile == DEFAULT_PROFILE else f"cd profiles/{profile}; "
+    commands = {
+        f"rlip ui{option}": "Dagster (lineage, runs, checks) and MLflow (training curves, comparisons)",
+        f"{folder}dvc status; dvc dag": "nothing to do; the graph of stages",
+        f"rlip predict PHOTO.jpg{option}": "which relations are in my photo?",
+    }
+    if sys.prefix != sys.base_prefix and "VIRTUAL_ENV" not in os.environ:
+        activate = Path(sys.prefix) / "bin" / "activate"
+        commands = {
+            f"source {os.path.relpath(activate)}": "once in each shell: puts rlip and dvc on its PATH"
+        } | commands
+    width = max(map(len, commands))
+    return "\n".join(f"  {command:{width}s}  # {words}" for command, words in commands.items())

@@ -1,7 +1,8 @@
 """From DVC to Dagster: report what `dvc repro` or `dvc pull` did as external materialisations.
 
-An item is reported when its outputs lie in the tree and its entry in `dvc.lock` is not the one of its last materialisation. Reports go in
-the order of the lineage and carry the versions of what they were made from, so that Dagster shows as current what DVC holds to be current.
+An item is reported when the tree holds what its entry in `dvc.lock` records, and that entry is not the one of its last materialisation.
+Reports go in the order of the lineage and carry the versions of what they were made from, so that Dagster shows as current what DVC
+holds to be current.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dagster._core.definitions.data_version import (
 from dagster_project.checks import check_results
 from dagster_project.location import Location
 from dagster_project.metadata import LOCK_TAG, describe
-from rlip_assets.dvc_lock import DvcLock, LockEntry, present
+from rlip_assets.dvc_lock import DvcLock, LockEntry, holds, present
 from rlip_assets.stage_runner import read_manifest
 from rlip_assets.stage_spec import StageItem
 
@@ -29,14 +30,16 @@ from rlip_assets.stage_spec import StageItem
 def unreported(
     instance: DagsterInstance, location: Location, lock: DvcLock | None = None
 ) -> list[tuple[StageItem, LockEntry]]:
-    """Items whose entry in `dvc.lock` Dagster does not know, in the order of the lineage."""
+    """Items in the tree whose entry in `dvc.lock` Dagster does not know, in the order of the lineage."""
     lock = lock or DvcLock.read(location.root)
     found = []
     for address in location.registry.order:
         item, entry = location.registry.at(address), lock.get(address)
         if entry is None or not present(item, location.root):
             continue
-        if _last_tags(instance, location, item).get(LOCK_TAG) != entry.fingerprint:
+        if _last_tags(instance, location, item).get(LOCK_TAG) == entry.fingerprint:
+            continue
+        if holds(location.root, item, entry):
             found.append((item, entry))
     return found
 

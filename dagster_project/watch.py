@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from dagster_project.metadata import read_provenance
 from rlip_assets.dvc_lock import DvcLock
 from rlip_assets.params.sources import SourcesParams
 from rlip_assets.promotion import promotion
+from rlip_assets.provenance import read_provenance
 from rlip_assets.sources.roots import is_remote, raw_root, source_params
 from rlip_assets.stage_spec import Registry, StageItem
 

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
-from dagster import DagsterInstance
+from dagster import DagsterEvent, DagsterInstance
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from dagster_project.location import Location
@@ -83,9 +83,16 @@ def materialise(instance: DagsterInstance, location: Location, task: Task) -> Ou
     )
     error = None
     if not result.success:
-        failures = [event for event in result.all_events if event.is_step_failure]
-        error = failures[0].message if failures else "the run failed"
+        error = next((_words(event) for event in result.all_events if event.is_step_failure), "the run failed")
     return Outcome(task.address, result.run_id, time.monotonic() - began, error)
+
+
+def _words(failure: DagsterEvent) -> str:
+    """What a failed step says of itself: the sentence of the asset, else the error's own."""
+    data = failure.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return str(data.user_failure_data.description)
+    return str(data.error.message) if data.error is not None else str(failure.message)
 
 
 def _redirect_output(path: Path) -> None:

@@ -5,7 +5,10 @@ Asking DVC itself takes a second and fails while another process runs a stage; t
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
+from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import yaml
 
 from rlip_assets.errors import DataError
 from rlip_assets.files import digest_json
-from rlip_assets.stage_spec import PROVENANCE_FOLDER, StageItem, overlaps
+from rlip_assets.stage_spec import MANIFEST_NAME, PROVENANCE_FOLDER, StageItem, overlaps
 
 LOCK_FILE = "dvc.lock"
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -39,9 +42,12 @@ class LockEntry:
     @property
     def fingerprint(self) -> str:
         """Identity of the whole entry: a run with other inputs or parameters differs even if it wrote the same."""
-        return digest_json(
-            [self.command, dict(self.deps), dict(self.outs), {k: dict(v) for k, v in self.params.items()}]
-        )[:32]
+        return digest_json([self.command, dict(self.deps), dict(self.outs), self.made_from[2]])[:32]
+
+    @property
+    def made_from(self) -> tuple[str, dict[str, str], dict[str, dict[str, Any]]]:
+        """What the outputs follow from: command, hashes of the inputs, parameters by file."""
+        return self.command, dict(self.deps), {file: dict(values) for file, values in self.params.items()}
 
 
 class DvcLock:
@@ -84,6 +90,34 @@ class DvcLock:
 def present(item: StageItem, root: Path) -> bool:
     """Whether all outputs of an item exist in the tree."""
     return all((root / path).exists() for path in item.outputs.values())
+
+
+def holds(root: Path, item: StageItem, entry: LockEntry) -> bool:
+    """Whether the tree holds what `entry` records, cheaply: by its files, and by the manifests of its folders.
+
+    A lock can speak of results that are not here: it is committed, and `git pull` may bring another one. What DVC made or fetched on this
+    machine has a list of its files in DVC's cache; the manifest in that list changes with every input, parameter and figure.
+    """
+    cache = _cache_folder(root)
+    for path in item.outputs.values():
+        file, md5 = root / path, entry.outs.get(path, "")
+        if md5.endswith(".dir"):
+            try:
+                listed = json.loads((cache / "files" / "md5" / md5[:2] / md5[2:]).read_text())
+            except FileNotFoundError:
+                return False
+            md5 = next((one["md5"] for one in listed if one["relpath"] == MANIFEST_NAME), "")
+            file /= MANIFEST_NAME
+        if not file.is_file() or hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() != md5:
+            return False
+    return True
+
+
+def _cache_folder(root: Path) -> Path:
+    """DVC's cache of the profile at `root`: `cache.dir` of its configuration, else `.dvc/cache`."""
+    config = ConfigParser(interpolation=None)
+    config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
+    return root / ".dvc" / config.get("cache", "dir", fallback="cache")
 
 
 def _entry(stage: Mapping[str, Any]) -> LockEntry:

@@ -16,6 +16,7 @@ from rlip_assets.errors import InputError
 from rlip_assets.files import write_json
 from rlip_assets.params import load_params
 from rlip_assets.params.promotion import PromotionParams
+from rlip_assets.provenance import read_provenance
 from rlip_assets.registry import load_registry
 from rlip_assets.stage_runner import read_manifest
 
@@ -37,11 +38,14 @@ def promote(root: Path, model: str, version: str | None = None) -> Promotion:
     """Promote a version of `model`, which is the name of the stage that trains it.
 
     Raises:
-        InputError: no such model or version, or the model in the tree does not pass the gate.
+        InputError: no such model or version, a version that is not the one in the tree, or one that does not pass the gate.
     """
     from rlip_assets.tracking import promote_model
 
-    item = load_registry(root).item(model)
+    registry = load_registry(root)
+    if model not in registry.specs or registry.spec(model).partitions or not registry.spec(model).torch:
+        raise InputError(f"'{model}' is no model that can be promoted; promote r_tagger, whose labels depend on it")
+    item = registry.item(model)
     entry = DvcLock.read(root).get(item.address)
     if entry is None:
         raise InputError(
@@ -51,7 +55,7 @@ def promote(root: Path, model: str, version: str | None = None) -> Promotion:
     passed, words = gate(manifest, params, promotion(root, model))
     if not passed:
         raise InputError(f"{model} is not promoted: {words}; train a better one, or change `promotion` in params.yaml")
-    promoted, run = promote_model(model, version)
+    promoted, run = promote_model(model, version, read_provenance(root, item).get("mlflow_run"))
     record = Promotion(model, promoted, run, entry.data_version, score_of(manifest, params))
     write_json(root / PROMOTIONS_FILE, {**_records(root), model: asdict(record)})
     return record

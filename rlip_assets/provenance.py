@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import resource
@@ -16,6 +17,7 @@ import psutil
 
 if TYPE_CHECKING:
     from rlip_assets.stage_runner import StageRun
+    from rlip_assets.stage_spec import StageItem
 
 DAGSTER_RUN_VARIABLE = "RLIP_DAGSTER_RUN_ID"
 """Set by the Dagster asset for the process tree of the stage it runs."""
@@ -66,6 +68,15 @@ def describe_run(run: StageRun, clock: Clock, log: Any) -> dict[str, Any]:
         "mlflow_experiment": getattr(log, "experiment_id", None),
         "dagster_run": os.environ.get(DAGSTER_RUN_VARIABLE),
     }
+
+
+def read_provenance(root: Path, item: StageItem) -> dict[str, Any]:
+    """The provenance of an item, empty where there is none."""
+    try:
+        content: dict[str, Any] = json.loads((root / item.provenance).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return content
 
 
 def git_commit(root: Path) -> str | None:

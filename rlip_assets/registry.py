@@ -304,6 +304,7 @@ class _Lineage:
             description="Precision, recall and calibration of the pseudo labels against the truth that was kept aside.",
             items=(StageItem("label_quality", None, inputs, {"label_quality": "data/label_quality"}, ("tagging",)),),
             group="pseudo_labels",
+            tracked=True,
             kinds=("python", "json"),
         )
 

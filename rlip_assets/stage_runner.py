@@ -26,7 +26,7 @@ from rlip_assets.errors import BusyError, DataError, InputError, ParameterError
 from rlip_assets.files import digest_json, sha256_file, sha256_folder, write_json
 from rlip_assets.last_run import remember
 from rlip_assets.params import Params
-from rlip_assets.provenance import Clock, describe_run
+from rlip_assets.provenance import Clock, describe_run, read_provenance
 from rlip_assets.stage import NullLog, StageContext, StageFunction
 from rlip_assets.stage_spec import MANIFEST_NAME, Registry, StageItem, StageSpec, is_file_path
 from rlip_assets.stage_versions import stage_version
@@ -241,10 +241,7 @@ def _measured_run(registry: Registry, spec: StageSpec, item: StageItem, root: Pa
     if spec.measures is None:
         return None
     maker = registry.at(registry.writers(item.inputs[spec.measures])[0])
-    try:
-        run: str | None = json.loads((root / maker.provenance).read_text()).get("mlflow_run")
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
+    run: str | None = read_provenance(root, maker).get("mlflow_run")
     return run
 
 

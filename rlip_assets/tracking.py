@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from mlflow.tracking import MlflowClient
 from rlip_assets.dvc_lock import DvcLock
 from rlip_assets.errors import InputError
 from rlip_assets.profiles import PROJECT_ROOT, profile_name
-from rlip_assets.provenance import DAGSTER_RUN_VARIABLE
+from rlip_assets.provenance import DAGSTER_RUN_VARIABLE, git_commit
 from rlip_assets.stage import NullLog
 from rlip_assets.stage_runner import flatten
 
@@ -95,6 +96,7 @@ class TrackingLog(NullLog):
         self._flushed = time.monotonic()
         self._links: dict[str, str] = {}
         self._models: list[tuple[str, Path]] = []
+        self._history: dict[str, list[tuple[int, float]]] = defaultdict(list)
 
     def params(self, values: Mapping[str, object]) -> None:
         params = [Param(key[:250], str(value)[:6000]) for key, value in flatten(values).items()]
@@ -105,6 +107,9 @@ class TrackingLog(NullLog):
         now = int(time.time() * 1000)
         entries = [Metric(key, float(value), now, step or 0) for key, value in values.items()]
         self._pending += entries
+        if step is not None:
+            for key, value in values.items():
+                self._history[key].append((step, float(value)))
         if step is None and self._run.measured_run:
             self._client.log_batch(self._run.measured_run, metrics=entries)
         if len(self._pending) >= _BATCH or time.monotonic() - self._flushed > _SECONDS:
@@ -140,24 +145,40 @@ class TrackingLog(NullLog):
         self._models.append((name, self._run.final_path(folder)))
 
     def finish(self, status: str) -> None:
-        """Send what waits, register models where the stage succeeded, and close the run."""
+        """Send what waits, draw curves and register models where the stage succeeded, and close the run."""
         self.flush()
         if self._links:
             self._client.log_dict(self.run_id, self._links, "links.json")
         if status == "FINISHED":
+            self._draw_curves()
             for name, folder in self._models:
-                register_model(self._client, name, folder, self.run_id)
+                register_model(self._client, name, self._source(folder), self.run_id, self._run.item.address)
         self._client.set_terminated(self.run_id, status)
 
+    def _draw_curves(self) -> None:
+        if not self._history:
+            return
+        from rlip_assets.curves import curves_picture
 
-def register_model(client: MlflowClient, name: str, folder: Path, run_id: str) -> str:
-    """Register the checkpoint in `folder` as the next version of the model `name`; returns the version."""
+        if (picture := curves_picture(self._history)) is not None:
+            self.picture("curves", picture)
+
+    def _source(self, folder: Path) -> str:
+        """Where a registered checkpoint stays: its copy in the store, or the tree where a file was too large to copy."""
+        if any(link.startswith(f"{folder.name}/") for link in self._links):
+            return folder.resolve().as_uri()
+        return f"{self._client.get_run(self.run_id).info.artifact_uri}/{folder.name}"
+
+
+def register_model(client: MlflowClient, name: str, source: str, run_id: str, address: str) -> str:
+    """Register the checkpoint at `source`, made by the item at `address`, as the next version of `name`; returns the version."""
     try:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    return str(client.create_model_version(name, source=folder.resolve().as_uri(), run_id=run_id).version)
+    made = client.create_model_version(name, source=source, run_id=run_id, tags={"item": address}, description=address)
+    return str(made.version)
 
 
 def save_served_model(checkpoint: Path, folder: Path) -> None:
@@ -205,8 +226,13 @@ def request_error(error: Exception) -> Exception:
     return MlflowException.invalid_parameter_value(str(error))
 
 
-def promote_model(name: str, version: str | None = None, project: Path = PROJECT_ROOT) -> tuple[str, str]:
+def promote_model(
+    name: str, version: str | None = None, made_by: str | None = None, project: Path = PROJECT_ROOT
+) -> tuple[str, str]:
     """Give the alias `promoted` to a version of a registered model (the newest by default).
+
+    Args:
+        made_by: run that must have made the version. All profiles share the store, so the newest version of a name may be another's.
 
     Returns:
         The version and the id of the run that made it.
@@ -215,14 +241,25 @@ def promote_model(name: str, version: str | None = None, project: Path = PROJECT
         InputError: there is no such model or version.
     """
     client = open_store(project)
-    versions = {str(v.version): v for v in client.search_model_versions(f"name = '{name}'")}
+    versions = {str(v.version): str(v.run_id) for v in client.search_model_versions(f"name = '{name}'")}
     if not versions:
         raise InputError(f"No model is registered as '{name}' in {store_uri(project)}; train one first")
-    chosen = version or max(versions, key=int)
+    fitting = [number for number, run in versions.items() if made_by in (None, run)]
+    chosen = version or max(fitting, key=int, default=None)
+    if chosen is None:
+        raise InputError(
+            f"The model '{name}' in the tree was made by run {made_by}, which is not in {store_uri(project)}; train it here"
+        )
     if chosen not in versions:
         raise InputError(f"Model '{name}' has no version {chosen}; it has {', '.join(sorted(versions, key=int))}")
+    if chosen not in fitting:
+        in_tree = ", ".join(sorted(fitting, key=int)) or "none that is registered"
+        raise InputError(
+            f"Version {chosen} of '{name}' is not the one in the tree (that is {in_tree}); bring its dvc.lock back, run `dvc checkout`, "
+            "then promote it"
+        )
     client.set_registered_model_alias(name, PROMOTED_ALIAS, chosen)
-    return chosen, str(versions[chosen].run_id)
+    return chosen, versions[chosen]
 
 
 def input_hashes(project: Path = PROJECT_ROOT) -> set[str]:
@@ -286,6 +323,10 @@ def stage_tags(run: StageRun) -> dict[str, str]:
         "dagster.asset": run.spec.name,
         "dagster.partition": run.item.partition or "",
         "dagster.run_id": os.environ.get(DAGSTER_RUN_VARIABLE, ""),
+        "mlflow.source.name": f"dvc repro --single-item {run.item.address}",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": git_commit(run.root) or "",
+        "mlflow.note.content": run.spec.description,
     }
     for name, path in run.item.inputs.items():
         if recorded := lock.output_hash(path):

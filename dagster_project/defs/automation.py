@@ -12,7 +12,7 @@ from dagster_project.profile import active_profile
 from dagster_project.stage_assets import FORCE_TAG
 from dagster_project.synchronise import report_external
 from dagster_project.watch import Due, bucket_changes, label_changes, object_changes, promoted_tagger, raw_changes
-from rlip_assets.dvc_lock import LOCK_FILE, DvcLock
+from rlip_assets.dvc_lock import LOCK_FILE, DvcLock, present
 from rlip_assets.errors import BusyError, RlipError
 from rlip_assets.params import load_params
 from rlip_assets.profiles import PARAMS_FILE
@@ -69,14 +69,17 @@ def weekly_retag(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] |
         changed = lineage.changed_items(active_location())
     except BusyError as busy:
         return dg.SkipReason(str(busy))
-    registry = active_profile().registry
+    profile = active_profile()
     buckets = [
         key
-        for key in registry.spec("pseudo_labels").partitions
+        for key in profile.registry.spec("pseudo_labels").partitions
         if any(f"{stage}@{key}" in changed for stage in LABEL_CHAIN)
     ]
     if not buckets:
         return dg.SkipReason("the labels of all buckets are current")
+    needed = [profile.registry.item("r_tagger"), *(profile.registry.item("scenes", key) for key in buckets)]
+    if absent := [item.address for item in needed if not present(item, profile.root)]:
+        return dg.SkipReason(f"{', '.join(absent)} are not in the tree; run the job whole_lineage or `dvc pull` first")
     week = context.scheduled_execution_time.strftime("%G-%V")
     return [
         dg.RunRequest(f"{week}:{key}", partition_key=key, tags={REASON_TAG: "weekly re-tagging"}) for key in buckets

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from dagster import AssetKey, DagsterInstance
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
+from dagster_project.checks import check_results
 from dagster_project.location import Location
 from dagster_project.synchronise import data_version, report_external, unreported
 from rlip_assets.dvc_lock import DvcLock
@@ -46,15 +49,30 @@ def test_outputs_that_are_not_in_the_tree_are_not_reported(instance: DagsterInst
     assert "report" not in [item.address for item in report_external(instance, location)]
 
 
-def test_a_changed_entry_is_reported_and_leaves_the_rest_current(instance: DagsterInstance, location: Location) -> None:
+def test_a_lock_that_speaks_of_other_results_is_not_reported(
+    instance: DagsterInstance, location: Location, project: Path
+) -> None:
+    """As after `git pull` of another reference run: what it records was neither made nor fetched here."""
     report_external(instance, location)
-    lock_file = location.root / "dvc.lock"
-    entry = DvcLock.read(location.root).get("labels@a-0")
+    entry = DvcLock.read(project).get("labels@a-0")
     assert entry is not None
-    old = entry.outs["data/labels/a/bucket-0"]
-    new = "0" * 32 + ".dir"
-    head, _, rest = lock_file.read_text().partition("labels@a-0:")
-    lock_file.write_text(head + "labels@a-0:" + rest.replace(old, new, 1))
+    lock_file, old = project / "dvc.lock", entry.outs["data/labels/a/bucket-0"]
+    lock_file.write_text(lock_file.read_text().replace(old, "0" * 32 + ".dir"))
+    assert unreported(instance, location) == []
+
+
+def test_a_changed_result_is_reported_and_leaves_the_rest_current(
+    instance: DagsterInstance, location: Location, project: Path
+) -> None:
+    report_external(instance, location)
+    folder = project / "data" / "labels" / "a" / "bucket-0"
+    for file in folder.iterdir():
+        content = file.read_text()
+        file.unlink()
+        file.write_text(f"{content}\n")
+    assert unreported(instance, location) == []
+    command = [sys.executable, "-m", "dvc", "commit", "--quiet", "--force", "labels@a-0"]
+    subprocess.run(command, cwd=project, check=True)
     assert [item.address for item, _ in unreported(instance, location)] == ["labels@a-0"]
     report_external(instance, location)
     found = statuses(instance, location)
@@ -78,17 +96,11 @@ def test_reports_carry_figures_and_checks(instance: DagsterInstance, location: L
     assert [record.status.value for record in checks.values()] == ["SUCCEEDED"]
 
 
-def test_a_damaged_manifest_fails_its_check(instance: DagsterInstance, location: Location, project: Path) -> None:
+def test_a_damaged_manifest_fails_its_check(location: Location, project: Path) -> None:
     manifest = project / "data" / "model" / "more" / "manifest.json"
     content = json.loads(manifest.read_text())
     manifest.unlink()
     manifest.write_text(json.dumps({**content, "schema": 99}))
-    report_external(instance, location)
-    (check,) = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        [
-            spec
-            for spec in location.definitions.resolve_asset_graph().asset_check_keys
-            if spec.asset_key.path[-1] == "model"
-        ]
-    ).values()
-    assert check.status.value == "FAILED"
+    (check,) = check_results(location.registry, project, "model", location.key("model"))
+    assert not check.passed
+    assert check.description == "model@more: schema 99, this code reads 1"

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from rlip_assets.errors import InputError
+from rlip_assets.files import write_json
 from rlip_assets.promotion import promote, promotion
 from rlip_assets.tracking import open_store, register_model
 
@@ -30,7 +31,8 @@ def trained(root: Path, score: float) -> None:
     (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"r_tagger": entry}}))
     client = open_store()
     run = client.create_run("0").info.run_id
-    register_model(client, "r_tagger", folder, run)
+    register_model(client, "r_tagger", folder.as_uri(), run, "r_tagger")
+    write_json(root / "provenance" / "r_tagger.json", {"mlflow_run": run})
 
 
 def test_a_better_model_takes_over_and_a_worse_one_does_not(root: Path) -> None:
@@ -56,3 +58,22 @@ def test_an_untrained_model_names_the_command(root: Path) -> None:
     (root / "dvc.lock").unlink()
     with pytest.raises(InputError, match="dvc repro --single-item r_tagger"):
         promote(root, "r_tagger")
+
+
+def test_a_version_that_is_not_in_the_tree_is_refused(root: Path) -> None:
+    """The record holds the hash of the model in the tree, so only the version of the run that made it may be promoted."""
+    trained(root, 0.6)
+    with pytest.raises(InputError, match=r"Version 1 of 'r_tagger' is not the one in the tree \(that is 2\)"):
+        promote(root, "r_tagger", "1")
+    run = open_store().create_run("0").info.run_id
+    register_model(open_store(), "r_tagger", "file:///another/profile", run, "r_tagger")
+    assert promote(root, "r_tagger").version == "2"
+    write_json(root / "provenance" / "r_tagger.json", {"mlflow_run": "of-another-store"})
+    with pytest.raises(InputError, match="made by run of-another-store, which is not in"):
+        promote(root, "r_tagger")
+
+
+def test_only_models_can_be_promoted(root: Path) -> None:
+    for name in ("nothing", "scenes", "pretrain", "label_quality"):
+        with pytest.raises(InputError, match="no model that can be promoted"):
+            promote(root, name)

@@ -52,7 +52,7 @@ def test_a_run_holds_parameters_metrics_inputs_outputs_and_pictures(root: Path, 
 
     assert listed() == {"words", "pictures", "links.json"}
     assert listed("words") == {"words/words.txt", "words/manifest.json"}
-    assert listed("pictures") == {"pictures/drawn.png"}
+    assert listed("pictures") == {"pictures/drawn.png", "pictures/curves.png"}
     links = json.loads(Path(store.download_artifacts(run.info.run_id, "links.json")).read_text())
     assert links == {"words/large.bin": (root / "data/words/large.bin").as_uri()}
     assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(root / "store")
@@ -77,6 +77,23 @@ def test_trainings_of_a_profile_stand_below_one_run(root: Path, store: MlflowCli
     assert above.data.tags["rlip.study"] == root.name
     assert above.info.experiment_id == runs[0].info.experiment_id
     assert "mlflow.parentRunId" not in store.get_run(tracked(root)).data.tags
+
+
+def test_a_registered_checkpoint_is_the_copy_in_the_store_where_there_is_one(
+    root: Path, store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder in the tree is that of the last run; a version must stay what it was. A file too large to copy leaves the tree."""
+
+    def source(run: str) -> str:
+        (version,) = (v for v in store.search_model_versions("name = 'toy_model'") if v.run_id == run)
+        assert version.tags == {"item": "words@a"}
+        return str(version.source)
+
+    assert source(tracked(root)) == (root / "data/words").as_uri()
+    monkeypatch.setattr("rlip_assets.tracking.LINK_ABOVE", 1 << 40)
+    copied = Path(source(tracked(root)).removeprefix("file://"))
+    assert copied.is_relative_to(root / "store")
+    assert (copied / "large.bin").is_file()
 
 
 def test_promotion_moves_the_alias(root: Path, store: MlflowClient) -> None:

@@ -1,0 +1,65 @@
+"""What Dagster shows of an item beside its figures: why it failed, and its pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dagster_project.dvc_stage import cause_of
+from dagster_project.metadata import describe, pictures
+from rlip_assets.dvc_lock import LockEntry
+from rlip_assets.stage_spec import StageItem
+
+ITEM = StageItem("captions", "coco-0", {}, {"captions": "data/captions"})
+ENTRY = LockEntry("rlip stage captions", {}, {"data/captions": "0.dir"}, {})
+
+
+def test_the_cause_of_a_failure_is_the_sentence_of_the_stage() -> None:
+    lines = [
+        "Running stage 'captions':",
+        "12/40 images",
+        "rlip: /data/coco does not exist; set its root",
+        "ERROR: failed to reproduce",
+    ]
+    assert cause_of(lines, 255) == "/data/coco does not exist; set its root"
+    assert cause_of(["MemoryError", "", "ERROR: failed to reproduce 'captions'"], 255) == (
+        "`dvc repro` ended with status 255 after the line: MemoryError"
+    )
+    assert cause_of([], 137) == "`dvc repro` ended with status 137"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An item with one large picture among its outputs and two in the artifacts of its MLflow run, one of them the same."""
+    stored = tmp_path / "mlruns/artifacts/captions/run-1/artifacts/pictures"
+    for folder, names in ((tmp_path / "data/captions", ["a.png"]), (stored, ["a.png", "b.png"])):
+        folder.mkdir(parents=True)
+        for name in names:
+            Image.effect_noise((1500, 900), 80).save(folder / name)
+    (tmp_path / "provenance").mkdir()
+    (tmp_path / "provenance/captions@coco-0.json").write_text(
+        json.dumps({"mlflow_run": "run-1", "mlflow_experiment": "3"})
+    )
+    return tmp_path
+
+
+def test_pictures_come_from_the_outputs_then_from_the_run(root: Path) -> None:
+    assert [file.relative_to(root).parts[0] for file in pictures(root, ITEM, "run-1", root)] == ["data", "mlruns"]
+    assert [file.name for file in pictures(root, ITEM, "run-1", root)] == ["a.png", "b.png"]
+    assert [file.name for file in pictures(root, ITEM, "run-of-another-store", root)] == ["a.png"]
+
+
+def test_large_pictures_are_shown_small_and_the_run_is_linked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLIP_MLFLOW_UI", "http://127.0.0.1:5001")
+    shown = describe(root, ITEM, ENTRY, {"figures": {"captions": 40, "by": {"verb": 0.5}}})
+    assert shown["mlflow"].value == "http://127.0.0.1:5001/#/experiments/3/runs/run-1"
+    assert (shown["captions"], shown["by.verb"]) == (40, 0.5)
+    words = shown["picture/a"].value
+    assert words.startswith("![a](data:image/jpeg;base64,")
+    with Image.open(io.BytesIO(base64.b64decode(words.rpartition(",")[2].rstrip(")")))) as image:
+        assert image.size == (720, 432)
