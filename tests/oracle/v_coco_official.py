@@ -111,8 +111,9 @@ def _ranked(detections: Sequence[Mapping[str, Any]], score_of: Any) -> list[tupl
 
 
 def _nearest(persons: Sequence[Person], box: np.ndarray) -> tuple[int | None, float]:
-    """The annotated person who overlaps most, the first of equals, whatever the overlap; None without persons."""
-    best, best_overlap = None, -1.0
+    """The annotated person who overlaps most, the first of equals, whatever the overlap; None without persons. An overlap that is
+    no number (boxes turned round) beats none."""
+    best, best_overlap = (0 if persons else None), -math.inf
     for index, person in enumerate(persons):
         overlap = float(plain_iou(box, person.box))
         if overlap > best_overlap:
