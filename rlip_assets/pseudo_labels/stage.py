@@ -198,7 +198,13 @@ def open_tagger(
             f"{checkpoint} is a {loaded.config.anchors} detector, not an R-Tagger; give the folder of an R-Tagger"
         )
     recipe = loaded.metadata.get("recipe")
-    sizes = Augmentation.model_validate(recipe["augmentation"]) if recipe else Augmentation()
+    # Checkpoints made by an earlier version name fields that are no longer there.
+    stored = {
+        name: value
+        for name, value in (recipe or {}).get("augmentation", {}).items()
+        if name in Augmentation.model_fields
+    }
+    sizes = Augmentation.model_validate(stored)
     return CandidateTagger(loaded, read_classes(classes).objects, params), sizes
 
 

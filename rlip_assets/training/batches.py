@@ -34,6 +34,8 @@ from rlip_model import PairNoise, TaggerPairs, Targets, collate_pairs, perturb_p
 
 _LABELS, _IMAGE, _NOISE = 2, 3, 4
 PUBLISHED_SUBJECT = 1
+PERSON_BENCHMARKS = ("hico_det", "v_coco")
+"""Benchmarks whose subjects are all persons."""
 
 
 def seed_of(*numbers: int) -> int:
@@ -87,7 +89,7 @@ class StepBatches(Dataset[Batch]):
         slots: pairs that the network can predict.
         seed: of the run.
         part: the share of every batch that this process gets; label lists are made from the whole batch, so that they are the same
-            in all processes (`normalise = "published"` makes them from the part alone).
+            in all processes (the quirk `part_counts` makes them from the part alone).
         training: False takes evaluation sizes, no noise of any kind and images in their order.
     """
 
@@ -107,8 +109,7 @@ class StepBatches(Dataset[Batch]):
         self.part = part or Part()
         self.steps_per_epoch = max(1, images.epoch_images // recipe.total_batch)
         self._orders: dict[int, npt.NDArray[np.int64]] = {}
-        self._swaps_texts = recipe.augmentation.swap_sides and isinstance(vocabulary, BatchVocabulary)
-        self._augmentation = recipe.augmentation.model_copy(update={"swap_sides": self._swaps_texts})
+        self._swaps_texts = not recipe.published.unchanged_sides and isinstance(vocabulary, BatchVocabulary)
 
     def __len__(self) -> int:
         if not self.training:
@@ -133,7 +134,7 @@ class StepBatches(Dataset[Batch]):
             raise IndexError(f"step {step} of {len(self)}")
         indices = self.indices(step)
         mine = list(range(len(indices)))[self.part.index :: self.part.count]
-        seen = mine if self.recipe.normalise == "published" else range(len(indices))
+        seen = mine if self.recipe.published.part_counts else range(len(indices))
         scenes = {place: self.images[indices[place]] for place in {*seen, *mine}}
         labels = self._labels(step, [scenes[place] for place in seen])
         loaded, skipped = [], []
@@ -156,7 +157,7 @@ class StepBatches(Dataset[Batch]):
     @property
     def _own_list(self) -> int:
         """Processes draw different negatives where each has a list of its own."""
-        return self.part.index if self.recipe.normalise == "published" else 0
+        return self.part.index if self.recipe.published.part_counts else 0
 
     def _load(self, step: int, place: int, index: int, scene: Scene) -> Sample:
         image = open_image(self.images.image_path(index, scene), (scene.width, scene.height))
@@ -165,7 +166,8 @@ class StepBatches(Dataset[Batch]):
         scene = clip_boxes(scene)
         if not self.training:
             return for_evaluation((image, scene), self.recipe.augmentation)
-        return augment((image, scene), self._augmentation, np.random.default_rng([self.seed, _IMAGE, step, place]))
+        generator = np.random.default_rng([self.seed, _IMAGE, step, place])
+        return augment((image, scene), self.recipe.augmentation, generator, self._swaps_texts)
 
     def _batch(self, step: int, labels: LabelList, loaded: list[tuple[int, Sample]], skipped: tuple[str, ...]) -> Batch:
         images, mask = stack_images([image_tensor(image) for _, (image, _) in loaded])
@@ -196,14 +198,15 @@ class StepBatches(Dataset[Batch]):
 
     @property
     def _subject_label(self) -> int | None:
-        return PUBLISHED_SUBJECT if self.recipe.subject_label == "published" else None
+        quirk = self.recipe.published.bicycle_subjects and self.recipe.benchmark in PERSON_BENCHMARKS
+        return PUBLISHED_SUBJECT if quirk else None
 
     def _queries(self, step: int, targets: list[Targets], labels: LabelList) -> TaggerPairs:
         parts = [(target.sub_boxes, target.obj_boxes, target.sub_labels, target.obj_labels) for target in targets]
         pairs = collate_pairs(parts, self.slots)
         if not self.training:
             return pairs
-        published = self.recipe.published_label_noise
+        published = self.recipe.published.tagger_noise
         noise = PairNoise(
             self.recipe.label_noise,
             self.recipe.box_noise,

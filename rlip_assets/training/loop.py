@@ -33,7 +33,15 @@ from rlip_assets.training.processes import Processes
 from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.resume import History, Resume
 from rlip_assets.training.vocabulary import LabelList
-from rlip_model import LabelTokenizer, LossConfig, ModelOutput, RelationCriterion, Rlip, recompute_activations
+from rlip_model import (
+    LabelTokenizer,
+    LossConfig,
+    ModelOutput,
+    RelationCriterion,
+    Rlip,
+    recompute_activations,
+    sign_text_mask,
+)
 
 LOG_EVERY = 10
 EVALUATED = "evaluated_"
@@ -213,12 +221,13 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         for batch, part, mean in zip(batches, counts, means, strict=True):
             own, objects = vectors[batch.labels], batch.labels.num_objects
+            text_mask = sign_text_mask(own.detach().float()) if self.recipe.published.text_mask else None
             with self._autocast():
-                output = self.model(batch.images, batch.mask, own, objects, pairs=batch.pairs)
+                output = self.model(batch.images, batch.mask, own, objects, text_mask, batch.pairs)
             if not all(bool(torch.isfinite(value).all()) for value in vars(output).values()):
                 self._stop(step, [batch], "the predictions are not finite")
             losses = self.criterion(_as_float(output), batch.targets, own.float(), objects, mean)
-            if self.recipe.normalise == "published":
+            if self.recipe.published.part_counts:
                 total, terms = averaged(losses, whole, len(batches) * self.processes.count, config, mean)
             else:
                 total, terms = rescaled(losses, part, whole, config, mean)
@@ -278,6 +287,7 @@ def loss_config(recipe: Recipe) -> LossConfig:
     return LossConfig(
         relational_quality=recipe.quality,
         pseudo_relations=recipe.pseudo,
+        pseudo_gradient=recipe.published.pseudo_gradient,
         subject_class=recipe.subject_class,
         assignment="slots" if recipe.kind == "tagger" else "hungarian",
     )

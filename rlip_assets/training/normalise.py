@@ -1,12 +1,12 @@
 """The counts that the losses are divided by, taken over a whole step instead of over one part of it.
 
-The published losses divide by the counts of each process, so their value depends on how many processes share a batch. With
-`normalise = "global"` every term of a part is rescaled from the part's count to that of the step: one process, several
-processes and accumulated parts then give the same losses and gradients.
+The published losses divide by the counts of each process, so their value depends on how many processes share a batch. Here every term of
+a part is rescaled from the part's count to that of the step: one process, several processes and accumulated parts then give the same
+losses and gradients.
 
-`normalise = "published"` keeps the parts' own counts and averages the parts, as processes with a mean of gradients do; a triplet in a part
-with few then weighs more than one in a part with many. A part is a process or an accumulated slice of its batch: eight processes and one
-process with eight slices give the same losses, so a recipe of eight GPUs can be followed on one.
+The quirk `published.part_counts` keeps the parts' own counts and averages the parts, as processes with a mean of gradients do; a triplet
+in a part with few then weighs more than one in a part with many. A part is a process or an accumulated slice of its batch: eight
+processes and one process with eight slices give the same losses, so a recipe of eight GPUs can be followed on one.
 
 What remains is the padding: parts are padded to their own largest image, and padded tokens take part in the language update (as
 published), so the agreement is one of float rounding where the images of a step have one size.

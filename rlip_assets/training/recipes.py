@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rlip_assets.errors import ParameterError
+from rlip_assets.training.quirks import PublishedTraining
 
 Kind = Literal["tagger", "pretrain", "finetune", "zero_shot", "tag"]
 
@@ -30,8 +31,6 @@ class Augmentation(_Data):
     """Image sizes and augmentations, in pixels. Defaults: published."""
 
     flip: float = Field(0.5, ge=0, le=1)
-    swap_sides: bool = True
-    """Change "left" and "right" in texts when an image is mirrored; the published code leaves them wrong."""
     jitter: float = Field(0.4, ge=0, lt=1)
     short_sides: tuple[int, ...] = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
     longest: int = Field(1333, gt=0)
@@ -50,9 +49,6 @@ class Recipe(_Data):
     """Preset of `rlip_model.ModelConfig`."""
     model_changes: dict[str, Any] = {}
     """Fields of the preset that differ, `backbone.drop_path` for a field of a part."""
-
-    keep_queries: Literal["pairs", "rows"] = "pairs"
-    """What a network keeps that has fewer queries than the checkpoint it starts from: whole pairs, or the first rows as published."""
 
     sources: dict[str, float] = {}
     """Dataset -> how often an epoch sees each of its images; 1 for all is the published concatenation."""
@@ -81,8 +77,6 @@ class Recipe(_Data):
     network meets them in the test alone; `kept` trains them as negatives, as published."""
     holdout: float = Field(0.0, ge=0, lt=1)
     """Share of the training images kept for validation."""
-    subject_label: Literal["annotated", "published"] = "annotated"
-    """`published`: HICO-DET and V-COCO subjects carry label 1 (bicycle), as the released weights were trained."""
 
     batch_per_process: int = Field(gt=0)
     processes: int = Field(1, gt=0)
@@ -101,7 +95,6 @@ class Recipe(_Data):
     clip: float = Field(0.1, gt=0)
     accumulate: int = Field(1, gt=0)
     """Parts into which a process cuts its batch to save memory."""
-    normalise: Literal["global", "published"] = "global"
     average: float | None = Field(None, gt=0, lt=1)
     """Decay of a moving average of the weights, which the checkpoint then holds; null keeps the last step's weights (published)."""
 
@@ -115,14 +108,14 @@ class Recipe(_Data):
     """R-Tagger: positives filled up with random pairs."""
     box_noise: float = Field(0.4, ge=0)
     label_noise: float = Field(0.2, ge=0, le=1)
-    published_label_noise: bool = False
-    """Draw wrong labels from the first batch-size many names only (a slip of the published code)."""
     store_threshold: float = Field(0.05, ge=0, le=1)
     """Tagging: lowest confidence that is stored."""
     groups_per_forward: int = Field(16, gt=0)
     """Tagging: groups of pairs of one image in one forward pass."""
 
     augmentation: Augmentation = Augmentation()
+    published: PublishedTraining = PublishedTraining()
+    """Quirks of the published training that this one shares."""
 
     @model_validator(mode="after")
     def _whole(self) -> Recipe:
@@ -159,7 +152,7 @@ class Recipe(_Data):
         return {"main": self.lr * scale, "backbone": self.lr_backbone * scale, "text": self.lr_text * scale}
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
-        """This recipe with some fields replaced; `augmentation` and `model_changes` are merged.
+        """This recipe with some fields replaced; `augmentation`, `published` and `model_changes` are merged.
 
         Raises:
             ParameterError: an unknown field or a wrong value.
@@ -187,7 +180,7 @@ def recipes() -> dict[str, Recipe]:
 
 @cache
 def published() -> dict[str, tuple[Recipe, tuple[str, ...]]]:
-    """Published recipes by name, each with the public scripts that use it. Empty cells are defaults."""
+    """Published recipes by name, each with the public scripts that use it. Empty cells are defaults, and all quirks are on."""
     text = (files(__package__) / "published.tsv").read_text()
     result: dict[str, tuple[Recipe, tuple[str, ...]]] = {}
     for row in csv.DictReader(text.splitlines(), delimiter="\t"):
@@ -195,13 +188,8 @@ def published() -> dict[str, tuple[Recipe, tuple[str, ...]]]:
         values: dict[str, Any] = {key: value for key, value in row.items() if value}
         values["sources"] = dict.fromkeys(row["sources"].split(","), 1.0) if row["sources"] else {}
         values["model_changes"] = dict(_parse_change(change) for change in row["model_changes"].split(",") if change)
-        result[name] = (
-            _recipe(
-                _merged({"keep_queries": "rows", "augmentation": {"swap_sides": False}}, values),
-                f"published recipe {name}",
-            ),
-            scripts,
-        )
+        values["published"] = PublishedTraining.whole()
+        result[name] = _recipe(values, f"published recipe {name}"), scripts
     return result
 
 
@@ -236,7 +224,7 @@ def _read_toml(name: str) -> dict[str, Recipe]:
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(values)
     for key, value in changes.items():
-        nested = key in ("augmentation", "model_changes") and isinstance(value, Mapping)
+        nested = key in ("augmentation", "published", "model_changes") and isinstance(value, Mapping)
         result[key] = {**result.get(key, {}), **value} if nested else value
     if "steps" in changes and "epochs" not in changes:
         result.pop("epochs", None)

@@ -299,9 +299,9 @@ class _Training:
                 f"{self.processes.count} processes with {recipe.accumulate} parts each cannot share a batch of {recipe.total_batch} "
                 "images; lower training.processes or accumulate, or raise batch_per_process"
             )
-        if recipe.normalise == "published" and count != recipe.processes:
+        if recipe.published.part_counts and count != recipe.processes:
             self.ctx.log.info(
-                f"the recipe's losses are those of {recipe.processes} parts (normalise: published), this run has {count}: for its losses "
+                f"the recipe's losses are those of {recipe.processes} parts (published.part_counts), this run has {count}: for its losses "
                 f"let training.processes times accumulate be {recipe.processes}"
             )
         parts = [

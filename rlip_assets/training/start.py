@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers.utils.logging import disable_progress_bar
@@ -63,7 +64,8 @@ def network_from_checkpoint(recipe: Recipe, folder: Path) -> tuple[Rlip, LabelTo
     different = [name for name in own if own[name] != given[name]]
     if different == ["queries"]:
         try:
-            return with_fewer_queries(checkpoint.model, wanted.queries, recipe.keep_queries), checkpoint.tokenizer
+            keep: Literal["rows", "pairs"] = "rows" if recipe.published.first_queries else "pairs"
+            return with_fewer_queries(checkpoint.model, wanted.queries, keep), checkpoint.tokenizer
         except ValueError as error:
             raise ParameterError(f"{folder}: {error}; start from another checkpoint or lower queries") from None
     if different:

@@ -113,10 +113,10 @@ def clip_boxes(scene: Scene) -> Scene:
     return keep_boxes(replace(scene, boxes=boxes), kept)
 
 
-def augment(sample: Sample, settings: Augmentation, generator: np.random.Generator) -> Sample:
+def augment(sample: Sample, settings: Augmentation, generator: np.random.Generator, swap_sides: bool = True) -> Sample:
     """The published training augmentation: flip, colours, then either a resize or resize, crop and resize."""
     if generator.random() < settings.flip:
-        sample = flip(sample, settings.swap_sides)
+        sample = flip(sample, swap_sides)
     if settings.jitter:
         sample = jitter(sample, settings.jitter, generator)
     if settings.crop and generator.random() < settings.crop:

@@ -97,7 +97,8 @@ def tagger_folder(folder: Path, pairs: int = 4) -> Path:
     config = replace(preset, text=text, width=32, feed_forward=32, fusion_width=32, queries=2 * pairs).without_dropout()
     model = build_model(config)
     torch.nn.init.normal_(model.heads.projection.weight, std=1.5)
-    metadata = {"recipe": {"augmentation": {"test_short_side": 64, "longest": 96}}}
+    # swap_sides: a field that recipes had once, as checkpoints made then still say.
+    metadata = {"recipe": {"augmentation": {"test_short_side": 64, "longest": 96, "swap_sides": True}}}
     save_checkpoint(folder, model, tokenizer, metadata)
     return folder
 

@@ -52,7 +52,7 @@ def test_parts_share_one_label_list_and_split_the_images(
     parts = [batches_of(source, small_recipe, tmp_path / "c", part=Part(index, 2))[2] for index in range(2)]
     assert [part.labels for part in parts] == [whole.labels] * 2
     assert sorted(parts[0].image_ids + parts[1].image_ids) == sorted(whole.image_ids)
-    published = small_recipe.changed({"normalise": "published"})
+    published = small_recipe.changed({"published": {"part_counts": True}})
     own = [batches_of(source, published, tmp_path / "c", part=Part(index, 2))[2] for index in range(2)]
     assert own[0].labels != own[1].labels
 
@@ -115,6 +115,37 @@ def test_targets_of_a_scene() -> None:
     weighed = pair_targets(scene, ranked_pairs(scene), FULL, confidence_weight=True)
     assert weighed.relations[1].tolist() == pytest.approx([0.3, 0.5, 0, 0])
     assert pair_targets(scene, [(0, 1)], FULL, subject_label=1).sub_labels.tolist() == [1]
+
+
+@pytest.mark.parametrize(("benchmark", "bicycles"), [("hico_det", True), ("v_coco", True), ("open_images", False)])
+def test_subjects_are_bicycles_where_the_published_ones_were(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path, benchmark: str, bicycles: bool
+) -> None:
+    recipe = small_recipe.changed({"benchmark": benchmark})
+    quirk = recipe.changed({"published": {"bicycle_subjects": True}})
+    source = drawn()
+    ours, theirs = (
+        torch.cat([target.sub_labels for target in batches_of(source, each, tmp_path / "c")[2].targets])
+        for each in (recipe, quirk)
+    )
+    assert set(ours.tolist()) - {1}
+    assert torch.equal(theirs, torch.ones_like(theirs) if bicycles else ours)
+
+
+def test_mirrored_images_keep_their_texts_as_published(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path
+) -> None:
+    """Otherwise the list of a step also has the texts as they read in the mirror."""
+    source = drawn()
+    recipe = small_recipe.changed({"label_budget": 1})
+    unchanged = recipe.changed({"published": {"unchanged_sides": True}})
+    lists = [
+        [batches_of(source, each, tmp_path / "c")[step].labels for step in range(3)] for each in (recipe, unchanged)
+    ]
+    ours, theirs = ({text for labels in each for text in labels.relations} for each in lists)
+    assert "left of" in theirs
+    assert "right of" not in theirs
+    assert {"left of", "right of"} <= ours
 
 
 def test_inflections_of_a_relation_are_positives_together_or_apart() -> None:

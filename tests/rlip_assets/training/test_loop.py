@@ -1,4 +1,4 @@
-"""The loop: resumes bit for bit, and with `global` gives the same losses and gradients however a step is cut."""
+"""The loop: resumes bit for bit, and gives the same losses and gradients however a step is cut, unless parts keep their own counts."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def term_counts(trainer: Trainer, batch: Batch) -> Counts:
 def test_published_normalisation_averages_parts_where_global_divides_once(
     trainer_of: MakeTrainer, small_recipe: Recipe
 ) -> None:
-    """The difference explained: from the same parts, `global` makes the mean weighted by counts and `published` the plain mean.
+    """The difference explained: from the same parts, ours is the mean weighted by counts and the published one the plain mean.
 
     Subject boxes alone are published with a count over all processes, so they do not differ.
     """
@@ -199,7 +199,7 @@ def test_published_normalisation_averages_parts_where_global_divides_once(
     counts = [term_counts(trainer, batch) for batch in batches]
     assert counts[0].triplets != counts[1].triplets
     by_global = trainer._backward(1, batches)
-    trainer.recipe = trainer.recipe.changed({"normalise": "published"})
+    trainer.recipe = trainer.recipe.changed({"published": {"part_counts": True}})
     by_published = trainer._backward(1, batches)
     whole = (counts[0] + counts[1]).divisors
     for name, divisor in whole.items():
@@ -212,7 +212,7 @@ def test_published_normalisation_averages_parts_where_global_divides_once(
 
 def test_published_parts_have_label_lists_of_their_own(trainer_of: MakeTrainer, small_recipe: Recipe) -> None:
     """As processes of the published code have; each part is judged with the list that its targets count in."""
-    recipe = small_recipe.changed({"normalise": "published", "label_budget": 6, "augmentation": ONE_SIZE})
+    recipe = small_recipe.changed({"published": {"part_counts": True}, "label_budget": 6, "augmentation": ONE_SIZE})
     trainer = trainer_of(recipe.changed({"accumulate": 2}), dropout=False)
     step = next(s for s in range(6) if len({part[s].labels for part in trainer.parts}) == 2)
     batches = [part[step] for part in trainer.parts]
@@ -220,6 +220,54 @@ def test_published_parts_have_label_lists_of_their_own(trainer_of: MakeTrainer, 
     together = trainer._backward(step, batches)
     for name in ("class", "relation", "obj_l1"):
         assert together[name] == pytest.approx(sum(value[name] for value in alone) / 2, rel=1e-4, abs=1e-6)
+
+
+def test_published_text_mask_acts_in_training_alone(
+    trainer_of: MakeTrainer, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network is given the signs of the step's own label vectors; by default nothing is masked."""
+    masked = small_recipe.changed({"published": {"text_mask": True}})
+    seen: list[torch.Tensor | None] = []
+    losses = []
+
+    def keep_mask(module: torch.nn.Module, given: tuple[object, ...], named: dict[str, object]) -> None:
+        seen.append(next((value for value in [*given, *named.values()] if is_mask(value)), None))  # type: ignore[arg-type]
+
+    for recipe in (small_recipe, masked):
+        trainer = trainer_of(recipe, dropout=False)
+        encode = trainer._encode
+        # Around their mean, some vectors have a positive sum and some a negative one.
+        monkeypatch.setattr(trainer, "_encode", lambda labels, e=encode: e(labels) - e(labels).mean(0))
+        trainer.model.encoder.register_forward_pre_hook(keep_mask, with_kwargs=True)
+        batch = trainer.parts[0][0]
+        losses.append(trainer._backward(0, [batch])["relation"])
+    signs = trainer._encode(batch.labels).sum(-1) <= 0
+    assert 0 < int(signs.sum()) < len(signs)
+    assert seen[0] is None
+    assert seen[1] is not None
+    assert torch.equal(seen[1], signs)
+    assert losses[0] != losses[1]
+    trainer.model.eval()
+    validate(trainer.model, trainer.tokenizer, masked, trainer.parts[0], CPU)  # type: ignore[arg-type]
+    assert len(seen) > 2
+    assert all(mask is None for mask in seen[2:])
+
+
+def is_mask(value: object) -> bool:
+    """Of texts: one bool each; padding masks have the batch before it."""
+    return isinstance(value, torch.Tensor) and value.dtype == torch.bool and value.dim() == 1
+
+
+def test_published_gradient_of_pseudo_labels_reaches_the_text_encoder(
+    trainer_of: MakeTrainer, small_recipe: Recipe
+) -> None:
+    gradients, losses = [], []
+    for flows in (False, True):
+        trainer = trainer_of(small_recipe.changed({"published": {"pseudo_gradient": flows}}), dropout=False)
+        losses.append(trainer._backward(0, [trainer.parts[0][0]])["loss"])
+        gradients.append([p.grad for p in trainer.model.text_encoder.parameters() if p.grad is not None])
+    assert losses[0] == losses[1]
+    assert any(not torch.equal(cut, whole) for cut, whole in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize("dropout", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from rlip_assets.errors import ParameterError
 from rlip_assets.params.training import TrainingParams
 from rlip_assets.training.optimiser import learning_rates
+from rlip_assets.training.quirks import PublishedTraining
 from rlip_assets.training.recipes import Recipe, differences, published, recipe, recipes
 from rlip_assets.training.start import model_config
 
@@ -117,7 +119,8 @@ def test_recipe_has_the_published_hyperparameters(row: dict[str, str]) -> None:
     assert rates == pytest.approx(
         {"main": float(row["lr"]), "backbone": float(row["lr_backbone"]), "text": float(row["text_encoder_lr"])}
     )
-    assert (setting.weight_decay, setting.clip, setting.normalise) == (1e-4, 0.1, "published")
+    assert (setting.weight_decay, setting.clip) == (1e-4, 0.1)
+    assert setting.published == PublishedTraining.whole()
     assert setting.quality == bool(row["giou_verb_label"])
     if not row["eval"]:  # a loss switch of an evaluation script does nothing
         assert setting.pseudo == bool(row["pseudo_verb"])
@@ -132,7 +135,6 @@ def test_recipe_has_the_published_hyperparameters(row: dict[str, str]) -> None:
         )
         assert setting.pairs_per_image == config.pairs
     augmentation = setting.augmentation
-    assert not augmentation.swap_sides
     assert (augmentation.flip, augmentation.jitter, augmentation.crop) == (0.5, 0.4, 0.5)
     assert augmentation.short_sides == tuple(range(480, 801, 32))
     assert (augmentation.longest, augmentation.test_short_side) == (1333, 800)
@@ -191,6 +193,26 @@ def test_steps_replace_epochs_and_back() -> None:
     assert recipe("micro_vg", {"epochs": 2}).total_steps(160) == 20
 
 
-def test_published_recipes_truncate_queries_as_published() -> None:
-    assert {recipe.keep_queries for recipe, _ in published().values()} == {"rows"}
-    assert recipes()["micro_hico_full"].keep_queries == "pairs"
+def test_published_recipes_have_every_quirk_and_others_few() -> None:
+    assert not any(PublishedTraining().model_dump().values())
+    assert all(PublishedTraining.whole().model_dump().values())
+    assert {recipe.published for recipe, _ in published().values()} == {PublishedTraining.whole()}
+    micro = {recipe.published for name, recipe in recipes().items() if name.startswith("micro")}
+    assert micro == {PublishedTraining(pseudo_gradient=True)}
+
+
+def test_single_quirks_can_be_switched() -> None:
+    changed = recipe("parseda_r50_hico_det_full", {"published": {"text_mask": False}}).published
+    assert changed == PublishedTraining.whole().model_copy(update={"text_mask": False})
+    assert recipe("micro_vg", {"published": {"text_mask": True}}).published.pseudo_gradient
+    with pytest.raises(ParameterError, match=r"published\.bicycles"):
+        recipe("micro_vg", {"published": {"bicycles": True}})
+
+
+def test_every_quirk_is_a_row_of_the_table() -> None:
+    table = (Path(__file__).parents[3] / "docs" / "quirks.md").read_text().splitlines()
+    for name, field in PublishedTraining.model_fields.items():
+        number = re.match(r"Quirk (\d+): ", field.description or "")
+        assert number, name
+        (row,) = [line for line in table if line.startswith(f"| {number[1]} |")]
+        assert f"`published.{name}`" in row
