@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from rlip_assets.captions.oracle import true_captions
+from rlip_assets.captions.oracle import TrueCaptions
 from rlip_assets.captions.pictures import captioned_picture
 from rlip_assets.errors import DataError, InputError
 from rlip_assets.files import sha256_folder, write_json
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _FILE, _BAD = "captions.parquet", "unreadable.json"
 _PICTURES = 3
+Captions = Callable[[Sequence[str], Sequence[Image.Image]], list[list[str]]]
+"""Image ids and images of a batch to the captions of each."""
 
 
 def caption_stage(ctx: StageContext) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def caption_stage(ctx: StageContext) -> dict[str, Any]:
 
 
 def caption_scenes(
-    captioner: Captioner, scenes: Sequence[Scene], root: Path, batch_size: int
+    captioner: Captions, scenes: Sequence[Scene], root: Path, batch_size: int
 ) -> tuple[list[CaptionRow], list[dict[str, str]]]:
     """Caption readable images in batches of exactly `batch_size`, the last one filled up, so that every image is computed in
     tensors of the same shape. Returns rows in the order of `scenes`, and the unreadable ones with reasons."""
@@ -105,7 +107,7 @@ def caption_scenes(
     return rows, unreadable
 
 
-def _captions(captioner: Captioner, image_ids: list[str], images: list[Image.Image]) -> list[list[str]]:
+def _captions(captioner: Captions, image_ids: list[str], images: list[Image.Image]) -> list[list[str]]:
     """Captions of a batch, in halves where the accelerator's memory is too small for it."""
     import torch
 
@@ -139,10 +141,8 @@ class _Captioning:
     opened: Captioner | None = None
 
     def __call__(self, scenes: list[Scene], folder: Path) -> dict[str, Any]:
-        if self.truth:
-            rows, unreadable = true_captions(scenes, self.truth, self.params.seed), list[dict[str, str]]()
-        else:
-            rows, unreadable = caption_scenes(self._captioner(), scenes, self.root, self.params.batch_size)
+        captioner = TrueCaptions(scenes, self.truth, self.params.seed) if self.truth else self._captioner()
+        rows, unreadable = caption_scenes(captioner, scenes, self.root, self.params.batch_size)
         write_rows(folder / _FILE, CaptionRow, rows)
         write_json(folder / _BAD, unreadable)
         captions = [caption for row in rows for caption in row.captions]
