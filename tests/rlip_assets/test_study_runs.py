@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from miniature import make_project
+from mlflow.tracking import MlflowClient
 
 from rlip_assets.profiles import PROJECT_ROOT
 
@@ -32,6 +33,7 @@ arms.generated = {{ changes = {CHANGES} }}
 arms.oracle = {{ params = {{ oracle = {{ captions = true }} }}, changes = {CHANGES} }}
 comparisons = [{{ claim = "True captions help", higher = "oracle", lower = "generated" }}]
 """
+WITHOUT_STORE = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def project(tmp_path: Path) -> Path:
 
 def run_study(project: Path) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PYTHONPATH": str(project), "PATH": path, "OMP_NUM_THREADS": "1"}
+    environment = {**WITHOUT_STORE, "PYTHONPATH": str(project), "PATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "rlip_assets.cli", "study", "toy"]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -75,6 +77,14 @@ def test_a_study_runs_reports_and_runs_nothing_twice(project: Path) -> None:
     assert all("earliness" in figures for figures in facts["runs"].values())
     (claim,) = facts["comparisons"]
     assert claim["verdict"] == "too few seeds"
+    # Each profile is one run in the store, above its trainings.
+    store = MlflowClient(f"sqlite:///{project}/mlruns/mlflow.db")
+    runs = store.search_runs([experiment.experiment_id for experiment in store.search_experiments()])
+    names = {run.info.run_id: run.info.run_name for run in runs}
+    trained = [run for run in runs if run.data.tags.get("stage") == "pretrain"]
+    parents = {run.data.tags["dagster.partition"]: names[run.data.tags["mlflow.parentRunId"]] for run in trained}
+    assert parents == {arm: f"study_toy_{arm}" for arm in ("generated", "oracle")}
+    assert all("evaluated_headline" in run.data.metrics and "loss" in run.data.metrics for run in trained)
     report = (project / "reports/studies/toy.md").read_text()
     assert "Running stage" not in run_study(project)
     assert (project / "reports/studies/toy.md").read_text() == report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from rlip_assets.errors import InputError
 from rlip_assets.params import load_params
 from rlip_assets.stage_log import open_stage_log
 from rlip_assets.stage_runner import run_stage
-from rlip_assets.tracking import open_store, promote_model
+from rlip_assets.tracking import open_store, parent_run, promote_model
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,8 @@ def test_trainings_of_a_profile_stand_below_one_run(root: Path, store: MlflowCli
     runs = [store.get_run(tracked(root, distributed=True)) for _ in range(2)]
     (parent,) = {run.data.tags["mlflow.parentRunId"] for run in runs}
     above = store.get_run(parent)
-    assert above.data.tags["rlip.study"] == root.name
+    assert above.data.tags["rlip.study"] == above.info.run_name == root.name
+    assert above.info.status == "FINISHED"
     assert above.info.experiment_id == runs[0].info.experiment_id
     assert "mlflow.parentRunId" not in store.get_run(tracked(root)).data.tags
 
@@ -94,6 +96,19 @@ def test_a_registered_checkpoint_is_the_copy_in_the_store_where_there_is_one(
     copied = Path(source(tracked(root)).removeprefix("file://"))
     assert copied.is_relative_to(root / "store")
     assert (copied / "large.bin").is_file()
+
+
+def test_profiles_that_begin_at_once_have_one_run_each(tmp_path: Path, store: MlflowClient) -> None:
+    experiment = store.create_experiment("beginnings")
+
+    def parent(number: int) -> str:
+        return parent_run(open_store(), experiment, f"profile_{number % 2}", tmp_path)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(parent, range(8)))
+    assert found == found[:2] * 4
+    runs = store.search_runs([experiment])
+    assert {run.info.run_id: run.info.run_name for run in runs} == {found[0]: "profile_0", found[1]: "profile_1"}
 
 
 def test_promotion_moves_the_alias(root: Path, store: MlflowClient) -> None:
