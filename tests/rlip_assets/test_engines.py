@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,6 +31,12 @@ ENGINES = [
     "processes",
     pytest.param("ray", marks=pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _workers_find_this_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's workers import what they are sent by its module's name, and inherit where to look."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
