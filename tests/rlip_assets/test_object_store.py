@@ -28,6 +28,7 @@ from rlip_assets.sources.stage import raw_manifest_stage
 from rlip_assets.stage import NullLog, StageContext
 
 PIECE = 5 << 20
+pytestmark = pytest.mark.s3
 
 
 @pytest.fixture(scope="module")
