@@ -1,15 +1,17 @@
-"""The usual formulation of multi-scale deformable attention, to compare with: one `grid_sample` a level."""
+"""The usual formulation of multi-scale deformable attention, to compare with: one `grid_sample` a level, all tokens of an image at once."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlip_model import deformable_attention
+from rlip_model import deformable_attention, encoder
 
 
 def sample_grid(values: Tensor, shapes: Sequence[tuple[int, int]], positions: Tensor, weights: Tensor) -> Tensor:
@@ -33,10 +35,9 @@ def sample_grid(values: Tensor, shapes: Sequence[tuple[int, int]], positions: Te
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
-    """Within it every network reads by `sample_grid`."""
-    own = deformable_attention.sample_bags
-    deformable_attention.sample_bags = sample_grid
-    try:
+    """Within it every network reads by `sample_grid`, and its encoder takes no image in blocks."""
+    with (
+        patch.object(deformable_attention, "sample_bags", sample_grid),
+        patch.object(encoder, "TOKENS_AT_ONCE", sys.maxsize),
+    ):
         yield
-    finally:
-        deformable_attention.sample_bags = own
