@@ -7,6 +7,7 @@ labels (T = No + Nv), C model width, W text width, D decoder layers.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,6 +24,9 @@ from rlip_model.queries import AnchorQueries, PointQueries, QueryStart
 from rlip_model.tagger import TaggerPairs, TaggerQueries
 from rlip_model.text import TextResizer, build_text_encoder
 
+LARGE_IMAGE = 256 * 256
+"""Pixels from which on a CPU encodes the images of a batch one by one where no gradient is asked for: the maps of several would leave
+its cache."""
 PRIOR_LOGIT = -math.log(99.0)
 """Constant added to every logit: a sigmoid starts at 0.01."""
 
@@ -52,6 +56,16 @@ class Encoded:
     memory: Memory
     labels: Tensor
     text_mask: Tensor | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Encoded]) -> Encoded:
+        """The encodings of several batches of one size as those of one batch."""
+        memories = [part.memory for part in parts]
+        tokens, padding, ratios = (
+            torch.cat([getattr(memory, name) for memory in memories]) for name in ("tokens", "padding", "valid_ratios")
+        )
+        memory = replace(memories[0], tokens=tokens, padding=padding, valid_ratios=ratios)
+        return cls(memory, torch.cat([part.labels for part in parts], dim=1), parts[0].text_mask)
 
     def select(self, rows: Tensor) -> Encoded:
         """Encodings of the images `rows` (R,), int64, in that order; an image may appear several times."""
@@ -141,6 +155,9 @@ class Rlip(nn.Module):
 
     def encode(self, images: Tensor, mask: Tensor, pooled: Tensor, text_mask: Tensor | None = None) -> Encoded:
         """Backbone and encoder; arguments as in `forward`."""
+        if _better_one_by_one(images):
+            alone = zip(images.split(1), mask.split(1), strict=True)
+            return Encoded.joined([self.encode(image, own, pooled, text_mask) for image, own in alone])
         pyramid = self.pyramid(self.backbone(images), mask)
         memory, fused = self.encoder(pyramid, pooled, text_mask)
         labels = torch.stack([self.resizer(text) for text in self._by_decoder_layer(fused) or [pooled[None]]])
@@ -225,6 +242,11 @@ class Rlip(nn.Module):
             boxes[1].append(self.entity_decoder.obj_boxes[stage].refine(obj[stage], starts[1]))  # type: ignore[operator]
         fused = EntityStates(features, torch.stack(boxes[0]), torch.stack(boxes[1]), entities.starts)
         return self._predict(fused, relations, objects, verbs)
+
+
+def _better_one_by_one(images: Tensor) -> bool:
+    large = len(images) > 1 and images.shape[-2] * images.shape[-1] >= LARGE_IMAGE
+    return large and images.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def _build_queries(config: ModelConfig) -> nn.Module:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from network_cases import make_batch, make_targets, shake, small
 
-from rlip_model import encoder, with_fewer_queries
+from rlip_model import encoder, rlip, with_fewer_queries
 from rlip_model.config import ModelConfig
 from rlip_model.inference import hoi_predictions, sgg_predictions
 from rlip_model.rlip import build_model
@@ -25,6 +25,23 @@ def test_each_image_is_alone_in_its_batch(name: str) -> None:
         second = model(batch.images[1:], batch.mask[1:], batch.pooled, batch.num_objects)
     for quantity, value in vars(both).items():
         torch.testing.assert_close(value[:, 1:], getattr(second, quantity), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["micro_parseda", "micro_parseda_late"])
+def test_large_images_one_by_one_give_what_their_batch_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small(name)
+    model = build_model(config).eval()
+    shake(model)
+    batch = make_batch(config)
+    seen: list[int] = []
+    model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    with torch.no_grad():
+        together = model(batch.images, batch.mask, batch.pooled, batch.num_objects)
+        monkeypatch.setattr(rlip, "LARGE_IMAGE", 1)
+        alone = model(batch.images, batch.mask, batch.pooled, batch.num_objects)
+    assert seen == [2, 1, 1]
+    for quantity, value in vars(together).items():
+        torch.testing.assert_close(getattr(alone, quantity), value, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 7, 250])
