@@ -30,9 +30,12 @@ def eleven_point_ap(entries: Iterable[tuple[float, bool]], positives: int, recal
 
 def all_point_ap(curve: Sequence[tuple[float, float]]) -> float:
     """Area under the precision envelope (VOC 2010 and later)."""
+    envelope = [precision for _, precision in curve]
+    for i in range(len(envelope) - 2, -1, -1):
+        envelope[i] = max(envelope[i], envelope[i + 1])
     area, reached = 0.0, 0.0
-    for i, (recall, _) in enumerate(curve):
-        area += (recall - reached) * max(precision for _, precision in curve[i:])
+    for (recall, _), best in zip(curve, envelope, strict=True):
+        area += (recall - reached) * best
         reached = recall
     return area
 
