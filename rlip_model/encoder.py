@@ -49,19 +49,15 @@ class EncoderLayer(nn.Module):
 
     def forward(self, memory: Memory, position: Tensor, references: Tensor) -> Tensor:
         """memory and position (B, S, C), references (B, S, L, 2) -> (B, S, C)."""
-        batch, count, _ = memory.tokens.shape
-        on_cpu = memory.tokens.device.type == "cpu"
+        count, on_cpu = memory.tokens.shape[1], memory.tokens.device.type == "cpu"
+        values = self.attention.project(memory)
         if count <= TOKENS_AT_ONCE or not on_cpu or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self._update(memory, position, references, self.attention.project(memory))
+            return self._update(memory, position, references, values)
         result = torch.empty_like(memory.tokens)
-        for image in range(batch):
-            own = slice(image, image + 1)
-            whole = replace(memory, tokens=memory.tokens[own], padding=memory.padding[own])
-            values = self.attention.project(whole)
-            for start in range(0, count, TOKENS_AT_ONCE):
-                block = (own, slice(start, start + TOKENS_AT_ONCE))
-                part = replace(whole, tokens=memory.tokens[block])
-                result[block] = self._update(part, position[block], references[block], values)
+        for start in range(0, count, TOKENS_AT_ONCE):
+            block = (slice(None), slice(start, start + TOKENS_AT_ONCE))
+            part = replace(memory, tokens=memory.tokens[block])
+            result[block] = self._update(part, position[block], references[block], values)
         return result
 
     def _update(self, memory: Memory, position: Tensor, references: Tensor, values: Tensor) -> Tensor:
