@@ -19,9 +19,9 @@ def study(
     name: Annotated[str | None, typer.Argument(help="Name of a study; none lists them.")] = None,
     plan: Annotated[bool, typer.Option(help="Write the profiles and say what would run, but run nothing.")] = False,
 ) -> None:
-    """Run a study: its settings with every seed through DVC, then figures, spread and verdicts in reports/studies."""
+    """Run a study: its settings with every seed through DVC, then figures, plots and verdicts in reports/studies."""
     from rlip_assets.profiles import PROJECT_ROOT
-    from rlip_assets.studies import definitions, profiles, results
+    from rlip_assets.studies import definitions, profiles
 
     if name is None:
         for each in definitions.studies().values():
@@ -36,7 +36,10 @@ def study(
         return
     for profile in made:
         _reproduce(profile.root, profile.targets)
-    print(results.write_results(chosen, made, PROJECT_ROOT / FOLDER))
+    from rlip_assets.studies.results import write_results
+
+    print(write_results(chosen, made, PROJECT_ROOT / FOLDER))
+    print(f"All studies that have run: {FOLDER}/index.html")
 
 
 def _reproduce(root: Path, targets: list[str]) -> None:

@@ -18,7 +18,8 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 SIZE = (5.6, 3.6)
 
 
-def _save(figure: plt.Figure, file: Path) -> None:
+def save(figure: plt.Figure, file: Path) -> None:
+    """Write a figure as PNG with the same bytes every time, and close it."""
     figure.tight_layout()
     with atomic_file(file) as temporary:
         figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
@@ -29,7 +30,7 @@ def scaling_plot(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Zero-shot mAP (percent) by pre-training mix: all classes, and each group of verbs."""
     figure, axes = plt.subplots(figsize=SIZE)
     for index, name in enumerate(dict.fromkeys(key for row in rows for key in row["figures"])):
-        values = [_percent(row["figures"].get(name)) for row in rows]
+        values = [in_percent(row["figures"].get(name)) for row in rows]
         axes.plot(range(len(rows)), values, marker="o", color=COLORS[index % len(COLORS)], label=name)
     axes.set_xticks(range(len(rows)), [row["data"] for row in rows])
     axes.set_ylabel("zero-shot mAP, %")
@@ -37,7 +38,7 @@ def scaling_plot(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     axes.legend(frameon=False, fontsize=8)
     axes.grid(alpha=0.3)
     axes.set_title("More data, zero-shot HICO-DET")
-    _save(figure, file)
+    save(figure, file)
 
 
 def fusion_plot(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
@@ -48,14 +49,18 @@ def fusion_plot(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     for index, row in enumerate(rows):
         places = [column + index * width for column in range(len(columns))]
         bars = axes.bar(
-            places, [_percent(row["figures"].get(c)) for c in columns], width, color=COLORS[index], label=row["fusion"]
+            places,
+            [in_percent(row["figures"].get(c)) for c in columns],
+            width,
+            color=COLORS[index],
+            label=row["fusion"],
         )
         axes.bar_label(bars, fmt="%.1f", fontsize=8)
     axes.set_xticks([column + width * (len(rows) - 1) / 2 for column in range(len(columns))], columns)
     axes.set_ylabel("zero-shot mAP, %")
     axes.legend(frameon=False)
     axes.set_title("Fusion, same data")
-    _save(figure, file)
+    save(figure, file)
 
 
 def learning_plot(histories: Mapping[str, Sequence[Mapping[str, float]]], file: Path) -> None:
@@ -70,7 +75,7 @@ def learning_plot(histories: Mapping[str, Sequence[Mapping[str, float]]], file: 
     axes.legend(frameon=False, fontsize=8)
     axes.grid(alpha=0.3)
     axes.set_title("Pre-training")
-    _save(figure, file)
+    save(figure, file)
 
 
 def precision_recall_plot(curve: Sequence[Mapping[str, float]], threshold: float | None, file: Path) -> None:
@@ -87,8 +92,9 @@ def precision_recall_plot(curve: Sequence[Mapping[str, float]], threshold: float
     axes.legend(frameon=False, fontsize=8)
     axes.grid(alpha=0.3)
     axes.set_title("Pseudo labels against the truth")
-    _save(figure, file)
+    save(figure, file)
 
 
-def _percent(value: float | None) -> float:
+def in_percent(value: float | None) -> float:
+    """Percent of a fraction; none is not a number, which plots leave out."""
     return float("nan") if value is None else 100 * value

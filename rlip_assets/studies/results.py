@@ -1,4 +1,9 @@
-"""What a study found: each arm's figures over the seeds, and the paired comparisons."""
+"""What a study found: each arm's figures over the seeds, the paired comparisons, and the mAP on the way.
+
+FOLDER/NAME.json, NAME.md       one study
+FOLDER/NAME*.png                its plots
+FOLDER/index.html, summary.md   all studies that have run
+"""
 
 from __future__ import annotations
 
@@ -11,10 +16,11 @@ from rlip_assets.benchmarks.headlines import HEADLINES
 from rlip_assets.files import write_json, write_text
 from rlip_assets.report.facts import read_json
 from rlip_assets.report.markdown import table
-from rlip_assets.report.page import Section
+from rlip_assets.report.page import NOTICE, Section, render
 from rlip_assets.report.repeats import Comparison, compare, summary
 from rlip_assets.report.sections import comparisons_table, figures_table
-from rlip_assets.studies.definitions import Study
+from rlip_assets.studies.definitions import Study, studies
+from rlip_assets.studies.plots import arms_plot, learning_plot
 from rlip_assets.studies.profiles import StudyProfile, run_name
 
 PROTOCOL = HEADLINES["hico_det"].protocol
@@ -25,16 +31,29 @@ History = Sequence[Mapping[str, float]]
 
 
 def write_results(study: Study, profiles: Sequence[StudyProfile], folder: Path) -> str:
-    """Write NAME.json and NAME.md into `folder`; returns the text.
+    """Write a study's facts, text and plots into `folder`, and the page of all studies there anew; returns the text.
 
     Raises:
         InputError: a run of the study is not there; the message names its file.
     """
     facts = gather(study, profiles)
-    text = render(study, facts)
+    text = to_markdown([section_of(facts)])
     write_json(folder / f"{study.name}.json", facts)
     write_text(folder / f"{study.name}.md", text)
+    arms_plot(facts, folder / f"{study.name}.png")
+    if facts["learning"]:
+        learning_plot(facts, folder / f"{study.name}_learning.png")
+    write_summary(folder)
     return text
+
+
+def write_summary(folder: Path) -> None:
+    """The page and the text of all studies whose facts are in `folder`, in the order of their definitions."""
+    found = [read_json(file) for name in studies() if (file := folder / f"{name}.json").is_file()]
+    sections = [section_of(facts) for facts in found]
+    lead = "Zero-shot on HICO-DET, percent, mean ± standard deviation over the seeds."
+    write_text(folder / "index.html", render("Studies", lead, sections, NOTICE))
+    write_text(folder / "summary.md", to_markdown(sections))
 
 
 def gather(study: Study, profiles: Sequence[StudyProfile]) -> dict[str, Any]:
@@ -66,6 +85,7 @@ def gather(study: Study, profiles: Sequence[StudyProfile]) -> dict[str, Any]:
         ],
         "comparisons": compare(metrics, comparisons),
         "runs": metrics,
+        "learning": {run: points for run, rows in histories.items() if (points := evaluations(rows))},
     }
 
 
@@ -74,22 +94,34 @@ def earliness(histories: Mapping[str, History]) -> dict[str, float]:
 
     Empty where a training was not evaluated on the way.
     """
-    judged = {run: [row for row in rows if EVALUATED in row] for run, rows in histories.items()}
+    judged = {run: evaluations(rows) for run, rows in histories.items()}
     if not all(judged.values()):
         return {}
-    target = min(max(row[EVALUATED] for row in rows) for rows in judged.values())
+    target = min(max(value for _, value in points) for points in judged.values())
     return {
-        run: 1 - next(row["step"] for row in rows if row[EVALUATED] >= target) / len(histories[run])
-        for run, rows in judged.items()
+        run: 1 - next(step for step, value in points if value >= target) / len(histories[run])
+        for run, points in judged.items()
     }
 
 
-def render(study: Study, facts: Mapping[str, Any]) -> str:
-    """Markdown: a row an arm with mean and spread over its seeds, and what each comparison shows."""
-    section = Section(
-        study.title,
-        f"Zero-shot on HICO-DET by {facts['protocol']}, percent, mean ± standard deviation over {study.seeds} seeds. "
-        "A claim counts as shown when the mean paired difference is above twice its standard error over at least three seeds.",
+def evaluations(history: History) -> list[tuple[int, float]]:
+    """(step, mAP) of every evaluation on the way."""
+    return [(int(row["step"]), row[EVALUATED]) for row in history if EVALUATED in row]
+
+
+def section_of(facts: Mapping[str, Any]) -> Section:
+    """A row an arm with mean and spread over its seeds, what each comparison shows, and the plots."""
+    name = facts["study"]
+    return Section(
+        facts["title"],
+        f"Protocol {facts['protocol']}, {facts['arms'][0]['seeds']} seeds. A claim counts as shown when the mean paired difference is "
+        "above twice its standard error over at least three seeds.",
         [figures_table("arm", facts["arms"]), comparisons_table(facts["comparisons"])],
+        [f"{name}.png", *([f"{name}_learning.png"] if facts["learning"] else [])],
     )
-    return "\n\n".join([f"# {section.title}", section.text, *map(table, section.tables)]) + "\n"
+
+
+def to_markdown(sections: Sequence[Section]) -> str:
+    """The tables of studies as text."""
+    parts = [part for one in sections for part in (f"## {one.title}", one.text, *map(table, one.tables))]
+    return "\n\n".join(parts) + "\n"

@@ -16,7 +16,7 @@ from rlip_assets.profiles import PARAMS_FILE, profile_root, relative_project
 from rlip_assets.registry import build_registry
 from rlip_assets.studies.definitions import Study, studies, study
 from rlip_assets.studies.profiles import StudyProfile, run_name, study_profiles, write_profile
-from rlip_assets.studies.results import PROTOCOL, earliness, gather, render
+from rlip_assets.studies.results import PROTOCOL, earliness, gather, section_of, to_markdown, write_results
 from rlip_assets.training.recipes import differences
 from rlip_assets.training.start import model_config
 
@@ -150,12 +150,34 @@ def test_results_have_mean_spread_and_verdict(tmp_path: Path) -> None:
     (row,) = facts["comparisons"]
     assert row["difference"] == pytest.approx(0.1)
     assert (row["seeds"], row["verdict"]) == (3, "shown")
-    text = render(chosen, facts)
+    text = to_markdown([section_of(facts)])
     assert "41.00 ± 1.00" in text
     assert "| a beats b | +10.00 |" in text
     (tmp_path / "data/benchmarks/pretrain-a/metrics.json").unlink()
     with pytest.raises(InputError, match=r"pretrain-a/metrics\.json is missing"):
         gather(chosen, [StudyProfile(tmp_path, BASE, ("a", "b"), runs)])
+
+
+def test_the_page_has_every_study_that_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toys = {
+        name: toy_study(("a", "b"), figure).model_copy(update={"name": name, "title": f"Study {name}"})
+        for name, figure in (("early", "earliness"), ("late", "zero_shot_mAP"), ("never", "zero_shot_mAP"))
+    }
+    monkeypatch.setattr("rlip_assets.studies.results.studies", lambda: toys)
+    runs = {run_name(arm, seed): (arm, seed) for arm in ("a", "b") for seed in range(3)}
+    for run, (arm, _) in runs.items():
+        write_run(tmp_path, run, 0.3 if arm == "a" else 0.2, [0.1, 0.3 if arm == "a" else 0.2])
+    folder = tmp_path / "studies"
+    for name in ("late", "early"):
+        write_results(toys[name], [StudyProfile(tmp_path, BASE, ("a", "b"), runs)], folder)
+    page = (folder / "index.html").read_text()
+    assert page.index("Study early") < page.index("Study late")
+    assert "Study never" not in page
+    for plot in ("early.png", "early_learning.png", "late.png"):
+        assert f'src="{plot}"' in page
+        assert (folder / plot).read_bytes().startswith(b"\x89PNG")
+    assert "| a beats b |" in (folder / "summary.md").read_text()
+    assert json.loads((folder / "early.json").read_text())["learning"]["b-seed2"] == [[1, 0.1], [2, 0.2]]
 
 
 def test_earliness_is_measured_at_a_level_that_all_reach() -> None:
