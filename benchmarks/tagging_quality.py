@@ -29,6 +29,7 @@ from rlip_assets.pseudo_labels.rules import Labels
 from rlip_assets.pseudo_labels.stage import filtered, labelled, open_tagger, tag_scenes
 from rlip_assets.scenes import Scene, read_scenes
 from rlip_assets.shards import shard_of
+from rlip_assets.sources.bucket_images import BucketImages
 from rlip_assets.sources.roots import raw_root
 
 WAYS = ("union", "published")
@@ -97,7 +98,7 @@ def compare(root: Path, dataset: str, images: int, device: str) -> dict[str, Any
         classes = root / "data/manifests" / dataset / "classes.json"
         tagger, sizes = open_tagger(root / "data/models/r_tagger", classes, params, device)
         began = time.process_time()
-        found, _ = tag_scenes(tagger, sizes, items, raw_root(profile.sources, dataset, root))
+        found, _ = tag_scenes(tagger, sizes, items, BucketImages(raw_root(profile.sources, dataset, root), {}))
         seconds = time.process_time() - began
         labels[way] = dict(found)
         judged[way] = judge(items, labels[way], truth, params)

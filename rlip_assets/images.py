@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -45,19 +47,19 @@ class BadImageError(InputError):
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+def _opened(path: Path, max_pixels: int, sha256: str | None = None) -> Iterator[Image.Image]:
     """The image with its header read; every way in which decoding fails becomes a `BadImageError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path if sha256 is None else _content(path, sha256), formats=FORMATS) as image:
                 if image.width * image.height > max_pixels:
                     raise BadImageError(
                         path,
                         f"{image.width} x {image.height} pixels are more than {max_pixels} (a decompression bomb?)",
                     )
                 yield image
-    except BadImageError:
+    except InputError:
         raise
     except FileNotFoundError:
         raise BadImageError(path, "the file is missing") from None
@@ -75,6 +77,14 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
         raise BadImageError(path, f"damaged ({type(error).__name__}: {error})") from None
 
 
+def _content(path: Path, sha256: str) -> BytesIO:
+    """The bytes of a file, which must have this checksum."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError(f"{path} changed since its manifest was made; run the raw_manifest stage again")
+    return BytesIO(content)
+
+
 def check_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Decode all of an image without keeping it and return its stored (width, height), orientation not applied.
 
@@ -90,7 +100,9 @@ def check_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     return size
 
 
-def open_image(path: Path, size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_image(
+    path: Path, size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS, sha256: str | None = None
+) -> Image.Image:
     """Decode an image file to 8-bit RGB.
 
     CMYK is converted, 16-bit grey is scaled to 8 bits, transparent pixels are laid over white, of an animation the
@@ -101,11 +113,13 @@ def open_image(path: Path, size: tuple[int, int] | None = None, max_pixels: int 
             stored, so the EXIF orientation is applied only if it leads to this size; None applies it always, as a
             viewer does.
         max_pixels: larger images are refused.
+        sha256: checksum (hex) that the file must have; None asks for none.
 
     Raises:
         BadImageError: as `check_image`.
+        InputError: the file has another checksum.
     """
-    with _opened(path, max_pixels) as image:
+    with _opened(path, max_pixels, sha256) as image:
         turn = _turn(image, size)
         image.load()
         pixels = _to_rgb(image)

@@ -64,6 +64,11 @@ def scene_folder(dataset: str) -> str:
     return f"data/scenes/{dataset}"
 
 
+def manifest_file(dataset: str, bucket: str) -> str:
+    """Names and checksums of the images of a bucket."""
+    return f"data/manifests/{dataset}/{bucket}.json"
+
+
 def classes_file(dataset: str) -> str:
     """Names of a dataset's object classes and relations."""
     return f"data/manifests/{dataset}/classes.json"
@@ -163,7 +168,7 @@ class _Lineage:
                 StageItem(
                     "scenes",
                     partition_key(dataset, bucket),
-                    {"manifest": f"data/manifests/{dataset}/{bucket}.json", "classes": classes_file(dataset)},
+                    {"manifest": manifest_file(dataset, bucket), "classes": classes_file(dataset)},
                     {"scenes": f"{scene_folder(dataset)}/{bucket}"},
                     (self.params.sources.key(dataset),),
                 )
@@ -174,7 +179,11 @@ class _Lineage:
         )
 
     def captions(self) -> StageSpec:
-        inputs = {"scenes": "data/scenes/{dataset}/{bucket}", "captioner": self.captioner}
+        inputs = {
+            "scenes": "data/scenes/{dataset}/{bucket}",
+            "manifest": manifest_file("{dataset}", "{bucket}"),
+            "captioner": self.captioner,
+        }
         oracle = self.params.oracle.captions
         inputs |= {"truth": "data/truth"} if oracle else {}
         return StageSpec(
@@ -269,6 +278,7 @@ class _Lineage:
         inputs = {
             "candidates": "data/candidates/{dataset}/{bucket}",
             "scenes": "data/scenes/{dataset}/{bucket}",
+            "manifest": manifest_file("{dataset}", "{bucket}"),
             "classes": classes_file("{dataset}"),
             "r_tagger": "data/models/r_tagger",
         }

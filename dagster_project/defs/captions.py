@@ -5,7 +5,7 @@ import dagster as dg
 from dagster_project.stage_assets import DvcStages, about
 
 
-@dg.asset(**about("captions", "scenes"))
+@dg.asset(**about("captions", "scenes", "raw_manifest"))
 def captions(context: dg.AssetExecutionContext, dvc: DvcStages) -> dg.MaterializeResult:
     """Caption every image of a bucket several times with BLIP."""
     return dvc.materialize(context)

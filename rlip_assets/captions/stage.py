@@ -22,6 +22,7 @@ from rlip_assets.params.labels import CaptionParams
 from rlip_assets.quarantine import Quarantine
 from rlip_assets.scenes import Scene, read_scenes, table_digest
 from rlip_assets.shards import FinishedShard, ShardStore, add_figures, collect, split
+from rlip_assets.sources.bucket_images import BucketImages
 from rlip_assets.sources.roots import raw_root
 from rlip_assets.stage import StageContext
 
@@ -37,11 +38,11 @@ Captions = Callable[[Sequence[str], Sequence[Image.Image]], list[list[str]]]
 def caption_stage(ctx: StageContext) -> dict[str, Any]:
     """Caption the images of one bucket.
 
-    Inputs: `scenes`, `captioner` (used unless `captions.model` names another), and `truth` where `oracle.captions` is set.
-    Output: `captions`, with `quarantine.parquet`: images in = rows out + quarantined.
+    Inputs: `scenes`, `manifest` (which file each image is), `captioner` (used unless `captions.model` names another), and `truth` where
+    `oracle.captions` is set. Output: `captions`, with `quarantine.parquet`: images in = rows out + quarantined.
 
     Raises:
-        InputError: no captioner, or a damaged scene table.
+        InputError: no captioner, a damaged scene table, or an image that is not the one of the manifest.
         DataError: more images are unreadable than `captions.quarantine_limit` allows.
     """
     params = ctx.params.captions
@@ -51,15 +52,18 @@ def caption_stage(ctx: StageContext) -> dict[str, Any]:
     ctx.log.dataset(f"{dataset} scenes", ctx.inputs["scenes"], table_digest(ctx.inputs["scenes"]))
 
     scenes = list(read_scenes(ctx.inputs["scenes"]))
-    shards = split(
-        scenes, params.rows_per_shard, lambda s: s.image_id, lambda s: [s.image_id, s.file_name, s.width, s.height]
-    )
+    images = BucketImages.of(ctx.inputs["manifest"], root, scenes, ctx.inputs["scenes"])
+
+    def content(scene: Scene) -> list[object]:
+        return [scene.image_id, scene.file_name, images.checksum(scene), scene.width, scene.height]
+
+    shards = split(scenes, params.rows_per_shard, lambda scene: scene.image_id, content)
     settings = {"params": params.model_dump(mode="json"), "model": model_digest(source)}
     truth = ctx.inputs["truth"] / f"{dataset}.parquet" if ctx.params.oracle.captions else None
     if truth:
         settings["truth"] = sha256_folder(ctx.inputs["truth"])
     started = time.perf_counter()
-    make = _Captioning(source, params, ctx.params.training.device, root, truth)
+    make = _Captioning(source, params, ctx.params.training.device, images, truth)
     finished = ShardStore.of(ctx, settings).make_all(shards, make, ctx.log, "images", ctx.params.execution)
     made = sum(len(shard.rows) for shard, done in zip(shards, finished, strict=True) if not done.reused)
     if made:
@@ -78,7 +82,7 @@ def caption_stage(ctx: StageContext) -> dict[str, Any]:
 
 
 def caption_scenes(
-    captioner: Captions, scenes: Sequence[Scene], root: Path, batch_size: int
+    captioner: Captions, scenes: Sequence[Scene], images: BucketImages, batch_size: int
 ) -> tuple[list[CaptionRow], list[dict[str, str]]]:
     """Caption readable images in batches of exactly `batch_size`, the last one filled up, so that every image is computed in
     tensors of the same shape. Returns rows in the order of `scenes`, and the unreadable ones with reasons."""
@@ -96,7 +100,7 @@ def caption_scenes(
 
     for scene in scenes:
         try:
-            image = open_image(root / scene.file_name, (scene.width, scene.height))
+            image = images.open(scene)
         except BadImageError as error:
             unreadable.append({"image_id": scene.image_id, "file_name": scene.file_name, "reason": error.reason})
             continue
@@ -136,13 +140,13 @@ class _Captioning:
     source: str
     params: CaptionParams
     device: str
-    root: Path
+    images: BucketImages
     truth: Path | None = None
     opened: Captioner | None = None
 
     def __call__(self, scenes: list[Scene], folder: Path) -> dict[str, Any]:
         captioner = TrueCaptions(scenes, self.truth, self.params.seed) if self.truth else self._captioner()
-        rows, unreadable = caption_scenes(captioner, scenes, self.root, self.params.batch_size)
+        rows, unreadable = caption_scenes(captioner, scenes, self.images, self.params.batch_size)
         write_rows(folder / _FILE, CaptionRow, rows)
         write_json(folder / _BAD, unreadable)
         captions = [caption for row in rows for caption in row.captions]

@@ -22,7 +22,7 @@ from rlip_assets.decontamination import read_listed
 from rlip_assets.drawing import draw_triplets
 from rlip_assets.errors import DataError, InputError
 from rlip_assets.files import atomic_file, sha256_file, sha256_folder, write_json
-from rlip_assets.images import BadImageError, open_image
+from rlip_assets.images import BadImageError
 from rlip_assets.label_tables import CandidateRow, read_rows
 from rlip_assets.params.labels import TaggingParams
 from rlip_assets.pseudo_labels.changes import compare_labels, keep_labels, last_labels
@@ -30,6 +30,7 @@ from rlip_assets.pseudo_labels.rules import Labels, at_least, deduplicate, overl
 from rlip_assets.quarantine import Quarantine
 from rlip_assets.scenes import Scene, finish_table, make_scene, read_scenes, scene_hash, table_digest, write_part
 from rlip_assets.shards import FinishedShard, Shard, ShardStore, add_figures, part_name, split
+from rlip_assets.sources.bucket_images import BucketImages
 from rlip_assets.sources.classes import read_classes
 from rlip_assets.sources.roots import raw_root
 from rlip_assets.stage import StageContext
@@ -57,12 +58,13 @@ Item = tuple[Scene, CandidateRow]
 def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     """Tag one bucket.
 
-    Inputs: `candidates`, `scenes`, `classes`, `r_tagger`, and `decontamination` where images may be those of a test split. Output:
-    `pseudo_labels`, a scene table whose triplets have confidences, one row for each image with captions that could be read and is not
-    excluded, and `quarantine.parquet`.
+    Inputs: `candidates`, `scenes`, `manifest` (which file each image is), `classes`, `r_tagger`, and `decontamination` where images may be
+    those of a test split. Output: `pseudo_labels`, a scene table whose triplets have confidences, one row for each image with captions
+    that could be read and is not excluded, and `quarantine.parquet`.
 
     Raises:
-        InputError: no R-Tagger, a damaged table or a list of excluded images that does not exist.
+        InputError: no R-Tagger, a damaged table, a list of excluded images that does not exist, or an image that is not the one of the
+            manifest.
         DataError: candidates made from other boxes than those of the scene table, or too many unreadable images.
     """
     params = ctx.params.tagging
@@ -74,10 +76,13 @@ def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     items = [item for item in _paired(ctx) if item[0].image_id not in excluded]
     ctx.log.dataset(f"{dataset} scenes", ctx.inputs["scenes"], table_digest(ctx.inputs["scenes"]))
 
+    images = BucketImages.of(ctx.inputs["manifest"], root, (scene for scene, _ in items), ctx.inputs["scenes"])
+
     def content(item: Item) -> list[object]:
         scene, row = item
         return [
             scene.file_name,
+            images.checksum(scene),
             scene.width,
             scene.height,
             row.scene_hash,
@@ -96,12 +101,12 @@ def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     if params.groups == "published":
         settings["store_threshold"] = params.store_threshold
     started = time.perf_counter()
-    make = _Tagging(ctx.inputs["r_tagger"], ctx.inputs["classes"], params, ctx.params.training.device, root)
+    make = _Tagging(ctx.inputs["r_tagger"], ctx.inputs["classes"], params, ctx.params.training.device, images)
     finished = ShardStore.of(ctx, settings).make_all(shards, make, ctx.log, "images", ctx.params.execution)
     made = sum(len(shard.rows) for shard, done in zip(shards, finished, strict=True) if not done.reused)
     if made:
         ctx.log.metrics({"images_per_second": made / (time.perf_counter() - started)})
-    figures = _write_table(ctx, shards, finished, root) | {"excluded": len(excluded)}
+    figures = _write_table(ctx, shards, finished, images) | {"excluded": len(excluded)}
     _report_changes(ctx)
     return figures
 
@@ -164,13 +169,13 @@ class _Tagging:
     classes: Path
     params: TaggingParams
     device: str
-    root: Path
+    images: BucketImages
     opened: tuple[CandidateTagger, Augmentation] | None = None
 
     def __call__(self, rows: list[Item], folder: Path) -> dict[str, Any]:
         if self.opened is None:
             self.opened = open_tagger(self.checkpoint, self.classes, self.params, self.device)
-        scores, unreadable = tag_scenes(*self.opened, rows, self.root)
+        scores, unreadable = tag_scenes(*self.opened, rows, self.images)
         _write_scores(folder / _SCORES, scores)
         write_json(folder / _BAD, unreadable)
         return {"scored": sum(len(labels) for _, labels in scores)}
@@ -209,7 +214,7 @@ def open_tagger(
 
 
 def tag_scenes(
-    tagger: CandidateTagger, sizes: Augmentation, items: Sequence[Item], root: Path
+    tagger: CandidateTagger, sizes: Augmentation, items: Sequence[Item], files: BucketImages
 ) -> tuple[list[tuple[str, Labels]], list[dict[str, str]]]:
     """Scores of every readable image, in the order of `items`, and the unreadable ones with reasons.
 
@@ -226,7 +231,7 @@ def tag_scenes(
         if not row.relation:
             continue
         try:
-            photo = open_image(root / scene.file_name, (scene.width, scene.height))
+            photo = files.open(scene)
         except BadImageError as error:
             unreadable.append({"image_id": scene.image_id, "file_name": scene.file_name, "reason": error.reason})
             del scores[scene.image_id]
@@ -281,7 +286,7 @@ def labelled(scene: Scene, labels: Labels) -> Scene:
 
 
 def _write_table(
-    ctx: StageContext, shards: Sequence[Shard[Item]], finished: Sequence[FinishedShard], root: Path
+    ctx: StageContext, shards: Sequence[Shard[Item]], finished: Sequence[FinishedShard], files: BucketImages
 ) -> dict[str, Any]:
     """Filter the scores and write the parts of the table, one a shard."""
     params, output = ctx.params.tagging, ctx.outputs["pseudo_labels"]
@@ -303,7 +308,7 @@ def _write_table(
             by_relation.update(labels.relation)
             deciles += np.bincount(np.minimum((labels.confidence * 10).astype(np.int64), 9), minlength=10)
             if drawn < _PICTURES and len(labels):
-                _draw(ctx, root, scene, labels, drawn)
+                _draw(ctx, files, scene, labels, drawn)
                 drawn += 1
         write_part(output / part_name(number), scenes)
     images = sum(len(shard.rows) for shard in shards)
@@ -322,7 +327,7 @@ def _write_table(
     }
 
 
-def _draw(ctx: StageContext, root: Path, scene: Scene, labels: Labels, number: int) -> None:
+def _draw(ctx: StageContext, files: BucketImages, scene: Scene, labels: Labels, number: int) -> None:
     """An image with its most confident labels, for the log."""
     from rlip_model.triplets import Triplet
 
@@ -343,5 +348,4 @@ def _draw(ctx: StageContext, root: Path, scene: Scene, labels: Labels, number: i
             strict=False,
         )
     ]
-    photo = open_image(root / scene.file_name, (scene.width, scene.height))
-    ctx.log.picture(f"pseudo-labels-{number}", draw_triplets(photo, triplets, "R-Tagger"))
+    ctx.log.picture(f"pseudo-labels-{number}", draw_triplets(files.open(scene), triplets, "R-Tagger"))

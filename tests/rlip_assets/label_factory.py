@@ -12,10 +12,11 @@ from PIL import Image, ImageDraw
 
 from rlip_assets.captions.captioner import Captioner
 from rlip_assets.external_weights.captioner import CaptionerSize, build_micro_captioner, save_captioner, train_tokenizer
-from rlip_assets.files import write_json
+from rlip_assets.files import sha256_file, write_json
 from rlip_assets.params import Params
 from rlip_assets.params.labels import CaptionParams
 from rlip_assets.scenes import Scene, make_scene, write_scenes
+from rlip_assets.sources.manifests import Manifest, ManifestImage, write_manifest
 from rlip_assets.stage import NullLog, StageContext
 from rlip_model import ModelConfig, build_model, save_checkpoint, train_label_tokenizer
 
@@ -124,6 +125,17 @@ def write_bucket(base: Path, scenes: Sequence[Scene]) -> Path:
     """The scene table of a bucket."""
     write_scenes(base / "scenes", scenes)
     return base / "scenes"
+
+
+def write_raw_manifest(base: Path, raw: Path, scenes: Sequence[Scene]) -> Path:
+    """The raw manifest of a bucket: the images as they lie under `raw` now."""
+    images = []
+    for scene in scenes:
+        file = raw / scene.file_name
+        stated = (file.stat().st_size, sha256_file(file)) if file.exists() else (None, None)
+        images.append(ManifestImage(scene.image_id, scene.split, scene.file_name, *stated, record="0"))
+    write_manifest(base / "bucket-0.json", Manifest("coco", 0, 1, tuple(images), ()))
+    return base / "bucket-0.json"
 
 
 def write_classes(base: Path) -> Path:

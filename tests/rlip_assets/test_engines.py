@@ -17,6 +17,7 @@ from label_factory import (
     draw_bucket,
     make_params,
     write_bucket,
+    write_raw_manifest,
 )
 from pydantic import ValidationError
 
@@ -64,7 +65,8 @@ def test_the_table_of_two_workers_is_that_of_one_process(engine: str, tmp_path: 
 @pytest.mark.deep
 @pytest.mark.parametrize("engine", ENGINES)
 def test_captions_of_two_workers_are_those_of_one_process(engine: str, tmp_path: Path) -> None:
-    raw, inputs = tmp_path / "raw", {"scenes": write_bucket(tmp_path, draw_bucket(tmp_path / "raw", 9))}
+    raw, scenes = tmp_path / "raw", draw_bucket(tmp_path / "raw", 9)
+    inputs = {"scenes": write_bucket(tmp_path, scenes), "manifest": write_raw_manifest(tmp_path, raw, scenes)}
     inputs["captioner"] = captioner_folder(tmp_path)
     captions = {"rows_per_shard": 4, "batch_size": 3, "captions_per_image": 2, "max_tokens": 12}
     made = {}

@@ -18,7 +18,9 @@ from label_factory import (
     tagger_folder,
     write_bucket,
     write_classes,
+    write_raw_manifest,
 )
+from PIL import Image
 
 from rlip_assets.candidates import candidate_stage
 from rlip_assets.captions import caption_stage
@@ -60,6 +62,7 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "raw": base / "raw",
         "scenes": write_bucket(base, scenes),
+        "manifest": write_raw_manifest(base, base / "raw", scenes),
         "classes": write_classes(base),
         "captioner": captioner_folder(base),
         "r_tagger": tagger_folder(base / "tagger"),
@@ -214,6 +217,59 @@ def test_tagging_counts_filters_and_resumes(
     assert "no labels of an earlier state to compare with" in ctx.log.lines  # type: ignore[attr-defined]
     told = f"against the last labels: {figures['labels'] - labels} added, 0 removed, 0 of {labels} kept ones moved"
     assert told in same.log.lines  # type: ignore[attr-defined]
+
+
+IMAGE_STAGES = pytest.mark.parametrize(
+    ("stage", "function"), [("captions", caption_stage), ("pseudo_labels", tagging_stage)]
+)
+
+
+def replace_image(path: Path) -> None:
+    """Another picture under the same name, of the same size."""
+    with Image.open(path) as image:
+        size = image.size
+    Image.effect_mandelbrot(size, (-3, -2.5, 2, 2.5), 9).convert("RGB").save(path)
+
+
+@IMAGE_STAGES
+def test_an_image_replaced_by_another_of_its_size_is_read_again(
+    bucket: dict[str, Path], tmp_path: Path, stage: str, function: Any
+) -> None:
+    """Its shard is made again, and no other."""
+    raw = tmp_path / "raw"
+    scenes = draw_bucket(raw, IMAGES)
+
+    def run() -> tuple[dict[str, bytes], list[str]]:
+        inputs = {**bucket, "raw": raw, "manifest": write_raw_manifest(tmp_path, raw, scenes)}
+        ctx = context(tmp_path, stage, params_of(inputs), inputs, stage, Log())
+        function(ctx)
+        return content(ctx.outputs[stage]), ctx.log.lines  # type: ignore[attr-defined]
+
+    before, _ = run()
+    same, told = run()
+    assert same == before
+    assert "4 of 4 shards were there already" in told
+    replace_image(raw / "007.png")
+    after, told = run()
+    assert "3 of 4 shards were there already" in told
+    changed = [name for name in sorted(before) if name.startswith("part-") and after[name] != before[name]]
+    assert changed == [f"part-{shard_of('7', 4):05d}.parquet"]
+
+
+@IMAGE_STAGES
+def test_an_image_that_is_not_the_one_of_its_manifest_is_refused(
+    bucket: dict[str, Path], tmp_path: Path, stage: str, function: Any
+) -> None:
+    """What is stored under a checksum was made from the file that has it."""
+    raw = tmp_path / "raw"
+    scenes = draw_bucket(raw, IMAGES)
+    inputs = {**bucket, "raw": raw, "manifest": write_raw_manifest(tmp_path, raw, scenes)}
+    replace_image(raw / "007.png")
+    with pytest.raises(InputError, match=r"007\.png changed since its manifest was made; run the raw_manifest stage"):
+        function(context(tmp_path, stage, params_of(inputs), inputs, stage))
+    inputs["manifest"] = write_raw_manifest(tmp_path, raw, scenes[:-1])
+    with pytest.raises(InputError, match=r"bucket-0\.json does not list image 8 of .*scenes; run the scenes stage"):
+        function(context(tmp_path, stage, params_of(inputs), inputs, stage))
 
 
 def test_excluded_images_receive_no_labels(bucket: dict[str, Path], tmp_path: Path) -> None:

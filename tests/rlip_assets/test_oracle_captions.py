@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from label_factory import Log, context, draw_bucket, make_params, write_bucket
+from label_factory import Log, context, draw_bucket, make_params, write_bucket, write_raw_manifest
 
 from rlip_assets.captions import caption_stage
 from rlip_assets.captions.oracle import sentence
@@ -27,12 +27,14 @@ CAPTIONS = {"rows_per_shard": 2, "batch_size": 2, "quarantine_limit": 0.3}
 @pytest.fixture
 def bucket(tmp_path: Path) -> dict[str, Path]:
     """Five images of a person, a dog and a bench, the first one unreadable; two have true relations."""
-    scenes = write_bucket(tmp_path, draw_bucket(tmp_path / "raw", 5, bad=(0,)))
+    drawn = draw_bucket(tmp_path / "raw", 5, bad=(0,))
+    scenes, manifest = write_bucket(tmp_path, drawn), write_raw_manifest(tmp_path, tmp_path / "raw", drawn)
     truth = [TrueRelation("1", 0, 1, "hold", accepted("hold"), [], False)]
     truth += [TrueRelation("3", 1, 2, "sit on", accepted("sit on"), [], False)]
     truth += [TrueRelation("3", 0, 2, "next to", accepted("next to"), [], True)]
     write_truth(tmp_path / "truth/coco.parquet", truth)
-    return {"raw": tmp_path / "raw", "scenes": scenes, "captioner": tmp_path / "none", "truth": tmp_path / "truth"}
+    inputs = {"raw": tmp_path / "raw", "scenes": scenes, "manifest": manifest}
+    return {**inputs, "captioner": tmp_path / "none", "truth": tmp_path / "truth"}
 
 
 def captions(bucket: dict[str, Path], base: Path, seed: int = 0, **sizes: int) -> dict[str, list[str]]:
