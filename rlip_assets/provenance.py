@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from rlip_assets.environment import machine
+
 if TYPE_CHECKING:
     from rlip_assets.stage_runner import StageRun
     from rlip_assets.stage_spec import StageItem
@@ -61,7 +63,7 @@ def describe_run(run: StageRun, clock: Clock, log: Any) -> dict[str, Any]:
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": clock.seconds,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "machine": {"node": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()},
+        "machine": machine(),
         "python": platform.python_version(),
         "commit": git_commit(run.root),
         "mlflow_run": getattr(log, "run_id", None),

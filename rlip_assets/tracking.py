@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from rlip_assets.dvc_lock import DvcLock
+from rlip_assets.environment import machine, packages
 from rlip_assets.errors import InputError
 from rlip_assets.profiles import PROJECT_ROOT, profile_name
 from rlip_assets.provenance import DAGSTER_RUN_VARIABLE, git_commit
@@ -43,6 +45,8 @@ _BATCH, _SECONDS = 200, 5.0
 _SQLITE = "sqlite:///"
 PROMOTED_ALIAS = "promoted"
 STUDY_TAG, PARENT_TAG = "rlip.study", "mlflow.parentRunId"
+_ENVIRONMENT = "environment"
+"""Folder of a run's artifacts."""
 _INPUT_TAG = "dvc."
 """Start of the tags that hold the hashes of a run's inputs."""
 
@@ -102,6 +106,14 @@ class TrackingLog(NullLog):
         params = [Param(key[:250], str(value)[:6000]) for key, value in flatten(values).items()]
         for start in range(0, len(params), 100):
             self._client.log_batch(self.run_id, params=params[start : start + 100])
+
+    def environment(self) -> None:
+        """The machine, and the packages in the form that `pip install -c` takes."""
+        listed = "".join(f"{name}=={version}\n" for name, version in packages().items())
+        self._client.log_text(self.run_id, listed, f"{_ENVIRONMENT}/packages.txt")
+        self._client.log_dict(
+            self.run_id, {"python": platform.python_version()} | machine(), f"{_ENVIRONMENT}/machine.json"
+        )
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         now = int(time.time() * 1000)
@@ -288,6 +300,7 @@ def track_stage(run: StageRun) -> Iterator[TrackingLog]:
     status = "FAILED"
     try:
         log.params(run.params)
+        log.environment()
         for name in run.inputs:
             log.dataset(name.replace("/", "."), run.root / run.item.inputs[name], run.inputs[name])
         yield log

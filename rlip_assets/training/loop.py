@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from rlip_assets.environment import system_metrics
 from rlip_assets.errors import RlipError
 from rlip_assets.files import write_bytes, write_json
 from rlip_assets.stage import StageLog
@@ -255,12 +256,7 @@ class Trainer:
         """To the log: the row, and what may differ between equal trainings, times and memory."""
         step = int(row["step"])
         if step % LOG_EVERY == 0 or step in (1, self.total_steps):
-            seconds = seconds | {
-                "cpu_percent": psutil.cpu_percent(),
-                "memory_gb": self._process.memory_info().rss / 2**30,
-            }
-            if self.settings.device.type == "cuda":
-                seconds = seconds | {"gpu_memory_gb": torch.cuda.max_memory_allocated(self.settings.device) / 2**30}
+            seconds = seconds | system_metrics(self._process, self.settings.device)
             self.log.metrics({name: value for name, value in (row | seconds).items() if name != "step"}, step=step)
         self.log.progress(step, self.total_steps, "steps")
 

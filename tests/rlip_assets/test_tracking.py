@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import platform
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -51,11 +53,15 @@ def test_a_run_holds_parameters_metrics_inputs_outputs_and_pictures(root: Path, 
     def listed(folder: str | None = None) -> set[str]:
         return {file.path for file in store.list_artifacts(run.info.run_id, folder)}
 
-    assert listed() == {"words", "pictures", "links.json"}
+    assert listed() == {"environment", "words", "pictures", "links.json"}
     assert listed("words") == {"words/words.txt", "words/manifest.json"}
     assert listed("pictures") == {"pictures/drawn.png", "pictures/curves.png"}
     links = json.loads(Path(store.download_artifacts(run.info.run_id, "links.json")).read_text())
     assert links == {"words/large.bin": (root / "data/words/large.bin").as_uri()}
+    named = Path(store.download_artifacts(run.info.run_id, "environment/packages.txt")).read_text()
+    assert f"torch=={version('torch')}" in named.splitlines()
+    told = json.loads(Path(store.download_artifacts(run.info.run_id, "environment/machine.json")).read_text())
+    assert told["node"] == platform.node()
     assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(root / "store")
 
 

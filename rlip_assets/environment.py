@@ -1,0 +1,59 @@
+"""Where a run ran: machine, interpreter and packages, which tell two runs apart that should have been equal, and how busy it kept them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from contextlib import suppress
+from importlib.metadata import distributions
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    import torch
+
+_GIB = 2**30
+
+
+def machine() -> dict[str, Any]:
+    """Name, system, processors, memory (GiB) and GPUs of this machine."""
+    return {
+        "node": platform.node(),
+        "system": platform.platform(),
+        "cpus": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / _GIB, 1),
+        "gpus": gpus(),
+    }
+
+
+def gpus() -> list[str]:
+    """Name, memory and driver of each GPU, as its driver's program tells them; empty without one."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    query = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    told = subprocess.run(query, capture_output=True, text=True, check=False)
+    return told.stdout.splitlines() if told.returncode == 0 else []
+
+
+def packages() -> dict[str, str]:
+    """Installed packages and their versions, by name."""
+    found = {str(each.metadata["Name"]): each.version for each in distributions() if each.metadata["Name"]}
+    return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
+
+
+def system_metrics(process: psutil.Process, device: torch.device) -> dict[str, float]:
+    """How busy the machine is: processors (percent, all of them together), this process's memory (GiB) and, on a GPU, its memory (GiB) and
+    use (percent; needs the package of the extra `gpu`)."""
+    found = {"cpu_percent": psutil.cpu_percent(), "memory_gb": process.memory_info().rss / _GIB}
+    if device.type != "cuda":
+        return found
+    import torch
+
+    found["gpu_memory_gb"] = torch.cuda.max_memory_allocated(device) / _GIB
+    with suppress(ModuleNotFoundError, RuntimeError):  # no binding of the driver's library, or none that fits it
+        found["gpu_percent"] = float(torch.cuda.utilization(device))
+    return found
