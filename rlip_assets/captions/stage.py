@@ -14,10 +14,11 @@ from PIL import Image
 
 from rlip_assets.captions.oracle import TrueCaptions
 from rlip_assets.captions.pictures import captioned_picture
-from rlip_assets.errors import DataError, InputError
+from rlip_assets.errors import DataError
 from rlip_assets.files import sha256_folder, write_json
 from rlip_assets.images import BadImageError, open_image
 from rlip_assets.label_tables import CaptionRow, read_rows, write_rows
+from rlip_assets.micro_batches import MicroBatches
 from rlip_assets.params.labels import CaptionParams
 from rlip_assets.quarantine import Quarantine
 from rlip_assets.scenes import Scene, read_scenes, table_digest
@@ -82,19 +83,25 @@ def caption_stage(ctx: StageContext) -> dict[str, Any]:
 
 
 def caption_scenes(
-    captioner: Captions, scenes: Sequence[Scene], images: BucketImages, batch_size: int
+    captioner: Captions, scenes: Sequence[Scene], images: BucketImages, batches: MicroBatches
 ) -> tuple[list[CaptionRow], list[dict[str, str]]]:
-    """Caption readable images in batches of exactly `batch_size`, the last one filled up, so that every image is computed in
-    tensors of the same shape. Returns rows in the order of `scenes`, and the unreadable ones with reasons."""
+    """Caption readable images in batches of exactly `batches.size`, the last one filled up, so that every image is computed in
+    tensors of the same shape. Returns rows in the order of `scenes`, and the unreadable ones with reasons.
+
+    Raises:
+        InputError: memory is too small for one image.
+    """
     rows: list[CaptionRow] = []
     unreadable: list[dict[str, str]] = []
     waiting: list[tuple[str, Image.Image]] = []
 
+    def work(part: Sequence[tuple[str, Image.Image]]) -> list[list[str]]:
+        return captioner([image_id for image_id, _ in part], [image for _, image in part])
+
     def flush() -> None:
         if not waiting:
             return
-        filled = waiting + [waiting[-1]] * (batch_size - len(waiting))
-        texts = _captions(captioner, [image_id for image_id, _ in filled], [image for _, image in filled])
+        texts = batches(work, waiting + [waiting[-1]] * (batches.size - len(waiting)))
         rows.extend(CaptionRow(image_id, captions) for (image_id, _), captions in zip(waiting, texts, strict=False))
         waiting.clear()
 
@@ -105,28 +112,10 @@ def caption_scenes(
             unreadable.append({"image_id": scene.image_id, "file_name": scene.file_name, "reason": error.reason})
             continue
         waiting.append((scene.image_id, image))
-        if len(waiting) == batch_size:
+        if len(waiting) == batches.size:
             flush()
     flush()
     return rows, unreadable
-
-
-def _captions(captioner: Captions, image_ids: list[str], images: list[Image.Image]) -> list[list[str]]:
-    """Captions of a batch, in halves where the accelerator's memory is too small for it."""
-    import torch
-
-    try:
-        return captioner(image_ids, images)
-    except torch.cuda.OutOfMemoryError:
-        if len(images) == 1:
-            raise InputError(
-                "the accelerator's memory is too small for one image with its captions; lower captions.captions_per_image"
-            ) from None
-    torch.cuda.empty_cache()
-    middle = len(images) // 2
-    return _captions(captioner, image_ids[:middle], images[:middle]) + _captions(
-        captioner, image_ids[middle:], images[middle:]
-    )
 
 
 @dataclass
@@ -144,9 +133,13 @@ class _Captioning:
     truth: Path | None = None
     opened: Captioner | None = None
 
+    def __post_init__(self) -> None:
+        remedy = "lower captions.captions_per_image (captions.beams of a beam search)"
+        self._batches = MicroBatches(self.params.batch_size, remedy)
+
     def __call__(self, scenes: list[Scene], folder: Path) -> dict[str, Any]:
         captioner = TrueCaptions(scenes, self.truth, self.params.seed) if self.truth else self._captioner()
-        rows, unreadable = caption_scenes(captioner, scenes, self.images, self.params.batch_size)
+        rows, unreadable = caption_scenes(captioner, scenes, self.images, self._batches)
         write_rows(folder / _FILE, CaptionRow, rows)
         write_json(folder / _BAD, unreadable)
         captions = [caption for row in rows for caption in row.captions]

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from rlip_assets.label_tables import CandidateRow
+from rlip_assets.micro_batches import MicroBatches
 from rlip_assets.params.labels import TaggingParams
 from rlip_assets.pseudo_labels.rules import Labels
 from rlip_assets.scenes import Scene
@@ -29,6 +30,7 @@ from rlip_model.tagger import collate_pairs
 
 _TEXTS_AT_ONCE = 256
 Pair = tuple[int, int]
+Entry = tuple[int, int, str]
 Scores = npt.NDArray[np.float32]
 
 
@@ -52,6 +54,9 @@ class CandidateTagger:
         self.model = checkpoint.model.eval()
         self.tokenizer = checkpoint.tokenizer
         self.params = params
+        self._batches = MicroBatches(
+            params.batch_size, "train the R-Tagger with a smaller augmentation.test_short_side"
+        )
         self.slots = checkpoint.config.pairs
         self.device = next(self.model.parameters()).device
         self._number = {text: number for number, text in enumerate(objects)}
@@ -106,22 +111,29 @@ class CandidateTagger:
         column = {text: number for number, text in enumerate(texts)}
         pooled = torch.cat([self._objects, self.vectors(texts)])
         pixels, mask = stack_images([image.pixels for image in images])
-        encoded = self.model.encode(pixels.to(self.device), mask.to(self.device), pooled)
         pairs = [list(dict.fromkeys(zip(i.candidates.subject, i.candidates.object, strict=True))) for i in images]
-        chunks = [
-            (row, found[start : start + self.slots])
-            for row, found in enumerate(pairs)
-            for start in range(0, len(found), self.slots)
-        ]
-        scores: list[list[Scores]] = [[] for _ in images]
-        for start in range(0, len(chunks), self.params.batch_size):
-            part = chunks[start : start + self.params.batch_size]
-            rows = torch.tensor([row for row, _ in part], device=self.device)
-            queries = self._queries([(images[row].scene, chunk) for row, chunk in part])
-            out = self.model.decode(encoded.select(rows), len(self._objects), queries)
-            found = out.relation_logits[-1].float().sigmoid().cpu().numpy()
-            for (row, chunk), values in zip(part, found, strict=True):
-                scores[row].append(values[: len(chunk)])
+
+        def score(part: Sequence[int]) -> list[list[Scores]]:
+            """Scores of some of the images, with the texts and the padding of all, by chunk of pairs."""
+            chosen = list(part)
+            encoded = self.model.encode(pixels[chosen].to(self.device), mask[chosen].to(self.device), pooled)
+            chunks = [
+                (row, pairs[image][start : start + self.slots])
+                for row, image in enumerate(chosen)
+                for start in range(0, len(pairs[image]), self.slots)
+            ]
+            found: list[list[Scores]] = [[] for _ in chosen]
+            for start in range(0, len(chunks), self._batches.rows):
+                some = chunks[start : start + self._batches.rows]
+                rows = torch.tensor([row for row, _ in some], device=self.device)
+                queries = self._queries([(images[chosen[row]].scene, chunk) for row, chunk in some])
+                out = self.model.decode(encoded.select(rows), len(self._objects), queries)
+                values = out.relation_logits[-1].float().sigmoid().cpu().numpy()
+                for (row, chunk), table in zip(some, values, strict=True):
+                    found[row].append(table[: len(chunk)])
+            return found
+
+        scores = self._batches(score, range(len(images)))
         return [
             self._labels(image.candidates, words, pairs[row], scores[row], column)
             for row, (image, words) in enumerate(zip(images, wordings, strict=True))
@@ -154,16 +166,25 @@ class CandidateTagger:
         for start in range(0, len(groups), self.params.batch_size):
             part = groups[start : start + self.params.batch_size]
             texts = list(dict.fromkeys(relation for group in part for _, _, relation in group))
-            pooled = torch.cat([self._objects, self.vectors(texts)])
-            pixels, mask = stack_images([image.pixels] * len(part))
-            queries = self._queries([(image.scene, [(s, o) for s, o, _ in group]) for group in part])
-            out = self.model(pixels.to(self.device), mask.to(self.device), pooled, len(self._objects), pairs=queries)
-            scores = out.relation_logits[-1].float().sigmoid().cpu().numpy()
-            for group, values in zip(part, scores, strict=True):
+            for group, values in zip(part, self._group_scores(image, part, texts), strict=True):
                 above = np.argwhere(values[: len(group)] > self.params.store_threshold)
                 found += [(*group[i][:2], texts[v], float(values[i, v])) for i, v in above.tolist()]
         columns = list(zip(*found, strict=True)) or [(), (), (), ()]
         return Labels.of(*columns)
+
+    def _group_scores(
+        self, image: TaggingImage, groups: Sequence[Sequence[Entry]], texts: Sequence[str]
+    ) -> list[Scores]:
+        """(P, Nv) scores of each group, in a pass of its own encoding."""
+        pooled = torch.cat([self._objects, self.vectors(texts)])
+
+        def score(part: Sequence[Sequence[Entry]]) -> list[Scores]:
+            pixels, mask = stack_images([image.pixels] * len(part))
+            queries = self._queries([(image.scene, [(s, o) for s, o, _ in group]) for group in part])
+            out = self.model(pixels.to(self.device), mask.to(self.device), pooled, len(self._objects), pairs=queries)
+            return list(out.relation_logits[-1].float().sigmoid().cpu().numpy())
+
+        return self._batches(score, groups)
 
     def _queries(self, rows: Sequence[tuple[Scene, Sequence[Pair]]]) -> TaggerPairs:
         """Pairs of boxes as the tagger's queries, one row of at most P pairs each."""

@@ -11,17 +11,17 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Meeting:
-    """Done only when another worker does the other half at the same time; gives number and process."""
+    """Done only when another worker does the other half at the same time; gives number, process and its niceness."""
 
     folder: Path
 
-    def __call__(self, number: int) -> tuple[int, int]:
+    def __call__(self, number: int) -> tuple[int, int, int]:
         (self.folder / str(number)).touch()
         deadline = time.monotonic() + 100
         while not (self.folder / str(number ^ 1)).exists():
             assert time.monotonic() < deadline, "no other worker came"
             time.sleep(0.02)
-        return number, os.getpid()
+        return number, os.getpid(), os.nice(0)
 
 
 @dataclass(frozen=True)

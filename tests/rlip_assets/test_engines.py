@@ -16,7 +16,9 @@ from label_factory import (
     context,
     draw_bucket,
     make_params,
+    tagger_folder,
     write_bucket,
+    write_classes,
     write_raw_manifest,
 )
 from pydantic import ValidationError
@@ -24,9 +26,11 @@ from pydantic import ValidationError
 from rlip_assets.captions import caption_stage
 from rlip_assets.engines import run
 from rlip_assets.errors import RlipError
-from rlip_assets.label_tables import CaptionRow, write_rows
+from rlip_assets.label_tables import CandidateRow, CaptionRow, write_rows
 from rlip_assets.params.execution import ExecutionParams
+from rlip_assets.pseudo_labels import tagging_stage
 from rlip_assets.scene_graphs import parse_stage
+from rlip_assets.scenes import scene_hash
 
 ENGINES = [
     "processes",
@@ -44,9 +48,10 @@ def _workers_find_this_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_workers_work_at_once_and_results_keep_their_order(engine: str, tmp_path: Path) -> None:
     execution = ExecutionParams.model_validate({"engine": engine, "workers": 2})
     found = list(run(Meeting(tmp_path), [0, 1, 2, 3], execution))
-    assert [number for number, _ in found] == [0, 1, 2, 3]
-    assert len({process for _, process in found}) == 2
-    assert os.getpid() not in {process for _, process in found}
+    assert [number for number, _, _ in found] == [0, 1, 2, 3]
+    assert len({process for _, process, _ in found}) == 2
+    assert os.getpid() not in {process for _, process, _ in found}
+    assert {niceness for _, _, niceness in found} == {os.nice(0)}  # as urgent as the stage that waits for them
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -75,6 +80,30 @@ def test_captions_of_two_workers_are_those_of_one_process(engine: str, tmp_path:
         ctx = context(tmp_path / name, "captions", params, inputs, "captions", Log())
         made[name] = caption_stage(ctx), content(ctx.outputs["captions"])
     assert made["here"] == made[engine]
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("engine", ENGINES)
+def test_pseudo_labels_of_two_workers_are_those_of_one_process(engine: str, tmp_path: Path) -> None:
+    scenes = draw_bucket(tmp_path / "raw", 9)
+    texts = [["ride", "hold"], ["riding", "holding"]]
+    rows = [CandidateRow(s.image_id, scene_hash(s), [0, 1], [1, 2], *texts, votes=[1, 2]) for s in scenes]
+    write_rows(tmp_path / "candidates" / "part-00000.parquet", CandidateRow, rows)
+    inputs = {
+        "candidates": tmp_path / "candidates",
+        "scenes": write_bucket(tmp_path, scenes),
+        "manifest": write_raw_manifest(tmp_path, tmp_path / "raw", scenes),
+        "classes": write_classes(tmp_path),
+        "r_tagger": tagger_folder(tmp_path / "tagger"),
+    }
+    tagging = {"rows_per_shard": 4, "batch_size": 3, "store_threshold": 0.0}
+    made = {}
+    for name, workers in (("here", 1), (engine, 2)):
+        params = make_params(tmp_path / "raw", tagging=tagging, execution={"engine": name, "workers": workers})
+        ctx = context(tmp_path / name, "pseudo_labels", params, inputs, "pseudo_labels", Log())
+        made[name] = tagging_stage(ctx), content(ctx.outputs["pseudo_labels"])
+    assert made["here"] == made[engine]
+    assert made["here"][0]["labels"] == 2 * len(scenes)
 
 
 def test_a_dead_worker_is_one_sentence() -> None:

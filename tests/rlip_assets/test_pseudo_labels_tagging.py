@@ -9,6 +9,7 @@ import pytest
 import torch
 from label_factory import OBJECTS, draw_bucket, tagger_folder, write_classes
 
+from rlip_assets.errors import InputError
 from rlip_assets.images import open_image
 from rlip_assets.label_tables import CandidateRow
 from rlip_assets.params.labels import TaggingParams
@@ -171,3 +172,48 @@ def test_a_text_is_encoded_once(base: Path) -> None:
     made.vectors(["ride", "hold", "ride"])
     made.vectors(["hold"])
     assert calls == [2]
+
+
+@pytest.mark.parametrize(("groups", "most"), [("union", 1), ("union", 2), ("published", 1)])
+def test_images_in_parts_keep_their_scores(
+    base: Path, images: list[TaggingImage], groups: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory for `most` images at a time: texts and padding stay those of the whole batch."""
+    smaller = TaggingImage(images[1].scene, images[1].candidates, images[1].pixels[:, :40])
+    batch = [images[0], smaller, images[3]]
+    whole = tagger(base, groups=groups).tag(batch)
+    poor = tagger(base, groups=groups)
+    backbone, decoder = poor.model.backbone.forward, poor.model.entity_decoder.forward
+    passes = []
+
+    def encode(pixels: torch.Tensor) -> object:
+        passes.append(len(pixels))
+        if len(pixels) > most:
+            torch.empty(2**50, dtype=torch.uint8)
+        return backbone(pixels)
+
+    def decode(*arguments: torch.Tensor, **options: object) -> object:
+        if len(arguments[0]) > most:
+            torch.empty(2**50, dtype=torch.uint8)
+        return decoder(*arguments, **options)
+
+    monkeypatch.setattr(poor.model.backbone, "forward", encode)
+    monkeypatch.setattr(poor.model.entity_decoder, "forward", decode)
+    found = poor.tag(batch)
+    assert max(passes) > most
+    for a, b in zip(found, whole, strict=True):
+        assert (a.subject.tolist(), a.object.tolist(), a.relation) == (
+            b.subject.tolist(),
+            b.object.tolist(),
+            b.relation,
+        )
+        assert a.confidence == pytest.approx(b.confidence, abs=1e-5)
+
+
+def test_memory_for_not_even_one_image_is_a_sentence(
+    base: Path, images: list[TaggingImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poor = tagger(base)
+    monkeypatch.setattr(poor.model.backbone, "forward", lambda pixels: torch.empty(2**50, dtype=torch.uint8))
+    with pytest.raises(InputError, match=r"train the R-Tagger with a smaller augmentation\.test_short_side"):
+        poor.tag(images)
