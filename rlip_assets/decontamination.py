@@ -18,10 +18,10 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from rlip_assets.errors import InputError
-from rlip_assets.files import atomic_file, digest_json, write_json
+from rlip_assets.files import atomic_file, digest_json, sha256_folder, write_json
 from rlip_assets.images import BadImageError
 from rlip_assets.picture_hash import HASH_VERSION, WORDS, Hashes, hash_file, near_pairs
-from rlip_assets.scenes import Scene, bucket_folders, read_scenes, table_digest
+from rlip_assets.scenes import Scene, bucket_folders, read_scenes
 from rlip_assets.shards import FinishedShard, ShardStore, add_figures, split
 from rlip_assets.sources.roots import image_root
 from rlip_assets.stage import StageContext
@@ -171,9 +171,9 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def _test_images(ctx: StageContext, benchmark: str, tables: list[Path]) -> HashedImages:
-    """The hashed test images of a benchmark, from a cache that all buckets share."""
+    """The hashed test images of a benchmark, from a cache that all buckets share; a replaced image changes the manifest of its table."""
     root = image_root(ctx, benchmark)
-    key = digest_json([HASH_VERSION, str(root.resolve()), [table_digest(table) for table in tables]])[:32]
+    key = digest_json([HASH_VERSION, str(root.resolve()), [sha256_folder(table) for table in tables]])[:32]
     path = ctx.shared / "picture_hashes" / f"{benchmark}-{key}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):

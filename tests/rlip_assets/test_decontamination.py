@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from rlip_assets.decontamination import decontamination_stage, read_listed
 from rlip_assets.errors import InputError
+from rlip_assets.files import write_json
 from rlip_assets.params import Params
 from rlip_assets.picture_hash import BITS, WORDS, near_pairs, picture_hash
 from rlip_assets.registry import build_registry
@@ -143,6 +144,16 @@ def test_only_replaced_files_are_hashed_again(
     scenery(3).resize((300, 200)).save(tmp_path / "raw/coco/5.jpg")
     third = context(tmp_path, "decontamination", params, inputs, "decontamination")
     assert decontamination_stage(third)["listed"] == 3
+
+
+def test_a_replaced_test_image_is_hashed_again(mixed: tuple[Params, dict[str, Path]], tmp_path: Path) -> None:
+    """Its table has the same rows; the manifest that the runner writes beside them has another raw manifest among its inputs."""
+    params, inputs = mixed
+    for state, listed in (("a", 2), ("b", 3)):
+        write_json(inputs["benchmark/hico_det"] / "manifest.json", {"inputs": {"manifest": state}})
+        ctx = context(tmp_path, "decontamination", params, inputs, "decontamination")
+        assert decontamination_stage(ctx)["listed"] == listed
+        scenery(5).resize((300, 200)).save(tmp_path / "raw/hico_det/h4.jpg")
 
 
 def test_a_missing_or_foreign_list_is_named(tmp_path: Path) -> None:
