@@ -25,15 +25,27 @@ def export(
     ],
     output: Annotated[Path, typer.Option(help="Json file to write.")],
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Lowest confidence of a pseudo label.")] = 0.0,
+    profile: Profile = DEFAULT_PROFILE,
 ) -> None:
-    """Write tables as one json, image by image."""
+    """Write tables as one json, image by image; objects of a dataset under sources.own carry the ids of its own annotation files."""
+    from functools import cache
+
+    from rlip_assets.params import load_params
     from rlip_assets.scenes import bucket_folders, read_scenes
+    from rlip_assets.sources.roots import open_reader
     from rlip_assets.sources.vg_form import write_vg_form
     from rlip_assets.training.sources import SceneFilter
 
+    root = profile_root(profile)
+    sources = load_params(root / "params.yaml").sources
+
+    @cache
+    def own_ids(dataset: str) -> dict[str, int | str] | None:
+        return open_reader(sources, dataset, root).category_ids() if dataset in sources.own else None
+
     confident = SceneFilter(threshold)
     scenes = (confident(scene) for table in tables for bucket in bucket_folders(table) for scene in read_scenes(bucket))
-    print(f"wrote {write_vg_form(output, scenes)} images to {output}")
+    print(f"wrote {write_vg_form(output, scenes, own_ids)} images to {output}")
 
 
 @labels.command("import")
@@ -62,7 +74,7 @@ def import_labels(
     def size_of(dataset: str, name: str) -> tuple[int, int]:
         return check_image(raw_root(sources, dataset, root) / name)
 
-    rows = write_scenes(output, read_vg_form(file, size_of, names, counts))
+    rows = write_scenes(output, read_vg_form(file, size_of, names, counts, sources.own))
     print(f"wrote {rows} images to {output}")
     for what, number in sorted(counts.items()):
         print(f"{what.replace('_', ' ')}: {number}")

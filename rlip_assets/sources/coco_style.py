@@ -86,6 +86,9 @@ class InstancesReader(Reader):
             dataset=self.dataset, objects=list(dict.fromkeys(self.categories.values()))
         )
 
+    def category_ids(self) -> dict[str, int | str]:
+        return {text: key for key, text in reversed(list(self.categories.items()))}
+
     def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:
         boxes: list[Box] = []
         labels: list[str] = []

@@ -108,6 +108,9 @@ class OpenImagesBoxesReader(Reader):
             dataset=self.dataset, objects=list(dict.fromkeys(self.names.values()))
         )
 
+    def category_ids(self) -> dict[str, int | str]:
+        return {text: key for key, text in reversed(self.names.items())}
+
     def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:
         boxes: list[Box] = []
         labels: list[str] = []

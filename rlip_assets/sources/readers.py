@@ -109,6 +109,10 @@ class Reader(ABC):
     def classes(self, tally: Counter[str]) -> Classes:
         """The dataset's class table, after every image was observed."""
 
+    def category_ids(self) -> dict[str, int | str]:
+        """Class text -> its id in the annotation files, the first one where several share a text; empty where classes have no ids."""
+        return {}
+
     @abstractmethod
     def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:
         """The row of one image.

@@ -3,6 +3,9 @@
 Released pseudo-label files can be read into scene tables, and tables given away in this form. Names are single texts,
 boxes x y w h in pixels, a relation with `confidence` is a pseudo label and one without is human. Files of several
 gigabytes are streamed both ways.
+
+Images of a dataset of one's own carry its name, their file below its root, and for each object the id that the dataset's
+own files give to its class (`category_id`), so that labels can go back to where the boxes came from.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,13 +29,21 @@ DATASETS = {"visual_genome": None, "coco": "coco2017", "objects365": "o365", "hi
 
 _OURS = {theirs: ours for ours, theirs in DATASETS.items()}
 _SPLITS = {"train2017": "train", "val2017": "val", "train": "train", "val": "val"}
+_OWN_SPLITS = {name: name for name in ("train", "val", "test")}
 
 SizeOf = Callable[[str, str], tuple[int, int]]
 """(dataset, file name) to (width, height): the form does not tell sizes."""
 
+OwnIds = Callable[[str], Mapping[str, int | str] | None]
+"""Name of a dataset of one's own to its class texts and their ids; None for a name that is none."""
+
 
 def read_vg_form(
-    path: Path, size_of: SizeOf, files: Mapping[str, str] | None = None, counts: Counter[str] | None = None
+    path: Path,
+    size_of: SizeOf,
+    files: Mapping[str, str] | None = None,
+    counts: Counter[str] | None = None,
+    own: Collection[str] = (),
 ) -> Iterator[Scene]:
     """The scenes of a VG-form json, one image in memory at a time.
 
@@ -42,6 +53,7 @@ def read_vg_form(
             `image_id_to_filepath.json`).
         counts: figures of what was dropped, added to: `relations_repeated` (equal subject, predicate and object; the highest
             confidence stays), `relations_unknown_end`, and `images_unreadable`, where `size_of` refuses the file.
+        own: names of datasets of one's own.
 
     Raises:
         InputError: the file is missing, truncated or not JSON.
@@ -52,16 +64,22 @@ def read_vg_form(
         origin = f"{path.name} row {row}"
         image_id, objects, relations = required(image, ("image_id", "objects", "relationships"), origin)
         theirs = image.get("dataset")
-        if theirs not in _OURS:
-            known = ", ".join(repr(name) for name in _OURS)
-            raise DataError(f"{origin} is of dataset {theirs!r}, which is none of {known}; correct its 'dataset'")
-        dataset = _OURS[theirs]
-        split = _SPLITS.get(image.get("data_split", "train2017"))
+        if theirs not in _OURS and theirs not in own:
+            known = ", ".join(repr(name) for name in (*_OURS, *own))
+            raise DataError(
+                f"{origin} is of dataset {theirs!r}, which is none of {known}; correct its 'dataset', or name it under sources.own"
+            )
+        dataset = theirs if theirs in own else _OURS[theirs]
+        splits = _OWN_SPLITS if dataset in own else _SPLITS
+        split = splits.get(image.get("data_split", "train"))
         if dataset == "hico_det":
             split = "test" if "test2015" in str(image_id) else "train"
         if split is None:
-            raise DataError(f"{origin} has data_split {image['data_split']!r}; use one of {', '.join(_SPLITS)}")
-        file_name = _file_name(dataset, split, image_id, files or {}, origin)
+            raise DataError(f"{origin} has data_split {image['data_split']!r}; use one of {', '.join(splits)}")
+        known_files = files or {}
+        file_name = (
+            _own_file(image, origin) if dataset in own else _file_name(dataset, split, image_id, known_files, origin)
+        )
         entities = [
             _entity(item, f"{origin} object {n}") for n, item in enumerate(objects_of(objects, "objects", origin))
         ]
@@ -99,13 +117,17 @@ def read_vg_form(
         )
 
 
-def write_vg_form(path: Path, scenes: Iterable[Scene]) -> int:
+def write_vg_form(path: Path, scenes: Iterable[Scene], own_ids: OwnIds = lambda _: None) -> int:
     """Write scenes as a VG-form json, atomically, and return their number.
 
     Object and relation ids count through the whole file. Triplets without object have no place in the form and raise.
 
+    Args:
+        own_ids: looks up datasets of one's own, asked once for each image of another dataset than the form's.
+
     Raises:
-        DataError: a dataset that the form does not know, or a triplet without object.
+        DataError: a dataset that the form does not know and that is nobody's own, a label that such a one has no id for, or a triplet
+            without object.
     """
     written, next_object, next_relation = 0, 1, 1
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
@@ -113,7 +135,7 @@ def write_vg_form(path: Path, scenes: Iterable[Scene]) -> int:
         for scene in scenes:
             stream.write(
                 ("\n" if not written else ",\n")
-                + json.dumps(_image(scene, next_object, next_relation), ensure_ascii=False)
+                + json.dumps(_image(scene, next_object, next_relation, own_ids), ensure_ascii=False)
             )
             written += 1
             next_object += len(scene.labels)
@@ -166,23 +188,40 @@ def _file_name(dataset: str, split: str, image_id: Any, files: Mapping[str, str]
     return files[str(image_id)]
 
 
-def _image(scene: Scene, first_object: int, first_relation: int) -> dict[str, Any]:
-    if scene.dataset not in DATASETS:
+def _own_file(image: dict[str, Any], origin: str) -> str:
+    """Where an image of one's own dataset lies below its root, as the row says."""
+    (name,) = required(image, ("file_name",), origin)
+    if not isinstance(name, str) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise DataError(f"{origin} has the file_name {name!r}; give a path relative to the root of its dataset")
+    return name
+
+
+def _image(scene: Scene, first_object: int, first_relation: int, own_ids: OwnIds) -> dict[str, Any]:
+    ids = None if scene.dataset in DATASETS else own_ids(scene.dataset)
+    if scene.dataset not in DATASETS and ids is None:
         raise DataError(
-            f"scene {scene.image_id} is of {scene.dataset}, which the VG form does not know; export one of {', '.join(DATASETS)}"
+            f"scene {scene.image_id} is of {scene.dataset}, which the VG form does not know; export one of {', '.join(DATASETS)}, or a "
+            "dataset that the profile has under sources.own"
         )
     if (scene.object == NO_OBJECT).any():
         raise DataError(
             f"scene {scene.image_id} has a triplet without object, which the VG form cannot hold; filter it first"
         )
-    theirs = DATASETS[scene.dataset]
-    image: dict[str, Any] = {
-        "image_id": PurePosixPath(scene.file_name).name if scene.dataset == "hico_det" else int(scene.image_id)
-    }
-    if theirs is not None:
+    image: dict[str, Any] = {"image_id": _their_id(scene)}
+    if ids is not None:
+        image |= {"dataset": scene.dataset, "data_split": scene.split, "file_name": scene.file_name}
+    elif theirs := DATASETS[scene.dataset]:
         image |= {"dataset": theirs, "data_split": f"{scene.split}2017" if scene.dataset == "coco" else scene.split}
     image["objects"] = [
-        {"object_id": first_object + n, "x": x1, "y": y1, "w": x2 - x1, "h": y2 - y1, "names": scene.labels[n]}
+        {
+            "object_id": first_object + n,
+            "x": x1,
+            "y": y1,
+            "w": x2 - x1,
+            "h": y2 - y1,
+            "names": scene.labels[n],
+            **({} if ids is None else {"category_id": _own_id(scene, scene.labels[n], ids)}),
+        }
         for n, (x1, y1, x2, y2) in enumerate(scene.boxes.tolist())
     ]
     image["relationships"] = [
@@ -198,3 +237,20 @@ def _image(scene: Scene, first_object: int, first_relation: int) -> dict[str, An
         )
     ]
     return image
+
+
+def _their_id(scene: Scene) -> int | str:
+    """The id of an image as its annotation files have it: HICO-DET's is the name of the file, others are numbers wherever they can be."""
+    if scene.dataset == "hico_det":
+        return PurePosixPath(scene.file_name).name
+    text = scene.image_id
+    return text if scene.dataset not in DATASETS and not (text.isdecimal() and str(int(text)) == text) else int(text)
+
+
+def _own_id(scene: Scene, label: str, ids: Mapping[str, int | str]) -> int | str:
+    if label not in ids:
+        raise DataError(
+            f"scene {scene.image_id} of {scene.dataset} has the label {label!r}, which its annotation files do not list; run its scenes "
+            "stage again"
+        )
+    return ids[label]

@@ -177,6 +177,54 @@ def test_unreadable_images_are_counted_and_left_out(tmp_path: Path) -> None:
     assert counts["images_unreadable"] == 1
 
 
+OWN_IDS = {"shop": {"thing 0": 7, "thing 1": "/m/01", "thing 2": 9}}
+
+
+@given(
+    image_id=st.one_of(st.from_regex("[0-9]{1,14}", fullmatch=True), st.text("ab7_-/", min_size=1)),
+    split=st.sampled_from(["train", "val", "test"]),
+    links=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.text(min_size=1)), max_size=4, unique=True),
+)
+def test_labels_of_ones_own_dataset_come_back(
+    image_id: str, split: str, links: list[Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    boxes = [[n, 2 * n, n + 9, 2 * n + 5] for n in range(3)]
+    labels = ["thing 0", "thing 1", "thing 2"]
+    confidence = np.linspace(0.1, 0.9, len(links)).tolist()
+    scene = make_scene(image_id, "shop", split, f"photos/{split}/1.jpg", 640, 480, boxes, labels, links, confidence)
+    path = tmp_path_factory.mktemp("form") / "labels.json"
+    write_vg_form(path, [scene], OWN_IDS.get)
+    assert read(path, own=["shop"]) == [scene]
+    (image,) = json.loads(path.read_text())
+    assert [item["category_id"] for item in image["objects"]] == [7, "/m/01", 9]
+    assert str(image["image_id"]) == image_id
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "store"}, r"'store', which is none of .*'shop'; .*name it under sources\.own"),
+        ({"data_split": "train2017"}, "data_split 'train2017'; use one of train, val, test"),
+        ({"file_name": "../secret.jpg"}, r"file_name '\.\./secret\.jpg'; give a path relative to the root"),
+        ({"file_name": None}, "file_name None"),
+    ],
+)
+def test_rows_of_ones_own_dataset_that_break_the_form_are_named(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "labels.json"
+    row = {"image_id": 1, "dataset": "shop", "data_split": "val", "file_name": "1.jpg"}
+    path.write_text(json.dumps([{**row, "objects": [], "relationships": [], **change}]))
+    with pytest.raises(DataError, match=message):
+        read(path, own=["shop"])
+
+
+def test_a_label_without_id_is_refused(tmp_path: Path) -> None:
+    scene = make_scene(1, "shop", "train", "1.jpg", 9, 9, [[0, 0, 1, 1]], ["trolley"])
+    with pytest.raises(DataError, match="scene 1 of shop has the label 'trolley', which its annotation files do not"):
+        write_vg_form(tmp_path / "out.json", [scene], OWN_IDS.get)
+
+
 def test_commands_give_labels_away_and_take_them_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = make_scene(
         "9", "coco", "train", "train2017/000000000009.jpg", 64, 48, [(0, 0, 9, 9), (3, 3, 20, 20)], ["person", "cup"],
@@ -200,6 +248,33 @@ def test_commands_give_labels_away_and_take_them_in(tmp_path: Path, monkeypatch:
     assert result.exit_code == 0, result.output
     (found,) = read_scenes(tmp_path / "table")
     assert (found.relation, found.confidence.tolist(), found.width) == (("hold",), [0.75], 64)
+
+
+def test_commands_take_the_class_ids_of_ones_own_annotation_file(
+    tmp_path: Path, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    categories = [{"id": 8, "name": "Trolley"}, {"id": 3, "name": "customer"}, {"id": 2, "name": "TROLLEY"}]
+    raw.json("labels/boxes.json", {"images": [], "annotations": [], "categories": categories})
+    raw.image("photos/1.jpg", (64, 48))
+    boxes = [(0, 0, 9, 9), (3, 3, 20, 20)]
+    scene = make_scene(
+        "1", "shop", "train", "photos/1.jpg", 64, 48, boxes, ["customer", "trolley"], [(0, 1, "push")], [0.5]
+    )
+    write_scenes(tmp_path / "labels/bucket-0", [scene])
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    split = {"train": {"annotations": "labels/boxes.json", "images": "photos"}}
+    sources = {"own": {"shop": {"root": str(raw.root), "splits": split}}}
+    (profile / "params.yaml").write_text(json.dumps({"profile": "micro", "sources": sources}))
+    monkeypatch.setattr("rlip_assets.cli.labels.profile_root", lambda name: profile)
+    for words in (["export", "labels", "--output", "a.json"], ["import", "a.json", "--output", "table"]):
+        paths = [str(tmp_path / word) if word in ("labels", "a.json", "table") else word for word in words]
+        result = CliRunner().invoke(app, ["labels", *paths])
+        assert result.exit_code == 0, result.output
+    assert list(read_scenes(tmp_path / "table")) == [scene]
+    (image,) = json.loads((tmp_path / "a.json").read_text())
+    assert [item["category_id"] for item in image["objects"]] == [3, 2]
+    assert image["file_name"] == "photos/1.jpg"
 
 
 @pytest.mark.parametrize("text", ["[1]", '{"1": 2}', "{"])
