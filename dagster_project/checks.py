@@ -99,6 +99,12 @@ def promotable(stage: str) -> Check:
     return Check("promotion_gate", words, judge, dg.AssetCheckSeverity.WARN)
 
 
+def compared_images() -> Check:
+    """Few images are too plain or damaged to be compared with test images."""
+    words = "Images that could be compared with test images."
+    return in_range("compared_images", "compared", 0.9, 1, words, per="images")
+
+
 def drift(counted: str) -> Check:
     """The figures are near those of the result before; a warning, for a change may be what was wanted."""
 
@@ -138,9 +144,8 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
         in_range("candidates_per_image", "candidates", 0.1, 200, "Relation candidates of an image.", per="images"),
         drift("candidates"),
     ),
-    "decontamination": (
-        in_range("hashed_images", "hashed", 0.9, 1, "Images that could be compared with test images.", per="images"),
-    ),
+    "decontamination": (compared_images(),),
+    "human_decontamination": (compared_images(),),
     "pseudo_labels": (
         in_range("labels_per_image", "labels", 0.05, 100, "Pseudo labels of an image.", per="images"),
         drift("labels"),

@@ -21,6 +21,9 @@ DATASETS = ("visual_genome", "coco", "objects365", "open_images", "hico_det", "v
 DETECTION_DATASETS = ("coco", "objects365")
 """The method's datasets with boxes but no relations: they receive pseudo labels, as one's own do."""
 
+HUMAN_DATASET = "visual_genome"
+"""The dataset whose human triplets are trained on."""
+
 BENCHMARKS = ("hico_det", "open_images", "v_coco")
 """Datasets whose test split is judged on."""
 FINETUNE_START = "vg_coco_o365"
@@ -231,34 +234,48 @@ class _Lineage:
         return tuple(dataset for dataset in self.detection_datasets if not self.params.sources.is_drawn(dataset))
 
     def decontamination(self) -> list[StageSpec]:
-        """One stage, or none where there is nothing to compare. It has all buckets, like its fellows; only those of real datasets are
-        used."""
+        """A stage for the images that receive pseudo labels and one for those with human triplets; none where there is nothing to compare.
+        The first has all buckets, like its fellows; only those of real datasets are used."""
+        labels = self._decontamination(
+            "decontamination",
+            self.detection_datasets,
+            "Images that occur in the test split of a benchmark, by id and by looks: they receive no pseudo labels.",
+        )
+        human = self._decontamination(
+            "human_decontamination",
+            (HUMAN_DATASET,),
+            "Images of Visual Genome that occur in the test split of a benchmark, by id and by looks: nothing is trained on them.",
+        )
+        return [*([labels] if self.decontaminated else []), *([human] if self.human_exclusions else [])]
+
+    def _decontamination(self, name: str, datasets: Iterable[str], description: str) -> StageSpec:
         tests = {f"benchmark/{benchmark}": scene_folder(benchmark) for benchmark in BENCHMARKS}
         items = tuple(
             StageItem(
-                "decontamination",
+                name,
                 partition_key(dataset, bucket),
                 {"scenes": f"{scene_folder(dataset)}/{bucket}", **tests},
                 {"decontamination": f"data/decontamination/{dataset}/{bucket}"},
                 ("decontamination",),
             )
-            for dataset, bucket in self.buckets(self.detection_datasets)
+            for dataset, bucket in self.buckets(datasets)
         )
-        spec = StageSpec(
-            name="decontamination",
-            function="rlip_assets.decontamination:decontamination_stage",
-            description="Images that occur in the test split of a benchmark, by id and by looks: they receive no pseudo labels.",
-            items=items,
-            group="pseudo_labels",
-            kinds=("python", "json"),
-        )
-        return [spec] if self.decontaminated else []
+        function = "rlip_assets.decontamination:decontamination_stage"
+        return StageSpec(name, function, description, items, group="pseudo_labels", kinds=("python", "json"))
+
+    @property
+    def human_exclusions(self) -> dict[str, str]:
+        """What trainings on human triplets read besides them."""
+        if not self.params.decontamination.exclude or self.params.sources.is_drawn(HUMAN_DATASET):
+            return {}
+        return {f"decontamination/{HUMAN_DATASET}": f"data/decontamination/{HUMAN_DATASET}"}
 
     def r_tagger(self) -> StageSpec:
         inputs = {
-            "scenes": scene_folder("visual_genome"),
+            "scenes": scene_folder(HUMAN_DATASET),
             "detector": self.detector,
             "text_encoder": self.text_encoder,
+            **self.human_exclusions,
         }
         params = self.training_params("r_tagger", "tagger_checkpoints")
         return StageSpec(
@@ -320,11 +337,12 @@ class _Lineage:
 
     def pretrain(self) -> StageSpec:
         always = {
-            "scenes": scene_folder("visual_genome"),
+            "scenes": scene_folder(HUMAN_DATASET),
             "detector": self.detector,
             "text_encoder": self.text_encoder,
             "benchmark_scenes": scene_folder(ZERO_SHOT_BENCHMARK),
             "benchmark_classes": classes_file(ZERO_SHOT_BENCHMARK),
+            **self.human_exclusions,
         }
         items = []
         for name, choice in self.params.training.pretrain.items():

@@ -34,7 +34,14 @@ _PLUMBING = ("rlip_assets.params", "rlip_assets.errors", "rlip_assets.stage")
 """Modules that every stage imports and that do not decide results: parameter models (values are tracked), errors and interfaces."""
 
 
-_EVERY_STAGE = Params.model_validate({"sources": {"own": {"real": {"root": "real", "form": "open_images_boxes"}}}})
+_EVERY_STAGE = Params.model_validate(
+    {
+        "sources": {
+            "own": {"real": {"root": "real", "form": "open_images_boxes"}},
+            "visual_genome": {"root": "real"},
+        }
+    }
+)
 """Parameters with which the registry has all stages, also those of real datasets alone."""
 
 

@@ -23,18 +23,22 @@ SHARED_IMAGES = {"v_coco": "coco"}
 """Dataset -> the dataset whose images, and ids of images, it uses."""
 
 
-def image_key(dataset: str, image_id: str) -> tuple[str, str]:
+ImageKey = tuple[str, str]
+
+
+def image_key(dataset: str, image_id: str) -> ImageKey:
     """What makes two images the same: the dataset that they come from, and the id there."""
     return SHARED_IMAGES.get(dataset, dataset), image_id
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One dataset: its scene tables and where its images lie."""
+    """One dataset: its scene tables, where its images lie, and the ids of those that nothing is trained on."""
 
     name: str
     tables: tuple[Path, ...]
     image_root: Path
+    excluded: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,9 @@ class SceneFilter:
 
 class TrainingImages:
     """Images with triplets, addressed by one running number over all sources.
+
+    Attributes:
+        excluded: how many images of this part were left out because their source excludes them.
 
     Args:
         sources: datasets in the order in which they are concatenated.
@@ -73,7 +80,9 @@ class TrainingImages:
         self.weights = [weights[source.name] for source in sources]
         self._filter = scene_filter
         self._stores = [SceneStore.open(source.tables, cache) for source in sources]
-        self._rows = [self._select(store, holdout, part) for store in self._stores]
+        chosen = [self._select(store, holdout, part) for store in self._stores]
+        self._rows = [self._allowed(*each) for each in zip(self.sources, self._stores, chosen, strict=True)]
+        self.excluded = sum(map(len, chosen)) - sum(map(len, self._rows))
         self._offsets = np.cumsum([0, *map(len, self._rows)])
         if part == "train":
             for source, rows in zip(self.sources, self._rows, strict=True):
@@ -92,6 +101,13 @@ class TrainingImages:
             [bucket_of(f"holdout:{store.image_id(row)}", HOLDOUT_CELLS) < limit for row in rows.tolist()], bool
         )
         return rows[held if part == "holdout" else ~held]
+
+    @staticmethod
+    def _allowed(source: ImageSource, store: SceneStore, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The rows of images that may be trained on."""
+        if not source.excluded:
+            return rows
+        return rows[np.array([store.image_id(row) not in source.excluded for row in rows.tolist()], bool)]
 
     def keep_share(self, share: float, seed: int) -> None:
         """Reduce to a few-shot share; see `select_share`."""

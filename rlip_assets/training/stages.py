@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from rlip_assets.benchmarks.examples import first_examples
+from rlip_assets.decontamination import read_listed
 from rlip_assets.errors import ParameterError
 from rlip_assets.files import digest_json, write_text
 from rlip_assets.images import save_picture
@@ -39,6 +40,8 @@ from rlip_assets.training.vocabulary import BatchVocabulary, FixedVocabulary, Na
 from rlip_model import LabelTokenizer, Rlip, load_checkpoint, save_checkpoint
 
 ZERO_SHOT_BENCHMARK = "hico_det"
+HUMAN_SOURCE = "visual_genome"
+EXCLUSIONS = f"decontamination/{HUMAN_SOURCE}"
 KEPT = "kept"
 """Folder of a checkpoint with those that were kept beside it."""
 FREQUENT_TEXTS = 100
@@ -48,7 +51,8 @@ FREQUENT_TEXTS = 100
 def r_tagger_stage(ctx: StageContext) -> dict[str, Any]:
     """Train the R-Tagger on the human triplets of Visual Genome.
 
-    Inputs: `scenes` (tables of Visual Genome), `detector`, `text_encoder`. Output: `checkpoint`.
+    Inputs: `scenes` (tables of Visual Genome), `detector`, `text_encoder`, and `decontamination/visual_genome` (folder of buckets) where
+    images may be those of a test split. Output: `checkpoint`.
     """
     choice = ctx.params.training.r_tagger
     recipe = choice.resolve()
@@ -62,8 +66,8 @@ def r_tagger_stage(ctx: StageContext) -> dict[str, Any]:
 def pretrain_stage(ctx: StageContext) -> dict[str, Any]:
     """Pre-train on human triplets and pseudo labels, then predict HICO-DET's test split with its texts, unseen until then.
 
-    Inputs: `scenes`, `pseudo_labels/DATASET`, `detector`, `text_encoder`, `benchmark_scenes`, `benchmark_classes`.
-    Outputs: `checkpoint`, `predictions`.
+    Inputs: `scenes`, `pseudo_labels/DATASET`, `detector`, `text_encoder`, `benchmark_scenes`, `benchmark_classes`, and
+    `decontamination/visual_genome` as in `r_tagger_stage`. Outputs: `checkpoint`, `predictions`.
     """
     choice = _choice(ctx.params.training.pretrain, ctx.partition)
     recipe = choice.resolve()
@@ -147,6 +151,7 @@ class _Training:
             "steps": len(history.rows),
             "training_images": len(data.train),
             "test_images_in_training": self._test_images(data.train),
+            **({"excluded_images": data.train.excluded} if EXCLUSIONS in self.ctx.inputs else {}),
             "held_out_images": len(data.held_out.images),
             "unreadable_images": trainer.counters.skipped_images,
             "cut_pairs": trainer.counters.cut_pairs,
@@ -390,8 +395,15 @@ def _sources(ctx: StageContext, recipe: Recipe) -> list[ImageSource]:
     for name in recipe.sources:
         labelled, benchmark = f"pseudo_labels/{name}", name == ZERO_SHOT_BENCHMARK and "benchmark_scenes" in ctx.inputs
         folder = ctx.inputs.get(labelled) or ctx.inputs["benchmark_scenes" if benchmark else "scenes"]
-        found.append(ImageSource(name, tuple(bucket_folders(folder)), image_root(ctx, name)))
+        excluded = _excluded(ctx) if name == HUMAN_SOURCE else frozenset[str]()
+        found.append(ImageSource(name, tuple(bucket_folders(folder)), image_root(ctx, name), excluded))
     return found
+
+
+def _excluded(ctx: StageContext) -> frozenset[str]:
+    """Images of Visual Genome that occur in the test split of a benchmark, where the profile looks for them."""
+    listed = ctx.inputs.get(EXCLUSIONS)
+    return frozenset().union(*map(read_listed, bucket_folders(listed))) if listed else frozenset()
 
 
 def _cache(ctx: StageContext) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -78,6 +79,28 @@ def test_assets_and_stages_have_the_same_edges(definitions: Definitions, registr
         for parent in graph.get(child).parent_keys
     }
     assert edges == registry.stage_edges
+
+
+def test_real_datasets_bring_their_own_stages(tmp_path: Path) -> None:
+    """Decontamination of what is labelled and of what is trained on are stages of profiles with real datasets alone."""
+    roots = "\n".join(f"  {name}: {{root: {tmp_path}}}" for name in ("visual_genome", "coco"))
+    (tmp_path / "params.yaml").write_text(f"sources:\n{roots}\n")
+    code = f"""
+from pathlib import Path
+from dagster import Definitions
+from dagster_project import profile
+profile.profile_root = lambda name: Path({str(tmp_path)!r})
+from dagster_project.definitions import defs
+found, registry = defs(), profile.active_profile().registry
+Definitions.validate_loadable(found)
+graph = found.resolve_asset_graph()
+assert {{asset.path[-1] for asset in graph.get_all_asset_keys()}} == set(registry.specs)
+assert {{(above.path[-1], asset.path[-1]) for asset in graph.get_all_asset_keys() for above in graph.get(asset).parent_keys}} == registry.stage_edges
+print(*sorted({{"decontamination", "human_decontamination"}} & set(registry.specs)))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["decontamination", "human_decontamination"]
 
 
 def test_partitions_have_the_same_edges(definitions: Definitions, registry: Registry) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
@@ -65,6 +66,18 @@ def draw_bucket(root: Path, number: int, bad: Sequence[int] = ()) -> list[Scene]
             image.save(root / name)
         scenes.append(make_scene(str(i), "coco", "train", name, width, height, boxes, OBJECTS))
     return scenes
+
+
+def scenery(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
+    """A drawn picture like no other."""
+    rng = np.random.default_rng(seed)
+    picture = Image.new("RGB", size, tuple(rng.integers(0, 256, 3).tolist()))
+    draw = ImageDraw.Draw(picture)
+    for _ in range(25):
+        x, y = rng.integers(0, size[0]), rng.integers(0, size[1])
+        w, h = rng.integers(10, size[0] // 2), rng.integers(10, size[1] // 2)
+        draw.ellipse((x - w, y - h, x + w, y + h), fill=tuple(rng.integers(0, 256, 3).tolist()))
+    return picture
 
 
 @cache

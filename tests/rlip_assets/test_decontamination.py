@@ -1,86 +1,23 @@
-"""Images of test splits are found by id and by looks, listed with their twins, and receive no labels."""
+"""Images of test splits are found by id and by looks, listed with their twins, and neither receive labels nor are trained on."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from label_factory import Log, context
-from PIL import Image, ImageDraw
+from label_factory import Log, context, scenery
+from PIL import Image, ImageOps
 
 from rlip_assets.decontamination import decontamination_stage, read_listed
 from rlip_assets.errors import InputError
 from rlip_assets.files import write_json
 from rlip_assets.params import Params
-from rlip_assets.picture_hash import BITS, WORDS, near_pairs, picture_hash
 from rlip_assets.registry import build_registry
 from rlip_assets.scenes import Scene, make_scene, write_scenes
-
-PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos"
-
-
-def scenery(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
-    """A drawn picture like no other."""
-    rng = np.random.default_rng(seed)
-    picture = Image.new("RGB", size, tuple(rng.integers(0, 256, 3).tolist()))
-    draw = ImageDraw.Draw(picture)
-    for _ in range(25):
-        x, y = rng.integers(0, size[0]), rng.integers(0, size[1])
-        w, h = rng.integers(10, size[0] // 2), rng.integers(10, size[1] // 2)
-        draw.ellipse((x - w, y - h, x + w, y + h), fill=tuple(rng.integers(0, 256, 3).tolist()))
-    return picture
-
-
-def distance(first: Image.Image, second: Image.Image) -> int:
-    a, b = picture_hash(first), picture_hash(second)
-    assert a is not None
-    assert b is not None
-    return int(np.bitwise_count(a ^ b).sum())
-
-
-def reencoded(picture: Image.Image, path: Path, scale: float, quality: int) -> Image.Image:
-    picture.resize((round(picture.width * scale), round(picture.height * scale))).save(path, quality=quality)
-    return Image.open(path)
-
-
-@pytest.mark.parametrize(("scale", "quality"), [(1.0, 95), (0.5, 50), (1.7, 70), (0.8, 30)])
-def test_copies_are_near_and_others_far(tmp_path: Path, scale: float, quality: int) -> None:
-    limit = Params().decontamination.max_distance
-    pictures = [scenery(seed) for seed in range(12)]
-    for number, picture in enumerate(pictures):
-        copy = reencoded(picture, tmp_path / "copy.jpg", scale, quality)
-        others = [distance(copy, other) for n, other in enumerate(pictures) if n != number]
-        assert distance(copy, picture) <= limit < 2 * limit < min(others)
-
-
-@pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"the folder of real photographs {PHOTOS} is not here")
-def test_real_photographs(tmp_path: Path) -> None:
-    photos = [Image.open(file).convert("RGB") for file in sorted(PHOTOS.glob("*.jpg"))]
-    for number, photo in enumerate(photos):
-        assert distance(photo, reencoded(photo, tmp_path / "copy.jpg", 0.4, 40)) <= 12
-        assert all(distance(photo, other) > 90 for other in photos[:number])
-
-
-def test_pictures_without_contrast_have_no_hash() -> None:
-    assert picture_hash(Image.new("RGB", (50, 40), "white")) is None
-
-
-@given(st.integers(0, 2**32), st.integers(0, 5), st.integers(0, 5), st.integers(0, BITS))
-def test_near_pairs_are_those_of_the_plain_comparison(seed: int, n: int, m: int, limit: int) -> None:
-    rng = np.random.default_rng(seed)
-    first, second = (rng.integers(0, 2**63, (rows, WORDS), dtype=np.uint64) for rows in (n, m))
-    plain = [
-        (i, j, sum(bin(int(a) ^ int(b)).count("1") for a, b in zip(first[i], second[j], strict=True)))
-        for i in range(n)
-        for j in range(m)
-    ]
-    assert list(near_pairs(first, second, limit)) == [pair for pair in plain if pair[2] <= limit]
 
 
 def table(folder: Path, dataset: str, images: Sequence[tuple[str, str, Image.Image | None]], raw: Path) -> Path:
@@ -109,7 +46,7 @@ def mixed(tmp_path: Path) -> tuple[Params, dict[str, Path]]:
             tmp_path / "v_coco", "v_coco", [("1", "test", None), ("2", "train", scenery(2))], raw["v_coco"]
         ),
         "benchmark/hico_det": table(
-            tmp_path / "hico", "hico_det", [("h3", "test", scenery(3).resize((90, 68))), ("h5", "train", scenery(5)),
+            tmp_path / "hico", "hico_det", [("h3", "test", ImageOps.mirror(scenery(3)).crop((0, 3, 155, 120))), ("h5", "train", scenery(5)),
                                             ("h4", "test", plain)], raw["hico_det"]
         ),
     }  # fmt: skip
@@ -123,16 +60,17 @@ def test_test_images_are_listed_with_their_twins(mixed: tuple[Params, dict[str, 
     listed = json.loads((ctx.outputs["decontamination"] / "test_images.json").read_text())
     found = [(entry["image_id"], entry["benchmark"], entry["test_image"], entry["found_by"]) for entry in listed]
     assert found == [("1", "v_coco", "1", "id"), ("3", "hico_det", "h3", "looks")]
-    assert listed[1]["distance"] <= params.decontamination.max_distance
+    assert listed[0]["likeness"] is None
+    assert params.decontamination.min_likeness <= listed[1]["likeness"] <= 1
     assert read_listed(ctx.outputs["decontamination"]) == {"1", "3"}
-    assert figures["images"] == figures["hashed"] + figures["plain"] + figures["unreadable"] == 6
+    assert figures["images"] == figures["compared"] + figures["plain"] + figures["unreadable"] == 6
     assert (figures["plain"], figures["unreadable"], figures["listed"]) == (1, 1, 2)
     assert (figures["by_id"], figures["by_looks"]) == (1, 1)
     assert figures["by_benchmark"] == {"hico_det": 1, "v_coco": 1}
     assert figures["test_images"] == {"hico_det": 2, "v_coco": 1}
 
 
-def test_only_replaced_files_are_hashed_again(
+def test_only_replaced_files_are_read_again(
     mixed: tuple[Params, dict[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params, inputs = mixed
@@ -146,7 +84,7 @@ def test_only_replaced_files_are_hashed_again(
     assert decontamination_stage(third)["listed"] == 3
 
 
-def test_a_replaced_test_image_is_hashed_again(mixed: tuple[Params, dict[str, Path]], tmp_path: Path) -> None:
+def test_a_replaced_test_image_is_read_again(mixed: tuple[Params, dict[str, Path]], tmp_path: Path) -> None:
     """Its table has the same rows; the manifest that the runner writes beside them has another raw manifest among its inputs."""
     params, inputs = mixed
     for state, listed in (("a", 2), ("b", 3)):
@@ -154,6 +92,28 @@ def test_a_replaced_test_image_is_hashed_again(mixed: tuple[Params, dict[str, Pa
         ctx = context(tmp_path, "decontamination", params, inputs, "decontamination")
         assert decontamination_stage(ctx)["listed"] == listed
         scenery(5).resize((300, 200)).save(tmp_path / "raw/hico_det/h4.jpg")
+
+
+def test_images_of_visual_genome_are_found_by_the_id_that_coco_gives_them(tmp_path: Path) -> None:
+    raw = {name: tmp_path / "raw" / name for name in ("visual_genome", "v_coco", "hico_det", "open_images")}
+    params = Params.model_validate({"sources": {name: {"root": str(path)} for name, path in raw.items()}})
+    mine = [(str(number), "train", scenery(number)) for number in (1, 2, 3, 4)]
+    inputs = {
+        "scenes": table(tmp_path / "vg", "visual_genome", mine, raw["visual_genome"]),
+        "benchmark/v_coco": table(tmp_path / "v_coco", "v_coco", [("100", "test", None), ("3", "test", None)], raw["v_coco"]),
+        "benchmark/hico_det": table(tmp_path / "hico", "hico_det", [("h4", "test", scenery(4))], raw["hico_det"]),
+    }  # fmt: skip
+    twins = [{"image_id": 1, "coco_id": 100}, {"image_id": 2, "coco_id": None}, {"image_id": 3, "coco_id": 101}]
+
+    def listed() -> list[tuple[str, str, str]]:
+        ctx = context(tmp_path, "human_decontamination", params, inputs, "decontamination")
+        decontamination_stage(replace(ctx, partition="visual_genome-0"))
+        found = json.loads((ctx.outputs["decontamination"] / "test_images.json").read_text())
+        return [(entry["image_id"], entry["test_image"], entry["found_by"]) for entry in found]
+
+    assert listed() == [("4", "h4", "looks")]  # ids 1 and 3 are Visual Genome's own
+    write_json(raw["visual_genome"] / "image_data.json", twins)
+    assert listed() == [("1", "100", "id"), ("4", "h4", "looks")]
 
 
 def test_a_missing_or_foreign_list_is_named(tmp_path: Path) -> None:
@@ -165,16 +125,30 @@ def test_a_missing_or_foreign_list_is_named(tmp_path: Path) -> None:
 
 
 def test_real_datasets_are_decontaminated_by_default_and_drawn_ones_left_as_they_are() -> None:
-    assert "decontamination" not in build_registry(Params()).specs
+    assert not {"decontamination", "human_decontamination"} & build_registry(Params()).specs.keys()
 
-    def registry(**section: Any) -> Any:
-        return build_registry(Params.model_validate({"sources": {"coco": {"root": "/data/coco"}}, **section}))
+    def registry(dataset: str, **section: Any) -> Any:
+        return build_registry(Params.model_validate({"sources": {dataset: {"root": "/data/raw"}}, **section}))
 
-    real = registry()
+    real = registry("coco")
     assert real.item("pseudo_labels", "coco-0").inputs["decontamination"] == "data/decontamination/coco/bucket-0"
     assert "decontamination" not in real.item("pseudo_labels", "objects365-0").inputs
     assert real.spec("decontamination").partitions == real.spec("pseudo_labels").partitions
     assert {"scenes@v_coco-0", "scenes@hico_det-0", "scenes@open_images-0"} <= set(
         real.parents["decontamination@coco-0"]
     )
-    assert "decontamination" not in registry(decontamination={"exclude": False}).specs
+    assert "human_decontamination" not in real.specs
+    assert "decontamination" not in registry("coco", decontamination={"exclude": False}).specs
+
+
+def test_trainings_read_which_images_of_a_real_visual_genome_they_leave_out() -> None:
+    params = {"sources": {"visual_genome": {"root": "/data/raw"}}}
+    real = build_registry(Params.model_validate(params))
+    assert "decontamination" not in real.specs
+    tests = {f"scenes@{name}-0" for name in ("v_coco", "hico_det", "open_images")}
+    assert {"scenes@visual_genome-0", *tests} <= set(real.parents["human_decontamination@visual_genome-0"])
+    readers = {child for parent, child in real.stage_edges if parent == "human_decontamination"}
+    assert readers == {"r_tagger", "pretrain"}
+    published = build_registry(Params.model_validate({**params, "decontamination": {"exclude": False}}))
+    assert "human_decontamination" not in published.specs
+    assert not [name for name in published.item("r_tagger").inputs if name.startswith("decontamination")]

@@ -86,6 +86,20 @@ def test_weights_and_threshold_of_sources(
         TrainingImages([pseudo], {"pseudo": 1.0}, SceneFilter(0.9), tmp_path / "c")
 
 
+def test_excluded_images_neither_train_nor_are_held_out(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path
+) -> None:
+    other = drawn("other", 8, triplets=1)
+    source = replace(drawn(number=40, triplets=1), excluded=frozenset({"i3", "i7", "of another bucket"}))
+    recipe = small_recipe.changed({"holdout": 0.2, "sources": {"drawn": 1.0, "other": 1.0}})
+    parts = training_images(recipe, [source, other], frozenset(), tmp_path / "c", 3)
+    keys = {key for images in parts for key in images.image_keys()}
+    assert len(keys) == 46
+    assert not {("drawn", "i3"), ("drawn", "i7")} & keys
+    assert {("other", "i3"), ("other", "i7")} <= keys
+    assert sum(images.excluded for images in parts) == 2
+
+
 def test_holdout_is_disjoint_and_test_images_never_train(
     drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from toys import OBJECTS, RELATIONS, draw_scene
 
 from rlip_assets.benchmarks.predictions import read_predictions
 from rlip_assets.errors import InputError, ParameterError
+from rlip_assets.files import write_json
 from rlip_assets.params import Params
 from rlip_assets.profiles import PROJECT_ROOT
 from rlip_assets.relation_detector import RelationDetector
@@ -192,6 +193,19 @@ def test_r_tagger_stage_registers_a_tagger(project: Project) -> None:
     assert log.steps == [1, 2, 2]
     assert load_checkpoint(context.outputs["checkpoint"]).config.tagger
     assert figures["held_out_relation"] > 0
+
+
+def test_images_of_visual_genome_that_occur_in_a_test_split_are_left_out_and_counted(project: Project) -> None:
+    listed = project.root / "data/decontamination/visual_genome"
+    for bucket, image_id in enumerate(("i1", "i2")):
+        write_json(listed / f"bucket-{bucket}/test_images.json", [{"image_id": image_id}])
+    plain = project.context("r_tagger", None, name="all")
+    context = project.context("r_tagger", None, name="fewer")
+    context = replace(context, inputs={**context.inputs, "decontamination/visual_genome": listed})
+    before, after = r_tagger_stage(plain), r_tagger_stage(context)
+    assert "excluded_images" not in before
+    assert after["excluded_images"] == 2
+    assert after["training_images"] == before["training_images"] - 2
 
 
 @pytest.mark.parametrize("partition", ["hico_full", "hico_uc_rf"])
