@@ -94,8 +94,10 @@ from dagster_project.definitions import defs
 found, registry = defs(), profile.active_profile().registry
 Definitions.validate_loadable(found)
 graph = found.resolve_asset_graph()
-assert {{asset.path[-1] for asset in graph.get_all_asset_keys()}} == set(registry.specs)
-assert {{(above.path[-1], asset.path[-1]) for asset in graph.get_all_asset_keys() for above in graph.get(asset).parent_keys}} == registry.stage_edges
+assets = graph.get_all_asset_keys()
+assert {{asset.path[-1] for asset in assets}} == set(registry.specs)
+edges = {{(above.path[-1], asset.path[-1]) for asset in assets for above in graph.get(asset).parent_keys}}
+assert edges == registry.stage_edges
 print(*sorted({{"decontamination", "human_decontamination"}} & set(registry.specs)))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
