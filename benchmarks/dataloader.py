@@ -1,25 +1,32 @@
-"""The loader of training batches: images a second, memory of a worker, beside one that keeps the published json in memory.
+"""The loader of training batches: images a second and memory, beside one that keeps the published json in memory.
 
-    python benchmarks/dataloader.py [--scale 0.02] [--workers 2] [--steps 40] [--json benchmark.json]
+    python benchmarks/dataloader.py [--scale 0.02] [--json-scale 0.02] [--workers 0 1 2] [--steps 40] [--json benchmark.json]
 
 Both loaders give the same batches by the published recipe of pre-training (sizes, augmentation, 500 texts a step): ours reads the
 memory-mapped store, the other holds the list of images of the published json, as the published code does. Tables are synthetic at
 `--scale` of Objects365 (1.82 M images) and at a quarter of it, so that what grows with the dataset shows; the images are 64 noisy JPEG
-files of 640 x 480. A worker's memory is its private one after its last batch, and its growth since its first one, largest of all workers.
+files of 640 x 480. Every loader is measured in a process of its own. `--json-scale` leaves the json smaller where memory is short; its
+memory at the larger size is then that of the line through its two sizes, and the output says so.
+
+Memory is that after the last batch: of a worker, what is private to it (it shares what the process before it had loaded until it touches
+it), largest of all workers, and its growth since its first batch; of all processes together, every page counted once, mapped pages of the
+store included, which the kernel may drop at any time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
+import queue
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,88 +96,166 @@ class JsonImages(TrainingImages):
         )
 
 
-def batches_of(images: TrainingImages, setting: Recipe, counts: tuple[Counter[str], Counter[str]]) -> StepBatches:
-    """Training batches of some images with the vocabulary of the table."""
-    vocabulary = BatchVocabulary(NameSampler(counts[0]), NameSampler(counts[1]), setting.label_budget)
-    return StepBatches(images, vocabulary, setting, SLOTS, SEED)
+@dataclass(frozen=True)
+class Table:
+    """A synthetic table as our store reads it, as json, and how often each name occurs in it."""
+
+    images: int
+    source: ImageSource
+    cache: Path
+    listing: Path
+    counts: tuple[Counter[str], Counter[str]]
+
+    def store(self) -> TrainingImages:
+        """Ours."""
+        return training_images(setting(), [self.source], frozenset(), self.cache, SEED)[0]
+
+    def json(self) -> TrainingImages:
+        """The published way."""
+        return JsonImages(self.listing, self.source)
 
 
-def measure(batches: StepBatches, workers: int, steps: int) -> dict[str, float]:
-    """Images a second after the workers' first batches, and the workers' private memory."""
-    loader = torch.utils.data.DataLoader(batches, batch_size=None, sampler=range(steps), num_workers=workers)
-    images, began, first = 0, 0.0, {}
-    for number, batch in enumerate(loader, start=1):
-        if number > workers:
-            images += len(batch.image_ids)
-        if number == workers:
-            first = _memory()
-            began = time.perf_counter()
+def setting() -> Recipe:
+    """The published recipe on one dataset."""
+    return recipe(PUBLISHED, {"sources": {"objects365": 1.0}, "relation_threshold": 0.0, "processes": 1})
+
+
+def make_table(images: int, folder: Path, pictures: Path, with_json: bool) -> Table:
+    """Write a table of some images, and its json where it is wanted."""
+    table, listing = folder / f"table-{images}", folder / f"{images}.json"
+    if not table.exists():
+        write_scenes(table, scenes_of(images))
+    source = ImageSource("objects365", (table,), pictures)
+    ours, _ = training_images(setting(), [source], frozenset(), folder / "cache", SEED)
+    if with_json and not listing.exists():
+        with listing.open("w") as stream:
+            for number in range(len(ours)):
+                stream.write(("[" if number == 0 else ",") + json.dumps(vg_form(ours[number])))
+            stream.write("]")
+    return Table(images, source, folder / "cache", listing, (ours.object_counts(), ours.relation_counts()))
+
+
+def measure(table: Table, loader: str, workers: int, steps: int) -> dict[str, float]:
+    """Images a second after the first batches, and memory after the last."""
+    torch.set_num_threads(1)
+    images: TrainingImages = getattr(table, loader)()
+    recipe_of = setting()
+    vocabulary = BatchVocabulary(NameSampler(table.counts[0]), NameSampler(table.counts[1]), recipe_of.label_budget)
+    batches = StepBatches(images, vocabulary, recipe_of, SLOTS, SEED)
+    sequence = torch.utils.data.DataLoader(batches, batch_size=None, sampler=range(steps), num_workers=workers)
+    count, warm = 0, max(workers, 1)
+    for number, batch in enumerate(sequence, start=1):
+        if number > warm:
+            count += len(batch.image_ids)
+        if number == warm:
+            first, began = private_memory(), time.perf_counter()
         if number == steps:
-            seconds, last = time.perf_counter() - began, _memory()
+            seconds, last = time.perf_counter() - began, private_memory()
+            whole = memory_of_all()
     return {
-        "images_per_second": images / seconds,
-        "worker_memory_mb": max(last.values()),
-        "worker_growth_mb": max(last[process] - first.get(process, 0.0) for process in last),
+        "images_per_second": count / seconds,
+        "worker_memory_mb": max(last.values(), default=0.0),
+        "worker_growth_mb": max((last[process] - first.get(process, 0.0) for process in last), default=0.0),
+        "all_memory_mb": whole,
     }
 
 
-def _memory() -> dict[int, float]:
+def private_memory() -> dict[int, float]:
     """Private memory (MB) of each worker."""
-    children = psutil.Process().children(recursive=True)
-    return {child.pid: child.memory_full_info().uss / 1e6 for child in children}
+    return {child.pid: child.memory_full_info().uss / 1e6 for child in psutil.Process().children(recursive=True)}
 
 
-def figures_at(images: int, folder: Path, pictures: Path, workers: int, steps: int) -> dict[str, dict[str, float]]:
-    """Both loaders on a table of some images."""
-    setting = recipe(PUBLISHED, {"sources": {"objects365": 1.0}, "relation_threshold": 0.0, "processes": 1})
-    table, listing = folder / f"table-{images}", folder / f"{images}.json"
-    write_scenes(table, scenes_of(images))
-    source = ImageSource("objects365", (table,), pictures)
-    ours, _ = training_images(setting, [source], frozenset(), folder / "cache", SEED)
-    with listing.open("w") as stream:
-        for number in range(len(ours)):
-            stream.write(("[" if number == 0 else ",") + json.dumps(vg_form(ours[number])))
-        stream.write("]")
-    counts = ours.object_counts(), ours.relation_counts()
-    found = {"store": measure(batches_of(ours, setting, counts), workers, steps)}
-    loaded = JsonImages(listing, source)
-    found["json"] = measure(batches_of(loaded, setting, counts), workers, steps)
+def memory_of_all() -> float:
+    """Memory (MB) of this process and its workers; what they share counts once."""
+    me = psutil.Process()
+    return sum(process.memory_full_info().pss for process in (me, *me.children(recursive=True))) / 1e6
+
+
+def _answer(results: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    results.put(function(*arguments))
+
+
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What `function` gives in a process that does nothing else."""
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(target=_answer, args=(results, function, arguments))
+    process.start()
+    while True:
+        try:
+            found = results.get(timeout=5)
+            break
+        except queue.Empty:
+            if not process.is_alive():
+                raise RuntimeError(f"{function.__name__}{arguments} ended with {process.exitcode}") from None
+    process.join()
     return found
+
+
+def extended(less: Mapping[str, Any], more: Mapping[str, Any], name: str, images: int) -> float:
+    """A figure at `images` on the line through two rows."""
+    slope = (more[name] - less[name]) / (more["images"] - less["images"])
+    return float(more[name] + slope * (images - more["images"]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=0.02, help="fraction of Objects365's images")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--json-scale", type=float, help="the same for the json loader; by default --scale")
+    parser.add_argument("--workers", type=int, nargs="+", default=[2])
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--folder", type=Path, default=Path("build/dataloader"))
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    print(f"{platform.machine()}, torch {torch.__version__}, {options.workers} workers, load {os.getloadavg()[0]:.1f}")
-    large = round(IMAGES * options.scale)
+    print(f"{platform.machine()}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{'images':>9} {'loader':8} {'workers':>7} {'images/s':>9} {'MB a worker':>12} {'growth MB':>10} {'MB of all':>10}"
+    )
+    large, listed = (round(IMAGES * scale) for scale in (options.scale, options.json_scale or options.scale))
+    rows: list[dict[str, Any]] = []
     try:
-        write_pictures(options.folder / "pictures")
-        found = {
-            images: figures_at(images, options.folder, options.folder / "pictures", options.workers, options.steps)
-            for images in (large // 4, large)
-        }
+        pictures = options.folder / "pictures"
+        write_pictures(pictures)
+        for images in sorted({large // 4, large, listed // 4, listed}):
+            loaders = [name for name, top in (("store", large), ("json", listed)) if images in (top // 4, top)]
+            table = in_fresh_process(make_table, images, options.folder, pictures, "json" in loaders)
+            for loader in loaders:
+                for workers in options.workers:
+                    figures = in_fresh_process(measure, table, loader, workers, options.steps)
+                    rows.append({"images": images, "loader": loader, "workers": workers, **figures})
+                    print(
+                        f"{images:9,} {loader:8} {workers:7} {figures['images_per_second']:9.1f} "
+                        f"{figures['worker_memory_mb']:12.1f} {figures['worker_growth_mb']:10.1f} "
+                        f"{figures['all_memory_mb']:10.1f}",
+                        flush=True,
+                    )
     finally:
         shutil.rmtree(options.folder, ignore_errors=True)
-    print(f"{'images':>9} {'loader':8} {'images/s':>9} {'MB a worker':>12} {'growth MB':>10}")
-    for images, loaders in found.items():
-        for name, row in loaders.items():
+    flat = True
+    for workers in options.workers:
+        at = {(row["images"], row["loader"]): row for row in rows if row["workers"] == workers}
+        store, less, other = at[large, "store"], at[large // 4, "store"], at[listed, "json"]
+        there = {
+            name: extended(at[listed // 4, "json"], other, name, large)
+            for name in ("worker_memory_mb", "all_memory_mb")
+        }
+        aside = "" if listed == large else f" (by the line through {listed // 4:,} and {listed:,} images)"
+        print(f"{workers} workers, {large:,} images{aside}:")
+        print(f"  speed {store['images_per_second'] / other['images_per_second']:.2f} times that of the json loader")
+        print(
+            f"  all processes: {store['all_memory_mb']:,.0f} MB; json {there['all_memory_mb']:,.0f} MB, "
+            f"{there['all_memory_mb'] / store['all_memory_mb']:.1f} times"
+        )
+        if workers:
+            more = store["worker_memory_mb"] - less["worker_memory_mb"]
+            flat &= more <= BAR_GROWTH_MB
             print(
-                f"{images:9,} {name:8} {row['images_per_second']:9.1f} {row['worker_memory_mb']:12.1f} "
-                f"{row['worker_growth_mb']:10.1f}"
+                f"  a worker: {store['worker_memory_mb']:,.0f} MB, {more:+.1f} MB against a quarter of the images "
+                f"({'flat' if more <= BAR_GROWTH_MB else 'NOT FLAT'}); json {there['worker_memory_mb']:,.0f} MB, "
+                f"{there['worker_memory_mb'] / store['worker_memory_mb']:.1f} times"
             )
-    store, other = found[large]["store"], found[large]["json"]
-    more = store["worker_memory_mb"] - found[large // 4]["store"]["worker_memory_mb"]
-    flat = more <= BAR_GROWTH_MB
-    print(f"speed {store['images_per_second'] / other['images_per_second']:.2f} times that of the json loader")
-    print(f"a worker's memory on four times the images: {more:+.1f} MB ({'flat' if flat else 'NOT FLAT'})")
     if options.json:
-        options.json.write_text(json.dumps({"flat": flat, "figures": found}, indent=2) + "\n")
+        options.json.write_text(json.dumps({"flat": flat, "figures": rows}, indent=2) + "\n")
     sys.exit(0 if flat else 1)
 
 
