@@ -1,7 +1,10 @@
 """A Dagster asset materialises by running its DVC stage: `dvc repro --single-item STAGE@PARTITION`, or several in a backfill of few runs.
 
 The stage runs as a grandchild; its lines reach the Dagster run through Pipes, its output the run's compute log. Whoever ends the
-run ends the whole process group. DVC does not wait for a path that another DVC process holds, so this module waits and tries again.
+run ends the whole process group.
+
+DVC waits for its repository lock (`--wait-for-lock`; without it a stage that has run to its end is lost where another DVC process
+holds the lock for three seconds), but not for a path that another one holds, so this module waits and tries again.
 """
 
 from __future__ import annotations
@@ -49,27 +52,28 @@ def reproduce(
         dg.Failure: the stage failed; the description says why in one sentence, the metadata have its last lines.
     """
     spoken = addresses[0] if len(addresses) == 1 else f"{addresses[0]} and {len(addresses) - 1} more"
-    command = [sys.executable, "-m", "dvc", "repro", "--single-item", *addresses, *(["--force"] if force else [])]
+    options = ["--single-item", *(["--force"] if force else [])]
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *options, *addresses]
     deadline, pause = time.monotonic() + busy_timeout, 1.0
-    with open_pipes_session(context, PipesTempFileContextInjector(), PipesTempFileMessageReader()) as session:
-        variables = {
-            **os.environ,
-            **session.get_bootstrap_env_vars(),
-            **(environment or {}),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-            DAGSTER_RUN_VARIABLE: context.run_id,
-            REQUESTER_VARIABLE: str(os.getpid()),
-            "DVC_NO_ANALYTICS": "1",
-        }
-        while True:
+    while True:
+        with open_pipes_session(context, PipesTempFileContextInjector(), PipesTempFileMessageReader()) as session:
+            variables = {
+                **os.environ,
+                **session.get_bootstrap_env_vars(),
+                **(environment or {}),
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+                DAGSTER_RUN_VARIABLE: context.run_id,
+                REQUESTER_VARIABLE: str(os.getpid()),
+                "DVC_NO_ANALYTICS": "1",
+            }
             status, lines, skipped = _run(command, root, variables)
-            text = "\n".join(lines)
-            busy = status != 0 and any(message in text for message in BUSY_MESSAGES)
-            if not busy or time.monotonic() + pause > deadline:
-                break
-            context.log.info(f"DVC is busy with a path of {spoken}; trying again in {pause:.0f} s")
-            time.sleep(pause)
-            pause = min(pause * 2, 30.0)
+        text = "\n".join(lines)
+        busy = status != 0 and any(message in text for message in BUSY_MESSAGES)
+        if not busy or time.monotonic() + pause > deadline:
+            break
+        context.log.info(f"DVC is busy with a path of {spoken}; trying again in {pause:.0f} s")
+        time.sleep(pause)
+        pause = min(pause * 2, 30.0)
     if status != 0:
         raise dg.Failure(
             cause_of(lines, status),

@@ -68,11 +68,11 @@ def changed_items(location: Location) -> set[str]:
     """Addresses that DVC finds changed: parameters, version, inputs or outputs differ from `dvc.lock`.
 
     Raises:
-        BusyError: another DVC process holds the repository.
+        BusyError: another DVC process works on a path of the lineage.
         LineageError: DVC cannot tell.
     """
     result = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--json"],
+        [sys.executable, "-m", "dvc", "--wait-for-lock", "status", "--json"],
         cwd=location.root,
         capture_output=True,
         text=True,

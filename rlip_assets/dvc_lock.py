@@ -1,12 +1,15 @@
 """What DVC recorded: `dvc.lock`, read directly.
 
-Asking DVC itself takes a second and fails while another process runs a stage; the file is written whole and is always readable.
+Asking DVC itself takes a second and fails while another process runs a stage. DVC writes the file in place, which takes it seconds where
+there are hundreds of items; what is read here is never a part of it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from configparser import ConfigParser
 from dataclasses import dataclass
@@ -20,6 +23,9 @@ from rlip_assets.files import digest_json
 from rlip_assets.stage_spec import MANIFEST_NAME, PROVENANCE_FOLDER, StageItem, overlaps
 
 LOCK_FILE = "dvc.lock"
+REPOSITORY_LOCK = ".dvc/tmp/lock"
+"""Held by DVC while it writes the lock file, and at other times too: while it hashes and moves data."""
+_QUIET_SECONDS, _PAUSE = 5.0, 0.05
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -65,7 +71,7 @@ class DvcLock:
         """
         path = root / LOCK_FILE
         try:
-            content = yaml.load(path.read_text(), Loader=_Loader)
+            content = yaml.load(_whole_text(path), Loader=_Loader)
             stages = (content or {}).get("stages", {})
             return cls({address: _entry(stage) for address, stage in stages.items()})
         except FileNotFoundError:
@@ -85,6 +91,24 @@ class DvcLock:
         if path in found:
             return found[path]
         return digest_json(found)[:32] if found else None
+
+
+def _whole_text(path: Path) -> str:
+    """Text of a lock file as DVC left it: read while no DVC process holds the repository, or seconds after the last change of the file."""
+    while True:
+        try:
+            with (path.parent / REPOSITORY_LOCK).open() as held:
+                fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return path.read_text()
+        except BlockingIOError:
+            before = path.stat()
+            text = path.read_text()
+            changed = path.stat().st_mtime_ns != before.st_mtime_ns
+            if not changed and time.time() - before.st_mtime > _QUIET_SECONDS:
+                return text
+            time.sleep(_PAUSE)
+        except FileNotFoundError:  # no DVC process has ever worked here, or there is no lock file
+            return path.read_text()
 
 
 def present(item: StageItem, root: Path) -> bool:

@@ -50,7 +50,8 @@ def _reproduce(root: Path, targets: list[str]) -> None:
         subprocess.run(
             [sys.executable, "-m", "rlip_assets.cli", "stage", "micro_world"], cwd=root, env=environment, check=True
         )
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro", *targets], cwd=root, env=environment, check=False)
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *targets]
+    done = subprocess.run(command, cwd=root, env=environment, check=False)
     if done.returncode:
         raise InputError(
             f"`dvc repro` in {root} ended with status {done.returncode}; the lines above say why, the same command goes on"
