@@ -16,7 +16,11 @@ def partitions_of(registry: Registry, stage: str) -> dg.StaticPartitionsDefiniti
 
 
 def dependency(registry: Registry, child: str, parent: str, prefix: str) -> dg.AssetDep:
-    """`child` depends on `parent`, partition by partition as the paths of their items imply; `prefix` starts all asset keys."""
+    """`child` depends on `parent`, partition by partition as the paths of their items imply; `prefix` starts all asset keys.
+
+    Where each partition reads the one of the same key, Dagster is told so: a backfill then takes both assets in one run, otherwise it
+    waits for all of a run's parents and starts another.
+    """
     key = dg.AssetKey([prefix, parent])
     if not registry.spec(parent).partitions:
         return dg.AssetDep(key)
@@ -26,7 +30,10 @@ def dependency(registry: Registry, child: str, parent: str, prefix: str) -> dg.A
         for address in registry.parents[item.address]
         if registry.at(address).stage == parent
     ]
-    if registry.spec(child).partitions:
+    keys = registry.spec(child).partitions
+    if keys == registry.spec(parent).partitions and {*pairs} == {(name, name) for name in keys}:
+        return dg.AssetDep(key, partition_mapping=dg.IdentityPartitionMapping())
+    if keys:
         downstream: dict[str, set[str]] = defaultdict(set)
         for above, below in pairs:
             downstream[str(above)].add(str(below))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
@@ -123,6 +124,15 @@ def test_partitions_have_the_same_edges(definitions: Definitions, registry: Regi
             )
             found |= {f"{parent.path[-1]}@{k}" for k in read.partitions_subset.get_partition_keys()}
         assert found == set(registry.parents[item.address]), item.address
+
+
+def test_a_backfill_takes_the_labels_of_a_bucket_in_one_run(definitions: Definitions) -> None:
+    """Dagster puts assets into one run where it knows that each partition reads the one of the same key."""
+    graph = definitions.resolve_asset_graph()
+    chain = ["captions", "caption_triplets", "candidates", "pseudo_labels"]
+    for parent, child in pairwise(chain):
+        assert isinstance(graph.get_partition_mapping(key(child), key(parent)), dg.IdentityPartitionMapping)
+    assert not isinstance(graph.get_partition_mapping(key("captions"), key("scenes")), dg.IdentityPartitionMapping)
 
 
 def test_jobs_schedule_and_sensors_are_there(definitions: Definitions) -> None:
