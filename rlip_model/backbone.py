@@ -35,18 +35,45 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def constants(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift, (C,) each: the result is x * scale + shift."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
+        return scale, self.bias - self.running_mean * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale, shift = self.constants()
         return x * scale[:, None, None] + shift[:, None, None]
+
+
+class FrozenConvolution(nn.Module):
+    """Convolution, frozen batch normalisation and activation; the first two are one convolution with scaled weights and a bias."""
+
+    def __init__(self, layer: Any) -> None:
+        """layer: a convolution layer or shortcut of a `transformers` ResNet."""
+        super().__init__()
+        self.convolution: nn.Conv2d = layer.convolution
+        self.normalization = FrozenBatchNorm2d(layer.convolution.out_channels)
+        self.activation: nn.Module = getattr(layer, "activation", nn.Identity())
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale, shift = self.normalization.constants()
+        own = self.convolution
+        x = F.conv2d(x, own.weight * scale[:, None, None, None], shift, own.stride, own.padding)
+        result: Tensor = self.activation(x)
+        return result
 
 
 def _freeze_batch_norms(module: nn.Module) -> None:
     for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            setattr(module, name, FrozenBatchNorm2d(child.num_features))
+        if isinstance(getattr(child, "normalization", None), nn.BatchNorm2d):
+            setattr(module, name, FrozenConvolution(child))
         else:
             _freeze_batch_norms(child)
+
+
+def channels_innermost(images: Tensor) -> Tensor:
+    """On a CPU the same images with channels innermost in memory; maps then keep this order, in which convolutions are faster there."""
+    return images.contiguous(memory_format=torch.channels_last) if images.device.type == "cpu" else images
 
 
 class ResNetBody(nn.Module):
@@ -75,7 +102,7 @@ class ResNetBody(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> three maps (B, C_l, H / 8.., W / 8..)."""
-        x = self.stem(images)
+        x = self.stem(channels_innermost(images))
         maps = []
         for stage in self.stages:
             x = stage(x)

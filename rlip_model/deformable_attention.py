@@ -137,22 +137,67 @@ def sample_bags(values: Tensor, shapes: Sequence[tuple[int, int]], positions: Te
     cells, shares = _corners(shapes, positions, weights)
     # Under bf16 autocast the projections come in bf16; places and sums stay in the precision of the references.
     values = values.to(shares.dtype)
-    if torch.is_grad_enabled() and values.shape[1] <= DENSE_CELLS and values.device.type == "cpu":
-        result: Tensor = _SmallMapBags.apply(cells, shares, values)
-        return result
-    return _bag_sums(cells, shares, values)
+    if not torch.is_grad_enabled() or values.device.type != "cpu":
+        return _bag_sums(cells, shares, values)
+    if values.shape[1] <= DENSE_CELLS:
+        small: Tensor = _SmallMapBags.apply(cells, shares, values)
+        return small
+    sums = _bag_sums(cells, shares, values.detach())
+    first = cells[..., : weights.shape[-1]]
+    result: Tensor = _ValuesGradient.apply(sums, values, first, shares.detach(), shapes)
+    return result
 
 
 def _bag_sums(cells: Tensor, shares: Tensor, values: Tensor) -> Tensor:
     """cells and shares (B, Q, M, N), values (B, S, M, D) -> (B, Q, M * D)."""
-    batch, count, heads, samples = cells.shape
-    size = values.shape[1]
+    batch, count, _, samples = cells.shape
+    rows = _rows(cells, values.shape[1]).view(-1, samples)
+    sums = F.embedding_bag(rows, values.flatten(0, 2), per_sample_weights=shares.view(-1, samples), mode="sum")
+    return sums.view(batch, count, -1)
+
+
+def _rows(cells: Tensor, size: int) -> Tensor:
+    """Cells (B, Q, M, ...) of maps with S = `size` -> rows of the table (B S M, D), in the same shape."""
+    batch, _, heads, _ = cells.shape
     image = torch.arange(batch, device=cells.device, dtype=cells.dtype).view(-1, 1, 1, 1) * (size * heads)
     head = torch.arange(heads, device=cells.device, dtype=cells.dtype).view(-1, 1)
-    rows = (cells * heads + (image + head)).view(-1, samples)
-    table = values.reshape(batch * size * heads, -1)
-    sums = F.embedding_bag(rows, table, per_sample_weights=shares.view(-1, samples), mode="sum")
-    return sums.view(batch, count, -1)
+    return cells * heads + (image + head)
+
+
+class _ValuesGradient(torch.autograd.Function):
+    """Passes bag sums through; its backward pass finds the gradient of the values, which takes `embedding_bag` much longer.
+
+    With the points sorted by their first corner, what one cell receives is a bag as well: of the gradients of the queries that
+    read it. There is one such sum for each corner, and it belongs to the cell as many steps after the first.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, sums: Tensor, values: Tensor, first: Tensor, shares: Tensor, shapes: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        ctx.save_for_backward(first, shares)
+        ctx.size, ctx.shapes = values.shape[1], shapes
+        return sums.view_as(sums)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        first, shares = ctx.saved_tensors
+        batch, _, heads, points = first.shape
+        rows, order = _rows(first, ctx.size).flatten().sort(stable=True)
+        counts = torch.bincount(rows, minlength=batch * ctx.size * heads)
+        bags = {"input": order // points, "offsets": counts.cumsum(0) - counts, "mode": "sum"}
+        table = grad.reshape(first.shape[:3].numel(), -1)
+        result = grad.new_zeros(batch, ctx.size, heads, table.shape[1])
+        for corner, share in enumerate(shares.unflatten(-1, (4, points)).unbind(-2)):
+            part = F.embedding_bag(weight=table, per_sample_weights=share.flatten()[order], **bags).view_as(result)
+            start = 0
+            for height, width in ctx.shapes:
+                end, step = start + height * width, (0, 1, width, width + 1)[corner]
+                # Shares of corners outside the map are 0, and so is all that is cut off here.
+                result[:, start + step : end] += part[:, start : max(start, end - step)]
+                start = end
+        return grad, result, None, None, None
 
 
 class _SmallMapBags(torch.autograd.Function):
@@ -191,38 +236,44 @@ def _corners(shapes: Sequence[tuple[int, int]], positions: Tensor, weights: Tens
     """The four cells around each point and their shares.
 
     Returns:
-        cells: (B, Q, M, N) int32, cell number in 0..S-1 (clamped into the map);
+        cells: (B, Q, M, N) int32, cell number in 0..S-1: first all upper left cells, then the upper right, lower left and lower right;
         shares: (B, Q, M, N), bilinear part times attention weight, 0 where the cell lies outside.
     """
     heads, samples = weights.shape[-2:]
     sizes = torch.tensor(shapes, device=positions.device, dtype=torch.int32)
-    starts = (sizes[:, 0] * sizes[:, 1]).cumsum(0, dtype=torch.int32) - sizes[:, 0] * sizes[:, 1]
+    ends = (sizes[:, 0] * sizes[:, 1]).cumsum(0, dtype=torch.int32)
     # One full row a head and point: broadcasting over short inner dimensions would cost more than the arithmetic.
-    table = torch.stack([sizes[:, 0], sizes[:, 1], starts]).repeat_interleave(samples // len(shapes), dim=1)
-    rows, columns, start = table[:, None].expand(-1, heads, -1).reshape(3, -1)
+    table = torch.stack([sizes[:, 0], sizes[:, 1], ends - sizes[:, 0] * sizes[:, 1]])
+    rows, columns, start = (
+        table.repeat_interleave(samples // len(shapes), 1)[:, None].expand(-1, heads, -1).reshape(3, -1)
+    )
     flat = positions.flatten(3)
-    x, x_low, x_high, x_in_low, x_in_high = _neighbours(flat[:, :, 0], columns)
-    y, y_low, y_high, y_in_low, y_in_high = _neighbours(flat[:, :, 1], rows)
+    column, left, right = _neighbours(flat[:, :, 0], columns)
+    row, top, bottom = _neighbours(flat[:, :, 1], rows)
     weight = weights.flatten(2)
-    left, right = (1 - x) * x_in_low, x * x_in_high
-    top, bottom = (1 - y) * y_in_low * weight, y * y_in_high * weight
-    upper, lower = y_low * columns + start, y_high * columns + start
+    top, bottom = top * weight, bottom * weight
+    upper = row * columns + (column + start)
+    lower = upper + columns
 
     def bags(parts: list[Tensor]) -> Tensor:
         return torch.stack([part.unflatten(-1, (heads, samples)) for part in parts], dim=3).flatten(3)
 
-    cells = bags([upper + x_low, upper + x_high, lower + x_low, lower + x_high])
+    cells = bags([upper, upper + 1, lower, lower + 1]).clamp_(max=sum(height * width for height, width in shapes) - 1)
     return cells, bags([top * left, top * right, bottom * left, bottom * right])
 
 
-def _neighbours(position: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Along one axis: fraction past the lower cell, clamped lower and upper cell, and whether each lies inside (0 or 1)."""
+def _neighbours(position: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Along one axis: a cell in 0..size-1, its linear share and that of the next cell; shares outside the map are 0.
+
+    Within the last step before the map the next cell would be cell 0: there cell 0 is the one that is given.
+    """
     with torch.no_grad():
         # Far outside points would overflow the integer type; two cells outside is as good as anywhere.
-        floor = torch.minimum(position.floor().clamp(min=-2), (size + 1).to(position.dtype))
+        floor = torch.minimum(position.floor().clamp(min=-2), size.to(position.dtype))
         low = floor.to(torch.int32)
-        in_low = ((low >= 0) & (low < size)).to(position.dtype)
-        in_high = ((low >= -1) & (low < size - 1)).to(position.dtype)
-        clamped_low = torch.minimum(low.clamp(min=0), size - 1)
-        clamped_high = torch.minimum((low + 1).clamp(min=0), size - 1)
-    return position - floor, clamped_low, clamped_high, in_low, in_high
+        cell = torch.minimum(low.clamp(min=0), size - 1)
+        is_low = (low == cell).to(position.dtype)
+        slope = (low == -1).to(position.dtype) - is_low
+        has_next = ((low >= 0) & (low < size - 1)).to(position.dtype)
+    fraction = position - floor
+    return cell, is_low + fraction * slope, fraction * has_next

@@ -32,7 +32,7 @@ class FeedForward(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.second(self.dropout(self.first(x).relu()))
+        result: Tensor = self.second(self.dropout(self.first(x).relu_()))
         return result
 
 

@@ -195,13 +195,18 @@ def pseudo_relations(label_vectors: Tensor, relations: Tensor, threshold: float)
     Returns:
         (N, Nv) in 0..1, 0 where the relation is given.
     """
-    # The published code adds 1e-6 to every difference; it keeps the gradient finite where two vectors coincide.
-    distance = torch.linalg.vector_norm(label_vectors[:, None] - label_vectors[None] + 1e-6, dim=-1)
+    distance = label_distances(label_vectors)
     similarity = relations @ (distance.amax(-1, keepdim=True) - distance)
     highest = similarity.amax(-1, keepdim=True)
     similarity = similarity / torch.where(highest > 0, highest, 1.0)
     similarity = torch.where(relations > 0, 0.0, similarity)
     return torch.where(similarity > threshold, similarity, 0.0)
+
+
+def label_distances(vectors: Tensor) -> Tensor:
+    """(Nv, W) -> (Nv, Nv): Euclidean distances, without the differences of all pairs in memory."""
+    # The published code adds 1e-6 to every difference; it keeps the gradient finite where two vectors coincide.
+    return torch.cdist(vectors + 1e-6, vectors, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _box_losses(

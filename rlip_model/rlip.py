@@ -22,7 +22,7 @@ from rlip_model.encoder import Encoder
 from rlip_model.late_fusion import LateFusion
 from rlip_model.queries import AnchorQueries, PointQueries, QueryStart
 from rlip_model.tagger import TaggerPairs, TaggerQueries
-from rlip_model.text import TextResizer, build_text_encoder
+from rlip_model.text import TextResizer, build_text_encoder, pooled_labels
 
 LARGE_IMAGE = 256 * 256
 """Pixels from which on a CPU encodes the images of a batch one by one where no gradient is asked for: the maps of several would leave
@@ -123,8 +123,7 @@ class Rlip(nn.Module):
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Label tokens (T, N) -> (T, W): the pooler output, one vector a label. Depends on no image: keep it across calls."""
-        result: Tensor = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).pooler_output
-        return result
+        return pooled_labels(self.text_encoder, input_ids, attention_mask)
 
     def forward(
         self,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import plain_network as plain
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from rlip_model import deformable_attention
@@ -58,6 +60,26 @@ def test_agrees_with_grid_sampling(boxes: bool, points: int, dense_cells: int, m
     probe = torch.randn_like(want)
     for a, b in zip(torch.autograd.grad(mine, inputs, probe), torch.autograd.grad(want, inputs, probe), strict=True):
         torch.testing.assert_close(a, b)
+
+
+@settings(max_examples=30)
+@given(shapes=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=3), seed=st.integers(0, 9))
+def test_both_gradients_agree_on_all_shapes(shapes: list[tuple[int, int]], seed: int) -> None:
+    """Also on maps of one row or column, and for points on cells, on borders and outside."""
+    draw = torch.Generator().manual_seed(seed)
+    cells, samples = sum(height * width for height, width in shapes), 2 * len(shapes)
+    values = torch.randn(2, cells, 2, 3, generator=draw, dtype=torch.float64)
+    positions = torch.randint(-6, 15, (2, 9, 2, 2, samples), generator=draw).double() / 2
+    weights = torch.rand(2, 9, 2, samples, generator=draw, dtype=torch.float64)
+    inputs = [tensor.requires_grad_() for tensor in (values, positions, weights)]
+    found = []
+    for limit in (0, 10_000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(deformable_attention, "DENSE_CELLS", limit)
+            result = sample_bags(values, shapes, positions, weights)
+            found.append([result, *torch.autograd.grad(result, inputs, torch.ones_like(result).cumsum(1))])
+    for sorted_points, dense in zip(*found, strict=True):
+        torch.testing.assert_close(sorted_points, dense)
 
 
 def test_same_values_with_and_without_gradient() -> None:

@@ -17,6 +17,7 @@ from rlip_model.losses import (
     Losses,
     RelationCriterion,
     focal_loss,
+    label_distances,
     pseudo_relations,
     quality_focal_loss,
 )
@@ -49,6 +50,16 @@ def test_quality_focal_loss_written_out() -> None:
         p = 1 / (1 + math.exp(-z))
         total -= (y - p) ** 2 * (y * math.log(p) + (1 - y) * math.log(1 - p))
     assert quality_focal_loss(logits, targets).item() == pytest.approx(total / 2, rel=1e-5)
+
+
+def test_label_distances_are_pairwise_distances() -> None:
+    """With gradient; the second label occurs twice, where a bare Euclidean distance has none."""
+    vectors = torch.randn(6, 9, dtype=torch.float64)[[0, 1, 2, 1, 3, 4]].requires_grad_()
+    ours, theirs = label_distances(vectors), torch.nn.functional.pairwise_distance(vectors[:, None], vectors[None])
+    torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
+    probe = torch.randn_like(theirs)
+    gradients = [torch.autograd.grad(distances, vectors, probe)[0] for distances in (ours, theirs)]
+    torch.testing.assert_close(*gradients, atol=1e-7, rtol=1e-7)
 
 
 def test_extreme_logits_stay_finite() -> None:
