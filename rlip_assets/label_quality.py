@@ -27,6 +27,7 @@ from rlip_assets.shards import shard_of
 from rlip_assets.sources.roots import raw_root
 from rlip_assets.stage import StageContext
 from rlip_assets.training.few_shot import keep_triplets
+from rlip_assets.training.sources import is_held_out
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -163,8 +164,9 @@ def judge_dataset(tables: Iterable[Path], truth: Path) -> tuple[Judged, Judged]:
 def judge_by_people(ctx: StageContext, tables: Sequence[Path], counts: Counter[str]) -> tuple[Judged, Judged]:
     """Judge labels of COCO by the human triplets of Visual Genome; the halves that choose and that are reported.
 
-    Labels of pairs of which people said nothing are not judged; `counts` says how many (`labels_not_judged`), and what `human_relations`
-    counts.
+    Where the R-Tagger's recipe holds images back, they alone are judged, for it was trained on the triplets of the others. Labels of pairs
+    of which people said nothing are not judged. `counts` says how many (`labels_not_judged`), how many of the images judged were trained on
+    (`images_trained_on`), and what `human_relations` counts.
 
     Raises:
         InputError: Visual Genome has no `image_data.json`, which names the COCO image of each.
@@ -174,7 +176,13 @@ def judge_by_people(ctx: StageContext, tables: Sequence[Path], counts: Counter[s
     twins = coco_ids(raw_root(ctx.params.sources, "visual_genome", ctx.root) / "image_data.json")
     wanted = set(twins.values())
     labelled = {scene.image_id: scene for table in tables for scene in read_scenes(table) if scene.image_id in wanted}
-    annotated = (scene for table in bucket_folders(ctx.inputs["human_scenes"]) for scene in read_scenes(table))
+    share = ctx.params.training.r_tagger.resolve().holdout
+    annotated = (
+        scene
+        for table in bucket_folders(ctx.inputs["human_scenes"])
+        for scene in read_scenes(table)
+        if not share or is_held_out(scene.image_id, share)
+    )
     relations: dict[str, list[TrueRelation]] = {}
     for relation in human_relations(labelled, annotated, twins, counts):
         relations.setdefault(relation.image_id, []).append(relation)
@@ -185,6 +193,7 @@ def judge_by_people(ctx: StageContext, tables: Sequence[Path], counts: Counter[s
             [pair in pairs for pair in zip(scene.subject.tolist(), scene.object.tolist(), strict=True)], bool
         )
         counts["labels_not_judged"] += int((~spoken_of).sum())
+        counts["images_trained_on"] += not share
         halves[shard_of(image_id, 2)].add(keep_triplets(scene, spoken_of), known)
     return halves
 

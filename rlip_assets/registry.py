@@ -323,13 +323,15 @@ class _Lineage:
         """Measured on the truth that the micro world keeps aside; for real COCO images on human triplets of real Visual Genome images."""
         labels = {f"pseudo_labels/{dataset}": f"data/pseudo_labels/{dataset}" for dataset in self.known_truth}
         inputs = {**labels, "truth": "data/truth"} if labels else {}
+        params: tuple[str, ...] = ("tagging",)
         if not any(map(self.params.sources.is_drawn, ("coco", "visual_genome"))):
-            inputs |= {"pseudo_labels/coco": "data/pseudo_labels/coco", "human_scenes": scene_folder("visual_genome")}
+            inputs |= {"pseudo_labels/coco": "data/pseudo_labels/coco", "human_scenes": scene_folder(HUMAN_DATASET)}
+            params = ("tagging", "training.r_tagger")  # says which of the people's images it was not trained on
         return StageSpec(
             name="label_quality",
             function="rlip_assets.label_quality:quality_stage",
             description="Precision, recall and calibration of the pseudo labels against the truth that was kept aside.",
-            items=(StageItem("label_quality", None, inputs, {"label_quality": "data/label_quality"}, ("tagging",)),),
+            items=(StageItem("label_quality", None, inputs, {"label_quality": "data/label_quality"}, params),),
             group="pseudo_labels",
             tracked=True,
             kinds=("python", "json"),

@@ -95,6 +95,23 @@ def precision_recall_plot(curve: Sequence[Mapping[str, float]], threshold: float
     save(figure, file)
 
 
+def reliability_plot(curve: Sequence[Mapping[str, float]], file: Path) -> None:
+    """Share of right pseudo labels (fraction) over their confidence, in tenths; honest confidences lie on the diagonal."""
+    figure, axes = plt.subplots(figsize=SIZE)
+    axes.plot([0, 1], [0, 1], color="#767676", linestyle="--", label="honest")
+    confidence, right = ([point[name] for point in curve] for name in ("confidence", "right"))
+    axes.plot(confidence, right, marker="o", color=COLORS[0], label="pseudo labels")
+    for x, y, point in zip(confidence, right, curve, strict=True):
+        axes.annotate(f"{point['labels']:.0f}", (x, y), (3, -9), textcoords="offset points", fontsize=7)
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("share of right labels")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.legend(frameon=False, fontsize=8)
+    axes.grid(alpha=0.3)
+    axes.set_title("Reliability, with the number of labels")
+    save(figure, file)
+
+
 def in_percent(value: float | None) -> float:
     """Percent of a fraction; none is not a number, which plots leave out."""
     return float("nan") if value is None else 100 * value

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlip_assets.benchmarks.errors_by_cause import CAUSES
 from rlip_assets.report.page import Picture, Section, Table
+
+RELATIONS_SHOWN = 30
 
 
 def percent(value: float | None) -> str:
@@ -85,9 +88,14 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
         ),
         Section(
             "Pseudo labels against the truth kept aside",
-            "The threshold was chosen on one half of the images and the figures are those of the other half.",
-            [_label_quality(facts["label_quality"])],
-            ["plots/pseudo_labels.png"],
+            "The threshold was chosen on one half of the images and the figures are those of the other half."
+            + _people(facts["label_quality"].get("human")),
+            [
+                _label_quality(facts["label_quality"]),
+                _by_dataset(facts["label_quality"]),
+                _by_relation(facts["label_quality"]),
+            ],
+            ["plots/pseudo_labels.png", "plots/reliability.png"],
         ),
         Section(
             "Where errors come from",
@@ -191,6 +199,39 @@ def _label_quality(quality: Mapping[str, Any]) -> Table:
         if isinstance(value, int | float | str)
     ]
     return Table(["figure", "value"], rows)
+
+
+def _people(counts: Mapping[str, int] | None) -> str:
+    """What to know of figures that follow from human triplets."""
+    if not counts:
+        return ""
+    counts = Counter(counts)
+    trained_on = counts["images_trained_on"]
+    caution = f" The R-Tagger was trained on the triplets of {trained_on} of these images." if trained_on else ""
+    return (
+        f" The truth of COCO are human triplets of Visual Genome: {counts['human_triplets']} in {counts['images']} images, of which "
+        f"{counts['carried_over']} were carried over to the boxes of COCO. {counts['labels_not_judged']} labels of pairs that people said "
+        f"nothing about were not judged; a wrong label is one that they did not say.{caution}"
+    )
+
+
+def _by_dataset(quality: Mapping[str, Any]) -> Table:
+    return _judged("dataset", quality.get("by_dataset", {}))
+
+
+def _by_relation(quality: Mapping[str, Any]) -> Table:
+    """The relations that are true most often."""
+    rows = quality.get("by_relation", {})
+    frequent = sorted(rows, key=lambda name: (-rows[name]["true_relations"], -rows[name]["labels"], name))
+    return _judged("relation", {name: rows[name] for name in frequent[:RELATIONS_SHOWN]})
+
+
+def _judged(first: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    cells = [
+        [name, str(row["labels"]), str(row["true_relations"]), percent(row["precision"]), percent(row["recall"])]
+        for name, row in rows.items()
+    ]
+    return Table([first, "labels", "true relations", "precision", "recall"], cells)
 
 
 def _plain(value: float | str) -> str:

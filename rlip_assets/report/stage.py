@@ -80,6 +80,7 @@ def _draw(facts: Mapping[str, Any], histories: Mapping[str, list[dict[str, float
     plots.learning_plot(first_seeds, folder / "learning.png")
     quality = facts["label_quality"]
     plots.precision_recall_plot(quality["curve"], quality.get("operating_threshold"), folder / "pseudo_labels.png")
+    plots.reliability_plot(quality["calibration"]["curve"], folder / "reliability.png")
 
 
 def _pictures(inputs: Mapping[str, Path], folder: Path) -> list[Picture]:

@@ -23,6 +23,11 @@ SHARED_IMAGES = {"v_coco": "coco"}
 """Dataset -> the dataset whose images, and ids of images, it uses."""
 
 
+def is_held_out(image_id: str, share: float) -> bool:
+    """Whether an image is among the share of a source that its recipe keeps back from training."""
+    return bucket_of(f"holdout:{image_id}", HOLDOUT_CELLS) < round(share * HOLDOUT_CELLS)
+
+
 ImageKey = tuple[str, str]
 
 
@@ -96,10 +101,7 @@ class TrainingImages:
         rows = store.indices("train", with_triplets=True, min_confidence=self._filter.relation_threshold)
         if not holdout:
             return rows if part == "train" else rows[:0]
-        limit = round(holdout * HOLDOUT_CELLS)
-        held = np.array(
-            [bucket_of(f"holdout:{store.image_id(row)}", HOLDOUT_CELLS) < limit for row in rows.tolist()], bool
-        )
+        held = np.array([is_held_out(store.image_id(row), holdout) for row in rows.tolist()], bool)
         return rows[held if part == "holdout" else ~held]
 
     @staticmethod

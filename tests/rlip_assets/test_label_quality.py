@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from rlip_assets.params import Params
 from rlip_assets.scenes import Scene, make_scene, write_scenes
 from rlip_assets.shards import shard_of
 from rlip_assets.stage import StageContext
+from rlip_assets.training.sources import is_held_out
 
 TRUTH = [
     TrueRelation("1", 0, 1, "ride", ["ride", "riding", "rides on"], ["on", "on top of"], False),
@@ -155,15 +157,27 @@ def test_real_coco_images_are_judged_by_the_people_of_visual_genome(tmp_path: Pa
     write_scenes(
         tmp_path / "people", [*people, make_scene(7, "visual_genome", "train", "f", 20, 20, half, names, said)]
     )
-    params = Params.model_validate({"sources": {"visual_genome": {"root": str(raw)}}})
     inputs = {"pseudo_labels/coco": tmp_path / "labels", "human_scenes": tmp_path / "people"}
     (tmp_path / "out").mkdir()
-    work = tmp_path / "work/label_quality/digest"
-    ctx = StageContext("label_quality", None, params, inputs, {"label_quality": tmp_path / "out"}, work, Log())
-    quality_stage(ctx)
-    report = json.loads((tmp_path / "out/label_quality.json").read_text())
+
+    def judged_with(holdout: float) -> dict[str, Any]:
+        training = {"r_tagger": {"recipe": "micro_tagger", "changes": {"holdout": holdout}}}
+        params = Params.model_validate({"sources": {"visual_genome": {"root": str(raw)}}, "training": training})
+        work = tmp_path / "work/label_quality/digest"
+        ctx = StageContext("label_quality", None, params, inputs, {"label_quality": tmp_path / "out"}, work, Log())
+        quality_stage(ctx)
+        found: dict[str, Any] = json.loads((tmp_path / "out/label_quality.json").read_text())
+        return found
+
+    report = judged_with(0.0)
     # carried over: ride (0, 1) once, next to (0, 2), chase (1, 2); the leaf has no COCO box, dog and puppy are one
-    counted = {"images": 40, "human_triplets": 240, "carried_over": 120, "labels_not_judged": 0}
+    counted = {
+        "images": 40,
+        "human_triplets": 240,
+        "carried_over": 120,
+        "labels_not_judged": 0,
+        "images_trained_on": 40,
+    }
     assert report["human"] == counted
     lowest = report["curve"][0]
     assert lowest["labels"] == 4 * report["reported_on_images"]
@@ -171,6 +185,11 @@ def test_real_coco_images_are_judged_by_the_people_of_visual_genome(tmp_path: Pa
     assert lowest["recall"] == pytest.approx(1 / 2)  # ride of ride and chase
     assert lowest["spatial_recall"] == 0
     assert report["chosen_on_images"] + report["reported_on_images"] == 40
+    held = sum(is_held_out(scene.image_id, 0.3) for scene in people)
+    assert 0 < held < 40
+    fewer = judged_with(0.3)  # the R-Tagger was trained on the others
+    assert fewer["chosen_on_images"] + fewer["reported_on_images"] == fewer["human"]["images"] == held
+    assert fewer["human"]["images_trained_on"] == 0
 
 
 def test_labels_of_pairs_that_people_did_not_speak_of_are_not_judged(tmp_path: Path) -> None:

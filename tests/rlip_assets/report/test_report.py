@@ -23,7 +23,17 @@ METRICS = {
     "finetune-hico_uc_rf": {f"{HICO}/full": 0.5, f"{HICO}/unseen": None, f"{HICO}/seen": 0.625},
     "finetune-v_coco": {"v_coco/official/role_ap_s1_24": 0.71},
 }
-QUALITY = {"precision": 0.81, "recall": 0.62, "operating_threshold": 0.3, "curve": []}
+QUALITY = {
+    "precision": 0.81,
+    "recall": 0.62,
+    "operating_threshold": 0.3,
+    "curve": [],
+    "by_dataset": {"coco": {"labels": 7, "true_relations": 9, "precision": 0.5, "recall": None}},
+    "by_relation": {
+        "chase": {"labels": 4, "true_relations": 0, "precision": 0.25, "recall": None},
+        "ride": {"labels": 3, "true_relations": 9, "precision": 1.0, "recall": 0.125},
+    },
+}
 
 
 @pytest.fixture
@@ -56,6 +66,22 @@ def test_figures_stand_in_the_tables(folders: tuple[Path, Path]) -> None:
     assert "this run (finetune-hico_full)" not in text  # that run was not made
     assert "| VG + COCO |" not in text  # that run was not made
     assert NOTICE in text
+
+
+def test_pseudo_labels_are_shown_by_dataset_and_relation_and_by_whom_they_were_judged(
+    folders: tuple[Path, Path],
+) -> None:
+    text = to_markdown(facts_of(folders), sections_of(facts_of(folders)))
+    assert "| coco | 7 | 9 | 50.00 | – |" in text
+    assert text.index("| ride | 3 | 9 | 100.00 | 12.50 |") < text.index("| chase | 4 | 0 | 25.00 | – |")
+    assert "Visual Genome: " not in text
+    human = {"images": 40, "human_triplets": 240, "carried_over": 120, "labels_not_judged": 5, "images_trained_on": 0}
+    for trained_on in (0, 40):
+        quality = QUALITY | {"human": human | {"images_trained_on": trained_on}}
+        (folders[1] / "label_quality.json").write_text(json.dumps(quality))
+        text = to_markdown(facts_of(folders), sections_of(facts_of(folders)))
+        assert "240 in 40 images, of which 120 were carried over to the boxes of COCO. 5 labels" in text
+        assert ("was trained on the triplets of 40 of these images" in text) == bool(trained_on)
 
 
 def test_steps_have_a_column_where_they_are_known(folders: tuple[Path, Path]) -> None:
