@@ -24,6 +24,9 @@ from torch import Tensor, nn
 DENSE_CELLS = 1024
 """Largest S for which the backward pass on a CPU uses dense matrices."""
 
+REGISTER = 16
+"""Numbers in a vector register, float32."""
+
 DENSE_BLOCK = 1 << 19
 """Elements of the dense matrices held at once: about 2 MB."""
 
@@ -81,7 +84,7 @@ class DeformableAttention(nn.Module):
         batch, count, _ = queries.shape
         if values is None:
             values = self.project(memory)
-        weights = self.weights(queries).view(batch, count, self.heads, self.levels * self.points).softmax(-1)
+        weights = _softmax(self.weights(queries).view(batch, count, self.heads, self.levels * self.points))
         positions = self._positions(queries, references, memory.shapes)
         return self.output(sample_bags(values, memory.shapes, positions, weights))
 
@@ -109,6 +112,13 @@ class DeformableAttention(nn.Module):
     def _by_point(self, values: Tensor) -> Tensor:
         """(B, Q, L, 2) -> (B, Q, 2, 1, L * K)."""
         return values.transpose(2, 3).repeat_interleave(self.points, dim=-1)[:, :, :, None]
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Softmax over the last dimension; one that is shorter than a vector register goes first, which is several times faster on a CPU."""
+    if logits.device.type != "cpu" or logits.shape[-1] >= REGISTER:
+        return logits.softmax(-1)
+    return logits.flatten(0, -2).t().softmax(0).t().view(logits.shape)
 
 
 TRITON = find_spec("triton") is not None
