@@ -22,7 +22,9 @@ import dagster as dg
 from dagster import PipesTempFileContextInjector, PipesTempFileMessageReader, open_pipes_session
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from dagster_project.dead_runs import WORKER_TAG, this_worker
 from rlip_assets.dvc_lock import DvcLock, LockEntry
+from rlip_assets.dvc_mend import mend
 from rlip_assets.provenance import DAGSTER_RUN_VARIABLE
 from rlip_assets.watchdog import REQUESTER_VARIABLE
 
@@ -55,7 +57,10 @@ def reproduce(
     options = ["--single-item", *(["--force"] if force else [])]
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *options, *addresses]
     deadline, pause = time.monotonic() + busy_timeout, 1.0
+    context.instance.add_run_tags(context.run_id, {WORKER_TAG: this_worker()})
     while True:
+        for sentence in mend(root):
+            context.log.warning(sentence)
         with open_pipes_session(context, PipesTempFileContextInjector(), PipesTempFileMessageReader()) as session:
             variables = {
                 **os.environ,

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from dagster import DagsterInstance
+
+from dagster_project.dead_runs import end_dead_runs
 from dagster_project.metadata import MLFLOW_ADDRESS_VARIABLE
 from rlip_assets.errors import BusyError, InputError
 from rlip_assets.profiles import PROJECT_ROOT
@@ -52,6 +55,9 @@ def serve(dagster_port: int, mlflow_port: int) -> None:
     os.environ[MLFLOW_ADDRESS_VARIABLE] = servers[0].address
     print("starting Dagster and MLflow, which takes about half a minute; Ctrl-C ends both", flush=True)
     create_store()
+    with DagsterInstance.get() as instance:
+        if dead := end_dead_runs(instance):
+            print(f"{len(dead)} runs of earlier days were killed: they are reported as failed", flush=True)
     signal.signal(signal.SIGTERM, _interrupt)
     running: list[tuple[Server, subprocess.Popen[bytes], Path]] = []
     try:

@@ -19,6 +19,7 @@ import psutil
 from dagster import DagsterEvent, DagsterInstance
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from dagster_project.dead_runs import WORKER_TAG, end_dead_runs, this_worker
 from dagster_project.location import Location
 from dagster_project.stage_assets import FORCE_TAG
 from rlip_assets.stage_log import LINES_VARIABLE
@@ -73,12 +74,13 @@ def materialise(instance: DagsterInstance, location: Location, task: Task) -> Ou
     """One Dagster run of one asset and partition."""
     item = location.registry.at(task.address)
     began = time.monotonic()
+    end_dead_runs(instance)
     os.environ[LINES_VARIABLE] = str(task.lines)
     result = location.job.execute_in_process(
         instance=instance,
         asset_selection=[location.key(item.stage)],
         partition_key=item.partition,
-        tags={LAUNCHED_TAG: "rlip demo", **({FORCE_TAG: "true"} if task.force else {})},
+        tags={LAUNCHED_TAG: "rlip demo", WORKER_TAG: this_worker(), **({FORCE_TAG: "true"} if task.force else {})},
         raise_on_error=False,
     )
     error = None

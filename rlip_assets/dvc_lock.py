@@ -71,15 +71,9 @@ class DvcLock:
         """
         path = root / LOCK_FILE
         try:
-            content = yaml.load(_whole_text(path), Loader=_Loader)
-            stages = (content or {}).get("stages", {})
-            return cls({address: _entry(stage) for address, stage in stages.items()})
+            return cls(parse_lock(_whole_text(path), path))
         except FileNotFoundError:
             return cls({})
-        except (yaml.YAMLError, KeyError, AttributeError, TypeError) as error:
-            raise DataError(
-                f"{path} is not a DVC lock file ({error}); restore it with `git checkout {LOCK_FILE}`"
-            ) from None
 
     def get(self, address: str) -> LockEntry | None:
         """The entry of an item, None if it never ran."""
@@ -91,6 +85,22 @@ class DvcLock:
         if path in found:
             return found[path]
         return digest_json(found)[:32] if found else None
+
+
+def parse_lock(text: str, path: Path) -> dict[str, LockEntry]:
+    """The entries of a lock file by address; `path` is for messages.
+
+    Raises:
+        DataError: it is not the text of a lock.
+    """
+    try:
+        stages = (yaml.load(text, Loader=_Loader) or {}).get("stages", {})
+        return {address: _entry(stage) for address, stage in stages.items()}
+    except (yaml.YAMLError, KeyError, AttributeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{path} is not a DVC lock file ({reason}); `rlip mend` puts right what a kill cut off, `git checkout {LOCK_FILE}` the rest"
+        ) from None
 
 
 def _whole_text(path: Path) -> str:
@@ -153,5 +163,5 @@ def _entry(stage: Mapping[str, Any]) -> LockEntry:
             for out in stage.get("outs", [])
             if not out["path"].startswith(f"{PROVENANCE_FOLDER}/")
         },
-        params=stage.get("params", {}),
+        params={file: dict(values) for file, values in stage.get("params", {}).items()},
     )

@@ -1,7 +1,7 @@
 """What a profile keeps on disk although nothing refers to it any more.
 
 Referred to is what a `dvc.lock` names (the one in the tree, and those of all branches and tags), what is promoted, and what an MLflow run
-names among its inputs. Everything younger than a day is left alone: it may belong to a run that has not ended.
+names among its inputs. Everything younger than a day, or than another age, is left alone: it may belong to a run that has not ended.
 """
 
 from __future__ import annotations
@@ -40,12 +40,15 @@ class Garbage:
     bytes: int
 
 
-def find_garbage(registry: Registry, root: Path, run_hashes: set[str], now: float | None = None) -> list[Garbage]:
+def find_garbage(
+    registry: Registry, root: Path, run_hashes: set[str], now: float | None = None, young: float = YOUNG_SECONDS
+) -> list[Garbage]:
     """What may be removed from the profile at `root`, by kind and path.
 
     Args:
         run_hashes: hashes of DVC that runs of the tracking store name.
         now: seconds since the epoch; by default the current time.
+        young: what changed in these last seconds is left alone.
 
     Raises:
         InputError: DVC does not say where its cache is.
@@ -57,7 +60,7 @@ def find_garbage(registry: Registry, root: Path, run_hashes: set[str], now: floa
         "unfinished run": _unfinished(registry, root),
         "table for training, outdated": _outdated_stores(root),
     }
-    old = (time.time() if now is None else now) - YOUNG_SECONDS
+    old = (time.time() if now is None else now) - young
     return [
         Garbage(path, kind, _size(path))
         for kind, paths in found.items()

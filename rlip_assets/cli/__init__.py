@@ -27,6 +27,7 @@ COMMANDS = {
     "params-yaml": "rlip_assets.cli.stages:params_yaml",
     "source-digests": "rlip_assets.cli.stages:source_digests",
     "gc": "rlip_assets.cli.garbage:gc",
+    "mend": "rlip_assets.cli.garbage:mend",
     "promote": "rlip_assets.cli.models:promote",
     "recipes": "rlip_assets.cli.recipes:recipes",
     "labels": "rlip_assets.cli.labels:labels",

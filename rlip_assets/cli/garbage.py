@@ -1,7 +1,8 @@
-"""`rlip gc`: what nothing refers to any more."""
+"""What runs left behind: `rlip gc` what nothing refers to any more, `rlip mend` what a kill cut off."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from rlip_assets.profiles import DEFAULT_PROFILE, profile_root
 
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
+    hours: Annotated[float, typer.Option(min=0, help="Leave younger things alone: their run may not have ended.")] = 24,
     profile: Profile = DEFAULT_PROFILE,
 ) -> None:
     """Remove what no dvc.lock, promotion or MLflow run refers to, a day old at least: cached outputs, leftovers, outdated copies."""
@@ -22,7 +24,7 @@ def gc(
     from rlip_assets.tracking import input_hashes
 
     root = profile_root(profile)
-    found = find_garbage(load_registry(root), root, input_hashes())
+    found = find_garbage(load_registry(root), root, input_hashes(), young=hours * 3600)
     for kind, entries in groupby(found, key=lambda entry: entry.kind):
         listed = list(entries)
         print(f"{kind}: {len(listed)}, {sum(entry.bytes for entry in listed) / 1e6:.1f} MB")
@@ -34,3 +36,13 @@ def gc(
         return
     remove(found)
     print(f"removed {total}")
+
+
+def mend(
+    profile: Annotated[str | None, typer.Option(help="Profile; by default the one of the current folder.")] = None,
+) -> None:
+    """Put right what a killed DVC process left half-written, dvc.lock above all. Dagster and `rlip demo` do it by themselves."""
+    from rlip_assets.dvc_mend import mend
+
+    for sentence in mend(Path.cwd() if profile is None else profile_root(profile)) or ["nothing was cut off"]:
+        print(sentence)

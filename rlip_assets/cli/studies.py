@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from rlip_assets.dvc_mend import mend
 from rlip_assets.errors import InputError
 
 FOLDER = "reports/studies"
@@ -50,6 +51,8 @@ def _reproduce(root: Path, targets: list[str]) -> None:
         subprocess.run(
             [sys.executable, "-m", "rlip_assets.cli", "stage", "micro_world"], cwd=root, env=environment, check=True
         )
+    for sentence in mend(root):
+        print(sentence)
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *targets]
     done = subprocess.run(command, cwd=root, env=environment, check=False)
     if done.returncode:

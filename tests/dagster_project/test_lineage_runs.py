@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -54,7 +57,7 @@ def test_only_what_follows_from_a_change_is_launched(
 def test_an_equal_result_stops_there(instance: DagsterInstance, location: Location, project: Path) -> None:
     """A lost output is made again; it is what it was, so nothing that reads it runs."""
     report_external(instance, location)
-    shutil.rmtree(project / "data" / "table" / "a" / "bucket-0")
+    shutil.rmcontent(project / "data" / "table" / "a" / "bucket-0")
     assert launched(location) == ["table@a-0"]
     assert changed_items(location) == set()
 
@@ -78,7 +81,7 @@ def test_a_lock_of_another_machine_is_rewritten(
 ) -> None:
     """A fresh clone brings `dvc.lock` and neither outputs nor a cache; here one table of the reference run was another."""
     for folder in ("data", "reports", "provenance", ".dvc/cache"):
-        shutil.rmtree(project / folder)
+        shutil.rmcontent(project / folder)
     lock = DvcLock.read(project)
     entry = lock.get("table@a-0")
     assert entry is not None
@@ -154,14 +157,21 @@ def stage_processes(project: Path) -> list[psutil.Process]:
     return found
 
 
-def start_long_stage(project: Path) -> subprocess.Popen[bytes]:
-    """A Dagster run of `labels@a-0` in a process of its own, once its stage is at work."""
+def start_run(project: Path, seconds: int = 0) -> subprocess.Popen[bytes]:
+    """A Dagster run of `labels@a-0` in a process of its own; its stage sleeps some seconds. It ends with 0 where it succeeds."""
     code = (
         "from pathlib import Path; from dagster import DagsterInstance; from toy_lineage import toy_location;"
         "from dagster_project.worker import Task, materialise;"
-        "o = materialise(DagsterInstance.get(), toy_location(), Task('labels@a-0', Path('lines'), force=True)); print(o)"
+        "o = materialise(DagsterInstance.get(), toy_location(), Task('labels@a-0', Path('lines'), force=True)); print(o);"
+        "raise SystemExit(o.error is not None)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TOY_SLEEP": "600"}, cwd=project.parent)
+    variables = {**os.environ, "TOY_SLEEP": str(seconds)}
+    return subprocess.Popen([sys.executable, "-c", code], env=variables, cwd=project.parent)
+
+
+def start_long_stage(project: Path) -> subprocess.Popen[bytes]:
+    """Such a run once its stage is at work, where it stays for ten minutes."""
+    process = start_run(project, 600)
     deadline = time.monotonic() + 120
     while not any("toy_stages" in " ".join(p.cmdline()) for p in stage_processes(project)):
         assert time.monotonic() < deadline, "the stage did not start"
@@ -191,6 +201,42 @@ def test_ending_a_run_ends_dvc_and_the_stage(
     outcome = materialise(instance, location, Task("labels@a-0", project.parent / "lines"))
     assert outcome.error is None
     assert (project / "data" / "labels" / "a" / "bucket-0" / "labels.txt").exists()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(file): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def kill_all(process: subprocess.Popen[bytes], project: Path) -> None:
+    """SIGKILL to a worker, the DVC process that it started, and the stage under that, in this order and at once."""
+    ours = psutil.Process(process.pid)
+    for one in [ours, *ours.children(recursive=True), *stage_processes(project)]:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.wait(timeout=60)
+
+
+def test_runs_killed_with_all_their_processes_leave_no_trace(
+    instance: DagsterInstance, location: Location, project: Path
+) -> None:
+    """More of them than the pool of their asset has places: the next run starts at once and makes what they would have made."""
+    report_external(instance, location)
+    before = content(project / "data/labels")
+    limit = instance.event_log_storage.get_pool_config().default_pool_limit
+    assert limit == 2
+    for number in range(limit + 1):
+        process = start_long_stage(project)
+        time.sleep(random.Random(number).uniform(0, 2))
+        kill_all(process, project)
+        assert not stage_processes(project)
+    assert not (project / "data/labels/a/bucket-0").exists()
+    process = start_run(project)
+    assert process.wait(timeout=120) == 0
+    assert content(project / "data/labels") == before
+    assert not instance.event_log_storage.get_concurrency_run_ids()
+    statuses = Counter(run.status for run in instance.get_runs())
+    assert statuses == {DagsterRunStatus.FAILURE: limit + 1, DagsterRunStatus.SUCCESS: 1}
 
 
 def test_a_busy_path_is_waited_for(instance: DagsterInstance, location: Location, project: Path) -> None:
