@@ -57,7 +57,7 @@ def test_only_what_follows_from_a_change_is_launched(
 def test_an_equal_result_stops_there(instance: DagsterInstance, location: Location, project: Path) -> None:
     """A lost output is made again; it is what it was, so nothing that reads it runs."""
     report_external(instance, location)
-    shutil.rmcontent(project / "data" / "table" / "a" / "bucket-0")
+    shutil.rmtree(project / "data" / "table" / "a" / "bucket-0")
     assert launched(location) == ["table@a-0"]
     assert changed_items(location) == set()
 
@@ -81,7 +81,7 @@ def test_a_lock_of_another_machine_is_rewritten(
 ) -> None:
     """A fresh clone brings `dvc.lock` and neither outputs nor a cache; here one table of the reference run was another."""
     for folder in ("data", "reports", "provenance", ".dvc/cache"):
-        shutil.rmcontent(project / folder)
+        shutil.rmtree(project / folder)
     lock = DvcLock.read(project)
     entry = lock.get("table@a-0")
     assert entry is not None
