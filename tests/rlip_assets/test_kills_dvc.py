@@ -20,8 +20,8 @@ from rlip_assets.registry import load_registry
 pytestmark = pytest.mark.deep
 
 KILLS = 20
-TARGET = "captions@coco-0"
-"""Reached through the micro world, the raw manifest and the scene table: three stages without torch and one with."""
+TARGET = "scenes@coco-0"
+"""Reached through the micro world and the raw manifest: three stages without torch, for each kill costs a start of DVC and a stage."""
 CUT_OFF = ("unable to read: 'dvc.lock'", "'dvc.lock' validation failed", "Unable to read RWLock-file")
 """What DVC says of its own files where a kill has cut them off; `rlip mend` puts them right."""
 
