@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rlip_assets.cli.stages import Profile
 from rlip_assets.profiles import DEFAULT_PROFILE, profile_root
+
+if TYPE_CHECKING:
+    from rlip_assets.garbage import Garbage
 
 
 def gc(
@@ -27,15 +31,21 @@ def gc(
     found = find_garbage(load_registry(root), root, input_hashes(), young=hours * 3600)
     for kind, entries in groupby(found, key=lambda entry: entry.kind):
         listed = list(entries)
-        print(f"{kind}: {len(listed)}, {sum(entry.bytes for entry in listed) / 1e6:.1f} MB")
+        print(f"{kind}: {len(listed)}, {_size(listed)}")
         for entry in listed:
-            print(f"    {entry.bytes / 1e6:10.1f} MB  {entry.path}")
-    total = f"{len(found)} entries, {sum(entry.bytes for entry in found) / 1e6:.1f} MB"
+            print(f"    {_size([entry]):>12}  {entry.path}")
+    total = f"{len(found)} entries, {_size(found)}"
     if dry_run:
         print(f"nothing refers to {total}; `rlip gc` removes them")
         return
     remove(found)
     print(f"removed {total}")
+
+
+def _size(entries: Sequence[Garbage]) -> str:
+    """Bytes of some entries together, as a person reads them."""
+    size = sum(entry.bytes for entry in entries)
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
 def mend(

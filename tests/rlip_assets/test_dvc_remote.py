@@ -1,4 +1,4 @@
-"""What a stage made comes back from a DVC remote with the same bytes: a folder, and an S3-compatible store."""
+"""What a stage made lies once on the disk, and comes back from a DVC remote with the same bytes: a folder, and an S3-compatible store."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from object_server import KEY, SECRET, s3_server
 
 from rlip_assets.object_store import ObjectStore
+from rlip_assets.profiles import PROJECT_ROOT
 
 PIPELINE = """\
 stages:
@@ -64,6 +65,16 @@ def comes_back(root: Path) -> None:
         "part-1": "more\n",
     }
     assert "up to date" in dvc(root, "status")
+
+
+@pytest.mark.parametrize("profile", ["", "profiles/study"])
+def test_outputs_are_links_to_the_cache(repository: Path, profile: str) -> None:
+    """With the settings of the project, whatever the file system can do, in place of DVC's own, which make copies."""
+    settings = (PROJECT_ROOT / profile / ".dvc/config").read_text()
+    (repository / ".dvc/config").write_text(settings.replace("[core]", "[core]\n    no_scm = true"))
+    dvc(repository, "repro", "--quiet", "--force")
+    cached = {file.stat().st_ino for file in (repository / ".dvc/cache/files/md5").glob("??/*")}
+    assert {file.stat().st_ino for file in (repository / "data/table").iterdir()} <= cached
 
 
 def test_outputs_come_back_from_a_folder(repository: Path, tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def test_locks_promotions_and_runs_keep_objects(root: Path) -> None:
     assert found(root) == {"DVC cache": objects(old, e, f)}
     assert found(root, run_hashes={old}) == {"DVC cache": objects(f)}
     assert found(root, now=time.time()) == {}  # too young
+    assert len(find_garbage(REGISTRY, root, set(), time.time() + 60, young=30)) == 3
+    assert find_garbage(REGISTRY, root, set(), time.time() + 60, young=90) == []
     remove(find_garbage(REGISTRY, root, set(), LATER))
     assert found(root) == {}
     assert kept_hashes(root) == {table, d, model}
