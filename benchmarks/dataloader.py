@@ -8,9 +8,9 @@ memory-mapped store, the other holds the list of images of the published json, a
 files of 640 x 480. Every loader is measured in a process of its own. `--json-scale` leaves the json smaller where memory is short; its
 memory at the larger size is then that of the line through its two sizes, and the output says so.
 
-Memory is that after the last batch: of a worker, what is private to it (it shares what the process before it had loaded until it touches
-it), largest of all workers, and its growth since its first batch; of all processes together, every page counted once, mapped pages of the
-store included, which the kernel may drop at any time.
+Memory of a worker is what is private to it (it shares what the process before it had loaded until it touches it): the least of the second
+half of the steps, for batches of large images come and go, largest of all workers; and its growth since its first batch. Memory of all
+processes together counts every page once, mapped pages of the store included, which the kernel may drop at any time.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def make_table(images: int, folder: Path, pictures: Path, with_json: bool) -> Ta
 
 
 def measure(table: Table, loader: str, workers: int, steps: int) -> dict[str, float]:
-    """Images a second after the first batches, and memory after the last."""
+    """Images a second after the first batches, and the memory that stays between batches."""
     torch.set_num_threads(1)
     images: TrainingImages = getattr(table, loader)()
     recipe_of = setting()
@@ -144,14 +144,19 @@ def measure(table: Table, loader: str, workers: int, steps: int) -> dict[str, fl
     batches = StepBatches(images, vocabulary, recipe_of, SLOTS, SEED)
     sequence = torch.utils.data.DataLoader(batches, batch_size=None, sampler=range(steps), num_workers=workers)
     count, warm = 0, max(workers, 1)
+    last: dict[int, float] = {}
+    whole = float("inf")
     for number, batch in enumerate(sequence, start=1):
         if number > warm:
             count += len(batch.image_ids)
         if number == warm:
             first, began = private_memory(), time.perf_counter()
+        if number > steps // 2:
+            now = private_memory()
+            last = {process: min(now[process], last.get(process, now[process])) for process in now}
+            whole = min(whole, memory_of_all())
         if number == steps:
-            seconds, last = time.perf_counter() - began, private_memory()
-            whole = memory_of_all()
+            seconds = time.perf_counter() - began
     return {
         "images_per_second": count / seconds,
         "worker_memory_mb": max(last.values(), default=0.0),
