@@ -19,8 +19,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
-from dagster import PipesTempFileContextInjector, PipesTempFileMessageReader, open_pipes_session
+from dagster import PipesSession, PipesTempFileContextInjector, PipesTempFileMessageReader, open_pipes_session
 from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster_pipes import (
+    PipesContext,
+    PipesDefaultContextLoader,
+    PipesDefaultMessageWriter,
+    PipesMappingParamsLoader,
+)
 
 from dagster_project.dead_runs import WORKER_TAG, this_worker
 from rlip_assets.dvc_lock import DvcLock, LockEntry
@@ -72,6 +78,8 @@ def reproduce(
                 "DVC_NO_ANALYTICS": "1",
             }
             status, lines, skipped = _run(command, root, variables)
+            if status == 0 and skipped == len(addresses):
+                _speak_for_stage(session)
         text = "\n".join(lines)
         busy = status != 0 and any(message in text for message in BUSY_MESSAGES)
         if not busy or time.monotonic() + pause > deadline:
@@ -90,6 +98,12 @@ def reproduce(
     if len(entries) < len(addresses):
         raise dg.Failure(f"DVC ran {spoken} but dvc.lock lacks an entry; is another process rewriting dvc.lock?")
     return entries, skipped
+
+
+def _speak_for_stage(session: PipesSession) -> None:
+    """Open and close the messages of a stage that did not have to run; Dagster warns of processes that say nothing."""
+    loader = PipesMappingParamsLoader(session.get_bootstrap_env_vars())
+    PipesContext(loader, PipesDefaultContextLoader(), PipesDefaultMessageWriter()).close()
 
 
 def cause_of(lines: Sequence[str], status: int) -> str:
