@@ -6,13 +6,12 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from rlip_assets.dvc_lock import DvcLock
 from rlip_assets.params.sources import SourcesParams
 from rlip_assets.promotion import promotion
-from rlip_assets.provenance import read_provenance
+from rlip_assets.provenance import read_provenance, work_began
 from rlip_assets.sources.roots import is_remote, raw_root, source_params
 from rlip_assets.stage_spec import Registry, StageItem
 
@@ -40,12 +39,12 @@ def raw_changes(registry: Registry, root: Path) -> list[Due]:
     due = []
     for dataset in detection_datasets(registry):
         item = registry.item("raw_manifest", dataset)
-        started = read_provenance(root, item).get("started")
+        began = work_began(root, item)
         raw = item.untracked.get("raw")
-        if started is None or raw is None or not (root / raw).is_dir():
+        if began is None or raw is None or not (root / raw).is_dir():
             continue
         changed = newest_change(root / raw)
-        if changed > datetime.fromisoformat(started).timestamp():
+        if changed > began:
             due.append(Due("raw_manifest", dataset, f"{changed:.3f}", f"{raw} changed after its manifest was made"))
     return due
 

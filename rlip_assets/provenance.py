@@ -50,7 +50,7 @@ class Clock:
     def seconds(self) -> dict[str, float]:
         """Seconds of start-up and of work."""
         return {
-            "startup": round(max(self.work_started - self.process_started, 0.0), 2),
+            "startup": round(self.work_started - self.process_started, 2),
             "work": round(self.work_ended - self.work_started, 2),
         }
 
@@ -59,8 +59,8 @@ def describe_run(run: StageRun, clock: Clock, log: Any) -> dict[str, Any]:
     """Content of the item's provenance file; `log.run_id`, where there is one, is the MLflow run."""
     return {
         "item": run.item.address,
-        "started": datetime.fromtimestamp(clock.process_started, UTC).isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": _moment(clock.process_started),
+        "finished": _moment(time.time()),
         "seconds": clock.seconds,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "machine": machine(),
@@ -79,6 +79,22 @@ def read_provenance(root: Path, item: StageItem) -> dict[str, Any]:
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
     return content
+
+
+def work_began(root: Path, item: StageItem) -> float | None:
+    """When the stage function of an item's last run was called, in seconds since the epoch; what changed before it, it has seen.
+
+    None where there is no provenance. The start of a process is known to a second only, the beginning of its work much better.
+    """
+    record = read_provenance(root, item)
+    if "started" not in record:
+        return None
+    began = datetime.fromisoformat(record["started"]).timestamp()
+    return began + float(record.get("seconds", {}).get("startup", 0.0))
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def git_commit(root: Path) -> str | None:
