@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -18,13 +19,13 @@ from rlip_assets.sources.readers import Fragment, RawImage, Reader, RecordError,
 class InstancesReader(Reader):
     """Base of the readers of COCO-form files: one annotation file a split."""
 
+    @abstractmethod
     def splits(self) -> dict[str, Path]:
         """Split name to annotation file; only splits that are on disk."""
-        raise NotImplementedError
 
+    @abstractmethod
     def image_path(self, split: str, file_name: str) -> str:
         """Where the file that an annotation file names lies, relative to the root."""
-        raise NotImplementedError
 
     def text_of(self, category_id: int, name: str) -> str:
         """The text of a category that the annotation file calls `name`."""
