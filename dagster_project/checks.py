@@ -9,13 +9,13 @@ from typing import Any
 
 import dagster as dg
 
-from rlip_assets.drift import Drift
-from rlip_assets.dvc_lock import present
-from rlip_assets.last_run import manifest_before
-from rlip_assets.params import load_params
-from rlip_assets.promotion import gate, promotion
-from rlip_assets.stage_runner import MANIFEST_SCHEMA, read_manifest
-from rlip_assets.stage_spec import Registry
+from rlip_assets.dvc.lock import present
+from rlip_assets.labelling.drift import Drift
+from rlip_assets.lineage.history import manifest_before
+from rlip_assets.lineage.params import load_params
+from rlip_assets.lineage.runner import MANIFEST_SCHEMA, read_manifest
+from rlip_assets.lineage.spec import Registry
+from rlip_assets.tracking.promotion import gate, promotion
 
 Manifest = Mapping[str, Any]
 Verdict = tuple[bool, str]

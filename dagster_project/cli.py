@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dagster_project.profile import PROFILE_VARIABLE
-from rlip_assets.errors import InputError, RlipError
-from rlip_assets.profiles import DEFAULT_PROFILE, PROJECT_ROOT, profile_root
+from rlip_assets.lineage.profiles import DEFAULT_PROFILE, PROJECT_ROOT, profile_root
+from rlip_assets.storage.errors import InputError, RlipError
 
 TARGET = "dagster_project.location:active_location"
 

@@ -29,10 +29,10 @@ from dagster_pipes import (
 )
 
 from dagster_project.dead_runs import WORKER_TAG, this_worker
-from rlip_assets.dvc_lock import DvcLock, LockEntry
-from rlip_assets.dvc_mend import mend
-from rlip_assets.provenance import DAGSTER_RUN_VARIABLE
-from rlip_assets.watchdog import REQUESTER_VARIABLE
+from rlip_assets.dvc.lock import DvcLock, LockEntry
+from rlip_assets.dvc.repair import repair
+from rlip_assets.lineage.provenance import DAGSTER_RUN_VARIABLE
+from rlip_assets.lineage.watchdog import REQUESTER_VARIABLE
 
 BUSY_MESSAGES = ("is busy, it is being blocked by", "Unable to acquire lock")
 ERROR_PREFIX = "rlip: "
@@ -65,7 +65,7 @@ def reproduce(
     deadline, pause = time.monotonic() + busy_timeout, 1.0
     context.instance.add_run_tags(context.run_id, {WORKER_TAG: this_worker()})
     while True:
-        for sentence in mend(root):
+        for sentence in repair(root):
             context.log.warning(sentence)
         with open_pipes_session(context, PipesTempFileContextInjector(), PipesTempFileMessageReader()) as session:
             variables = {

@@ -23,11 +23,11 @@ from typing import Any
 
 from dagster_project.location import Location
 from dagster_project.worker import Outcome, Task, work
-from rlip_assets.dvc_lock import DvcLock, LockEntry, present
-from rlip_assets.dvc_mend import mend
-from rlip_assets.errors import BusyError, RlipError
-from rlip_assets.provenance import read_provenance
-from rlip_assets.stage_spec import Registry, StageItem
+from rlip_assets.dvc.lock import DvcLock, LockEntry, present
+from rlip_assets.dvc.repair import repair
+from rlip_assets.lineage.provenance import read_provenance
+from rlip_assets.lineage.spec import Registry, StageItem
+from rlip_assets.storage.errors import BusyError, RlipError
 
 Tell = Callable[[str], None]
 _TORCH_SECONDS, _OTHER_SECONDS = 60.0, 4.0
@@ -107,7 +107,7 @@ def bring_up_to_date(location: Location, target: str, tell: Tell, slots: int = 2
     Raises:
         LineageError: an item failed, or three passes were not enough.
     """
-    for sentence in mend(location.root):
+    for sentence in repair(location.root):
         tell(sentence)
     total, began, before = Summary(), time.monotonic(), DvcLock.read(location.root)
     for _ in range(_PASSES):

@@ -11,8 +11,8 @@ import dagster as dg
 from dagster import AssetKey, JobDefinition
 
 from dagster_project.profile import active_profile
-from rlip_assets.stage_spec import Registry
-from rlip_assets.stage_versions import stage_version
+from rlip_assets.lineage.spec import Registry
+from rlip_assets.lineage.versions import stage_version
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from typing import Any
 
 import dagster as dg
 
-from rlip_assets.dvc_lock import LockEntry
-from rlip_assets.profiles import PROJECT_ROOT
-from rlip_assets.provenance import read_provenance
-from rlip_assets.stage_runner import flatten
-from rlip_assets.stage_spec import StageItem
+from rlip_assets.dvc.lock import LockEntry
+from rlip_assets.lineage.profiles import PROJECT_ROOT
+from rlip_assets.lineage.provenance import read_provenance
+from rlip_assets.lineage.runner import flatten
+from rlip_assets.lineage.spec import StageItem
 
 MLFLOW_ADDRESS_VARIABLE = "RLIP_MLFLOW_UI"
 DEFAULT_MLFLOW_ADDRESS = "http://127.0.0.1:5000"

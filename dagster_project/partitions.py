@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import dagster as dg
 
-from rlip_assets.stage_spec import Registry
+from rlip_assets.lineage.spec import Registry
 
 
 def partitions_of(registry: Registry, stage: str) -> dg.StaticPartitionsDefinition | None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from rlip_assets.params import load_params
-from rlip_assets.params.execution import ExecutionParams
-from rlip_assets.profiles import DEFAULT_PROFILE, PARAMS_FILE, profile_root, relative_project
-from rlip_assets.registry import build_registry
-from rlip_assets.stage_spec import Registry
+from rlip_assets.lineage.params import load_params
+from rlip_assets.lineage.params.execution import ExecutionParams
+from rlip_assets.lineage.profiles import DEFAULT_PROFILE, PARAMS_FILE, profile_root, relative_project
+from rlip_assets.lineage.registry import build_registry
+from rlip_assets.lineage.spec import Registry
 
 PROFILE_VARIABLE = "RLIP_PROFILE"
 

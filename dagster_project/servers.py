@@ -19,8 +19,8 @@ from dagster import DagsterInstance
 
 from dagster_project.dead_runs import end_dead_runs
 from dagster_project.metadata import MLFLOW_ADDRESS_VARIABLE
-from rlip_assets.errors import BusyError, InputError
-from rlip_assets.profiles import PROJECT_ROOT
+from rlip_assets.lineage.profiles import PROJECT_ROOT
+from rlip_assets.storage.errors import BusyError, InputError
 
 HOST = "127.0.0.1"
 _READY_SECONDS = 600.0
@@ -91,7 +91,9 @@ def require_free(server: Server) -> None:
 
 def create_store() -> None:
     """Create the tracking store where there is none: two processes that do so at once would both fail."""
-    subprocess.run([sys.executable, "-c", "from rlip_assets.tracking import open_store; open_store()"], check=True)
+    subprocess.run(
+        [sys.executable, "-c", "from rlip_assets.tracking.store import open_store; open_store()"], check=True
+    )
 
 
 def _dagster(port: int) -> Server:

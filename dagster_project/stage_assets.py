@@ -12,10 +12,10 @@ from dagster_project.dvc_stage import reproduce
 from dagster_project.metadata import LOCK_TAG, describe
 from dagster_project.partitions import dependency, partitions_of
 from dagster_project.profile import active_profile
-from rlip_assets.files import digest_json
-from rlip_assets.stage_runner import read_manifest
-from rlip_assets.stage_spec import Registry
-from rlip_assets.stage_versions import stage_version
+from rlip_assets.lineage.runner import read_manifest
+from rlip_assets.lineage.spec import Registry
+from rlip_assets.lineage.versions import stage_version
+from rlip_assets.storage.files import digest_json
 
 FORCE_TAG = "rlip/force"
 """Run tag that makes DVC run the stage although nothing it tracks has changed (a raw dataset has, for instance)."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from dagster_project.lineage import Launched, Summary
 from dagster_project.location import Location
-from rlip_assets.dvc_lock import LockEntry
-from rlip_assets.profiles import DEFAULT_PROFILE, profile_name
-from rlip_assets.stage_spec import StageItem
+from rlip_assets.dvc.lock import LockEntry
+from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_name
+from rlip_assets.lineage.spec import StageItem
 
 DETAILS_HEADING = "## Where errors come from"
 """Heading of the report that ends its results and begins its details."""

@@ -22,9 +22,9 @@ from dagster._core.definitions.data_version import (
 from dagster_project.checks import check_results
 from dagster_project.location import Location
 from dagster_project.metadata import LOCK_TAG, describe
-from rlip_assets.dvc_lock import DvcLock, LockEntry, holds, present
-from rlip_assets.stage_runner import read_manifest
-from rlip_assets.stage_spec import StageItem
+from rlip_assets.dvc.lock import DvcLock, LockEntry, holds, present
+from rlip_assets.lineage.runner import read_manifest
+from rlip_assets.lineage.spec import StageItem
 
 
 def unreported(

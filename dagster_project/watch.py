@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlip_assets.dvc_lock import DvcLock
-from rlip_assets.params.sources import SourcesParams
-from rlip_assets.promotion import promotion
-from rlip_assets.provenance import read_provenance, work_began
-from rlip_assets.sources.roots import is_remote, raw_root, source_params
-from rlip_assets.stage_spec import Registry, StageItem
+from rlip_assets.datasets.sources.roots import is_remote, raw_root, source_params
+from rlip_assets.dvc.lock import DvcLock
+from rlip_assets.lineage.params.sources import SourcesParams
+from rlip_assets.lineage.provenance import read_provenance, work_began
+from rlip_assets.lineage.spec import Registry, StageItem
+from rlip_assets.tracking.promotion import promotion
 
 TAGGER = "r_tagger"
 LABELS = "pseudo_labels"
@@ -64,8 +64,8 @@ def object_changes(sources: SourcesParams, registry: Registry, root: Path) -> li
         started = read_provenance(root, registry.item("raw_manifest", dataset)).get("started")
         if folder is None or started is None:
             continue
-        from rlip_assets.mirror import difference
-        from rlip_assets.object_store import ObjectStore
+        from rlip_assets.storage.mirror import difference
+        from rlip_assets.storage.object_store import ObjectStore
 
         if found := difference(ObjectStore.connect(), url, folder):
             reason = (

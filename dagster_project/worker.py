@@ -22,7 +22,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster_project.dead_runs import WORKER_TAG, end_dead_runs, this_worker
 from dagster_project.location import Location
 from dagster_project.stage_assets import FORCE_TAG
-from rlip_assets.stage_log import LINES_VARIABLE
+from rlip_assets.lineage.log import LINES_VARIABLE
 
 LAUNCHED_TAG = "rlip/launched_by"
 

@@ -9,25 +9,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlip_model.checkpoint import Checkpoint as Checkpoint
-    from rlip_model.checkpoint import load_checkpoint as load_checkpoint
-    from rlip_model.checkpoint import save_checkpoint as save_checkpoint
+    from rlip_model.checkpoints.checkpoint import Checkpoint as Checkpoint
+    from rlip_model.checkpoints.checkpoint import load_checkpoint as load_checkpoint
+    from rlip_model.checkpoints.checkpoint import save_checkpoint as save_checkpoint
+    from rlip_model.checkpoints.detector_start import DabDeformableDetr as DabDeformableDetr
+    from rlip_model.checkpoints.detector_start import DetectorCriterion as DetectorCriterion
+    from rlip_model.checkpoints.detector_start import load_detector as load_detector
+    from rlip_model.checkpoints.detector_start import save_detector as save_detector
+    from rlip_model.checkpoints.initialise import initialise_from_detector as initialise_from_detector
+    from rlip_model.checkpoints.initialise import initialise_text_encoder as initialise_text_encoder
+    from rlip_model.checkpoints.initialise import with_fewer_queries as with_fewer_queries
     from rlip_model.config import ModelConfig as ModelConfig
-    from rlip_model.detector import DabDeformableDetr as DabDeformableDetr
-    from rlip_model.detector import DetectorCriterion as DetectorCriterion
-    from rlip_model.detector import load_detector as load_detector
-    from rlip_model.detector import save_detector as save_detector
-    from rlip_model.initialise import initialise_from_detector as initialise_from_detector
-    from rlip_model.initialise import initialise_text_encoder as initialise_text_encoder
-    from rlip_model.initialise import with_fewer_queries as with_fewer_queries
+    from rlip_model.kernels.recompute import recompute_activations as recompute_activations
     from rlip_model.losses import LossConfig as LossConfig
     from rlip_model.losses import Losses as Losses
     from rlip_model.losses import RelationCriterion as RelationCriterion
     from rlip_model.matching import Targets as Targets
-    from rlip_model.recompute import recompute_activations as recompute_activations
-    from rlip_model.rlip import ModelOutput as ModelOutput
-    from rlip_model.rlip import Rlip as Rlip
-    from rlip_model.rlip import build_model as build_model
+    from rlip_model.model import ModelOutput as ModelOutput
+    from rlip_model.model import Rlip as Rlip
+    from rlip_model.model import build_model as build_model
     from rlip_model.tagger import PairNoise as PairNoise
     from rlip_model.tagger import TaggerPairs as TaggerPairs
     from rlip_model.tagger import collate_pairs as collate_pairs
@@ -38,25 +38,25 @@ if TYPE_CHECKING:
     from rlip_model.text import train_label_tokenizer as train_label_tokenizer
 
 _HOME = {
-    "Checkpoint": "checkpoint",
-    "load_checkpoint": "checkpoint",
-    "save_checkpoint": "checkpoint",
+    "Checkpoint": "checkpoints.checkpoint",
+    "load_checkpoint": "checkpoints.checkpoint",
+    "save_checkpoint": "checkpoints.checkpoint",
     "ModelConfig": "config",
-    "DabDeformableDetr": "detector",
-    "DetectorCriterion": "detector",
-    "load_detector": "detector",
-    "save_detector": "detector",
-    "initialise_from_detector": "initialise",
-    "initialise_text_encoder": "initialise",
-    "with_fewer_queries": "initialise",
+    "DabDeformableDetr": "checkpoints.detector_start",
+    "DetectorCriterion": "checkpoints.detector_start",
+    "load_detector": "checkpoints.detector_start",
+    "save_detector": "checkpoints.detector_start",
+    "initialise_from_detector": "checkpoints.initialise",
+    "initialise_text_encoder": "checkpoints.initialise",
+    "with_fewer_queries": "checkpoints.initialise",
     "LossConfig": "losses",
     "Losses": "losses",
     "RelationCriterion": "losses",
     "Targets": "matching",
-    "recompute_activations": "recompute",
-    "ModelOutput": "rlip",
-    "Rlip": "rlip",
-    "build_model": "rlip",
+    "recompute_activations": "kernels.recompute",
+    "ModelOutput": "model",
+    "Rlip": "model",
+    "build_model": "model",
     "PairNoise": "tagger",
     "TaggerPairs": "tagger",
     "collate_pairs": "tagger",

@@ -13,10 +13,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from rlip_model.alif import FeedForward
 from rlip_model.boxes import inverse_sigmoid
 from rlip_model.config import ModelConfig
-from rlip_model.deformable_attention import DeformableAttention, Memory
-from rlip_model.encoder import FeedForward
+from rlip_model.kernels.deformable_attention import DeformableAttention, Memory
 
 
 class Mlp(nn.Module):

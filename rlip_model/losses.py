@@ -23,7 +23,7 @@ from rlip_model.matching import (
     match_hungarian,
     match_slots,
 )
-from rlip_model.rlip import ModelOutput
+from rlip_model.model import ModelOutput
 
 EPS = 1e-6
 """Probabilities inside logarithms stay this far from 0 and 1."""

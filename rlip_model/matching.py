@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from rlip_model.boxes import generalized_iou
-from rlip_model.rlip import ModelOutput
+from rlip_model.model import ModelOutput
 
 
 @dataclass(frozen=True)

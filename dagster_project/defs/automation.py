@@ -14,10 +14,10 @@ from dagster_project.profile import active_profile
 from dagster_project.stage_assets import FORCE_TAG
 from dagster_project.synchronise import report_external
 from dagster_project.watch import Due, bucket_changes, label_changes, object_changes, promoted_tagger, raw_changes
-from rlip_assets.dvc_lock import LOCK_FILE, DvcLock, present
-from rlip_assets.errors import BusyError, RlipError
-from rlip_assets.params import load_params
-from rlip_assets.profiles import PARAMS_FILE
+from rlip_assets.dvc.lock import LOCK_FILE, DvcLock, present
+from rlip_assets.lineage.params import load_params
+from rlip_assets.lineage.profiles import PARAMS_FILE
+from rlip_assets.storage.errors import BusyError, RlipError
 
 LABEL_CHAIN = tuple(
     stage

@@ -13,8 +13,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from rlip_assets.errors import RlipError
-from rlip_assets.files import is_full_disk
+from rlip_assets.storage.errors import RlipError
+from rlip_assets.storage.files import is_full_disk
 
 COMMANDS = {
     "demo": "rlip_assets.cli.lineage:demo",
@@ -27,7 +27,7 @@ COMMANDS = {
     "params-yaml": "rlip_assets.cli.stages:params_yaml",
     "source-digests": "rlip_assets.cli.stages:source_digests",
     "gc": "rlip_assets.cli.garbage:gc",
-    "mend": "rlip_assets.cli.garbage:mend",
+    "repair": "rlip_assets.cli.garbage:repair",
     "promote": "rlip_assets.cli.models:promote",
     "recipes": "rlip_assets.cli.recipes:recipes",
     "labels": "rlip_assets.cli.labels:labels",

@@ -18,10 +18,10 @@ def alignment(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Alignment and uniformity of relation features on annotated images, and uniformity of the verb texts; lower is better."""
-    from rlip_assets.relation_detector import RelationDetector
-    from rlip_assets.relation_features import measure_features
-    from rlip_assets.scenes import read_scenes
-    from rlip_assets.sources.classes import read_classes
+    from rlip_assets.datasets.scenes import read_scenes
+    from rlip_assets.datasets.sources.classes import read_classes
+    from rlip_assets.inference.features import measure_features
+    from rlip_assets.inference.relation_detector import RelationDetector
 
     checkpoint = RelationDetector.from_pretrained(model, device).checkpoint
     beside = next((path for path in (scenes, scenes.parent) if (path / "classes.json").is_file()), scenes)

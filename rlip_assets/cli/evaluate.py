@@ -42,9 +42,9 @@ def evaluate(
     ] = None,
 ) -> None:
     """Judge predictions by every protocol of a benchmark. Formats and protocols: docs/evaluation.md."""
-    from rlip_assets.benchmarks.formats import Question, answer
-    from rlip_assets.benchmarks.protocols import DESCRIPTIONS, left_out
-    from rlip_assets.benchmarks.stage import class_rows, write_table
+    from rlip_assets.evaluation.core.protocols import DESCRIPTIONS, left_out
+    from rlip_assets.evaluation.formats.readers import Question, answer
+    from rlip_assets.evaluation.stage import class_rows, write_table
     from rlip_assets.report.evaluation import by_protocol, variants_table, write_evaluation
 
     question = Question(

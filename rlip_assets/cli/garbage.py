@@ -1,4 +1,4 @@
-"""What runs left behind: `rlip gc` what nothing refers to any more, `rlip mend` what a kill cut off."""
+"""What runs left behind: `rlip gc` what nothing refers to any more, `rlip repair` what a kill cut off."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlip_assets.cli.stages import Profile
-from rlip_assets.profiles import DEFAULT_PROFILE, profile_root
+from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_root
 
 if TYPE_CHECKING:
-    from rlip_assets.garbage import Garbage
+    from rlip_assets.dvc.garbage import Garbage
 
 
 def gc(
@@ -23,9 +23,9 @@ def gc(
     """Remove what no dvc.lock, promotion or MLflow run refers to, a day old at least: cached outputs, leftovers, outdated copies."""
     from itertools import groupby
 
-    from rlip_assets.garbage import find_garbage, remove
-    from rlip_assets.registry import load_registry
-    from rlip_assets.tracking import input_hashes
+    from rlip_assets.dvc.garbage import find_garbage, remove
+    from rlip_assets.lineage.registry import load_registry
+    from rlip_assets.tracking.store import input_hashes
 
     root = profile_root(profile)
     found = find_garbage(load_registry(root), root, input_hashes(), young=hours * 3600)
@@ -48,11 +48,11 @@ def _size(entries: Sequence[Garbage]) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
-def mend(
+def repair(
     profile: Annotated[str | None, typer.Option(help="Profile; by default the one of the current folder.")] = None,
 ) -> None:
     """Put right what a killed DVC process left half-written, dvc.lock above all. Dagster and `rlip demo` do it by themselves."""
-    from rlip_assets.dvc_mend import mend
+    from rlip_assets.dvc.repair import repair
 
-    for sentence in mend(Path.cwd() if profile is None else profile_root(profile)) or ["nothing was cut off"]:
+    for sentence in repair(Path.cwd() if profile is None else profile_root(profile)) or ["nothing was cut off"]:
         print(sentence)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rlip_assets.cli.stages import Profile
-from rlip_assets.profiles import DEFAULT_PROFILE, profile_root
+from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_root
 
 labels = typer.Typer(
     add_completion=False,
@@ -30,10 +30,10 @@ def export(
     """Write tables as one json, image by image; objects of a dataset under sources.own carry the ids of its own annotation files."""
     from functools import cache
 
-    from rlip_assets.params import load_params
-    from rlip_assets.scenes import bucket_folders, read_scenes
-    from rlip_assets.sources.roots import open_reader
-    from rlip_assets.sources.vg_form import write_vg_form
+    from rlip_assets.datasets.scenes import bucket_folders, read_scenes
+    from rlip_assets.datasets.sources.roots import open_reader
+    from rlip_assets.datasets.sources.vg_form import write_vg_form
+    from rlip_assets.lineage.params import load_params
     from rlip_assets.training.sources import SceneFilter
 
     root = profile_root(profile)
@@ -60,11 +60,11 @@ def import_labels(
     """Read a json into a scene table; image sizes come from the raw datasets of the profile."""
     from collections import Counter
 
-    from rlip_assets.images import check_image
-    from rlip_assets.params import load_params
-    from rlip_assets.scenes import write_scenes
-    from rlip_assets.sources.roots import raw_root
-    from rlip_assets.sources.vg_form import read_file_names, read_vg_form
+    from rlip_assets.datasets.scenes import write_scenes
+    from rlip_assets.datasets.sources.roots import raw_root
+    from rlip_assets.datasets.sources.vg_form import read_file_names, read_vg_form
+    from rlip_assets.lineage.params import load_params
+    from rlip_assets.storage.images import check_image
 
     root = profile_root(profile)
     sources = load_params(root / "params.yaml").sources

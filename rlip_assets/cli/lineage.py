@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rlip_assets.cli.stages import Profile
-from rlip_assets.profiles import DEFAULT_PROFILE
+from rlip_assets.lineage.profiles import DEFAULT_PROFILE
 
 
 def demo(

@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 import typer
 
 from rlip_assets.cli.stages import Profile
-from rlip_assets.profiles import DEFAULT_PROFILE, profile_root
+from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_root
 
 
 def promote(
@@ -17,7 +17,7 @@ def promote(
     profile: Profile = DEFAULT_PROFILE,
 ) -> None:
     """Promote a registered model. A promoted R-Tagger makes Dagster tag again what another one has tagged."""
-    from rlip_assets.promotion import promote as promote_version
+    from rlip_assets.tracking.promotion import promote as promote_version
 
     record = promote_version(profile_root(profile), model, version)
     print(f"{record.model} version {record.version} is promoted (hash {record.data_version})")
@@ -34,9 +34,9 @@ def import_checkpoint(
     ] = None,
 ) -> None:
     """Convert a released checkpoint; nothing in the file is executed. Prints the evidence for every setting."""
-    from rlip_assets.errors import InputError, ParameterError
+    from rlip_assets.storage.errors import InputError, ParameterError
+    from rlip_model.checkpoints.importing import import_checkpoint as convert
     from rlip_model.config import Gate
-    from rlip_model.import_checkpoint import import_checkpoint as convert
 
     if gate not in (None, *get_args(Gate)):
         raise ParameterError(f"There is no gate {gate!r}: --gate is {', '.join(get_args(Gate))}")
@@ -54,8 +54,8 @@ def import_detector(
     folder: Annotated[Path, typer.Argument(help="Folder to write, for `external.detector` in params.yaml.")],
 ) -> None:
     """Convert a box detector that a training can start from; nothing in the file is executed."""
-    from rlip_assets.errors import InputError
-    from rlip_model.import_checkpoint import import_detector as convert
+    from rlip_assets.storage.errors import InputError
+    from rlip_model.checkpoints.importing import import_detector as convert
 
     try:
         count = convert(file, folder)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rlip_assets.cli.stages import Profile
-from rlip_assets.profiles import DEFAULT_PROFILE, profile_root
+from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_root
 
 
 def predict(
@@ -33,8 +33,8 @@ def predict(
     profile: Profile = DEFAULT_PROFILE,
 ) -> None:
     """Find relations in photos: readable JSON and an overlay picture for each."""
-    from rlip_assets.predict import find_checkpoint, predict_photos, split_texts
-    from rlip_assets.relation_detector import RelationDetector
+    from rlip_assets.inference.predict import find_checkpoint, predict_photos, split_texts
+    from rlip_assets.inference.relation_detector import RelationDetector
 
     detector = RelationDetector.from_pretrained(model or find_checkpoint(profile_root(profile)), device)
     if vocabulary is None and detector.benchmark is not None and (objects is None or relations is None):
@@ -55,7 +55,7 @@ def draw(
     limit: Annotated[int, typer.Option(min=1, help="Most relations shown.")] = 10,
 ) -> None:
     """Draw relations of a JSON file on a photo."""
-    from rlip_assets.predict import draw_file
+    from rlip_assets.inference.predict import draw_file
 
     draw_file(photo, relations, output, limit)
     print(output)

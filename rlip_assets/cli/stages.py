@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from rlip_assets.errors import ParameterError
-from rlip_assets.profiles import DEFAULT_PROFILE, PARAMS_FILE, profile_root, relative_project
+from rlip_assets.lineage.profiles import DEFAULT_PROFILE, PARAMS_FILE, profile_root, relative_project
+from rlip_assets.storage.errors import ParameterError
 
 Profile = Annotated[str, typer.Option(help="Profile: micro, or a folder of profiles/.")]
 
@@ -23,12 +23,12 @@ def stage(
     profile: Annotated[str | None, typer.Option(help="Profile; by default the one of the current folder.")] = None,
 ) -> None:
     """Run one stage. DVC calls this; call `dvc repro --single-item STAGE@PARTITION` to have the result recorded."""
-    from rlip_assets.params import load_params
-    from rlip_assets.registry import build_registry
-    from rlip_assets.stage_log import open_stage_log
-    from rlip_assets.stage_runner import run_stage
-    from rlip_assets.torchrun import launch_command
-    from rlip_assets.watchdog import end_with_requester
+    from rlip_assets.lineage.log import open_stage_log
+    from rlip_assets.lineage.params import load_params
+    from rlip_assets.lineage.registry import build_registry
+    from rlip_assets.lineage.runner import run_stage
+    from rlip_assets.lineage.torchrun import launch_command
+    from rlip_assets.lineage.watchdog import end_with_requester
 
     signal.signal(signal.SIGTERM, _exit_on_signal)
     end_with_requester()
@@ -49,7 +49,7 @@ def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
 
 def stages(profile: Profile = DEFAULT_PROFILE) -> None:
     """List the stages and their partitions."""
-    from rlip_assets.registry import load_registry
+    from rlip_assets.lineage.registry import load_registry
 
     for spec in load_registry(profile_root(profile)).specs.values():
         print(f"{spec.name}: {spec.description}")
@@ -62,8 +62,8 @@ def dvc_yaml(
     check: Annotated[bool, typer.Option(help="Only say whether the file is current.")] = False,
 ) -> None:
     """Write a profile's dvc.yaml from the registry of stages."""
-    from rlip_assets.dvc_yaml import render_dvc_yaml
-    from rlip_assets.registry import load_registry
+    from rlip_assets.dvc.pipeline import render_dvc_yaml
+    from rlip_assets.lineage.registry import load_registry
 
     root = profile_root(profile)
     _write_or_check(root / "dvc.yaml", render_dvc_yaml(load_registry(root), relative_project(root)), check)
@@ -74,7 +74,7 @@ def params_yaml(
     check: Annotated[bool, typer.Option(help="Only say whether the file is current.")] = False,
 ) -> None:
     """Spell out every parameter of a profile in its params.yaml, keeping the values it has; DVC needs them written."""
-    from rlip_assets.params_yaml import render_params_yaml
+    from rlip_assets.lineage.params_yaml import render_params_yaml
 
     path = profile_root(profile) / PARAMS_FILE
     _write_or_check(path, render_params_yaml(path), check)
@@ -84,21 +84,21 @@ def source_digests(
     renew: Annotated[bool, typer.Option(help="Record the current digests.")] = False,
 ) -> None:
     """Compare the source that each stage imports with what was recorded when its version was declared."""
-    from rlip_assets.source_digests import changed_stages, renew_digests
+    from rlip_assets.lineage.source_digests import changed_stages, renew_digests
 
     if renew:
         print(f"renewed: {', '.join(renew_digests()) or 'nothing to renew'}")
         return
     if changed := changed_stages():
         raise ParameterError(
-            f"The source of {', '.join(changed)} changed; raise the version in rlip_assets/stage_versions.yaml where results may "
+            f"The source of {', '.join(changed)} changed; raise the version in rlip_assets/lineage/versions.yaml where results may "
             "change, then record the source with `rlip source-digests --renew`"
         )
     print("the source of every stage is the recorded one")
 
 
 def _write_or_check(path: Path, text: str, check: bool) -> None:
-    from rlip_assets.files import write_text
+    from rlip_assets.storage.files import write_text
 
     current = path.read_text() if path.exists() else None
     if current == text:

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from rlip_assets.dvc_mend import mend
-from rlip_assets.errors import InputError
+from rlip_assets.dvc.repair import repair
+from rlip_assets.storage.errors import InputError
 
 FOLDER = "reports/studies"
 
@@ -21,8 +21,8 @@ def study(
     plan: Annotated[bool, typer.Option(help="Write the profiles and say what would run, but run nothing.")] = False,
 ) -> None:
     """Run a study: its settings with every seed through DVC, then figures, plots and verdicts in reports/studies."""
-    from rlip_assets.profiles import PROJECT_ROOT
-    from rlip_assets.studies import definitions, profiles
+    from rlip_assets.lineage.profiles import PROJECT_ROOT
+    from rlip_assets.report.studies import definitions, profiles
 
     if name is None:
         for each in definitions.studies().values():
@@ -37,7 +37,7 @@ def study(
         return
     for profile in made:
         _reproduce(profile.root, profile.targets)
-    from rlip_assets.studies.results import write_results
+    from rlip_assets.report.studies.results import write_results
 
     print(write_results(chosen, made, PROJECT_ROOT / FOLDER))
     print(f"All studies that have run: {FOLDER}/index.html")
@@ -51,7 +51,7 @@ def _reproduce(root: Path, targets: list[str]) -> None:
         subprocess.run(
             [sys.executable, "-m", "rlip_assets.cli", "stage", "micro_world"], cwd=root, env=environment, check=True
         )
-    for sentence in mend(root):
+    for sentence in repair(root):
         print(sentence)
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *targets]
     done = subprocess.run(command, cwd=root, env=environment, check=False)

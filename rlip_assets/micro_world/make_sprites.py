@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from rlip_assets.files import write_bytes, write_json
+from rlip_assets.storage.files import write_bytes, write_json
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 FOLDER = Path(__file__).parent

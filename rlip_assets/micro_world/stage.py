@@ -16,12 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rlip_assets.errors import DataError
-from rlip_assets.files import atomic_folder, digest_json, sha256_file, sha256_folder, write_json
+from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.params.world import WorldParams
 from rlip_assets.micro_world.truth import TrueRelation, write_truth
 from rlip_assets.micro_world.writers import Progress, coco, hico_det, objects365, open_images, v_coco, visual_genome
-from rlip_assets.params.world import WorldParams
-from rlip_assets.stage import StageContext
+from rlip_assets.storage.errors import DataError
+from rlip_assets.storage.files import atomic_folder, digest_json, sha256_file, sha256_folder, write_json
 
 Written = dict[str, Any] | tuple[dict[str, Any], list[TrueRelation]]
 Writer = Callable[[Path, WorldParams, Progress], Written]
@@ -40,7 +40,11 @@ PACKAGE = Path(__file__).parent
 
 def recipe(params: WorldParams) -> str:
     """Digest of what decides the bytes of the world: parameters, source of this package, sprites, and the image library."""
-    sources = {file.relative_to(PACKAGE).as_posix(): sha256_file(file) for file in sorted(PACKAGE.rglob("*.py"))}
+    sources = {
+        file.relative_to(PACKAGE).as_posix(): sha256_file(file)
+        for file in sorted(PACKAGE.rglob("*.py"))
+        if "starting_weights" not in file.parts
+    }
     return digest_json(
         {
             "params": params.model_dump(),

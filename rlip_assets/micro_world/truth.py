@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlip_assets.files import atomic_file
 from rlip_assets.micro_world.picture import Picture
 from rlip_assets.micro_world.wording import accepted
 from rlip_assets.micro_world.world import IMPLIED
+from rlip_assets.storage.files import atomic_file
 
 SCHEMA = pa.schema(
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from rlip_assets.datasets.sources.classes import official_table
 from rlip_assets.micro_world.plans import REFERENCE_TRAIN, train_instances
 from rlip_assets.micro_world.wording import accepted
 from rlip_assets.micro_world.world import (
@@ -21,7 +22,6 @@ from rlip_assets.micro_world.world import (
     unseen_objects,
     unseen_rare_first,
 )
-from rlip_assets.sources.classes import official_table
 
 OPEN_IMAGES_RELATIONS = (
     "at",

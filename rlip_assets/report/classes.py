@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from rlip_assets.benchmarks.headlines import HEADLINES
-from rlip_assets.files import write_text
+from rlip_assets.evaluation.headlines import HEADLINES
+from rlip_assets.storage.files import write_text
 
 SHOWN = 5
 PLOTS = ("precision_recall.png", "errors_by_cause.png")

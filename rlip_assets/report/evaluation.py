@@ -16,24 +16,24 @@ from typing import Any
 
 import numpy as np
 
-from rlip_assets.benchmarks.annotations import read_annotations
-from rlip_assets.benchmarks.errors_by_cause import CAUSES, CauseCounter
-from rlip_assets.benchmarks.examples import worst_examples
-from rlip_assets.benchmarks.formats import Answer, Question, predictions_of
-from rlip_assets.benchmarks.ground_truth import GroundTruth
-from rlip_assets.benchmarks.headlines import HEADLINES, Headline
-from rlip_assets.benchmarks.pictures import causes_picture, curves_picture
-from rlip_assets.benchmarks.protocols import DESCRIPTIONS, VCOCO_TRAINING
-from rlip_assets.benchmarks.results import ClassTable, ProtocolResult
-from rlip_assets.benchmarks.stage import class_rows, curve_rows, flat_figures, write_table
-from rlip_assets.benchmarks.standing import standing
-from rlip_assets.benchmarks.vocabulary import Vocabulary
-from rlip_assets.files import write_json, write_text
-from rlip_assets.images import save_picture
+from rlip_assets.datasets.scenes import NO_OBJECT, Scene, read_scenes
+from rlip_assets.evaluation.core.ground_truth import GroundTruth
+from rlip_assets.evaluation.core.protocols import DESCRIPTIONS, VCOCO_TRAINING
+from rlip_assets.evaluation.core.results import ClassTable, ProtocolResult
+from rlip_assets.evaluation.core.vocabulary import Vocabulary
+from rlip_assets.evaluation.errors_by_cause import CAUSES, CauseCounter
+from rlip_assets.evaluation.examples import worst_examples
+from rlip_assets.evaluation.formats.annotations import read_annotations
+from rlip_assets.evaluation.formats.readers import Answer, Question, predictions_of
+from rlip_assets.evaluation.headlines import HEADLINES, Headline
+from rlip_assets.evaluation.pictures import causes_picture, curves_picture
+from rlip_assets.evaluation.published import standing
+from rlip_assets.evaluation.stage import class_rows, curve_rows, flat_figures, write_table
 from rlip_assets.report.classes import classes_csv
 from rlip_assets.report.page import Picture, Section, Table, render
 from rlip_assets.report.sections import causes_by_verb, class_table, percent, published_table
-from rlip_assets.scenes import NO_OBJECT, Scene, read_scenes
+from rlip_assets.storage.files import write_json, write_text
+from rlip_assets.storage.images import save_picture
 
 PAGE = "evaluation.html"
 SHOWN = 8

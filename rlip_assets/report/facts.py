@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlip_assets.benchmarks.headlines import HEADLINES
-from rlip_assets.benchmarks.standing import standing
-from rlip_assets.errors import InputError
+from rlip_assets.evaluation.headlines import HEADLINES
+from rlip_assets.evaluation.published import standing
 from rlip_assets.report.repeats import Comparison, Metrics, compare, summary
+from rlip_assets.storage.errors import InputError
 
 HICO, V_COCO, OPEN_IMAGES = (HEADLINES[name].protocol for name in ("hico_det", "v_coco", "open_images"))
 

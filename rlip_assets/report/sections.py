@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlip_assets.benchmarks.errors_by_cause import CAUSES
+from rlip_assets.evaluation.errors_by_cause import CAUSES
 from rlip_assets.report.page import Picture, Section, Table
 
 RELATIONS_SHOWN = 30

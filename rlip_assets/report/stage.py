@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlip_assets.files import write_json, write_text
+from rlip_assets.lineage.context import StageContext
 from rlip_assets.report import plots
 from rlip_assets.report.classes import class_facts
 from rlip_assets.report.facts import gather, read_json
@@ -17,7 +17,7 @@ from rlip_assets.report.page import Picture, render_page
 from rlip_assets.report.repeats import REPEAT
 from rlip_assets.report.sections import sections_of
 from rlip_assets.report.verbs import relation_counts, verb_sources
-from rlip_assets.stage import StageContext
+from rlip_assets.storage.files import write_json, write_text
 
 PICTURED_RUNS = {"finetune-hico_full": "fine-tuned on HICO-DET", "pretrain-vg_coco_o365": "zero-shot, pre-trained only"}
 PICTURES_A_RUN = 4

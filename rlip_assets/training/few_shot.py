@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from rlip_assets.errors import DataError, InputError
-from rlip_assets.scenes import NO_OBJECT, Scene
-from rlip_assets.sources.classes import Classes
+from rlip_assets.datasets.scenes import NO_OBJECT, Scene
+from rlip_assets.datasets.sources.classes import Classes
+from rlip_assets.storage.errors import DataError, InputError
 
 PUBLISHED_ATTEMPTS = 200
 """Draws by the published rule before the missing classes are filled in on purpose."""

@@ -21,10 +21,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from rlip_assets.environment import system_metrics
-from rlip_assets.errors import RlipError
-from rlip_assets.files import write_bytes, write_json
-from rlip_assets.stage import StageLog
+from rlip_assets.lineage.context import StageLog
+from rlip_assets.lineage.environment import system_metrics
+from rlip_assets.storage.errors import RlipError
+from rlip_assets.storage.files import write_bytes, write_json
 from rlip_assets.training.average import WeightAverage
 from rlip_assets.training.batches import Batch, seed_of
 from rlip_assets.training.kept import KeptCheckpoints

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from rlip_assets.benchmarks.predictions import ImagePredictions, PredictionWriter
-from rlip_assets.errors import DataError
-from rlip_assets.images import BadImageError, open_image
-from rlip_assets.scenes import Scene
-from rlip_assets.sources.classes import Classes
-from rlip_assets.stage import StageLog
+from rlip_assets.datasets.scenes import Scene
+from rlip_assets.datasets.sources.classes import Classes
+from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionWriter
+from rlip_assets.lineage.context import StageLog
+from rlip_assets.storage.errors import DataError
+from rlip_assets.storage.images import BadImageError, open_image
 from rlip_assets.training.recipes import Augmentation
 from rlip_assets.training.targets import image_tensor, stack_images
 from rlip_assets.training.transforms import for_evaluation
 from rlip_assets.training.vocabulary import benchmark_labels
 from rlip_model import LabelTokenizer, ModelOutput, Rlip
-from rlip_model.inference import PairPredictions, hoi_predictions, sgg_predictions
+from rlip_model.postprocess import PairPredictions, hoi_predictions, sgg_predictions
 
 PERSON = "person"
 SCENE_GRAPH_BENCHMARKS = ("open_images",)

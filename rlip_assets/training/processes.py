@@ -13,7 +13,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, nn
 
-from rlip_assets.errors import ParameterError
+from rlip_assets.storage.errors import ParameterError
 from rlip_assets.training.normalise import Counts
 
 PATIENCE = timedelta(hours=6)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rlip_assets.errors import ParameterError
+from rlip_assets.storage.errors import ParameterError
 from rlip_assets.training.quirks import PublishedTraining
 
 Kind = Literal["tagger", "pretrain", "finetune", "zero_shot", "tag"]

@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from rlip_assets.errors import InputError
-from rlip_assets.files import canonical_json, write_bytes, write_text
+from rlip_assets.storage.errors import InputError
+from rlip_assets.storage.files import canonical_json, write_bytes, write_text
 from rlip_assets.training.average import WeightAverage
-from rlip_model.checkpoint import content_digest
+from rlip_model.checkpoints.checkpoint import content_digest
 
 STATE, HISTORY = "state.safetensors", "history.jsonl"
 _MODEL, _OPTIMISER, _AVERAGE = "model/", "optimiser/", "average/"

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from rlip_assets.errors import DataError
-from rlip_assets.scenes import Scene, SceneStore, bucket_of
+from rlip_assets.datasets.scenes import Scene, SceneStore, bucket_of
+from rlip_assets.storage.errors import DataError
 from rlip_assets.training.few_shot import keep_triplets, listed_images, read_image_list, select_share, without_unseen
 from rlip_assets.training.recipes import Recipe
 

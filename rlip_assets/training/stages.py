@@ -14,16 +14,16 @@ from typing import Any
 
 import torch
 
-from rlip_assets.benchmarks.examples import first_examples
-from rlip_assets.decontamination import read_listed
-from rlip_assets.errors import ParameterError
-from rlip_assets.files import digest_json, write_text
-from rlip_assets.images import save_picture
-from rlip_assets.params.training import RecipeChoice
-from rlip_assets.scenes import SceneStore, bucket_folders
-from rlip_assets.sources.classes import Classes, read_classes
-from rlip_assets.sources.roots import image_root
-from rlip_assets.stage import StageContext
+from rlip_assets.datasets.decontamination import read_listed
+from rlip_assets.datasets.scenes import SceneStore, bucket_folders
+from rlip_assets.datasets.sources.classes import Classes, read_classes
+from rlip_assets.datasets.sources.roots import image_root
+from rlip_assets.evaluation.examples import first_examples
+from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.params.training import RecipeChoice
+from rlip_assets.storage.errors import ParameterError
+from rlip_assets.storage.files import digest_json, write_text
+from rlip_assets.storage.images import save_picture
 from rlip_assets.training.batches import Part, StepBatches
 from rlip_assets.training.evaluation import HEADLINE, BenchmarkEvaluation, evenly
 from rlip_assets.training.few_shot import pairs_with, unseen_pairs, unseen_texts

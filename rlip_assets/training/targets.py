@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rlip_assets.scenes import NO_OBJECT, Scene
+from rlip_assets.datasets.scenes import NO_OBJECT, Scene
 from rlip_assets.training.few_shot import triplet_pairs
 from rlip_assets.training.vocabulary import LabelList
 from rlip_model import Targets

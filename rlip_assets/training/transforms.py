@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance
 
-from rlip_assets.scenes import NO_OBJECT, Scene
+from rlip_assets.datasets.scenes import NO_OBJECT, Scene
 from rlip_assets.training.recipes import Augmentation
 
 Sample = tuple[Image.Image, Scene]

@@ -11,10 +11,10 @@ from functools import cached_property
 
 import numpy as np
 
-from rlip_assets.errors import DataError
-from rlip_assets.scene_graphs.normalise import relation_lemma
-from rlip_assets.scenes import Scene
-from rlip_assets.sources.classes import Classes
+from rlip_assets.datasets.scenes import Scene
+from rlip_assets.datasets.sources.classes import Classes
+from rlip_assets.labelling.caption_parsing.normalise import relation_lemma
+from rlip_assets.storage.errors import DataError
 
 BACKGROUND = "no objects"
 """The text of "nothing here"; it follows the object names as the last object label."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from dagster import DagsterInstance
-from toy_lineage import PROJECT, ROOT_VARIABLE, environment, make_project, toy_location
 
 from dagster_project.location import Location
+from tests.support.toy_lineage import PROJECT, ROOT_VARIABLE, environment, make_project, toy_location
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ import dagster as dg
 import pytest
 
 from dagster_project.checks import Check, checks_of
-from rlip_assets.last_run import remember
-from rlip_assets.promotion import PROMOTIONS_FILE, Promotion
-from rlip_assets.stage_runner import MANIFEST_SCHEMA
+from rlip_assets.lineage.history import remember
+from rlip_assets.lineage.runner import MANIFEST_SCHEMA
+from rlip_assets.tracking.promotion import PROMOTIONS_FILE, Promotion
 
 NOWHERE = Path("nowhere")
 

@@ -15,7 +15,7 @@ from dagster import AssetKey, Definitions
 from dagster_project.checks import checks_of
 from dagster_project.definitions import defs
 from dagster_project.profile import active_profile
-from rlip_assets.stage_spec import Registry
+from rlip_assets.lineage.spec import Registry
 
 
 @pytest.fixture(scope="module")

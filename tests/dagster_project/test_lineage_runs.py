@@ -19,13 +19,13 @@ import pytest
 import yaml
 from dagster import DagsterInstance, DagsterRunStatus
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
-from toy_lineage import TARGET
 
 from dagster_project.lineage import LineageError, bring_up_to_date, changed_items, critical_seconds
 from dagster_project.location import Location
 from dagster_project.synchronise import data_version, report_external, unreported
 from dagster_project.worker import Task, materialise
-from rlip_assets.dvc_lock import DvcLock
+from rlip_assets.dvc.lock import DvcLock
+from tests.support.toy_lineage import TARGET
 
 pytestmark = pytest.mark.deep
 

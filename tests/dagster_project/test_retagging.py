@@ -22,24 +22,24 @@ import yaml
 from dagster import AssetKey, DagsterEventType, DagsterInstance, DagsterRunStatus
 from dagster._core.storage.dagster_run import RunRecord
 from dagster._core.storage.tags import PARTITION_NAME_TAG, SCHEDULED_EXECUTION_TIME_TAG
-from killed import preload, run_whole
-from miniature import make_project
 from mlflow.tracking import MlflowClient
 
-from rlip_assets.dvc_lock import DvcLock
-from rlip_assets.dvc_yaml import render_dvc_yaml
-from rlip_assets.params import load_params
-from rlip_assets.profiles import PROJECT_ROOT
-from rlip_assets.provenance import read_provenance
-from rlip_assets.registry import build_registry
-from rlip_assets.scenes import bucket_of, read_scenes
-from rlip_assets.shards import shard_count
-from rlip_assets.stage_spec import Registry
+from rlip_assets.datasets.scenes import bucket_of, read_scenes
+from rlip_assets.dvc.lock import DvcLock
+from rlip_assets.dvc.pipeline import render_dvc_yaml
+from rlip_assets.lineage.params import load_params
+from rlip_assets.lineage.profiles import PROJECT_ROOT
+from rlip_assets.lineage.provenance import read_provenance
+from rlip_assets.lineage.registry import build_registry
+from rlip_assets.lineage.shards import shard_count
+from rlip_assets.lineage.spec import Registry
+from tests.support.killed import preload, run_whole
+from tests.support.miniature import make_project
 
 pytestmark = pytest.mark.deep
 
 MODULE = "dagster_project.definitions"
-HEAVY = ("rlip_assets.stage_runner", "rlip_assets.training.stages", "rlip_assets.captions.captioner")
+HEAVY = ("rlip_assets.lineage.runner", "rlip_assets.training.stages", "rlip_assets.labelling.captions.captioner")
 CHAIN = ("captions", "caption_triplets", "candidates", "pseudo_labels")
 BUCKETS = ("coco-0", "coco-1", "objects365-0")
 LABELS = [f"pseudo_labels@{bucket}" for bucket in BUCKETS]

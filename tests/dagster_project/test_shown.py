@@ -12,8 +12,8 @@ from PIL import Image
 
 from dagster_project.dvc_stage import cause_of
 from dagster_project.metadata import describe, pictures
-from rlip_assets.dvc_lock import LockEntry
-from rlip_assets.stage_spec import StageItem
+from rlip_assets.dvc.lock import LockEntry
+from rlip_assets.lineage.spec import StageItem
 
 ITEM = StageItem("captions", "coco-0", {}, {"captions": "data/captions"})
 ENTRY = LockEntry("rlip stage captions", {}, {"data/captions": "0.dir"}, {})

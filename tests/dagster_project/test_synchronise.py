@@ -14,7 +14,7 @@ from dagster._core.loader import LoadingContextForTest
 from dagster_project.checks import check_results
 from dagster_project.location import Location
 from dagster_project.synchronise import data_version, report_external, unreported
-from rlip_assets.dvc_lock import DvcLock
+from rlip_assets.dvc.lock import DvcLock
 
 
 def statuses(instance: DagsterInstance, location: Location) -> dict[str, StaleStatus]:

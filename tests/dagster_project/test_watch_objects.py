@@ -15,14 +15,14 @@ from dagster_project.defs import automation
 from dagster_project.profile import ActiveProfile
 from dagster_project.stage_assets import FORCE_TAG
 from dagster_project.watch import Due, object_changes
-from rlip_assets.errors import InputError
-from rlip_assets.files import write_json
-from rlip_assets.mirror import mirror
-from rlip_assets.object_store import ObjectStore
-from rlip_assets.params import Params
-from rlip_assets.params.sources import SourcesParams
-from rlip_assets.registry import build_registry
-from rlip_assets.sources.roots import raw_root
+from rlip_assets.datasets.sources.roots import raw_root
+from rlip_assets.lineage.params import Params
+from rlip_assets.lineage.params.sources import SourcesParams
+from rlip_assets.lineage.registry import build_registry
+from rlip_assets.storage.errors import InputError
+from rlip_assets.storage.files import write_json
+from rlip_assets.storage.mirror import mirror
+from rlip_assets.storage.object_store import ObjectStore
 
 URL = "s3://datasets/coco"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from dagster_project.watch import newest_change, raw_changes
-from rlip_assets.files import write_json
-from rlip_assets.params import Params
-from rlip_assets.registry import build_registry
+from rlip_assets.lineage.params import Params
+from rlip_assets.lineage.registry import build_registry
+from rlip_assets.storage.files import write_json
 
 
 @pytest.mark.parametrize(("startup", "seen"), [(1.9, True), (1.1, False)])

@@ -9,7 +9,7 @@ import pytest
 
 from dagster_project.defs import automation
 from dagster_project.profile import active_profile
-from rlip_assets.errors import BusyError
+from rlip_assets.storage.errors import BusyError
 
 BUCKETS = list(active_profile().registry.spec("pseudo_labels").partitions)
 

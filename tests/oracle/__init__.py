@@ -1,6 +1,6 @@
 """Straightforward loop formulations of the benchmark protocols: the test oracle of the fast evaluators.
 
-Nothing here is quick and nothing here is shared with `rlip_assets.benchmarks`: each module follows the prose of its
+Nothing here is quick and nothing here is shared with `rlip_assets.evaluation`: each module follows the prose of its
 protocol step by step, so that a difference between the two is a question about one of them. Images travel as plain
 dicts, predictions and ground truths aligned by position:
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rlip_model.config import PRESETS, ModelConfig
-from rlip_model.rlip import build_model
+from rlip_model.model import build_model
 
 MILLIONS = {
     "parseda_r50": 213.70,

@@ -12,14 +12,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import plain_network as plain
 import pytest
 import torch
-from network_cases import make_targets
-from test_golden_model import FOLDER, golden, rule
 from torch import Tensor
 
-from rlip_model.official import official_state_dict
+import tests.support.plain_network as plain
+from perf import check_golden_model as golden
+from rlip_model.checkpoints.official_layout import official_state_dict
+from tests.rlip_model.test_golden_model import FOLDER, rule
+from tests.support.network_cases import make_targets
 
 OBJECTS, RELATIONS = 4, 3
 META = {

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+
+from perf import check_golden_model
+from perf.check_golden_model import config_of, load_module, recompute
+from rlip_model import build_model
+from rlip_model.checkpoints.official_layout import official_state_dict
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "golden" / "model"
@@ -18,19 +21,8 @@ CASES = sorted(file.stem for file in FOLDER.glob("*.npz"))
 NOT_OURS = ("train/target",)
 
 
-def load(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-golden = load(ROOT / "benchmarks" / "check_golden_model.py")
-rule = golden.load_module(FOLDER / "weights_rule.py")
-check = golden.load_module(FOLDER / "check.py")
+rule = load_module(FOLDER / "weights_rule.py")
+check = load_module(FOLDER / "check.py")
 
 
 def test_all_cases_are_here() -> None:
@@ -39,7 +31,7 @@ def test_all_cases_are_here() -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_case_agrees(case: str) -> None:
-    report = check.check(FOLDER / f"{case}.npz", golden.recompute(FOLDER / f"{case}.npz", rule))
+    report = check.check(FOLDER / f"{case}.npz", recompute(FOLDER / f"{case}.npz", rule))
     assert report.ok, str(report)
     assert not [name for name in report.missing if not name.startswith(NOT_OURS)]
     assert len(report.rows) > 80
@@ -61,9 +53,9 @@ def test_keys_are_the_recorded_ones() -> None:
 
     for case in CASES:
         arrays = np.load(FOLDER / f"{case}.npz", allow_pickle=False)
-        config = golden.config_of(json.loads(str(arrays["meta"])))
+        config = config_of(json.loads(str(arrays["meta"])))
         with torch.device("meta"):
-            mine = golden.official_state_dict(golden.build_model(config))
+            mine = official_state_dict(build_model(config))
         want = {key: tuple(shape) for key, shape in json.loads(str(arrays["keys"]))}
         have = {key: tuple(value.shape) for key, value in mine.items() if value.is_floating_point()}
         assert have == want, case
@@ -71,11 +63,11 @@ def test_keys_are_the_recorded_ones() -> None:
 
 def test_command_prints_and_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     recorded = dict(np.load(FOLDER / "tagger.npz", allow_pickle=False))
-    monkeypatch.setattr(golden, "recompute", lambda file, rule: recorded)
+    monkeypatch.setattr(check_golden_model, "recompute", lambda file, rule: recorded)
     monkeypatch.setattr(sys, "argv", ["check", str(FOLDER), "tagger"])
-    assert golden.main() == 0
+    assert check_golden_model.main() == 0
     recorded["train/pred_verb_logits"] = recorded["train/pred_verb_logits"] + 1e-2
-    assert golden.main() == 1
+    assert check_golden_model.main() == 1
     printed = capsys.readouterr().out
     assert "train/pred_verb_logits" in printed
     assert "failed: tagger" in printed

@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from network_cases import make_targets
-from test_matching import OBJECTS, RELATIONS, random_output
 
 from rlip_model.boxes import generalized_iou
 from rlip_model.losses import (
@@ -22,7 +20,9 @@ from rlip_model.losses import (
     quality_focal_loss,
 )
 from rlip_model.matching import Targets, concatenate
-from rlip_model.rlip import ModelOutput
+from rlip_model.model import ModelOutput
+from tests.rlip_model.test_matching import OBJECTS, RELATIONS, random_output
+from tests.support.network_cases import make_targets
 
 POOLED = torch.randn(OBJECTS + RELATIONS, 16, generator=torch.Generator().manual_seed(3))
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from network_cases import make_targets
 
 from rlip_model.boxes import generalized_iou
 from rlip_model.matching import MatchCost, Targets, match_hungarian, match_slots, pair_costs
-from rlip_model.rlip import ModelOutput
+from rlip_model.model import ModelOutput
+from tests.support.network_cases import make_targets
 
 OBJECTS, RELATIONS = 6, 5
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import plain_network as plain
 import pytest
 import torch
-from network_cases import make_batch, shake, small
 
-from rlip_model.backbone import build_backbone
+import tests.support.plain_network as plain
+from rlip_model.checkpoints.official_layout import official_state_dict
 from rlip_model.config import SWIN_LARGE, BackboneConfig, ModelConfig
-from rlip_model.official import official_state_dict
-from rlip_model.rlip import build_model
+from rlip_model.model import build_model
+from rlip_model.vision.backbone import build_backbone
+from tests.support.network_cases import make_batch, shake, small
 
 SMALL_SWIN = BackboneConfig(
     kind="swin", stem=16, depths=(2, 2, 4, 2), widths=(16, 32, 64, 128), heads=(1, 2, 4, 8), window=7

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from network_cases import make_batch, shake, small
 
-from rlip_model.rlip import Rlip, build_model
+from rlip_model.model import Rlip, build_model
 from rlip_model.tagger import PairNoise, TaggerPairs, collate_pairs, leak_guard, perturb_pairs
+from tests.support.network_cases import make_batch, shake, small
 
 
 def tagger() -> Rlip:

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from network_cases import small
 
 from rlip_model.text import (
     LabelTokenizer,
@@ -20,6 +19,7 @@ from rlip_model.text import (
     sign_text_mask,
     train_label_tokenizer,
 )
+from tests.support.network_cases import small
 
 TEXTS = ["person", "sports ball", "dining table", "no objects", "sit on/at", "look at", "naïve café 熊 🐻"]
 

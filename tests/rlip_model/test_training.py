@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from network_cases import make_batch, small
 
 from rlip_model.config import ModelConfig, TextConfig
 from rlip_model.losses import LossConfig, RelationCriterion
-from rlip_model.rlip import Rlip, build_model
+from rlip_model.model import Rlip, build_model
 from rlip_model.text import sign_text_mask
+from tests.support.network_cases import make_batch, small
 
 PRETRAINING = LossConfig(pseudo_relations=True)
 TAGGING = LossConfig(relational_quality=False, assignment="slots")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rlip_assets.lineage.params.world import WorldParams
 from rlip_assets.micro_world.shots import shots
 from rlip_assets.micro_world.truth import TrueRelation, true_relations
 from rlip_assets.micro_world.vocabularies import coco_classes
 from rlip_assets.micro_world.writers import Progress, save_json, save_picture
 from rlip_assets.micro_world.writers.instances import Instances, coco_categories, coco_category
-from rlip_assets.params.world import WorldParams
 
 IMAGE_STEP = 9  # image ids have gaps, as in COCO
 FIRST_BOX = {"train": 100001, "val": 900001}

@@ -9,12 +9,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from rlip_assets.lineage.params.world import WorldParams
 from rlip_assets.micro_world.picture import Picture
 from rlip_assets.micro_world.shots import shots
 from rlip_assets.micro_world.vocabularies import hico_classes
 from rlip_assets.micro_world.world import CATEGORIES, Interaction, interactions
 from rlip_assets.micro_world.writers import Progress, save_json, save_picture
-from rlip_assets.params.world import WorldParams
 
 
 def _record(name: str, picture: Picture, classes: dict[tuple[str, str], Interaction]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rlip_assets.datasets.sources.classes import coco_names
 from rlip_assets.micro_world.picture import Picture, Thing
 from rlip_assets.micro_world.world import CATEGORIES
 from rlip_assets.micro_world.writers import corner_box
-from rlip_assets.sources.classes import coco_names
 
 
 class Instances:

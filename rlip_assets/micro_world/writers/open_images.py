@@ -7,12 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from rlip_assets.lineage.params.world import WorldParams
 from rlip_assets.micro_world.picture import Picture
 from rlip_assets.micro_world.shots import shots
 from rlip_assets.micro_world.vocabularies import OPEN_IMAGES_RELATIONS, open_images_name, open_images_objects
 from rlip_assets.micro_world.world import Deed
 from rlip_assets.micro_world.writers import Progress, save_json, save_picture
-from rlip_assets.params.world import WorldParams
 
 OF_RELATION = {
     "hold": "holds",

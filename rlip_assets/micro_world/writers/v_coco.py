@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlip_assets.lineage.params.world import WorldParams
 from rlip_assets.micro_world.picture import Picture
 from rlip_assets.micro_world.shots import shots
 from rlip_assets.micro_world.vocabularies import v_coco_classes
 from rlip_assets.micro_world.writers import Progress, save_json, save_picture
 from rlip_assets.micro_world.writers.instances import Instances, coco_categories, coco_category
-from rlip_assets.params.world import WorldParams
 
 ACTIONS: dict[str, tuple[str, ...]] = {
     "hold": ("obj",),

@@ -11,11 +11,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from rlip_assets.lineage.params.world import WorldParams
 from rlip_assets.micro_world.picture import Picture
 from rlip_assets.micro_world.shots import shots
 from rlip_assets.micro_world.wording import noun, object_aliases, relationship_aliases, visual_genome_predicate
 from rlip_assets.micro_world.writers import Progress, save_json, save_picture
-from rlip_assets.params.world import WorldParams
 
 FIRST_IMAGE = 2315001
 SPATIAL_KEPT = 0.33

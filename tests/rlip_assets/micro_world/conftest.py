@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from rlip_assets.lineage.context import NullLog, StageContext
+from rlip_assets.lineage.params import Params
+from rlip_assets.lineage.params.world import WorldParams
 from rlip_assets.micro_world.stage import generate_stage
-from rlip_assets.params import Params
-from rlip_assets.params.world import WorldParams
-from rlip_assets.stage import NullLog, StageContext
 
 SMALL = WorldParams(
     seed=5,

@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from rlip_assets.errors import DataError
-from rlip_assets.files import sha256_folder
+from rlip_assets.lineage.params import Params
+from rlip_assets.lineage.params.world import WorldParams
 from rlip_assets.micro_world import stage
 from rlip_assets.micro_world.writers import Progress
-from rlip_assets.params import Params
-from rlip_assets.params.world import WorldParams
+from rlip_assets.storage.errors import DataError
+from rlip_assets.storage.files import sha256_folder
 
 from .conftest import SMALL, World, stage_context
 
 PRINT_DIGESTS = """
 import sys
 from pathlib import Path
-from rlip_assets.files import sha256_folder
+from rlip_assets.storage.files import sha256_folder
 from rlip_assets.micro_world.writers import coco, hico_det, open_images, v_coco, visual_genome
-from rlip_assets.params.world import WorldParams
+from rlip_assets.lineage.params.world import WorldParams
 params = WorldParams(seed=3, visual_genome=20, coco_train=10, coco_val=4, v_coco_trainval=12, v_coco_test=4, open_images_train=8,
                      open_images_val=2, open_images_test=2, hico_det_train=400, hico_det_test=200)
 for writer in (visual_genome, coco, v_coco, open_images) + ((hico_det,) if "hico" in sys.argv else ()):

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from rlip_assets.datasets.sources.classes import Classes, coco_names, official_table
 from rlip_assets.micro_world import sprite_sheet, world
 from rlip_assets.micro_world.vocabularies import hico_classes, objects365_classes, open_images_objects
 from rlip_assets.micro_world.wording import FORMS, accepted
-from rlip_assets.sources.classes import Classes, coco_names, official_table
 
 PACKAGE = Path(sprite_sheet.__file__).parent
 

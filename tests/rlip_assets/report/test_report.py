@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlip_assets.errors import InputError
 from rlip_assets.report.classes import class_facts
 from rlip_assets.report.facts import HICO, gather
 from rlip_assets.report.markdown import to_markdown
@@ -16,6 +15,7 @@ from rlip_assets.report.page import NOTICE, Picture, render_page
 from rlip_assets.report.repeats import Comparison, compare
 from rlip_assets.report.sections import sections_of
 from rlip_assets.report.verbs import verb_sources
+from rlip_assets.storage.errors import InputError
 
 METRICS = {
     "pretrain-vg": {f"{HICO}/full": 0.1},

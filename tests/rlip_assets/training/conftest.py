@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import OBJECTS, RELATIONS, draw_scene, small_config
 
-from rlip_assets.scenes import write_scenes
+from rlip_assets.datasets.scenes import write_scenes
 from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.sources import ImageSource
 from rlip_model import LabelTokenizer, Rlip, build_model, train_label_tokenizer
+from tests.support.training_toys import OBJECTS, RELATIONS, draw_scene, small_config
 
 torch.set_num_threads(1)
 

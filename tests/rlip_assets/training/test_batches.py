@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toys import OBJECTS, RELATIONS, draw_scene
 
-from rlip_assets.errors import DataError
-from rlip_assets.scenes import make_scene, write_scenes
+from rlip_assets.datasets.scenes import make_scene, write_scenes
+from rlip_assets.storage.errors import DataError
 from rlip_assets.training.batches import Part, StepBatches
 from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.sources import ImageSource, SceneFilter, TrainingImages, training_images
 from rlip_assets.training.targets import pair_targets, ranked_pairs, stack_images, tagger_pairs
 from rlip_assets.training.vocabulary import BatchVocabulary, FixedVocabulary, LabelList, NameSampler
+from tests.support.training_toys import OBJECTS, RELATIONS, draw_scene
 
 SLOTS = 6
 FULL = LabelList(OBJECTS, RELATIONS)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlip_assets.errors import DataError, InputError
-from rlip_assets.scenes import Scene, make_scene
-from rlip_assets.sources.classes import Classes, hico_classes
+from rlip_assets.datasets.scenes import Scene, make_scene
+from rlip_assets.datasets.sources.classes import Classes, hico_classes
+from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.training.few_shot import (
     listed_images,
     pairs_with,

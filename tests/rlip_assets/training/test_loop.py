@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlip_assets.errors import InputError
-from rlip_assets.stage import NullLog
+from rlip_assets.lineage.context import NullLog
+from rlip_assets.storage.errors import InputError
 from rlip_assets.training.average import WeightAverage
 from rlip_assets.training.batches import Batch, Part, StepBatches
 from rlip_assets.training.kept import KeptCheckpoints, best_step
@@ -412,7 +412,7 @@ def test_a_full_disk_keeps_the_last_whole_state(
     def no_space(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rlip_assets.files._sync", no_space)
+    monkeypatch.setattr("rlip_assets.storage.files._sync", no_space)
     with pytest.raises(InputError, match=r"cannot be written.*No space left.*make room"):
         trainer.resume.save(9, trainer.model, trainer.optimiser, History([]))  # type: ignore[union-attr]
     assert (tmp_path / "r" / "state.safetensors").read_bytes() == before

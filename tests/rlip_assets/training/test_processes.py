@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlip_assets.errors import ParameterError
+from rlip_assets.storage.errors import ParameterError
 from rlip_assets.training.processes import Processes, choose_device, join_processes
 from rlip_assets.training.sources import ImageSource
 
 SCRIPT = """
 import json, sys
-sys.path[:0] = [{tests!r}, {root!r}]
+sys.path.insert(0, {root!r})
 import torch
 from pathlib import Path
-from toys import OBJECTS, RELATIONS, small_config
-from rlip_assets.stage import NullLog
+from tests.support.training_toys import OBJECTS, RELATIONS, small_config
+from rlip_assets.lineage.context import NullLog
 from rlip_assets.training.batches import Part, StepBatches
 from rlip_assets.training.loop import Settings, Trainer
 from rlip_assets.training.processes import join_processes
@@ -62,7 +62,6 @@ def test_two_processes_give_the_losses_of_one(
     rows = []
     for count in (1, 2):
         script = SCRIPT.format(
-            tests=str(here.parent),
             root=str(here.parents[3]),
             recipe=str(tmp_path / "recipe.json"),
             table=str(source.tables[0]),
@@ -110,7 +109,6 @@ def test_a_process_killed_between_checkpoints_logs_the_losses_of_an_undisturbed_
     def train(state: str, killed_at: int) -> int:
         head = SCRIPT.partition("settings = ")[0]
         script = (head + KILLED).format(
-            tests=str(here.parent),
             root=str(here.parents[3]),
             recipe=str(tmp_path / "recipe.json"),
             table=str(source.tables[0]),

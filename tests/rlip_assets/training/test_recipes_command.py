@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rlip_assets.cli.recipes import recipes
-from rlip_assets.errors import ParameterError
+from rlip_assets.storage.errors import ParameterError
 
 
 def output(*arguments: str) -> list[str]:

@@ -15,23 +15,23 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from toys import OBJECTS, RELATIONS, draw_scene
 
-from rlip_assets.benchmarks.predictions import read_predictions
-from rlip_assets.errors import InputError, ParameterError
-from rlip_assets.files import write_json
-from rlip_assets.params import Params
-from rlip_assets.profiles import PROJECT_ROOT
-from rlip_assets.relation_detector import RelationDetector
-from rlip_assets.scenes import make_scene, read_scenes, write_scenes
-from rlip_assets.stage import NullLog, StageContext
+from rlip_assets.datasets.scenes import make_scene, read_scenes, write_scenes
+from rlip_assets.evaluation.formats.predictions import read_predictions
+from rlip_assets.inference.relation_detector import RelationDetector
+from rlip_assets.lineage.context import NullLog, StageContext
+from rlip_assets.lineage.params import Params
+from rlip_assets.lineage.profiles import PROJECT_ROOT
+from rlip_assets.storage.errors import InputError, ParameterError
+from rlip_assets.storage.files import write_json
 from rlip_assets.training.batches import Batch
 from rlip_assets.training.loop import Trainer
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.stages import finetune_stage, pretrain_stage, r_tagger_stage
 from rlip_model import LabelTokenizer, ModelConfig, load_checkpoint
-from rlip_model.detector import DabDeformableDetr, save_detector
+from rlip_model.checkpoints.detector_start import DabDeformableDetr, save_detector
 from rlip_model.text import build_text_encoder
+from tests.support.training_toys import OBJECTS, RELATIONS, draw_scene
 
 CHANGES = {
     "steps": 2,

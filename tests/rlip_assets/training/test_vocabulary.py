@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlip_assets.errors import DataError
-from rlip_assets.scenes import make_scene
-from rlip_assets.sources.classes import Classes
+from rlip_assets.datasets.scenes import make_scene
+from rlip_assets.datasets.sources.classes import Classes
+from rlip_assets.storage.errors import DataError
 from rlip_assets.training.vocabulary import (
     BatchVocabulary,
     FixedVocabulary,

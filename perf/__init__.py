@@ -1,0 +1,1 @@
+"""Commands that print every speed figure of the project."""

@@ -1,0 +1,23 @@
+"""COCO 2017: `annotations/instances_{train,val}2017.json`, images in `{train,val}2017/` or
+`images/{train,val}2017/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlip_assets.datasets.sources.coco_style import InstancesReader
+
+
+class CocoReader(InstancesReader):
+    """Boxes of COCO 2017. Images without any annotation are not used; crowd and degenerate boxes are dropped and
+    counted."""
+
+    dataset = "coco"
+
+    def splits(self) -> dict[str, Path]:
+        files = {split: self.root / f"annotations/instances_{split}2017.json" for split in ("train", "val")}
+        return self.on_disk(files)
+
+    def image_path(self, split: str, file_name: str) -> str:
+        folder = self.existing(f"{split}2017", f"images/{split}2017")
+        return f"{self.relative(folder)}/{file_name}"

@@ -1,0 +1,174 @@
+"""What a reader of a raw dataset is.
+
+A reader streams its annotation files as `Fragment`s, small pieces that each belong to one image. Since a piece knows
+its image, pieces can be spread over buckets without holding the dataset in memory; the pieces of one image then make a
+`RawImage`, and that a `Scene`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlip_assets.datasets.scenes import Scene
+from rlip_assets.datasets.sources.classes import Classes
+from rlip_assets.storage.errors import DataError, InputError, RlipError
+
+
+class RecordError(RlipError):
+    """The annotation of one image breaks the rules of its format: the image goes to quarantine with this reason."""
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """One row of an annotation file, reduced to what is used.
+
+    Attributes:
+        image_id: the image that it belongs to.
+        kind: "image" for the row that declares the image, otherwise a reader's own word.
+        content: JSON value.
+        origin: file and row, for messages.
+    """
+
+    image_id: str
+    kind: str
+    content: Any
+    origin: str
+
+
+@dataclass(frozen=True)
+class RawImage:
+    """One image as annotated.
+
+    Attributes:
+        image_id, split: as in `Scene`.
+        file_name: relative to the raw root.
+        size: (width, height) as annotated, or None where the format does not tell.
+        record: the annotation, a JSON value that changes when and only when the annotation changes.
+        origin: file and row, for messages.
+    """
+
+    image_id: str
+    split: str
+    file_name: str
+    size: tuple[int, int] | None
+    record: Any
+    origin: str
+
+
+class Reader(ABC):
+    """A raw dataset in one layout."""
+
+    dataset: str
+    optional_kinds: frozenset[str] = frozenset()
+    """Kinds of pieces that may speak of images which the dataset does not list."""
+    closed_vocabulary = True
+    """Whether a text outside the class table is an error."""
+
+    @property
+    def root_key(self) -> str:
+        """Where params.yaml says where this dataset lies."""
+        return f"sources.{self.dataset}.root"
+
+    def __init__(self, root: Path) -> None:
+        """Args: root: folder of the raw dataset.
+
+        Raises:
+            InputError: no such folder.
+        """
+        if not root.is_dir():
+            raise InputError(f"the raw dataset {self.dataset} has no folder {root}; set {self.root_key} in params.yaml")
+        self.root = root
+
+    @abstractmethod
+    def annotation_files(self) -> list[Path]:
+        """The files that `fragments` reads; the index of records is renewed when one of them changes."""
+
+    @abstractmethod
+    def fragments(self) -> Iterator[Fragment]:
+        """All pieces, in the order of the files.
+
+        Raises:
+            InputError: a file that is missing, truncated or not JSON.
+            DataError: a row without the keys of the format.
+        """
+
+    @abstractmethod
+    def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:
+        """The image that these pieces describe, the first being its "image"; None for one that the dataset does not
+        use."""
+
+    def observe(self, raw: RawImage, tally: Counter[str]) -> None:  # noqa: B027 - most tables need no counting
+        """Count whatever `classes` needs to know about the whole dataset; nothing unless a reader says so."""
+
+    @abstractmethod
+    def classes(self, tally: Counter[str]) -> Classes:
+        """The dataset's class table, after every image was observed."""
+
+    def category_ids(self) -> dict[str, int | str]:
+        """Class text -> its id in the annotation files, the first one where several share a text; empty where classes have no ids."""
+        return {}
+
+    @abstractmethod
+    def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:
+        """The row of one image.
+
+        Args:
+            size: (width, height) of the annotation, or of the stored image where the format does not tell.
+            counts: figures of the rules that changed something, by rule; added to.
+
+        Raises:
+            RecordError: an annotation that cannot be used.
+        """
+
+    def relative(self, path: Path) -> str:
+        """`path` relative to the root, for messages and file names."""
+        return path.relative_to(self.root).as_posix()
+
+    def existing(self, *candidates: str) -> Path:
+        """The first of several places of a file or folder that exists, or else the first."""
+        paths = [self.root / candidate for candidate in candidates]
+        return next((path for path in paths if path.exists()), paths[0])
+
+    def on_disk(self, candidates: Mapping[str, Path]) -> dict[str, Path]:
+        """The splits whose annotation file exists.
+
+        Raises:
+            InputError: none exists.
+        """
+        found = {split: path for split, path in candidates.items() if path.exists()}
+        if not found:
+            names = ", ".join(self.relative(path) for path in candidates.values())
+            raise InputError(
+                f"{self.root} holds none of {names}; point {self.root_key} at the official layout of {self.dataset}"
+            )
+        return found
+
+
+def required(row: Any, keys: tuple[str, ...], origin: str) -> list[Any]:
+    """The values of `keys` in a row of an annotation file.
+
+    Raises:
+        DataError: the row is no object or lacks a key.
+    """
+    if not isinstance(row, dict):
+        raise DataError(f"{origin} is not an object; check that the file has the layout of its dataset")
+    lacking = [key for key in keys if key not in row]
+    if lacking:
+        raise DataError(f"{origin} has no {lacking[0]!r}; check that the file has the layout of its dataset")
+    return [row[key] for key in keys]
+
+
+def objects_of(value: Any, what: str, origin: str) -> list[dict[str, Any]]:
+    """`value` as the list of objects that the format promises.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise DataError(f"{origin}: {what} is not a list of objects; check that the file has the layout of its dataset")
+    return value

@@ -1,0 +1,164 @@
+"""The cleaning of Visual Genome: steps 0 to 4 and 9 of the published preprocessing, each counted.
+
+    0  lower-case object names and predicates
+    1  drop exact repeats of (subject id, predicate, object id) in an image, the first stays
+    2  an object's names become its first name
+    3  drop a relation that says the same as an earlier one: equal predicate, subject and object names up to aliases,
+    and both box
+       pairs overlap by `duplicate_iou` or more
+    4  keep the first `max_relations` relations of an image
+    9  drop relations whose predicate or names are rarer in the dataset than a limit (off by default)
+
+Beyond the published steps, relations with unknown ends, objects without a name and relations without text are dropped
+and counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlip_assets.datasets.sources.boxes import Box
+from rlip_assets.storage.errors import DataError, InputError
+
+
+@dataclass(frozen=True)
+class Entity:
+    """An object after step 2."""
+
+    name: str
+    box: Box
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A relation between entities, by their ids in the image."""
+
+    subject: int
+    predicate: str
+    object: int
+
+
+@dataclass(frozen=True)
+class Aliases:
+    """Text to the canonical text of its synonym set; texts without a set stand for themselves."""
+
+    objects: Mapping[str, str]
+    relations: Mapping[str, str]
+
+
+def read_aliases(path: Path) -> dict[str, str]:
+    """Text to canonical text, from lines of comma-separated synonyms whose first is canonical; the first line of a
+    text wins.
+
+    A file that does not exist has no aliases.
+
+    Raises:
+        InputError: the file is not UTF-8.
+    """
+    if not path.exists():
+        return {}
+    try:
+        lines = path.read_text(encoding="utf-8").lower().splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 at byte {error.start}; fetch it again") from None
+    canonical: dict[str, str] = {}
+    for line in lines:
+        texts = [text.strip() for text in line.split(",") if text.strip()]
+        for text in texts:
+            canonical.setdefault(text, texts[0])
+    return canonical
+
+
+def parse_record(
+    objects: Sequence[Mapping[str, Any]], relationships: Sequence[Mapping[str, Any]], counts: Counter[str]
+) -> tuple[dict[int, Entity], list[Relation]]:
+    """Objects by id and relations of one image, steps 0 to 2 done. Boxes are x1 y1 x2 y2, not yet clipped.
+
+    Raises:
+        DataError: an object or relation lacks a key.
+    """
+    entities: dict[int, Entity] = {}
+    for number, item in enumerate(objects):
+        try:
+            key, x, y, width, height = (item[name] for name in ("object_id", "x", "y", "w", "h"))
+            names = item["names"] if isinstance(item["names"], list) else [item["names"]]
+            box = (float(x), float(y), float(x) + float(width), float(y) + float(height))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"object {number} is malformed ({error})") from None
+        counts["objects_read"] += 1
+        counts["objects_several_names"] += len(names) > 1
+        if not names or not isinstance(names[0], str) or not names[0].strip():
+            counts["objects_without_name"] += 1
+        elif key in entities:
+            counts["objects_repeated_id"] += 1
+        else:
+            entities[key] = Entity(names[0].lower(), box)
+    relations: dict[Relation, None] = {}
+    for number, item in enumerate(relationships):
+        try:
+            relation = Relation(item["subject_id"], str(item["predicate"]).lower(), item["object_id"])
+        except KeyError as error:
+            raise DataError(f"relationship {number} has no {error}") from None
+        counts["relations_read"] += 1
+        if relation in relations:
+            counts["relations_step1_repeated"] += 1
+        elif relation.subject not in entities or relation.object not in entities:
+            counts["relations_unknown_end"] += 1
+        elif not relation.predicate.strip():
+            counts["relations_without_text"] += 1
+        else:
+            relations[relation] = None
+    return entities, list(relations)
+
+
+def drop_synonymous(
+    entities: Mapping[int, Entity],
+    relations: Sequence[Relation],
+    aliases: Aliases,
+    minimum_iou: float,
+    counts: Counter[str],
+) -> list[Relation]:
+    """Step 3. A relation is compared with the earlier ones that stayed."""
+    kept: list[Relation] = []
+    same_text: dict[tuple[str, str, str], list[Relation]] = {}
+    for relation in relations:
+        subject, target = entities[relation.subject], entities[relation.object]
+        key = (
+            aliases.objects.get(subject.name, subject.name),
+            aliases.relations.get(relation.predicate, relation.predicate),
+            aliases.objects.get(target.name, target.name),
+        )
+        earlier = same_text.setdefault(key, [])
+        if any(
+            inclusive_iou(entities[other.subject].box, subject.box) >= minimum_iou
+            and inclusive_iou(entities[other.object].box, target.box) >= minimum_iou
+            for other in earlier
+        ):
+            counts["relations_step3_synonymous"] += 1
+        else:
+            earlier.append(relation)
+            kept.append(relation)
+    return kept
+
+
+def keep_first(relations: list[Relation], limit: int, counts: Counter[str]) -> list[Relation]:
+    """Step 4."""
+    if len(relations) > limit:
+        counts["images_step4_truncated"] += 1
+        counts["relations_step4_beyond_limit"] += len(relations) - limit
+    return relations[:limit]
+
+
+def inclusive_iou(a: Box, b: Box) -> float:
+    """Intersection over union with pixel-inclusive sides (x2 - x1 + 1), as the published preprocessing measures it."""
+    width = min(a[2], b[2]) - max(a[0], b[0]) + 1
+    height = min(a[3], b[3]) - max(a[1], b[1]) + 1
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    area = sum((box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (a, b))
+    return shared / (area - shared)

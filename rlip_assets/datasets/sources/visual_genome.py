@@ -1,0 +1,154 @@
+"""Visual Genome: `scene_graphs.json`, `object_alias.txt`, `relationship_alias.txt`, images in `images/` (or `VG_100K`,
+`VG_100K_2`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rlip_assets.datasets.scenes import Scene, make_scene
+from rlip_assets.datasets.sources.boxes import Box, clipped
+from rlip_assets.datasets.sources.classes import Classes, own_classes
+from rlip_assets.datasets.sources.json_stream import stream_rows
+from rlip_assets.datasets.sources.readers import Fragment, RawImage, Reader, RecordError, objects_of, required
+from rlip_assets.datasets.sources.vg_cleaning import (
+    Aliases,
+    Entity,
+    Relation,
+    drop_synonymous,
+    keep_first,
+    parse_record,
+    read_aliases,
+)
+from rlip_assets.lineage.params.sources import VisualGenomeParams
+from rlip_assets.storage.errors import DataError
+
+_FOLDERS = ("images", "VG_100K", "VG_100K_2")
+_OBJECT_KEYS = ("object_id", "x", "y", "w", "h", "names")
+_RELATION_KEYS = ("predicate", "subject_id", "object_id")
+
+
+class VisualGenomeReader(Reader):
+    """Entities and free-form relations of Visual Genome, cleaned as in `vg_cleaning.py`. All images are of the split
+    "train"."""
+
+    dataset = "visual_genome"
+    optional_kinds = frozenset({"size"})
+    closed_vocabulary = False
+
+    def __init__(self, root: Path, params: VisualGenomeParams) -> None:
+        super().__init__(root)
+        self._params = params
+
+    @cached_property
+    def _aliases(self) -> Aliases:
+        return Aliases(read_aliases(self.root / "object_alias.txt"), read_aliases(self.root / "relationship_alias.txt"))
+
+    def annotation_files(self) -> list[Path]:
+        sizes = self.root / "image_data.json"
+        return [self.root / "scene_graphs.json", *([sizes] if sizes.exists() else [])]
+
+    def fragments(self) -> Iterator[Fragment]:
+        graphs, *sizes = self.annotation_files()
+        for row, image in stream_rows(graphs):
+            origin = f"{graphs.name} row {row}"
+            image_id, objects, relations = required(image, ("image_id", "objects", "relationships"), origin)
+            content = {
+                "objects": _reduced(objects_of(objects, "objects", origin), _OBJECT_KEYS),
+                "relationships": _reduced(objects_of(relations, "relationships", origin), _RELATION_KEYS),
+            }
+            yield Fragment(str(image_id), "image", content, origin)
+        for path in sizes:
+            for row, image in stream_rows(path):
+                origin = f"{path.name} row {row}"
+                image_id, width, height = required(image, ("image_id", "width", "height"), origin)
+                yield Fragment(str(image_id), "size", [width, height], origin)
+
+    def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:
+        image, *sizes = fragments
+        name = f"{image.image_id}.jpg"
+        path = self.existing(*(f"{folder}/{name}" for folder in _FOLDERS))
+        return RawImage(
+            image_id=image.image_id,
+            split="train",
+            file_name=self.relative(path),
+            size=(int(sizes[0].content[0]), int(sizes[0].content[1])) if sizes else None,
+            record=image.content,
+            origin=image.origin,
+        )
+
+    def _cleaned(self, raw: RawImage, counts: Counter[str]) -> tuple[dict[int, Entity], list[Relation]]:
+        """Entities and relations after steps 0 to 4."""
+        try:
+            entities, relations = parse_record(raw.record["objects"], raw.record["relationships"], counts)
+        except DataError as error:
+            raise RecordError(str(error)) from None
+        relations = drop_synonymous(entities, relations, self._aliases, self._params.duplicate_iou, counts)
+        return entities, keep_first(relations, self._params.max_relations, counts)
+
+    @property
+    def _filters(self) -> bool:
+        return self._params.min_object_frequency > 0 or self._params.min_relation_frequency > 0
+
+    def observe(self, raw: RawImage, tally: Counter[str]) -> None:
+        if not self._filters:
+            return
+        try:
+            entities, relations = self._cleaned(raw, Counter())
+        except RecordError:
+            return  # the scenes stage quarantines this image
+        tally.update(f"o\t{entity.name}" for entity in entities.values())
+        tally.update(f"r\t{relation.predicate}" for relation in relations)
+
+    def classes(self, tally: Counter[str]) -> Classes:
+        """An open vocabulary: no tables, unless step 9 is on, whose names are then listed by falling frequency."""
+        own = own_classes(self.root, self.dataset)
+        if own is not None or not self._filters:
+            return own or Classes(dataset=self.dataset, objects=[])
+
+        def frequent(kind: str, limit: int) -> list[str]:
+            names = [(-count, key[2:]) for key, count in tally.items() if key[0] == kind and count >= limit]
+            return [name for _, name in sorted(names)]
+
+        objects = frequent("o", self._params.min_object_frequency)
+        return Classes(
+            dataset=self.dataset, objects=objects, relations=frequent("r", self._params.min_relation_frequency)
+        )
+
+    def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:
+        entities, relations = self._cleaned(raw, counts)
+        if self._filters:
+            names, predicates = set(classes.objects), set(classes.relations or ())
+            frequent = [
+                relation
+                for relation in relations
+                if relation.predicate in predicates
+                and entities[relation.subject].name in names
+                and entities[relation.object].name in names
+            ]
+            counts["relations_step9_rare"] += len(relations) - len(frequent)
+            relations = frequent
+        position: dict[int, int] = {}
+        boxes: list[Box] = []
+        labels: list[str] = []
+        for key, entity in entities.items():
+            box = clipped(entity.box, size, counts)
+            if box is not None:
+                position[key] = len(boxes)
+                boxes.append(box)
+                labels.append(entity.name)
+        triplets = [
+            (position[relation.subject], position[relation.object], relation.predicate)
+            for relation in relations
+            if relation.subject in position and relation.object in position
+        ]
+        counts["relations_of_dropped_boxes"] += len(relations) - len(triplets)
+        return make_scene(raw.image_id, self.dataset, raw.split, raw.file_name, *size, boxes, labels, triplets)
+
+
+def _reduced(items: list[dict[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The items with those of `keys` that they have."""
+    return [{key: item[key] for key in keys if key in item} for item in items]

@@ -1,0 +1,1 @@
+"""Parts that all evaluators share: matching, precision, overlaps, predictions by class."""

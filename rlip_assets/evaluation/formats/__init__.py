@@ -1,0 +1,1 @@
+"""Readers of predictions and annotations in the formats in common use."""

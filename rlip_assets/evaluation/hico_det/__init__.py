@@ -1,0 +1,1 @@
+"""HICO-DET: the evaluator of every protocol, and the known-object setting."""

@@ -1,0 +1,60 @@
+"""Image-level labels for the Known-Object setting of HICO-DET.
+
+The setting shows each class only the images that are labelled as containing its object. These labels are those of HICO's
+*classification* annotation (an image is positive for an object if it is positive for any interaction with it). They cannot be
+made from the boxes: an image whose only instance was marked invisible has the label and no box.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from rlip_assets.evaluation.core.ground_truth import GroundTruth
+from rlip_assets.evaluation.core.vocabulary import Vocabulary
+from rlip_assets.evaluation.formats.json_values import read_json
+from rlip_assets.storage.errors import DataError
+
+
+@dataclass(frozen=True)
+class KnownObjects:
+    """Image id to the labels of the objects that the image is known to show."""
+
+    objects: dict[str, tuple[int, ...]]
+
+    def table(self, truth: GroundTruth, num_objects: int) -> npt.NDArray[np.bool_]:
+        """(N, O + 1) whether an image shows an object.
+
+        Raises:
+            DataError: an image of the benchmark without labels.
+        """
+        table = np.zeros((len(truth), num_objects + 1), bool)
+        for image, image_id in enumerate(truth.image_ids):
+            if image_id not in self.objects:
+                raise DataError(
+                    f"the image labels lack image {image_id!r}; the Known-Object setting needs every test image"
+                )
+            table[image, list(self.objects[image_id])] = True
+        return table
+
+
+def read_known_objects(path: Path, vocabulary: Vocabulary) -> KnownObjects:
+    """Read image-level labels: a JSON object from image id to the list of its positive interaction classes (0-based ids).
+
+    Raises:
+        InputError: no such file, or not JSON.
+        DataError: not an object of lists, or an interaction id outside the classes; names the image.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected an object from image id to a list of interaction ids")
+    objects: dict[str, tuple[int, ...]] = {}
+    for image_id, ids in content.items():
+        if not isinstance(ids, list) or not all(isinstance(i, int) and 0 <= i < len(vocabulary.hois) for i in ids):
+            last = len(vocabulary.hois) - 1
+            raise DataError(f"{path}: image {image_id!r} lists {ids!r}; expected a list of interaction ids 0..{last}")
+        objects[image_id] = tuple(sorted({vocabulary.hois[i][1] for i in ids}))
+    return KnownObjects(objects)

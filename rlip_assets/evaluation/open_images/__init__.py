@@ -1,0 +1,1 @@
+"""Open Images v6: triplet, phrase and predicate evaluation."""

@@ -1,0 +1,149 @@
+"""The benchmark stage: predictions in, figures of every protocol, results by class and causes of errors out.
+
+It reads what a training stage predicted and imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlip_assets.datasets.scenes import bucket_folders, read_scenes
+from rlip_assets.datasets.sources.roots import image_root
+from rlip_assets.evaluation.core.ground_truth import GroundTruth, ground_truth_of_scenes
+from rlip_assets.evaluation.core.results import ClassTable, ProtocolResult
+from rlip_assets.evaluation.core.vocabulary import Vocabulary, read_vocabulary
+from rlip_assets.evaluation.errors_by_cause import CAUSES, CauseCounter
+from rlip_assets.evaluation.examples import worst_examples
+from rlip_assets.evaluation.formats.predictions import read_predictions
+from rlip_assets.evaluation.headlines import HEADLINES
+from rlip_assets.evaluation.pictures import causes_picture, curves_picture
+from rlip_assets.evaluation.suites import judge, suite
+from rlip_assets.lineage.context import StageContext
+from rlip_assets.storage.errors import InputError
+from rlip_assets.storage.files import atomic_file, write_json
+from rlip_assets.storage.images import save_picture
+
+METRICS, CLASSES, CURVES = "metrics.json", "per_class.parquet", "curves.parquet"
+ERRORS, WORST = "errors.json", "worst.json"
+
+
+def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
+    """Judge the predictions of one run.
+
+    Inputs: `predictions` (folder with `BENCHMARK.parquet`), `scenes`, `classes`. Output `benchmark`: `metrics.json` (protocol/figure ->
+    fraction, null for the mean of nothing), `per_class.parquet`, `curves.parquet` (recall and precision at every right detection),
+    `errors.json` (see `errors_by_cause`), pictures of curves and causes, and test images of the worst classes with their captions in
+    `worst.json`.
+    """
+    vocabulary = read_vocabulary(ctx.inputs["classes"])
+    truth = _truth(ctx.inputs["scenes"], vocabulary)
+    path = ctx.inputs["predictions"] / f"{vocabulary.dataset}.parquet"
+    kind, _, name = (ctx.partition or "").partition("-")
+    unseen = ctx.params.training.finetune[name].resolve().unseen if kind == "finetune" else None
+    results = judge(suite(truth, vocabulary, zero_shot=kind == "pretrain", unseen=unseen), read_predictions(path))
+    causes = CauseCounter(truth, vocabulary, persons=vocabulary.dataset != "open_images")
+    for batch in read_predictions(path):
+        for image in batch.images():
+            causes.update(image)
+
+    output = ctx.outputs["benchmark"]
+    figures = flat_figures(results)
+    write_json(output / METRICS, figures)
+    write_json(output / ERRORS, {"causes": CAUSES, "shares": causes.shares(), "by_verb": causes.by_verb})
+    write_table(output / CLASSES, class_rows(results))
+    write_table(output / CURVES, curve_rows(results))
+    headline = HEADLINES[vocabulary.dataset]
+    (table,) = [result.tables[headline.task] for result in results if result.name == headline.protocol]
+    for name, picture in (
+        ("precision_recall", curves_picture(table, f"{ctx.partition}: {headline.protocol}")),
+        ("errors_by_cause", causes_picture(causes.shares(), str(ctx.partition))),
+    ):
+        ctx.log.picture(name, picture)
+        save_picture(output / f"{name}.png", picture)
+    write_json(output / WORST, _draw_worst(ctx, table, vocabulary, path))
+
+    main = {name: value for name, value in figures.items() if name.startswith(headline.protocol)}
+    shown = {name: value for name, value in main.items() if value is not None}
+    mean = main[f"{headline.protocol}/{headline.figure}"]
+    if kind == "pretrain" and mean is not None:
+        shown["zero_shot_mAP"] = mean
+    ctx.log.metrics(shown)
+    return {name.rpartition("/")[2]: value for name, value in main.items()} | {"images": len(truth), "headline": mean}
+
+
+def flat_figures(results: list[ProtocolResult]) -> dict[str, float | None]:
+    """All figures by "protocol/variant/figure"; None where a protocol gives no number."""
+    return {
+        f"{result.name}/{figure}": None if math.isnan(value) else float(value)
+        for result in results
+        for figure, value in result.figures.items()
+    }
+
+
+def class_rows(results: list[ProtocolResult]) -> list[dict[str, Any]]:
+    """One row a protocol, task and class."""
+    return [
+        {
+            "protocol": result.name,
+            "task": task,
+            "class": " ".join(names),
+            "positives": int(table.ranks.positives[i]),
+            "detections": int(table.ranks.detections[i]),
+            "right": int(table.ranks.right[i]),
+            "recall": float(table.ranks.recall[i]),
+            "ap": float(table.ap[i]),
+        }
+        for result in results
+        for task, table in result.tables.items()
+        for i, names in enumerate(table.names)
+    ]
+
+
+def curve_rows(results: list[ProtocolResult]) -> list[dict[str, Any]]:
+    """One row a protocol, task and class that has a right detection, with lists of recall and precision."""
+    rows = []
+    for result in results:
+        for task, table in result.tables.items():
+            for i, names in enumerate(table.names):
+                recall, precision = table.curve(i)
+                if len(recall):
+                    row = {"protocol": result.name, "task": task, "class": " ".join(names)}
+                    rows.append(row | {"recall": recall.tolist(), "precision": precision.tolist()})
+    return rows
+
+
+def _truth(scenes: Path, vocabulary: Vocabulary) -> GroundTruth:
+    folders = bucket_folders(scenes)
+    if len(folders) > 1:
+        raise InputError(
+            f"{scenes} has {len(folders)} buckets; a benchmark's tables have one (sources.DATASET.buckets)"
+        )
+    return ground_truth_of_scenes(folders[0], vocabulary, "test")
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Rows as one Parquet file, atomically."""
+    with atomic_file(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows), temporary)
+
+
+def _draw_worst(ctx: StageContext, table: ClassTable, vocabulary: Vocabulary, path: Path) -> dict[str, str]:
+    """Draw test images of the worst classes; returns captions by picture. Without the raw images there are none, and the log says so."""
+    try:
+        root = image_root(ctx, vocabulary.dataset)
+    except InputError as error:
+        ctx.log.info(f"no examples of the worst classes are drawn: {error}")
+        return {}
+    (folder,) = bucket_folders(ctx.inputs["scenes"])
+    scenes = [scene for scene in read_scenes(folder) if scene.split == "test"]
+    captions = {}
+    for example in worst_examples(table, vocabulary, read_predictions(path), scenes, root):
+        ctx.log.picture(example.name, example.picture)
+        save_picture(ctx.outputs["benchmark"] / f"{example.name}.png", example.picture)
+        captions[f"{example.name}.png"] = example.caption
+    return captions

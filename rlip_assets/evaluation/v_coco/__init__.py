@@ -1,0 +1,1 @@
+"""V-COCO: the official metric, and the one that published training code prints."""

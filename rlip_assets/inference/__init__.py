@@ -1,0 +1,1 @@
+"""Relations in a photo: the detector for users, drawing, serving and relation features."""

@@ -1,0 +1,82 @@
+"""Batches that memory is too small for go in parts.
+
+Batch sizes are parameters that results follow from: texts share a forward pass, and float sums depend on shapes. How much memory a
+machine has is none. So a batch stays what it is, in everything but the last bits of float sums, and only goes through the network in
+parts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from rlip_assets.storage.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+"""What RuntimeErrors of torch say: the accelerator's allocator, the processor's on Linux and on Windows, and CUDA's libraries."""
+
+
+class MicroBatches:
+    """Does work on the largest part of a batch that memory allows.
+
+    Attributes:
+        size: how many items a batch has.
+        rows: how many of them go at a time. Halved when memory is too small, with a line in the log, and never raised again.
+    """
+
+    def __init__(self, size: int, remedy: str) -> None:
+        """
+        Args:
+            remedy: what to do where not even one item fits, such as "lower captions.captions_per_image".
+        """
+        self.size = self.rows = size
+        self._remedy = remedy
+
+    def __call__(self, work: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]) -> list[Result]:
+        """`work` of all items, in order.
+
+        Args:
+            work: gives one result an item. Called again with fewer items, and `rows` halved, after it ran out of memory.
+
+        Raises:
+            InputError: one item alone is too much.
+        """
+        results: list[Result] = []
+        while len(results) < len(items):
+            part = items[len(results) : len(results) + self.rows]
+            try:
+                results += work(part)
+                continue
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out_of_memory(error):
+                    raise
+            self._halve()  # here, where the failed attempt's tensors are gone
+        return results
+
+    def _halve(self) -> None:
+        if self.rows == 1:
+            raise InputError(f"memory is too small for one image at a time; {self._remedy}, or use a larger device")
+        logging.getLogger(__name__).warning(
+            "memory is too small for %d at a time; going on with %d, with the same results but for float rounding",
+            self.rows,
+            self.rows // 2,
+        )
+        self.rows //= 2
+        _give_back()
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory, of the device or the host, was too small."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def _give_back() -> None:
+    """Return what torch keeps for later to the device, whose pieces have the wrong sizes now."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,244 @@
+"""Relations in photos: a checkpoint folder, images and texts in; scored triplets out.
+
+    detector = RelationDetector.from_pretrained("data/models/finetune/hico_full")
+    triplets = detector([photo], relations=["ride", "hold"])[0]
+
+What a caller need not know travels in the checkpoint's metadata: the image size it was trained on, its label texts, and
+whether its subject scores mean anything (weights fine-tuned on HICO-DET or V-COCO never learned them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rlip_assets.datasets.sources.classes import benchmark_of, preset_classes
+from rlip_assets.storage.errors import DataError, InputError
+from rlip_assets.training.transforms import target_size
+from rlip_model import NO_OBJECTS, Checkpoint, load_checkpoint
+from rlip_model.postprocess import PairPredictions, hoi_predictions, sgg_predictions
+from rlip_model.triplets import Box, Triplet, iou
+
+IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TEXTS_AT_ONCE = 256
+MIN_SIDE = 32
+"""Smaller images are enlarged to this: the backbone halves an image six times."""
+
+
+class LabelCache:
+    """One vector a text, computed once. Valid as long as the network's weights are."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._vectors: dict[str, Tensor] = {}
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """(T, W) label vectors in the order of `texts`."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        for start in range(0, len(new), TEXTS_AT_ONCE):
+            chunk = new[start : start + TEXTS_AT_ONCE]
+            tokens = self._checkpoint.tokenizer(chunk)
+            device = next(self._checkpoint.model.parameters()).device
+            vectors = self._checkpoint.model.encode_text(tokens.input_ids.to(device), tokens.attention_mask.to(device))
+            self._vectors.update(zip(chunk, vectors, strict=True))
+        return torch.stack([self._vectors[text] for text in texts])
+
+
+@dataclass
+class RelationDetector:
+    """A detector of relations between the things in a photo.
+
+    Attributes:
+        checkpoint: network, tokenizer and metadata.
+        name: what to call the model on pictures and in JSON.
+        trained_on: what its training data was, such as "the micro world"; empty where unknown.
+    """
+
+    checkpoint: Checkpoint
+    name: str = "model"
+    trained_on: str = ""
+    _labels: LabelCache = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.checkpoint.config.tagger:
+            raise InputError(f"{self.name} is an R-Tagger: it needs boxes; give a ParSeDA or ParSeD checkpoint")
+        self._labels = LabelCache(self.checkpoint)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, device: str = "cpu") -> RelationDetector:
+        """Open a checkpoint folder.
+
+        Raises:
+            InputError: the folder is missing or incomplete, or holds a network of another kind; the sentence names the remedy.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder} is no checkpoint folder; make one with `make demo` (data/models/finetune/hico_full) "
+                "or `rlip import-checkpoint FILE.pth DIR`"
+            )
+        try:
+            checkpoint = load_checkpoint(folder, device)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        metadata = checkpoint.metadata
+        return cls(checkpoint, str(metadata.get("name", folder.name)), str(metadata.get("trained_on", "")))
+
+    @property
+    def benchmark(self) -> str | None:
+        """The benchmark whose texts stand in for a checkpoint's own list: that on which an imported checkpoint was fine-tuned."""
+        listed = self._metadata("objects", ()) or self._metadata("relations", ())
+        return None if listed else benchmark_of(self.trained_on)
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Object texts the checkpoint was trained with, or those of its benchmark; empty where it had no fixed list."""
+        return self._own_texts("objects")
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """Relation texts the checkpoint was trained with, or those of its benchmark; empty where it had no fixed list."""
+        return self._own_texts("relations")
+
+    def __call__(
+        self,
+        images: Sequence[Image.Image],
+        objects: Sequence[str] | None = None,
+        relations: Sequence[str] | None = None,
+        threshold: float = 0.1,
+        limit: int = 20,
+        vocabulary: str | None = None,
+    ) -> list[list[Triplet]]:
+        """Find relations.
+
+        Args:
+            images: upright RGB images of any size; one batch.
+            objects: what subjects and objects may be; None takes the checkpoint's own list, or that of its benchmark.
+            relations: relation texts; None as for `objects`. Free text is accepted, repeated texts count once.
+            threshold: least score of a triplet that is returned.
+            limit: most triplets an image.
+            vocabulary: "hico_det", "v_coco" or "open_images": where `objects` or `relations` are None, those of this benchmark are taken
+                instead of the checkpoint's.
+
+        Returns:
+            For each image its triplets, best first; near-duplicates of a better one (the same words on the same boxes) are left out.
+
+        Raises:
+            DataError: no texts, an empty text, or no image.
+            ParameterError: an unknown vocabulary.
+        """
+        preset = preset_classes(vocabulary) if vocabulary else None
+        object_texts = _texts(objects, preset.objects if preset else self.objects, "object")
+        relation_texts = _texts(relations, (preset.relations or ()) if preset else self.relations, "relation")
+        if not images:
+            return []
+        with torch.no_grad():
+            pooled = self._labels([*object_texts, NO_OBJECTS, *relation_texts])
+            batch, mask = self._batch(images)
+            output = self.checkpoint.model(batch, mask, pooled, len(object_texts) + 1)
+        sizes = torch.tensor([[image.height, image.width] for image in images])
+        learned_subjects = self._metadata("subject_scores", True)
+        found = sgg_predictions(output, sizes) if learned_subjects else hoi_predictions(output, sizes)
+        subject_text = None if learned_subjects else str(self._metadata("subject", "person"))
+        return [
+            _triplets(pairs, image.size, object_texts, relation_texts, subject_text, threshold, limit)
+            for pairs, image in zip(found, images, strict=True)
+        ]
+
+    def _own_texts(self, kind: str) -> tuple[str, ...]:
+        if self.benchmark is not None:
+            return tuple(getattr(preset_classes(self.benchmark), kind) or ())
+        return tuple(self._metadata(kind, ()))
+
+    def _metadata(self, key: str, default: Any) -> Any:
+        return self.checkpoint.metadata.get(key, default)
+
+    def _batch(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
+        """Resized, normalised and zero-padded images (B, 3, H, W) and their padding mask (B, H, W)."""
+        short, longest = self._metadata("image_size", (800, 1333))
+        tensors = [normalised(resized(image, int(short), int(longest))) for image in images]
+        height, width = max(t.shape[1] for t in tensors), max(t.shape[2] for t in tensors)
+        batch = torch.zeros(len(tensors), 3, height, width)
+        mask = torch.ones(len(tensors), height, width, dtype=torch.bool)
+        for index, tensor in enumerate(tensors):
+            batch[index, :, : tensor.shape[1], : tensor.shape[2]] = tensor
+            mask[index, : tensor.shape[1], : tensor.shape[2]] = False
+        device = next(self.checkpoint.model.parameters()).device
+        return batch.to(device), mask.to(device)
+
+
+def resized(image: Image.Image, short: int, longest: int) -> Image.Image:
+    """RGB at the published evaluation size: short side `short` unless the long one would exceed `longest`; no side under `MIN_SIDE`."""
+    width, height = target_size(image.width, image.height, short, longest)
+    return image.convert("RGB").resize((max(width, MIN_SIDE), max(height, MIN_SIDE)), Image.Resampling.BILINEAR)
+
+
+def normalised(image: Image.Image) -> Tensor:
+    """RGB image -> (3, H, W) float32 with ImageNet's mean 0 and standard deviation 1."""
+    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(2, 0, 1)
+    return (pixels - torch.tensor(IMAGE_MEAN)[:, None, None]) / torch.tensor(IMAGE_STD)[:, None, None]
+
+
+def _texts(given: Sequence[str] | None, own: Sequence[str], what: str) -> list[str]:
+    texts = [text.strip() for text in (own if given is None else given)]
+    if not texts:
+        raise DataError(f'There are no {what} texts: give at least one, such as --{what}s "...", or a vocabulary')
+    if not all(texts):
+        raise DataError(f"The {what} texts contain an empty one: remove it")
+    return list(dict.fromkeys(texts))
+
+
+def _triplets(
+    pairs: PairPredictions,
+    size: tuple[int, int],
+    objects: Sequence[str],
+    relations: Sequence[str],
+    subject_text: str | None,
+    threshold: float,
+    limit: int,
+) -> list[Triplet]:
+    """The best triplets of one image of `size` (width, height), boxes clipped to it."""
+    scores = pairs.scores.flatten()
+    order = torch.argsort(scores, descending=True, stable=True)[: 50 * limit]
+    kept: list[Triplet] = []
+    for cell in order.tolist():
+        score = float(scores[cell])
+        if score < threshold or len(kept) == limit:
+            break
+        pair, relation = divmod(cell, len(relations))
+        triplet = Triplet(
+            subject=subject_text or objects[int(pairs.sub_labels[pair])],
+            relation=relations[relation],
+            object=objects[int(pairs.obj_labels[pair])],
+            subject_box=_clipped(pairs.sub_boxes[pair], size),
+            object_box=_clipped(pairs.obj_boxes[pair], size),
+            score=score,
+        )
+        if not any(_repeats(triplet, better) for better in kept):
+            kept.append(triplet)
+    return kept
+
+
+def _clipped(box: Tensor, size: tuple[int, int]) -> Box:
+    x1, y1, x2, y2 = (float(v) for v in box)
+    return (
+        min(max(x1, 0.0), size[0]),
+        min(max(y1, 0.0), size[1]),
+        min(max(x2, 0.0), size[0]),
+        min(max(y2, 0.0), size[1]),
+    )
+
+
+def _repeats(triplet: Triplet, better: Triplet, overlap: float = 0.7) -> bool:
+    """The same words on boxes that overlap as the published pair suppression measures it: IoU(subject) x IoU(object)^0.5 > 0.7."""
+    words = (triplet.subject, triplet.relation, triplet.object) == (better.subject, better.relation, better.object)
+    if not words or triplet.object_box is None or better.object_box is None:
+        return False
+    return iou(triplet.subject_box, better.subject_box) * iou(triplet.object_box, better.object_box) ** 0.5 > overlap

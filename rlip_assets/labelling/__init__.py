@@ -1,0 +1,1 @@
+"""The label factory: captions, their triplets, relation candidates and pseudo labels."""

@@ -1,0 +1,13 @@
+"""Captions to (subject, relation, object) text triplets.
+
+* `elements.py`: words to entities, actions and prepositions.
+* `rules.py`: elements to triplets, the built-in parser.
+* `spacy_parser.py`: triplets from a spaCy dependency parse, an extra.
+* `stage.py`: the stage `caption_triplets`.
+"""
+
+from rlip_assets.labelling.caption_parsing.rules import parse_caption
+from rlip_assets.labelling.caption_parsing.stage import parse_stage
+from rlip_assets.labelling.caption_parsing.triplets import TextTriplet
+
+__all__ = ["TextTriplet", "parse_caption", "parse_stage"]

@@ -1,0 +1,11 @@
+"""Captioning: N captions an image with a BLIP captioner, the image encoded once.
+
+* `random_streams.py`: random numbers by (seed, image, caption, token).
+* `decoding.py`: nucleus sampling of many captions from one encoding; beam search.
+* `captioner.py`: images in, captions out.
+* `stage.py`: the stage `captions`.
+"""
+
+from rlip_assets.labelling.captions.stage import caption_stage
+
+__all__ = ["caption_stage"]

@@ -1,0 +1,182 @@
+"""The stage `captions`: N captions of every image of a bucket, shard by shard."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from rlip_assets.datasets.scenes import Scene, read_scenes, table_digest
+from rlip_assets.datasets.sources.bucket_images import BucketImages
+from rlip_assets.datasets.sources.roots import raw_root
+from rlip_assets.inference.micro_batches import MicroBatches
+from rlip_assets.labelling.captions.oracle import TrueCaptions
+from rlip_assets.labelling.captions.pictures import captioned_picture
+from rlip_assets.labelling.tables import CaptionRow, read_rows, write_rows
+from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.params.labels import CaptionParams
+from rlip_assets.lineage.shards import FinishedShard, ShardStore, add_figures, collect, split
+from rlip_assets.storage.errors import DataError
+from rlip_assets.storage.files import sha256_folder, write_json
+from rlip_assets.storage.images import BadImageError, open_image
+from rlip_assets.storage.quarantine import Quarantine
+
+if TYPE_CHECKING:
+    from rlip_assets.labelling.captions.captioner import Captioner
+
+_FILE, _BAD = "captions.parquet", "unreadable.json"
+_PICTURES = 3
+Captions = Callable[[Sequence[str], Sequence[Image.Image]], list[list[str]]]
+"""Image ids and images of a batch to the captions of each."""
+
+
+def caption_stage(ctx: StageContext) -> dict[str, Any]:
+    """Caption the images of one bucket.
+
+    Inputs: `scenes`, `manifest` (which file each image is), `captioner` (used unless `captions.model` names another), and `truth` where
+    `oracle.captions` is set. Output: `captions`, with `quarantine.parquet`: images in = rows out + quarantined.
+
+    Raises:
+        InputError: no captioner, a damaged scene table, or an image that is not the one of the manifest.
+        DataError: more images are unreadable than `captions.quarantine_limit` allows.
+    """
+    params = ctx.params.captions
+    dataset = (ctx.partition or "").rpartition("-")[0]
+    root = raw_root(ctx.params.sources, dataset, ctx.root)
+    source = params.model or str(ctx.inputs["captioner"])
+    ctx.log.dataset(f"{dataset} scenes", ctx.inputs["scenes"], table_digest(ctx.inputs["scenes"]))
+
+    scenes = list(read_scenes(ctx.inputs["scenes"]))
+    images = BucketImages.of(ctx.inputs["manifest"], root, scenes, ctx.inputs["scenes"])
+
+    def content(scene: Scene) -> list[object]:
+        return [scene.image_id, scene.file_name, images.checksum(scene), scene.width, scene.height]
+
+    shards = split(scenes, params.rows_per_shard, lambda scene: scene.image_id, content)
+    settings = {"params": params.model_dump(mode="json"), "model": model_digest(source)}
+    truth = ctx.inputs["truth"] / f"{dataset}.parquet" if ctx.params.oracle.captions else None
+    if truth:
+        settings["truth"] = sha256_folder(ctx.inputs["truth"])
+    started = time.perf_counter()
+    make = _Captioning(source, params, ctx.params.training.device, images, truth)
+    finished = ShardStore.of(ctx, settings).make_all(shards, make, ctx.log, "images", ctx.params.execution)
+    made = sum(len(shard.rows) for shard, done in zip(shards, finished, strict=True) if not done.reused)
+    if made:
+        ctx.log.metrics({"images_per_second": made / (time.perf_counter() - started)})
+    collect(finished, ctx.outputs["captions"], _FILE)
+    quarantine = _quarantine(finished)
+    quarantine.check(len(scenes), params.quarantine_limit)
+    quarantine.write(ctx.outputs["captions"])
+    figures = add_figures(shard.figures for shard in finished)
+    if figures["images"] + len(quarantine) != len(scenes):
+        raise DataError(
+            f"{len(scenes)} images went in, {figures['images']} came out and {len(quarantine)} were quarantined"
+        )
+    _show(ctx, finished, scenes, root)
+    return {"input": len(scenes), **figures, "quarantined": len(quarantine)}
+
+
+def caption_scenes(
+    captioner: Captions, scenes: Sequence[Scene], images: BucketImages, batches: MicroBatches
+) -> tuple[list[CaptionRow], list[dict[str, str]]]:
+    """Caption readable images in batches of exactly `batches.size`, the last one filled up, so that every image is computed in
+    tensors of the same shape. Returns rows in the order of `scenes`, and the unreadable ones with reasons.
+
+    Raises:
+        InputError: memory is too small for one image.
+    """
+    rows: list[CaptionRow] = []
+    unreadable: list[dict[str, str]] = []
+    waiting: list[tuple[str, Image.Image]] = []
+
+    def work(part: Sequence[tuple[str, Image.Image]]) -> list[list[str]]:
+        return captioner([image_id for image_id, _ in part], [image for _, image in part])
+
+    def flush() -> None:
+        if not waiting:
+            return
+        texts = batches(work, waiting + [waiting[-1]] * (batches.size - len(waiting)))
+        rows.extend(CaptionRow(image_id, captions) for (image_id, _), captions in zip(waiting, texts, strict=False))
+        waiting.clear()
+
+    for scene in scenes:
+        try:
+            image = images.open(scene)
+        except BadImageError as error:
+            unreadable.append({"image_id": scene.image_id, "file_name": scene.file_name, "reason": error.reason})
+            continue
+        waiting.append((scene.image_id, image))
+        if len(waiting) == batches.size:
+            flush()
+    flush()
+    return rows, unreadable
+
+
+@dataclass
+class _Captioning:
+    """Makes shards; opens the model at the first one, so a run that finds all shards needs none.
+
+    Attributes:
+        truth: table of true relations to put into sentences instead of asking the model.
+    """
+
+    source: str
+    params: CaptionParams
+    device: str
+    images: BucketImages
+    truth: Path | None = None
+    opened: Captioner | None = None
+
+    def __post_init__(self) -> None:
+        remedy = "lower captions.captions_per_image (captions.beams of a beam search)"
+        self._batches = MicroBatches(self.params.batch_size, remedy)
+
+    def __call__(self, scenes: list[Scene], folder: Path) -> dict[str, Any]:
+        captioner = TrueCaptions(scenes, self.truth, self.params.seed) if self.truth else self._captioner()
+        rows, unreadable = caption_scenes(captioner, scenes, self.images, self._batches)
+        write_rows(folder / _FILE, CaptionRow, rows)
+        write_json(folder / _BAD, unreadable)
+        captions = [caption for row in rows for caption in row.captions]
+        return {
+            "images": len(rows),
+            "captions": len(captions),
+            "empty_captions": sum(not caption for caption in captions),
+            "different_captions": sum(len(set(row.captions)) for row in rows),
+            "words": sum(len(caption.split()) for caption in captions),
+        }
+
+    def _captioner(self) -> Captioner:
+        from rlip_assets.labelling.captions.captioner import Captioner
+        from rlip_assets.training.processes import choose_device
+
+        if self.opened is None:
+            self.opened = Captioner.open(self.source, self.params, choose_device(self.device))
+        return self.opened
+
+
+def model_digest(source: str) -> str:
+    """What stands for a captioner's weights: the content of a folder, or the name on the hub."""
+    folder = Path(source)
+    return sha256_folder(folder, ignore=("record.json",)) if folder.is_dir() else f"hub:{source}"
+
+
+def _quarantine(finished: Sequence[FinishedShard]) -> Quarantine:
+    quarantine = Quarantine()
+    for shard in finished:
+        for entry in json.loads((shard.folder / _BAD).read_text(encoding="utf-8")):
+            quarantine.add(**entry)
+    return quarantine
+
+
+def _show(ctx: StageContext, finished: Sequence[FinishedShard], scenes: Sequence[Scene], root: Path) -> None:
+    """A few images with their captions, for the log."""
+    by_id = {scene.image_id: scene for scene in scenes}
+    for number, row in enumerate(islice(read_rows(ctx.outputs["captions"], CaptionRow), _PICTURES)):
+        scene = by_id[row.image_id]
+        ctx.log.picture(f"captions-{number}", captioned_picture(open_image(root / scene.file_name), row.captions))

@@ -1,0 +1,288 @@
+"""How true the pseudo labels are, measured on relations that were kept aside, or on human triplets (`human_truth`) for real COCO images.
+
+A label is right when its relation, in normal form, names a true relation of its pair or one that this implies. A true relation is found
+when a label of its pair names it. Relations that happen ("ride") and relations of place ("next to", which hold for all pairs that stand so
+and which captions mention now and then) are counted apart for recall.
+
+Images are divided into two halves by a hash of their id: one chooses the operating threshold, the other one is reported.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlip_assets.datasets.scenes import Scene, bucket_folders, read_scenes
+from rlip_assets.datasets.sources.roots import raw_root
+from rlip_assets.labelling.caption_parsing.normalise import relation_lemma
+from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.shards import shard_of
+from rlip_assets.micro_world.truth import TrueRelation, read_truth
+from rlip_assets.storage.errors import DataError, InputError
+from rlip_assets.storage.files import write_json
+from rlip_assets.training.few_shot import keep_triplets
+from rlip_assets.training.sources import is_held_out
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+QUALITY_FILE = "label_quality.json"
+THRESHOLDS = np.round(np.arange(0.05, 1.0, 0.05), 2)
+BINS = 10
+
+
+@dataclass
+class Judged:
+    """Labels and true relations of some images, judged.
+
+    confidence, right, relation: of m labels. best, spatial, name: of n true relations; `best` is the confidence of the best label that
+    names it, -1 where none does.
+    """
+
+    confidence: list[float] = field(default_factory=list)
+    right: list[bool] = field(default_factory=list)
+    relation: list[str] = field(default_factory=list)
+    best: list[float] = field(default_factory=list)
+    spatial: list[bool] = field(default_factory=list)
+    name: list[str] = field(default_factory=list)
+    images: int = 0
+
+    def add(self, scene: Scene, truth: Sequence[TrueRelation]) -> None:
+        """Judge the labels of one image."""
+        names: dict[tuple[int, int], list[tuple[int, frozenset[str], frozenset[str]]]] = {}
+        start = len(self.best)
+        for number, relation in enumerate(truth):
+            accepted = frozenset(map(relation_lemma, relation.accepted))
+            implied = frozenset(map(relation_lemma, relation.implied))
+            names.setdefault((relation.subject, relation.object), []).append((start + number, accepted, implied))
+            self.best.append(-1.0)
+            self.spatial.append(relation.spatial)
+            self.name.append(relation.relation)
+        for s, o, text, score in zip(
+            scene.subject.tolist(), scene.object.tolist(), scene.relation, scene.confidence.tolist(), strict=True
+        ):
+            lemma, right, said = relation_lemma(text), False, text
+            for index, accepted, implied in names.get((s, o), ()):
+                if lemma in accepted:
+                    self.best[index] = max(self.best[index], score)
+                    right, said = True, self.name[index]
+                elif lemma in implied:
+                    right = True
+            self.confidence.append(score)
+            self.right.append(right)
+            self.relation.append(said)
+        self.images += 1
+
+    def __add__(self, other: Judged) -> Judged:
+        return Judged(
+            self.confidence + other.confidence,
+            self.right + other.right,
+            self.relation + other.relation,
+            self.best + other.best,
+            self.spatial + other.spatial,
+            self.name + other.name,
+            self.images + other.images,
+        )
+
+
+def quality_stage(ctx: StageContext) -> dict[str, Any]:
+    """Measure the pseudo labels of all datasets whose truth is known.
+
+    Inputs: `pseudo_labels/DATASET` (folders of buckets), `truth` (DATASET.parquet) and, where COCO is real, `human_scenes` (tables of
+    Visual Genome). Output: `label_quality` with `label_quality.json`.
+
+    Raises:
+        InputError: no truth for a dataset that has labels. DataError: truth of boxes that the labels' scenes do not have.
+    """
+    choosing, reported = Judged(), Judged()
+    human: Counter[str] = Counter()
+    by_dataset: dict[str, Judged] = {}
+    for name, folder in sorted(ctx.inputs.items()):
+        if not name.startswith("pseudo_labels/"):
+            continue
+        dataset = name.removeprefix("pseudo_labels/")
+        if dataset == "coco" and "human_scenes" in ctx.inputs:
+            first, second = judge_by_people(ctx, bucket_folders(folder), human)
+        else:
+            first, second = judge_dataset(bucket_folders(folder), ctx.inputs["truth"] / f"{dataset}.parquet")
+        choosing, reported = choosing + first, reported + second
+        by_dataset[dataset] = second
+    threshold = operating_threshold(choosing, ctx.params.tagging.operating_precision)
+    reached = at_threshold(reported, threshold)
+    errors = calibration(reported)
+    report: dict[str, Any] = {
+        "chosen_on_images": choosing.images,
+        "reported_on_images": reported.images,
+        "operating_threshold": threshold,
+        "operating_precision_asked": ctx.params.tagging.operating_precision,
+        **reached,
+        "expected_calibration_error": errors["expected_calibration_error"],
+        "by_dataset": {dataset: at_threshold(judged, threshold) for dataset, judged in by_dataset.items()},
+        "curve": [{"threshold": float(t), **at_threshold(reported, float(t))} for t in THRESHOLDS],
+        "by_relation": by_relation(reported, threshold),
+        "calibration": errors,
+    }
+    if human:
+        report["human"] = dict(human)
+    write_json(ctx.outputs["label_quality"] / QUALITY_FILE, report)
+    ctx.log.picture("label-quality", quality_picture(report))
+    return {name: value for name, value in report.items() if isinstance(value, int | float | None)}
+
+
+def judge_dataset(tables: Iterable[Path], truth: Path) -> tuple[Judged, Judged]:
+    """Judge the labels in some scene tables; the halves that choose and that are reported.
+
+    Raises:
+        InputError, DataError: see `quality_stage`.
+    """
+    if not truth.exists():
+        raise InputError(
+            f"{truth} does not exist; label quality is measured only on datasets whose true relations are known"
+        )
+    relations: dict[str, list[TrueRelation]] = {}
+    for relation in read_truth(truth):
+        relations.setdefault(relation.image_id, []).append(relation)
+    halves = Judged(), Judged()
+    for table in tables:
+        for scene in read_scenes(table):
+            known = relations.get(scene.image_id, [])
+            if any(max(relation.subject, relation.object) >= len(scene.labels) for relation in known):
+                raise DataError(
+                    f"{truth} has a relation of image {scene.image_id} beyond its {len(scene.labels)} boxes in {table}; "
+                    "make truth and scene tables from the same raw data"
+                )
+            halves[shard_of(scene.image_id, 2)].add(scene, known)
+    return halves
+
+
+def judge_by_people(ctx: StageContext, tables: Sequence[Path], counts: Counter[str]) -> tuple[Judged, Judged]:
+    """Judge labels of COCO by the human triplets of Visual Genome; the halves that choose and that are reported.
+
+    Where the R-Tagger's recipe holds images back, they alone are judged, for it was trained on the triplets of the others. Labels of pairs
+    of which people said nothing are not judged. `counts` says how many (`labels_not_judged`), how many of the images judged were trained on
+    (`images_trained_on`), and what `human_relations` counts.
+
+    Raises:
+        InputError: Visual Genome has no `image_data.json`, which names the COCO image of each.
+    """
+    from rlip_assets.labelling.human_ground_truth import coco_ids, human_relations
+
+    twins = coco_ids(raw_root(ctx.params.sources, "visual_genome", ctx.root) / "image_data.json")
+    wanted = set(twins.values())
+    labelled = {scene.image_id: scene for table in tables for scene in read_scenes(table) if scene.image_id in wanted}
+    share = ctx.params.training.r_tagger.resolve().holdout
+    annotated = (
+        scene
+        for table in bucket_folders(ctx.inputs["human_scenes"])
+        for scene in read_scenes(table)
+        if not share or is_held_out(scene.image_id, share)
+    )
+    relations: dict[str, list[TrueRelation]] = {}
+    for relation in human_relations(labelled, annotated, twins, counts):
+        relations.setdefault(relation.image_id, []).append(relation)
+    halves = Judged(), Judged()
+    for image_id, known in relations.items():
+        scene, pairs = labelled[image_id], {(relation.subject, relation.object) for relation in known}
+        spoken_of = np.array(
+            [pair in pairs for pair in zip(scene.subject.tolist(), scene.object.tolist(), strict=True)], bool
+        )
+        counts["labels_not_judged"] += int((~spoken_of).sum())
+        counts["images_trained_on"] += not share
+        halves[shard_of(image_id, 2)].add(keep_triplets(scene, spoken_of), known)
+    return halves
+
+
+def operating_threshold(judged: Judged, precision: float) -> float:
+    """The threshold of best F1 among those that reach `precision`, or of best F1 where none does."""
+    points = [(float(threshold), at_threshold(judged, float(threshold))) for threshold in THRESHOLDS]
+    reaching = [point for point in points if (point[1]["precision"] or 0.0) >= precision] or points
+    return max(reaching, key=lambda point: (point[1]["f1"] or 0.0, point[0]))[0]
+
+
+def at_threshold(judged: Judged, threshold: float) -> dict[str, float | int | None]:
+    """Precision over all labels; recall and F1 over relations that happen; recall over relations of place apart.
+
+    A share of nothing is None.
+    """
+    confidence, right = np.asarray(judged.confidence, np.float32), np.asarray(judged.right, bool)
+    kept = confidence >= np.float32(threshold)
+    found = np.asarray(judged.best, np.float32) >= np.float32(threshold)
+    spatial = np.asarray(judged.spatial, bool)
+    precision, recall = _share(right[kept]), _share(found[~spatial])
+    both = (precision or 0.0) + (recall or 0.0)
+    return {
+        "labels": int(kept.sum()),
+        "true_relations": int((~spatial).sum()),
+        "precision": precision,
+        "recall": recall,
+        "f1": None if precision is None or recall is None else (2 * precision * recall / both if both else 0.0),
+        "spatial_recall": _share(found[spatial]),
+    }
+
+
+def by_relation(judged: Judged, threshold: float) -> dict[str, dict[str, float | int | None]]:
+    """Precision, recall and counts of each relation. A right label counts for the relation it names, a wrong one for its own text."""
+    names = np.asarray(judged.relation, object), np.asarray(judged.name, object)
+    kept = np.asarray(judged.confidence, np.float32) >= np.float32(threshold)
+    found = np.asarray(judged.best, np.float32) >= np.float32(threshold)
+    right = np.asarray(judged.right, bool)
+    return {
+        relation: {
+            "labels": int((of_labels := kept & (names[0] == relation)).sum()),
+            "true_relations": int((of_truth := names[1] == relation).sum()),
+            "precision": _share(right[of_labels]),
+            "recall": _share(found[of_truth]),
+        }
+        for relation in sorted({*names[0][kept], *names[1]})
+    }
+
+
+def calibration(judged: Judged, bins: int = BINS) -> dict[str, Any]:
+    """Reliability curve and expected calibration error: how far confidence is from the share of right labels, weighted by labels."""
+    confidence, right = np.asarray(judged.confidence), np.asarray(judged.right, bool)
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    curve, error = [], 0.0
+    for number in range(bins):
+        inside = place == number
+        if not inside.any():
+            continue
+        mean, share = float(confidence[inside].mean()), float(right[inside].mean())
+        curve.append({"from": number / bins, "labels": int(inside.sum()), "confidence": mean, "right": share})
+        error += inside.sum() / len(confidence) * abs(mean - share)
+    return {"curve": curve, "expected_calibration_error": float(error) if curve else None}
+
+
+def _share(values: npt.NDArray[np.bool_]) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def quality_picture(report: dict[str, Any]) -> Image:
+    """Precision and recall over thresholds beside the reliability curve."""
+    import io
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    thresholds = [point["threshold"] for point in report["curve"]]
+    for name in ("precision", "recall", "f1"):
+        left.plot(thresholds, [np.nan if p[name] is None else p[name] for p in report["curve"]], label=name)
+    left.axvline(report["operating_threshold"], color="0.6", linestyle=":")
+    left.set(xlabel="confidence threshold", ylim=(0, 1), title="pseudo labels against the truth")
+    left.legend()
+    curve = report["calibration"]["curve"]
+    right.plot([0, 1], [0, 1], color="0.8")
+    right.plot([point["confidence"] for point in curve], [point["right"] for point in curve], marker="o")
+    right.set(xlabel="confidence", ylabel="share of right labels", xlim=(0, 1), ylim=(0, 1), title="reliability")
+    FigureCanvasAgg(figure)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110)
+    return Image.open(stream).convert("RGB")

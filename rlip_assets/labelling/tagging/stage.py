@@ -1,0 +1,359 @@
+"""The stage `pseudo_labels`: candidates of a bucket scored by the R-Tagger, filtered, and written as a scene table.
+
+Scores are kept shard by shard before thresholds and filters, so that a change of those runs no network.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlip_assets.datasets.decontamination import read_listed
+from rlip_assets.datasets.scenes import (
+    Scene,
+    finish_table,
+    make_scene,
+    read_scenes,
+    scene_hash,
+    table_digest,
+    write_part,
+)
+from rlip_assets.datasets.sources.bucket_images import BucketImages
+from rlip_assets.datasets.sources.classes import read_classes
+from rlip_assets.datasets.sources.roots import raw_root
+from rlip_assets.inference.drawing import draw_triplets
+from rlip_assets.labelling.candidates import most_frequent
+from rlip_assets.labelling.tables import CandidateRow, read_rows
+from rlip_assets.labelling.tagging.changes import compare_labels, keep_labels, last_labels
+from rlip_assets.labelling.tagging.rules import Labels, at_least, deduplicate, overlapping, top_k
+from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.params.labels import TaggingParams
+from rlip_assets.lineage.shards import FinishedShard, Shard, ShardStore, add_figures, part_name, split
+from rlip_assets.storage.errors import DataError, InputError
+from rlip_assets.storage.files import atomic_file, sha256_file, sha256_folder, write_json
+from rlip_assets.storage.images import BadImageError
+from rlip_assets.storage.quarantine import Quarantine
+
+if TYPE_CHECKING:
+    from rlip_assets.labelling.tagging.tagging import CandidateTagger
+    from rlip_assets.training.recipes import Augmentation
+
+_SCORES, _BAD = "scores.parquet", "unreadable.json"
+_LISTED, _PICTURES, _DRAWN = 200, 3, 8
+_FILTERS = ("store_threshold", "top_k", "overlap_filter", "exclude", "quarantine_limit")
+"""Parameters that are applied to stored scores."""
+_SCHEMA = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("subject", pa.list_(pa.int32()), nullable=False),
+        pa.field("object", pa.list_(pa.int32()), nullable=False),
+        pa.field("relation", pa.list_(pa.string()), nullable=False),
+        pa.field("confidence", pa.list_(pa.float32()), nullable=False),
+    ]
+)
+Item = tuple[Scene, CandidateRow]
+
+
+def tagging_stage(ctx: StageContext) -> dict[str, Any]:
+    """Tag one bucket.
+
+    Inputs: `candidates`, `scenes`, `manifest` (which file each image is), `classes`, `r_tagger`, and `decontamination` where images may be
+    those of a test split. Output: `pseudo_labels`, a scene table whose triplets have confidences, one row for each image with captions
+    that could be read and is not excluded, and `quarantine.parquet`.
+
+    Raises:
+        InputError: no R-Tagger, a damaged table, a list of excluded images that does not exist, or an image that is not the one of the
+            manifest.
+        DataError: candidates made from other boxes than those of the scene table, or too many unreadable images.
+    """
+    params = ctx.params.tagging
+    dataset = (ctx.partition or "").rpartition("-")[0]
+    root = raw_root(ctx.params.sources, dataset, ctx.root)
+    excluded = read_excluded(params.exclude)
+    if listed := ctx.inputs.get("decontamination"):
+        excluded |= read_listed(listed)
+    items = [item for item in _paired(ctx) if item[0].image_id not in excluded]
+    ctx.log.dataset(f"{dataset} scenes", ctx.inputs["scenes"], table_digest(ctx.inputs["scenes"]))
+
+    images = BucketImages.of(ctx.inputs["manifest"], root, (scene for scene, _ in items), ctx.inputs["scenes"])
+
+    def content(item: Item) -> list[object]:
+        scene, row = item
+        return [
+            scene.file_name,
+            images.checksum(scene),
+            scene.width,
+            scene.height,
+            row.scene_hash,
+            row.subject,
+            row.object,
+            row.relation,
+            row.surface,
+        ]
+
+    shards = split(items, params.rows_per_shard, lambda item: item[0].image_id, content)
+    settings: dict[str, Any] = {
+        "params": params.model_dump(mode="json", exclude=set(_FILTERS)),
+        "classes": sha256_file(ctx.inputs["classes"]),
+        "tagger": sha256_folder(ctx.inputs["r_tagger"], ignore=("manifest.json",)),
+    }
+    if params.groups == "published":
+        settings["store_threshold"] = params.store_threshold
+    started = time.perf_counter()
+    make = _Tagging(ctx.inputs["r_tagger"], ctx.inputs["classes"], params, ctx.params.training.device, images)
+    finished = ShardStore.of(ctx, settings).make_all(shards, make, ctx.log, "images", ctx.params.execution)
+    made = sum(len(shard.rows) for shard, done in zip(shards, finished, strict=True) if not done.reused)
+    if made:
+        ctx.log.metrics({"images_per_second": made / (time.perf_counter() - started)})
+    figures = _write_table(ctx, shards, finished, images) | {"excluded": len(excluded)}
+    _report_changes(ctx)
+    return figures
+
+
+def _report_changes(ctx: StageContext) -> None:
+    """Tell the log what the labels differ in from the last ones of this bucket, and keep them for the next run."""
+    kept, digest = ctx.work.parent / "last" / (ctx.partition or "all"), ctx.work.name
+    before = last_labels(kept, digest)
+    if before is None:
+        ctx.log.info("no labels of an earlier state to compare with")
+    else:
+        changes = compare_labels(before, read_scenes(ctx.outputs["pseudo_labels"]))
+        ctx.log.info(
+            f"against the last labels: {changes['added']} added, {changes['removed']} removed, "
+            f"{changes['moved']} of {changes['kept']} kept ones moved"
+        )
+        ctx.log.metrics({f"changes/{name}": value for name, value in changes.items() if isinstance(value, int | float)})
+        write_json(ctx.work / "changes.json", changes)
+        ctx.log.artifact(ctx.work / "changes.json")
+    keep_labels(kept, digest, ctx.outputs["pseudo_labels"])
+
+
+def _paired(ctx: StageContext) -> list[Item]:
+    """Candidates with their scenes; the scene must be the one that the candidates were made from."""
+    scenes = {scene.image_id: scene for scene in read_scenes(ctx.inputs["scenes"])}
+    items = []
+    for row in read_rows(ctx.inputs["candidates"], CandidateRow):
+        scene = scenes.get(row.image_id)
+        if scene is None or scene_hash(scene) != row.scene_hash:
+            raise DataError(
+                f"{ctx.inputs['candidates']} has candidates of image {row.image_id} for other boxes than those of "
+                f"{ctx.inputs['scenes']}; run the candidates of this bucket again"
+            )
+        items.append((scene, row))
+    return items
+
+
+def read_excluded(files: Iterable[str]) -> set[str]:
+    """Image ids of the given files, one a line.
+
+    Raises:
+        InputError: a file that does not exist.
+    """
+    ids: set[str] = set()
+    for file in files:
+        try:
+            ids.update(line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip())
+        except FileNotFoundError:
+            raise InputError(
+                f"tagging.exclude names {file}, which does not exist; write one image id a line into it"
+            ) from None
+    return ids
+
+
+@dataclass
+class _Tagging:
+    """Makes shards; opens the tagger at the first one."""
+
+    checkpoint: Path
+    classes: Path
+    params: TaggingParams
+    device: str
+    images: BucketImages
+    opened: tuple[CandidateTagger, Augmentation] | None = None
+
+    def __call__(self, rows: list[Item], folder: Path) -> dict[str, Any]:
+        if self.opened is None:
+            self.opened = open_tagger(self.checkpoint, self.classes, self.params, self.device)
+        scores, unreadable = tag_scenes(*self.opened, rows, self.images)
+        _write_scores(folder / _SCORES, scores)
+        write_json(folder / _BAD, unreadable)
+        return {"scored": sum(len(labels) for _, labels in scores)}
+
+
+def open_tagger(
+    checkpoint: Path, classes: Path, params: TaggingParams, device: str
+) -> tuple[CandidateTagger, Augmentation]:
+    """The tagger of a checkpoint folder for the classes of a dataset, and the image size that it was trained for.
+
+    Raises:
+        InputError: no checkpoint there, or one of a network that is no tagger.
+    """
+    from rlip_assets.labelling.tagging.tagging import CandidateTagger
+    from rlip_assets.training.processes import choose_device
+    from rlip_assets.training.recipes import Augmentation
+    from rlip_model import load_checkpoint
+
+    try:
+        loaded = load_checkpoint(checkpoint, choose_device(device))
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if not loaded.config.tagger:
+        raise InputError(
+            f"{checkpoint} is a {loaded.config.anchors} detector, not an R-Tagger; give the folder of an R-Tagger"
+        )
+    recipe = loaded.metadata.get("recipe")
+    # Checkpoints made by an earlier version name fields that are no longer there.
+    stored = {
+        name: value
+        for name, value in (recipe or {}).get("augmentation", {}).items()
+        if name in Augmentation.model_fields
+    }
+    sizes = Augmentation.model_validate(stored)
+    return CandidateTagger(loaded, read_classes(classes).objects, params), sizes
+
+
+def tag_scenes(
+    tagger: CandidateTagger, sizes: Augmentation, items: Sequence[Item], files: BucketImages
+) -> tuple[list[tuple[str, Labels]], list[dict[str, str]]]:
+    """Scores of every readable image, in the order of `items`, and the unreadable ones with reasons.
+
+    Images of similar shape share a forward pass; those without candidates are read by nobody.
+    """
+    from rlip_assets.labelling.tagging.tagging import TaggingImage
+    from rlip_assets.training.targets import image_tensor
+    from rlip_assets.training.transforms import for_evaluation
+
+    scores = {scene.image_id: Labels.of([], [], [], []) for scene, _ in items}
+    unreadable: list[dict[str, str]] = []
+    images: list[TaggingImage] = []
+    for scene, row in sorted(items, key=lambda item: (item[0].width / item[0].height, item[0].image_id)):
+        if not row.relation:
+            continue
+        try:
+            photo = files.open(scene)
+        except BadImageError as error:
+            unreadable.append({"image_id": scene.image_id, "file_name": scene.file_name, "reason": error.reason})
+            del scores[scene.image_id]
+            continue
+        images.append(TaggingImage(scene, row, image_tensor(for_evaluation((photo, scene), sizes)[0])))
+    for batch in tagger.batches(images):
+        for image, labels in zip(batch, tagger.tag(batch), strict=True):
+            scores[image.scene.image_id] = labels
+    return list(scores.items()), sorted(unreadable, key=lambda entry: entry["image_id"])
+
+
+def _write_scores(path: Path, scores: Sequence[tuple[str, Labels]]) -> None:
+    columns = {
+        "image_id": [image_id for image_id, _ in scores],
+        "subject": [labels.subject for _, labels in scores],
+        "object": [labels.object for _, labels in scores],
+        "relation": [list(labels.relation) for _, labels in scores],
+        "confidence": [labels.confidence for _, labels in scores],
+    }
+    with atomic_file(path) as temporary:
+        pq.write_table(pa.table(columns, _SCHEMA), temporary, compression="zstd", write_statistics=False)
+
+
+def _read_scores(path: Path) -> dict[str, Labels]:
+    rows = pq.read_table(path).to_pylist()
+    return {r["image_id"]: Labels.of(r["subject"], r["object"], r["relation"], r["confidence"]) for r in rows}
+
+
+def filtered(labels: Labels, scene: Scene, params: TaggingParams) -> Labels:
+    """The labels of an image that are stored: the filters of `params`, strongest confidence first."""
+    kept = at_least(deduplicate(labels), params.store_threshold)
+    if params.overlap_filter:
+        kept = overlapping(kept, scene.boxes)
+    return top_k(kept, params.top_k)
+
+
+def labelled(scene: Scene, labels: Labels) -> Scene:
+    """The scene with pseudo labels in the place of its triplets."""
+    triplets = list(zip(labels.subject.tolist(), labels.object.tolist(), labels.relation, strict=True))
+    return make_scene(
+        scene.image_id,
+        scene.dataset,
+        scene.split,
+        scene.file_name,
+        scene.width,
+        scene.height,
+        scene.boxes,
+        scene.labels,
+        triplets,
+        labels.confidence.tolist(),
+    )
+
+
+def _write_table(
+    ctx: StageContext, shards: Sequence[Shard[Item]], finished: Sequence[FinishedShard], files: BucketImages
+) -> dict[str, Any]:
+    """Filter the scores and write the parts of the table, one a shard."""
+    params, output = ctx.params.tagging, ctx.outputs["pseudo_labels"]
+    quarantine, by_relation = Quarantine(), Counter[str]()
+    total = Counter[str](images=0, labels=0, images_without_label=0)
+    deciles = np.zeros(10, np.int64)
+    drawn = 0
+    for number, (shard, done) in enumerate(zip(shards, finished, strict=True)):
+        for entry in json.loads((done.folder / _BAD).read_text(encoding="utf-8")):
+            quarantine.add(**entry)
+        scores = _read_scores(done.folder / _SCORES)
+        scenes = []
+        for scene, _ in shard.rows:
+            if scene.image_id not in scores:
+                continue
+            labels = filtered(scores[scene.image_id], scene, params)
+            scenes.append(labelled(scene, labels))
+            total.update(images=1, labels=len(labels), images_without_label=not len(labels))
+            by_relation.update(labels.relation)
+            deciles += np.bincount(np.minimum((labels.confidence * 10).astype(np.int64), 9), minlength=10)
+            if drawn < _PICTURES and len(labels):
+                _draw(ctx, files, scene, labels, drawn)
+                drawn += 1
+        write_part(output / part_name(number), scenes)
+    images = sum(len(shard.rows) for shard in shards)
+    quarantine.check(images, params.quarantine_limit)
+    quarantine.write(output)
+    finish_table(output)
+    if total["images"] + len(quarantine) != images:
+        raise DataError(f"{images} images went in, {total['images']} came out and {len(quarantine)} were quarantined")
+    return {
+        "input": images,
+        **add_figures(done.figures for done in finished),
+        **total,
+        "quarantined": len(quarantine),
+        "confidence_deciles": deciles.tolist(),
+        "by_relation": most_frequent(by_relation, _LISTED),
+    }
+
+
+def _draw(ctx: StageContext, files: BucketImages, scene: Scene, labels: Labels, number: int) -> None:
+    """An image with its most confident labels, for the log."""
+    from rlip_model.triplets import Triplet
+
+    triplets = [
+        Triplet(
+            subject=scene.labels[s],
+            relation=relation,
+            object=scene.labels[o],
+            score=float(score),
+            subject_box=tuple(scene.boxes[s].tolist()),
+            object_box=tuple(scene.boxes[o].tolist()),
+        )
+        for s, o, relation, score in zip(
+            labels.subject[:_DRAWN].tolist(),
+            labels.object[:_DRAWN].tolist(),
+            labels.relation,
+            labels.confidence,
+            strict=False,
+        )
+    ]
+    ctx.log.picture(f"pseudo-labels-{number}", draw_triplets(files.open(scene), triplets, "R-Tagger"))

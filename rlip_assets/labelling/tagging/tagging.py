@@ -1,0 +1,197 @@
+"""Scoring candidates with the R-Tagger.
+
+`union` (default): an image is encoded once with all of its candidate texts; its pairs go through the decoders in chunks of at most P; a
+pair is scored for the texts that are candidates of its classes. Several images share a forward pass, and then its texts.
+
+`published`: candidates are cut into groups of P entries; the image is encoded again for every group, with the texts of all groups in the
+forward pass; every text is scored for every pair, whatever its classes.
+
+Shape legend: B images, R decoder rows (chunks or groups), P pair slots, T texts, Nv relation texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rlip_assets.datasets.scenes import Scene
+from rlip_assets.inference.micro_batches import MicroBatches
+from rlip_assets.labelling.tables import CandidateRow
+from rlip_assets.labelling.tagging.rules import Labels
+from rlip_assets.lineage.params.labels import TaggingParams
+from rlip_assets.training.targets import stack_images, unit_boxes
+from rlip_model import NO_OBJECTS, Checkpoint, TaggerPairs
+from rlip_model.tagger import collate_pairs
+
+_TEXTS_AT_ONCE = 256
+Pair = tuple[int, int]
+Entry = tuple[int, int, str]
+Scores = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TaggingImage:
+    """An image to be tagged: its scene, its candidates and its pixels (3, H, W), normalised."""
+
+    scene: Scene
+    candidates: CandidateRow
+    pixels: Tensor
+
+
+class CandidateTagger:
+    """An R-Tagger with the object texts of one dataset."""
+
+    def __init__(self, checkpoint: Checkpoint, objects: Sequence[str], params: TaggingParams) -> None:
+        """
+        Args:
+            objects: class texts of the dataset, all of them; every box label is one.
+        """
+        self.model = checkpoint.model.eval()
+        self.tokenizer = checkpoint.tokenizer
+        self.params = params
+        self._batches = MicroBatches(
+            params.batch_size, "train the R-Tagger with a smaller augmentation.test_short_side"
+        )
+        self.slots = checkpoint.config.pairs
+        self.device = next(self.model.parameters()).device
+        self._number = {text: number for number, text in enumerate(objects)}
+        self._vectors: dict[str, Tensor] = {}
+        self._objects = self.vectors([*objects, NO_OBJECTS])
+
+    @torch.inference_mode()
+    def vectors(self, texts: Sequence[str]) -> Tensor:
+        """(T, W) text vectors; a text is encoded once."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        for start in range(0, len(new), _TEXTS_AT_ONCE):
+            part = new[start : start + _TEXTS_AT_ONCE]
+            tokens = self.tokenizer(part)
+            found = self.model.encode_text(tokens.input_ids.to(self.device), tokens.attention_mask.to(self.device))
+            self._vectors.update(zip(part, found, strict=True))
+        return torch.stack([self._vectors[text] for text in texts])
+
+    def wordings(self, candidates: CandidateRow) -> list[tuple[str, ...]]:
+        """The texts that the tagger is asked about, for each candidate."""
+        if self.params.wording == "relation":
+            return [(relation,) for relation in candidates.relation]
+        if self.params.wording == "surface":
+            return [(surface,) for surface in candidates.surface]
+        return [tuple(dict.fromkeys(both)) for both in zip(candidates.relation, candidates.surface, strict=True)]
+
+    def batches(self, images: Sequence[TaggingImage]) -> Iterator[list[TaggingImage]]:
+        """Cut images into forward passes of at most `batch_size` images that together have at most `max_texts` texts."""
+        batch: list[TaggingImage] = []
+        texts: set[str] = set()
+        for image in images:
+            own = {text for words in self.wordings(image.candidates) for text in words}
+            if batch and (len(batch) == self.params.batch_size or len(texts | own) > self.params.max_texts):
+                yield batch
+                batch, texts = [], set()
+            batch.append(image)
+            texts |= own
+        if batch:
+            yield batch
+
+    def tag(self, images: Sequence[TaggingImage]) -> list[Labels]:
+        """Score the candidates of some images, which share a forward pass; one `Labels` an image, every candidate once."""
+        if self.params.groups == "published":
+            return [self._tag_published(image) for image in images]
+        return self._tag_union(images)
+
+    @torch.inference_mode()
+    def _tag_union(self, images: Sequence[TaggingImage]) -> list[Labels]:
+        wordings = [self.wordings(image.candidates) for image in images]
+        texts = list(dict.fromkeys(text for words in wordings for several in words for text in several))
+        if not texts:
+            return [Labels.of([], [], [], []) for _ in images]
+        column = {text: number for number, text in enumerate(texts)}
+        pooled = torch.cat([self._objects, self.vectors(texts)])
+        pixels, mask = stack_images([image.pixels for image in images])
+        pairs = [list(dict.fromkeys(zip(i.candidates.subject, i.candidates.object, strict=True))) for i in images]
+
+        def score(part: Sequence[int]) -> list[list[Scores]]:
+            """Scores of some of the images, with the texts and the padding of all, by chunk of pairs."""
+            chosen = list(part)
+            encoded = self.model.encode(pixels[chosen].to(self.device), mask[chosen].to(self.device), pooled)
+            chunks = [
+                (row, pairs[image][start : start + self.slots])
+                for row, image in enumerate(chosen)
+                for start in range(0, len(pairs[image]), self.slots)
+            ]
+            found: list[list[Scores]] = [[] for _ in chosen]
+            for start in range(0, len(chunks), self._batches.rows):
+                some = chunks[start : start + self._batches.rows]
+                rows = torch.tensor([row for row, _ in some], device=self.device)
+                queries = self._queries([(images[chosen[row]].scene, chunk) for row, chunk in some])
+                out = self.model.decode(encoded.select(rows), len(self._objects), queries)
+                values = out.relation_logits[-1].float().sigmoid().cpu().numpy()
+                for (row, chunk), table in zip(some, values, strict=True):
+                    found[row].append(table[: len(chunk)])
+            return found
+
+        scores = self._batches(score, range(len(images)))
+        return [
+            self._labels(image.candidates, words, pairs[row], scores[row], column)
+            for row, (image, words) in enumerate(zip(images, wordings, strict=True))
+        ]
+
+    @staticmethod
+    def _labels(
+        candidates: CandidateRow,
+        wordings: Sequence[tuple[str, ...]],
+        pairs: Sequence[Pair],
+        scores: Sequence[Scores],
+        column: dict[str, int],
+    ) -> Labels:
+        """Candidates with the score of their best wording."""
+        if not pairs:
+            return Labels.of([], [], [], [])
+        table = np.concatenate(scores)
+        place = {pair: number for number, pair in enumerate(pairs)}
+        confidence = [
+            max(table[place[pair], column[text]] for text in words)
+            for pair, words in zip(zip(candidates.subject, candidates.object, strict=True), wordings, strict=True)
+        ]
+        return Labels.of(candidates.subject, candidates.object, candidates.relation, confidence)
+
+    @torch.inference_mode()
+    def _tag_published(self, image: TaggingImage) -> Labels:
+        entries = list(zip(image.candidates.subject, image.candidates.object, image.candidates.relation, strict=True))
+        groups = [entries[start : start + self.slots] for start in range(0, len(entries), self.slots)]
+        found: list[tuple[int, int, str, float]] = []
+        for start in range(0, len(groups), self.params.batch_size):
+            part = groups[start : start + self.params.batch_size]
+            texts = list(dict.fromkeys(relation for group in part for _, _, relation in group))
+            for group, values in zip(part, self._group_scores(image, part, texts), strict=True):
+                above = np.argwhere(values[: len(group)] > self.params.store_threshold)
+                found += [(*group[i][:2], texts[v], float(values[i, v])) for i, v in above.tolist()]
+        columns = list(zip(*found, strict=True)) or [(), (), (), ()]
+        return Labels.of(*columns)
+
+    def _group_scores(
+        self, image: TaggingImage, groups: Sequence[Sequence[Entry]], texts: Sequence[str]
+    ) -> list[Scores]:
+        """(P, Nv) scores of each group, in a pass of its own encoding."""
+        pooled = torch.cat([self._objects, self.vectors(texts)])
+
+        def score(part: Sequence[Sequence[Entry]]) -> list[Scores]:
+            pixels, mask = stack_images([image.pixels] * len(part))
+            queries = self._queries([(image.scene, [(s, o) for s, o, _ in group]) for group in part])
+            out = self.model(pixels.to(self.device), mask.to(self.device), pooled, len(self._objects), pairs=queries)
+            return list(out.relation_logits[-1].float().sigmoid().cpu().numpy())
+
+        return self._batches(score, groups)
+
+    def _queries(self, rows: Sequence[tuple[Scene, Sequence[Pair]]]) -> TaggerPairs:
+        """Pairs of boxes as the tagger's queries, one row of at most P pairs each."""
+        parts = []
+        for scene, pairs in rows:
+            boxes = torch.from_numpy(unit_boxes(scene)).clamp(0, 1)
+            labels = torch.tensor([self._number[label] for label in scene.labels])
+            sub, obj = (torch.tensor([pair[role] for pair in pairs]) for role in (0, 1))
+            parts.append((boxes[sub], boxes[obj], labels[sub], labels[obj]))
+        return collate_pairs(parts, self.slots).to(self.device)

@@ -1,0 +1,1 @@
+"""What a stage of the lineage is and how one runs."""

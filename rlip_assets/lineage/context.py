@@ -1,0 +1,118 @@
+"""What a stage function sees: its inputs, its empty outputs, the profile's parameters and a log.
+
+A stage is a plain function `stage(ctx: StageContext) -> dict[str, Any]`. It reads `ctx.inputs`, fills `ctx.outputs` and returns
+figures that follow from inputs and parameters alone. Renaming outputs into place, manifests, provenance and tracking are the
+runner's work (`stage_runner.py`), so a stage can be called from a test with folders of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from rlip_assets.lineage.params import Params
+
+
+class StageLog(Protocol):
+    """Where a stage reports to; the implementations are the console, the tracking store and the orchestrator's pipe."""
+
+    def info(self, message: str) -> None:
+        """One line for a person."""
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """`done` of `total` units are finished; rate and remaining time are the log's business."""
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """Settings of this run beyond the profile's parameters."""
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Figures, at a training step or once."""
+
+    def picture(self, name: str, image: Image) -> None:
+        """A picture to look at beside the run."""
+
+    def dataset(self, name: str, path: Path, digest: str) -> None:
+        """An input dataset with the digest of its content."""
+
+    def artifact(self, path: Path) -> None:
+        """A file or folder to keep with the run."""
+
+    def model(self, name: str, folder: Path) -> None:
+        """A checkpoint folder to register under `name`."""
+
+
+class NullLog:
+    """Reports nothing. Base of the logs that report only some things."""
+
+    def info(self, message: str) -> None: ...
+
+    def progress(self, done: int, total: int, unit: str) -> None: ...
+
+    def params(self, values: Mapping[str, object]) -> None: ...
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None: ...
+
+    def picture(self, name: str, image: Image) -> None: ...
+
+    def dataset(self, name: str, path: Path, digest: str) -> None: ...
+
+    def artifact(self, path: Path) -> None: ...
+
+    def model(self, name: str, folder: Path) -> None: ...
+
+
+@dataclass
+class ConsoleLog(NullLog):
+    """Plain lines on standard error; progress at most every `interval` seconds, with rate and remaining time."""
+
+    interval: float = 5.0
+    _started: float = field(default_factory=time.monotonic)
+    _reported: float = 0.0
+
+    def info(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        now = time.monotonic()
+        if done <= 1:
+            self._started = now
+        if now - self._reported < self.interval and done < total:
+            return
+        self._reported = now
+        rate = done / max(now - self._started, 1e-9)
+        remaining = (total - done) / rate if rate else 0.0
+        self.info(f"{done}/{total} {unit}, {rate:.1f} {unit}/s, {remaining:.0f} s left")
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Everything a stage function may use."""
+
+    stage: str
+    partition: str | None
+    params: Params
+    inputs: Mapping[str, Path]
+    outputs: Mapping[str, Path]
+    work: Path
+    """Folder of this run of the stage, kept until it ends well: ROOT/work/STAGE/DIGEST."""
+    log: StageLog
+
+    @property
+    def root(self) -> Path:
+        """Root of the profile, which relative paths in parameters are relative to."""
+        return self.work.parents[2]
+
+    @property
+    def shared(self) -> Path:
+        """Folder of what all stages share and anyone may delete, such as caches."""
+        return self.work.parents[1]
+
+
+StageFunction = Callable[[StageContext], dict[str, Any]]

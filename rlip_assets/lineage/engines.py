@@ -1,0 +1,118 @@
+"""Engines that make shards: this process, worker processes of this machine, or the actors of a Ray cluster.
+
+An engine sends the work (a function with what it needs, such as the name of a model) to each worker once and a shard at a time after
+that, and gives results in the order of the shards. Which shards are there already, and that a shard is whole, is the store's business
+(`shards.py`), so a worker or an engine may die at any moment.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from rlip_assets.lineage.params.execution import ExecutionParams
+from rlip_assets.lineage.watchdog import end_with_process
+from rlip_assets.storage.errors import InputError, RlipError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Work = Callable[[Task], Result]
+
+_work: Any = None
+"""What a worker process was sent."""
+
+
+def run(work: Work[Task, Result], tasks: Sequence[Task], execution: ExecutionParams) -> Iterator[Result]:
+    """`work` of each task, in the order of the tasks, on the engine that `execution` names.
+
+    Raises:
+        InputError: Ray is chosen and not installed, or its cluster cannot be reached.
+        RlipError: a worker process died; finished shards are kept.
+    """
+    if execution.engine == "here" or not tasks:
+        return map(work, tasks)
+    if execution.engine == "processes":
+        return _on_processes(work, tasks, execution)
+    return _on_ray(work, tasks, execution)
+
+
+def _on_processes(work: Work[Task, Result], tasks: Sequence[Task], execution: ExecutionParams) -> Iterator[Result]:
+    context = multiprocessing.get_context("spawn")
+    workers = min(execution.workers, len(tasks))
+    number = context.Value("i", 0)
+    with ProcessPoolExecutor(workers, context, _receive, (work, number, os.getpid())) as pool:
+        try:
+            yield from pool.map(_do, tasks)
+        except BrokenProcessPool:
+            raise RlipError(
+                "a worker process ended; was it killed for memory? Lower execution.workers; finished shards are kept, so the same "
+                "command goes on from there"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _receive(work: Work[Any, Any], number: Any, parent: int) -> None:
+    """Start of a worker process: its GPU is the one of its number, and it ends with the stage."""
+    global _work
+    _work = work
+    with number.get_lock():
+        os.environ["LOCAL_RANK"] = str(number.value)
+        number.value += 1
+    end_with_process(parent)
+
+
+def _do(task: Any) -> Any:
+    return _work(task)
+
+
+class _Actor:
+    """A worker on a Ray cluster."""
+
+    def __init__(self, work: Work[Any, Any]) -> None:
+        self.work = work
+
+    def do(self, task: Any) -> Any:
+        return self.work(task)
+
+
+def _local(execution: ExecutionParams) -> dict[str, Any]:
+    """A cluster of this machine alone. Its workers are as urgent as this process: Ray makes them yield to every other process by default,
+    and on a busy machine they then hardly get a turn."""
+    return {
+        "num_cpus": execution.workers + 1,
+        "include_dashboard": False,
+        "_system_config": {"worker_niceness": 0},
+    }
+
+
+def _on_ray(work: Work[Task, Result], tasks: Sequence[Task], execution: ExecutionParams) -> Iterator[Result]:
+    try:
+        import ray
+        from ray.util import ActorPool
+    except ImportError:
+        raise InputError(
+            "execution.engine is ray, which is not installed; `pip install -e '.[ray]'` or choose processes"
+        ) from None
+    own = not ray.is_initialized()
+    if own:
+        try:
+            ray.init(
+                address=execution.ray_address,
+                log_to_driver=False,
+                **({} if execution.ray_address else _local(execution)),
+            )
+        except ConnectionError as error:
+            raise InputError(f"no Ray cluster at execution.ray_address {execution.ray_address} ({error})") from None
+    try:
+        actor = ray.remote(num_cpus=execution.cpus_per_worker, num_gpus=execution.gpus_per_worker)(_Actor)
+        sent = ray.put(work)
+        pool = ActorPool([actor.remote(sent) for _ in range(min(execution.workers, len(tasks)))])
+        yield from pool.map(lambda one, task: one.do.remote(task), tasks)
+    finally:
+        if own:
+            ray.shutdown()

@@ -1,0 +1,88 @@
+"""The parameters of a profile: one validated model, one file (`params.yaml`), no side door.
+
+Each section is defined beside its fellows in this package and belongs to one kind of stage; defaults are those of the micro profile.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rlip_assets.lineage.params.benchmarks import BenchmarkParams
+from rlip_assets.lineage.params.execution import ExecutionParams
+from rlip_assets.lineage.params.external import ExternalParams
+from rlip_assets.lineage.params.labels import (
+    CandidateParams,
+    CaptionParams,
+    DecontaminationParams,
+    DriftParams,
+    ParsingParams,
+    TaggingParams,
+)
+from rlip_assets.lineage.params.oracle import OracleParams
+from rlip_assets.lineage.params.promotion import PromotionParams
+from rlip_assets.lineage.params.sources import SourcesParams
+from rlip_assets.lineage.params.training import TrainingParams
+from rlip_assets.lineage.params.world import WorldParams
+from rlip_assets.storage.errors import ParameterError
+
+
+class Params(BaseModel):
+    """All parameters of one profile."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    profile: str = "micro"
+    """Name of the profile, for reports."""
+    micro_world: WorldParams = WorldParams()
+    sources: SourcesParams = SourcesParams()
+    external: ExternalParams = ExternalParams()
+    captions: CaptionParams = CaptionParams()
+    parsing: ParsingParams = ParsingParams()
+    candidates: CandidateParams = CandidateParams()
+    decontamination: DecontaminationParams = DecontaminationParams()
+    tagging: TaggingParams = TaggingParams()
+    drift: DriftParams = DriftParams()
+    training: TrainingParams = TrainingParams()
+    benchmarks: BenchmarkParams = BenchmarkParams()
+    promotion: PromotionParams = PromotionParams()
+    execution: ExecutionParams = ExecutionParams()
+    oracle: OracleParams = OracleParams()
+
+    @property
+    def is_micro_world(self) -> bool:
+        """Whether some of the profile's data are the procedural ones, whose figures compare with nothing."""
+        return any(map(self.sources.is_drawn, self.sources.names))
+
+
+def load_params(path: Path) -> Params:
+    """Read and validate a `params.yaml`.
+
+    Raises:
+        ParameterError: no such file, not YAML, an unknown key or a wrong value; the message lists every offending key.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ParameterError(
+            f"{path} does not exist; run from the project's root or name a profile that has a params.yaml"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path} is not valid YAML: {error}") from None
+    return validate_params(content or {}, str(path))
+
+
+def validate_params(content: Any, where: str) -> Params:
+    """Parameters from plain values; `where` names their origin in errors.
+
+    Raises:
+        ParameterError: an unknown key or a wrong value; the message lists every offending key.
+    """
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ParameterError(f"{where}: {problems}; fix or remove these keys") from None

@@ -1,0 +1,121 @@
+"""Parameters of the pseudo-label stages: captions, parsing, candidates, tagging."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class CaptionParams(BaseModel):
+    """How images are captioned. Decoding as published but for `max_tokens`: micro captions with two clauses are longer than 20 tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = None
+    """Folder or hub name of a BLIP captioner; null takes the captioner that the stage is given as input."""
+    mode: Literal["nucleus", "beam"] = "nucleus"
+    captions_per_image: int = Field(default=10, ge=1, le=100)
+    """Nucleus samples an image; a beam search gives one caption."""
+    prompt: str = "a picture of "
+    """Start of every caption, removed from the result."""
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    beams: int = Field(default=3, ge=1)
+    min_tokens: int = Field(default=5, ge=0)
+    max_tokens: int = Field(default=28, ge=1)
+    """Length bounds in tokens, prompt included (published: 5 and 20)."""
+    repetition_penalty: float = Field(default=1.1, gt=0)
+    """Of nucleus sampling; beam search uses 1.0 as published."""
+    batch_size: int = Field(default=16, ge=1)
+    """Images decoded together; part of the result, because float sums differ between batch sizes."""
+    rows_per_shard: int = Field(default=500, ge=1)
+    seed: int = 0
+    quarantine_limit: float = Field(default=0.01, ge=0, le=1)
+    """Largest share of unreadable images that does not fail the stage."""
+
+    @model_validator(mode="after")
+    def _lengths(self) -> "CaptionParams":
+        if self.min_tokens > self.max_tokens:
+            raise ValueError("min_tokens exceeds max_tokens")
+        return self
+
+
+class ParsingParams(BaseModel):
+    """How captions become text triplets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    parser: Literal["rules", "spacy"] = "rules"
+    """`rules` is built in; `spacy` needs the extra of that name and an installed English model. There is no fallback."""
+    spacy_model: str = "en_core_web_sm"
+    rows_per_shard: int = Field(default=2000, ge=1)
+
+
+class CandidateParams(BaseModel):
+    """How text triplets become candidates between boxes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    relation_text: Literal["lemma", "surface"] = "lemma"
+    """`lemma`: "sit on"; `surface`: "sitting on" as captioned (published)."""
+    synonyms: tuple[str, ...] = ("coco", "objects365")
+    """Synonym tables of `rlip_assets/labelling/synonyms`, or paths of tables of the same form; the earlier one wins."""
+    min_votes: int = Field(default=1, ge=1)
+    """Captions of the image that must say a triplet."""
+    overlap_filter: bool = False
+    """Keep only pairs whose boxes overlap (off as published)."""
+    rows_per_shard: int = Field(default=2000, ge=1)
+
+
+class DecontaminationParams(BaseModel):
+    """Images of real datasets that occur in the test split of a benchmark. Those of the micro world are drawn apart."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    exclude: bool = True
+    """Whether such images are looked for, receive no pseudo labels and, with human triplets, are not trained on. The published training
+    used them all."""
+    min_likeness: float = Field(default=0.96, gt=0, le=1)
+    """Two pictures are the same when their likeness is at least this: 1 for copies, above 0.97 for copies that are cut by up to 5 % at each
+    edge (`python perf/likeness.py`)."""
+    rows_per_shard: int = Field(default=2000, ge=1)
+
+
+class DriftParams(BaseModel):
+    """How far the labels of a bucket may be from those before them until the asset check `drift` warns. No stage depends on it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    yields: float = Field(default=0.25, ge=0)
+    """Change of labels an image, as a share of what it was."""
+    confidence: float = Field(default=0.15, ge=0, le=1)
+    """Total variation distance between the confidences, by tenths."""
+    relations: float = Field(default=0.15, ge=0, le=1)
+    """Total variation distance between the relation texts."""
+
+
+class TaggingParams(BaseModel):
+    """How candidates receive confidences, and which of them become pseudo labels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    groups: Literal["union", "published"] = "union"
+    """`union`: an image is encoded once with all its candidate texts, and a pair is scored for its own candidates only;
+    `published`: the image is encoded again for each group of pairs and every text of the group is scored for every pair."""
+    wording: Literal["relation", "surface", "best"] = "best"
+    """Which text the tagger is asked about: the label's normal form, the wording of the captions, or both, the higher score counting.
+    `published` groups always ask about the label's text."""
+    batch_size: int = Field(default=16, ge=1)
+    """Images (or groups) in one forward pass."""
+    max_texts: int = Field(default=64, ge=1)
+    """Relation texts in one forward pass with several images; an image alone may have more."""
+    store_threshold: float = Field(default=0.05, ge=0, le=1)
+    """Labels of less confidence are not stored."""
+    top_k: int | None = Field(default=None, ge=1)
+    """Most confident relations kept for an ordered pair; null keeps all."""
+    overlap_filter: bool = False
+    """Keep only labels between overlapping boxes."""
+    exclude: tuple[str, ...] = ()
+    """Files with image ids (one a line) that receive no labels: images of benchmark test splits."""
+    rows_per_shard: int = Field(default=500, ge=1)
+    quarantine_limit: float = Field(default=0.01, ge=0, le=1)
+    operating_precision: float = Field(default=0.8, ge=0, le=1)
+    """Label quality: the operating threshold is the one of best F1 among those that reach this precision."""

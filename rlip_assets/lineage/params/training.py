@@ -1,0 +1,96 @@
+"""Parameters of the training stages: which recipe each one follows, and what it changes of it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from rlip_assets.storage.errors import ParameterError
+from rlip_assets.training.recipes import Recipe, recipe
+
+
+class RecipeChoice(BaseModel):
+    """A named recipe with the fields of it that this profile changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    recipe: str
+    changes: dict[str, Any] = {}
+    seed: int | None = None
+    """Seed of this training; null takes that of the profile."""
+
+    @field_validator("changes")
+    @classmethod
+    def _known_fields(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        unknown = sorted(set(changes) - set(Recipe.model_fields))
+        if unknown:
+            raise ValueError(f"no field of a recipe is called {unknown[0]!r}")
+        return changes
+
+    def model_post_init(self, _: object) -> None:
+        try:
+            self.resolve()
+        except ParameterError as error:
+            raise ValueError(str(error)) from None
+
+    def resolve(self) -> Recipe:
+        """The recipe itself."""
+        return recipe(self.recipe, self.changes)
+
+
+class CheckpointParams(BaseModel):
+    """Which checkpoints a training keeps, and how it is judged on the way. Spans are epochs, as shares of one where it is long."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    evaluate_every: float | None = Field(None, gt=0)
+    """Epochs between two evaluations by the benchmark's evaluator, on images that are neither trained on nor tested on; the last step is
+    evaluated too. null judges the finished network alone."""
+    evaluate_images: int = Field(500, gt=0)
+    """Images of such an evaluation, at most."""
+    keep_every: float | None = Field(None, gt=0)
+    """Epochs between two checkpoints that stay beside the result, in its folder `kept`; null keeps none of them."""
+    result: Literal["last", "best"] = "last"
+    """Which network the training's result is; the best evaluated one is kept in either case."""
+
+    @model_validator(mode="after")
+    def _best_needs_evaluations(self) -> CheckpointParams:
+        if self.result == "best" and self.evaluate_every is None:
+            raise ValueError("result: best needs evaluate_every")
+        return self
+
+
+class TrainingParams(BaseModel):
+    """Parameters of the training stages."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = 42
+    threads: int = Field(1, gt=0)
+    """Processor threads of the training process."""
+    workers: int = Field(0, ge=0)
+    """Processes that prepare batches; 0 prepares them in the training process."""
+    device: str = "auto"
+    """"cpu", "cuda" or "auto"."""
+    precision: str = Field("fp32", pattern="^(fp32|bf16|fp16)$")
+    processes: int = Field(1, gt=0)
+    """Processes that share each step, one a GPU: above 1 a training stage starts itself again under torchrun. They share one step's batch;
+    what a recipe's total batch and rates are does not depend on it."""
+    gradient_checkpointing: bool = False
+    """Keep fewer activations and compute them again: less memory for about a third more time, same results."""
+    checkpoint_every: int = Field(100, gt=0)
+    """Steps between two states to resume from."""
+    checkpoints: CheckpointParams = CheckpointParams()
+    """Of pre-training and fine-tuning."""
+    tagger_checkpoints: CheckpointParams = CheckpointParams()
+    """Of the R-Tagger, which is judged by its F1 on held-out images."""
+
+    r_tagger: RecipeChoice = RecipeChoice(recipe="micro_tagger")
+    pretrain: dict[str, RecipeChoice] = {
+        name: RecipeChoice(recipe=f"micro_{name}") for name in ("vg", "vg_coco", "vg_coco_o365", "late_vg_coco_o365")
+    }
+    finetune: dict[str, RecipeChoice] = {
+        name: RecipeChoice(recipe=f"micro_{name}")
+        for name in ("hico_full", "hico_10", "hico_1", "hico_uc_rf", "hico_uc_nf", "v_coco", "open_images")
+    }

@@ -1,0 +1,106 @@
+"""Who made an item, when, where and in how many seconds: the part of a result that does not follow from its inputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from rlip_assets.lineage.environment import machine
+
+if TYPE_CHECKING:
+    from rlip_assets.lineage.runner import StageRun
+    from rlip_assets.lineage.spec import StageItem
+
+DAGSTER_RUN_VARIABLE = "RLIP_DAGSTER_RUN_ID"
+"""Set by the Dagster asset for the process tree of the stage it runs."""
+
+
+@dataclass
+class Clock:
+    """Splits the life of this process into start-up (interpreter, imports, hashing) and work (the stage function)."""
+
+    process_started: float
+    work_started: float = 0.0
+    work_ended: float = 0.0
+
+    @classmethod
+    def start(cls) -> Clock:
+        """A clock that knows when this process began."""
+        return cls(psutil.Process().create_time())
+
+    def begin_work(self) -> None:
+        """The stage function is about to be called."""
+        self.work_started = time.time()
+
+    def end_work(self) -> None:
+        """The stage function has returned."""
+        self.work_ended = time.time()
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of start-up and of work."""
+        return {
+            "startup": round(self.work_started - self.process_started, 2),
+            "work": round(self.work_ended - self.work_started, 2),
+        }
+
+
+def describe_run(run: StageRun, clock: Clock, log: Any) -> dict[str, Any]:
+    """Content of the item's provenance file; `log.run_id`, where there is one, is the MLflow run."""
+    return {
+        "item": run.item.address,
+        "started": _moment(clock.process_started),
+        "finished": _moment(time.time()),
+        "seconds": clock.seconds,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "machine": machine(),
+        "python": platform.python_version(),
+        "commit": git_commit(run.root),
+        "mlflow_run": getattr(log, "run_id", None),
+        "mlflow_experiment": getattr(log, "experiment_id", None),
+        "dagster_run": os.environ.get(DAGSTER_RUN_VARIABLE),
+    }
+
+
+def read_provenance(root: Path, item: StageItem) -> dict[str, Any]:
+    """The provenance of an item, empty where there is none."""
+    try:
+        content: dict[str, Any] = json.loads((root / item.provenance).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return content
+
+
+def work_began(root: Path, item: StageItem) -> float | None:
+    """When the stage function of an item's last run was called, in seconds since the epoch; what changed before it, it has seen.
+
+    None where there is no provenance. The start of a process is known to a second only, the beginning of its work much better.
+    """
+    record = read_provenance(root, item)
+    if "started" not in record:
+        return None
+    began = datetime.fromisoformat(record["started"]).timestamp()
+    return began + float(record.get("seconds", {}).get("startup", 0.0))
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def git_commit(root: Path) -> str | None:
+    """Commit of the working tree at `root`, None outside a git repository or without git."""
+    try:
+        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()

@@ -1,0 +1,458 @@
+"""The stages of the lineage: one table that feeds the command line, `dvc.yaml` and the Dagster assets.
+
+Read it top to bottom as the lineage: raw data, scene tables, captions, triplets, candidates, pseudo labels, pre-training,
+fine-tuning, benchmarks, report. The names on the left of each `inputs` and `outputs` mapping are what the stage function
+finds in `ctx.inputs` and `ctx.outputs`; the folder of a dataset stands for all buckets inside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from rlip_assets.lineage.params import Params, load_params
+from rlip_assets.lineage.params.sources import SourceParams
+from rlip_assets.lineage.params.training import CheckpointParams
+from rlip_assets.lineage.profiles import relative_project
+from rlip_assets.lineage.spec import Registry, StageItem, StageSpec
+
+DATASETS = ("visual_genome", "coco", "objects365", "open_images", "hico_det", "v_coco")
+DETECTION_DATASETS = ("coco", "objects365")
+"""The method's datasets with boxes but no relations: they receive pseudo labels, as one's own do."""
+
+HUMAN_DATASET = "visual_genome"
+"""The dataset whose human triplets are trained on."""
+
+BENCHMARKS = ("hico_det", "open_images", "v_coco")
+"""Datasets whose test split is judged on."""
+FINETUNE_START = "vg_coco_o365"
+ZERO_SHOT_BENCHMARK = "hico_det"
+
+
+def build_registry(params: Params, project: str = ".") -> Registry:
+    """The stages of a profile with these parameters.
+
+    Args:
+        project: path from the profile's root to the project's root, where shipped files lie.
+    """
+    lineage = _Lineage(params, PurePosixPath(project))
+    return Registry(
+        [
+            lineage.micro_world(),
+            lineage.raw_manifest(),
+            lineage.scenes(),
+            lineage.captions(),
+            lineage.caption_triplets(),
+            lineage.candidates(),
+            *lineage.decontamination(),
+            lineage.r_tagger(),
+            lineage.pseudo_labels(),
+            lineage.label_quality(),
+            lineage.pretrain(),
+            lineage.finetune(),
+            lineage.benchmark(),
+            lineage.report(),
+        ]
+    )
+
+
+def load_registry(root: Path) -> Registry:
+    """The stages of the profile whose root folder is `root`."""
+    return build_registry(load_params(root / "params.yaml"), relative_project(root))
+
+
+def scene_folder(dataset: str) -> str:
+    """All scene tables of a dataset."""
+    return f"data/scenes/{dataset}"
+
+
+def manifest_file(dataset: str, bucket: str) -> str:
+    """Names and checksums of the images of a bucket."""
+    return f"data/manifests/{dataset}/{bucket}.json"
+
+
+def classes_file(dataset: str) -> str:
+    """Names of a dataset's object classes and relations."""
+    return f"data/manifests/{dataset}/classes.json"
+
+
+class _Lineage:
+    """One method a stage, in the order of the lineage."""
+
+    def __init__(self, params: Params, project: PurePosixPath) -> None:
+        self.params = params
+        shipped = project / "rlip_assets/micro_world/starting_weights/weights"
+        self.captioner = str(shipped / "captioner")
+        self.detector = params.external.detector or str(shipped / "detector")
+        self.text_encoder = params.external.text_encoder or str(shipped / "text_encoder")
+
+    def training_params(self, own: str, checkpoints: str = "checkpoints") -> tuple[str, ...]:
+        """What a training's result depends on: common settings, its `own` key, and its policy of checkpoints.
+
+        Several processes and a policy are named where they are used alone: without them is the setting that has always been recorded.
+        """
+        training = self.params.training
+        keys = [*_TRAINING_PARAMS, *(["training.processes"] if training.processes > 1 else [])]
+        if getattr(training, checkpoints) != CheckpointParams():
+            keys.append(f"training.{checkpoints}")
+        return (*keys, f"training.{own}")
+
+    def source(self, dataset: str) -> SourceParams:
+        """Parameters of a raw dataset."""
+        return self.params.sources.of(dataset)
+
+    @property
+    def detection_datasets(self) -> tuple[str, ...]:
+        """Datasets that receive pseudo labels."""
+        return (*DETECTION_DATASETS, *self.params.sources.own)
+
+    def buckets(self, datasets: Iterable[str]) -> list[tuple[str, str]]:
+        """(dataset, bucket name) of every bucket."""
+        return [(dataset, f"bucket-{k}") for dataset in datasets for k in range(self.source(dataset).buckets)]
+
+    def labelled(self, stage: str, inputs: Mapping[str, str], *params: str) -> tuple[StageItem, ...]:
+        """Items over the buckets that receive pseudo labels; `inputs` may speak of {dataset} and {bucket}."""
+        return tuple(
+            StageItem(
+                stage,
+                partition_key(dataset, bucket),
+                {name: path.format(dataset=dataset, bucket=bucket) for name, path in inputs.items()},
+                {stage: f"data/{stage}/{dataset}/{bucket}"},
+                params,
+            )
+            for dataset, bucket in self.buckets(self.detection_datasets)
+        )
+
+    @property
+    def known_truth(self) -> tuple[str, ...]:
+        """Datasets with pseudo labels whose true relations the micro world keeps aside."""
+        return tuple(dataset for dataset in DETECTION_DATASETS if self.params.sources.is_drawn(dataset))
+
+    def micro_world(self) -> StageSpec:
+        outputs = {"receipt": "data/micro_world.json"}
+        if self.known_truth:
+            outputs["truth"] = "data/truth"
+        params = ("micro_world", *(f"sources.{dataset}.root" for dataset in DATASETS))
+        return StageSpec(
+            name="micro_world",
+            function="rlip_assets.micro_world.stage:generate_stage",
+            description="Procedural scenes drawn with emoji sprites, in the official raw layout of each of the six datasets.",
+            items=(StageItem("micro_world", None, {}, outputs, params),),
+            group="sources",
+        )
+
+    def raw_manifest(self) -> StageSpec:
+        return StageSpec(
+            name="raw_manifest",
+            function="rlip_assets.datasets.sources.stage:raw_manifest_stage",
+            description="Names, sizes and checksums of a raw dataset by bucket of image ids, and its classes.",
+            items=tuple(
+                StageItem(
+                    "raw_manifest",
+                    dataset,
+                    {"receipt": "data/micro_world.json"},
+                    {"manifests": f"data/manifests/{dataset}"},
+                    (self.params.sources.key(dataset),),
+                    untracked=local_roots(raw=self.source(dataset).root),
+                )
+                for dataset in self.params.sources.names
+            ),
+            group="sources",
+            kinds=("python", "json"),
+        )
+
+    def scenes(self) -> StageSpec:
+        return StageSpec(
+            name="scenes",
+            function="rlip_assets.datasets.sources.stage:scenes_stage",
+            description="One row an image with its entities and, where people drew them, relation triplets.",
+            items=tuple(
+                StageItem(
+                    "scenes",
+                    partition_key(dataset, bucket),
+                    {"manifest": manifest_file(dataset, bucket), "classes": classes_file(dataset)},
+                    {"scenes": f"{scene_folder(dataset)}/{bucket}"},
+                    (self.params.sources.key(dataset),),
+                )
+                for dataset, bucket in self.buckets(self.params.sources.names)
+            ),
+            group="sources",
+            kinds=("python", "parquet"),
+        )
+
+    def captions(self) -> StageSpec:
+        inputs = {
+            "scenes": "data/scenes/{dataset}/{bucket}",
+            "manifest": manifest_file("{dataset}", "{bucket}"),
+            "captioner": self.captioner,
+        }
+        oracle = self.params.oracle.captions
+        inputs |= {"truth": "data/truth"} if oracle else {}
+        return StageSpec(
+            name="captions",
+            function="rlip_assets.labelling.captions:caption_stage",
+            description="N nucleus-sampled BLIP captions of every image.",
+            items=self.labelled("captions", inputs, "captions", *(["oracle"] if oracle else [])),
+            group="captions",
+            torch=True,
+            tracked=True,
+            pool="gpu",
+            kinds=("pytorch", "parquet"),
+        )
+
+    def caption_triplets(self) -> StageSpec:
+        return StageSpec(
+            name="caption_triplets",
+            function="rlip_assets.labelling.caption_parsing:parse_stage",
+            description="Subject, relation and object texts parsed from the captions.",
+            items=self.labelled("caption_triplets", {"captions": "data/captions/{dataset}/{bucket}"}, "parsing"),
+            group="captions",
+            kinds=("python", "parquet"),
+        )
+
+    def candidates(self) -> StageSpec:
+        inputs = {
+            "caption_triplets": "data/caption_triplets/{dataset}/{bucket}",
+            "scenes": "data/scenes/{dataset}/{bucket}",
+            "classes": classes_file("{dataset}"),
+        }
+        return StageSpec(
+            name="candidates",
+            function="rlip_assets.labelling.candidates:candidate_stage",
+            description="Caption triplets matched to the boxed classes: which pairs of an image may hold which relation.",
+            items=self.labelled("candidates", inputs, "candidates"),
+            group="captions",
+            kinds=("python", "parquet"),
+        )
+
+    @property
+    def decontaminated(self) -> tuple[str, ...]:
+        """Datasets whose images are compared with test images before they are labelled."""
+        if not self.params.decontamination.exclude:
+            return ()
+        return tuple(dataset for dataset in self.detection_datasets if not self.params.sources.is_drawn(dataset))
+
+    def decontamination(self) -> list[StageSpec]:
+        """A stage for the images that receive pseudo labels and one for those with human triplets; none where there is nothing to compare.
+        The first has all buckets, like its fellows; only those of real datasets are used."""
+        labels = self._decontamination(
+            "decontamination",
+            self.detection_datasets,
+            "Images that occur in the test split of a benchmark, by id and by looks: they receive no pseudo labels.",
+        )
+        human = self._decontamination(
+            "human_decontamination",
+            (HUMAN_DATASET,),
+            "Images of Visual Genome that occur in the test split of a benchmark, by id and by looks: nothing is trained on them.",
+        )
+        return [*([labels] if self.decontaminated else []), *([human] if self.human_exclusions else [])]
+
+    def _decontamination(self, name: str, datasets: Iterable[str], description: str) -> StageSpec:
+        tests = {f"benchmark/{benchmark}": scene_folder(benchmark) for benchmark in BENCHMARKS}
+        items = tuple(
+            StageItem(
+                name,
+                partition_key(dataset, bucket),
+                {"scenes": f"{scene_folder(dataset)}/{bucket}", **tests},
+                {"decontamination": f"data/decontamination/{dataset}/{bucket}"},
+                ("decontamination",),
+            )
+            for dataset, bucket in self.buckets(datasets)
+        )
+        function = "rlip_assets.datasets.decontamination:decontamination_stage"
+        return StageSpec(name, function, description, items, group="pseudo_labels", kinds=("python", "json"))
+
+    @property
+    def human_exclusions(self) -> dict[str, str]:
+        """What trainings on human triplets read besides them."""
+        if not self.params.decontamination.exclude or self.params.sources.is_drawn(HUMAN_DATASET):
+            return {}
+        return {f"decontamination/{HUMAN_DATASET}": f"data/decontamination/{HUMAN_DATASET}"}
+
+    def r_tagger(self) -> StageSpec:
+        inputs = {
+            "scenes": scene_folder(HUMAN_DATASET),
+            "detector": self.detector,
+            "text_encoder": self.text_encoder,
+            **self.human_exclusions,
+        }
+        params = self.training_params("r_tagger", "tagger_checkpoints")
+        return StageSpec(
+            name="r_tagger",
+            function="rlip_assets.training.stages:r_tagger_stage",
+            description="R-Tagger, trained on Visual Genome: says between which boxes a relation text holds.",
+            items=(StageItem("r_tagger", None, inputs, {"checkpoint": "data/models/r_tagger"}, params),),
+            group="pseudo_labels",
+            torch=True,
+            distributed=True,
+            tracked=True,
+            pool="gpu",
+            kinds=("pytorch", "mlflow"),
+        )
+
+    def pseudo_labels(self) -> StageSpec:
+        inputs = {
+            "candidates": "data/candidates/{dataset}/{bucket}",
+            "scenes": "data/scenes/{dataset}/{bucket}",
+            "manifest": manifest_file("{dataset}", "{bucket}"),
+            "classes": classes_file("{dataset}"),
+            "r_tagger": "data/models/r_tagger",
+        }
+        items = tuple(
+            replace(item, inputs={**item.inputs, "decontamination": f"data/decontamination/{dataset}/{bucket}"})
+            if dataset in self.decontaminated
+            else item
+            for item, (dataset, bucket) in zip(
+                self.labelled("pseudo_labels", inputs, "tagging"), self.buckets(self.detection_datasets), strict=True
+            )
+        )
+        return StageSpec(
+            name="pseudo_labels",
+            function="rlip_assets.labelling.tagging:tagging_stage",
+            description="Candidates with the R-Tagger's confidence: a scene table like the human ones.",
+            items=items,
+            group="pseudo_labels",
+            torch=True,
+            tracked=True,
+            pool="gpu",
+            kinds=("pytorch", "parquet"),
+        )
+
+    def label_quality(self) -> StageSpec:
+        """Measured on the truth that the micro world keeps aside; for real COCO images on human triplets of real Visual Genome images."""
+        labels = {f"pseudo_labels/{dataset}": f"data/pseudo_labels/{dataset}" for dataset in self.known_truth}
+        inputs = {**labels, "truth": "data/truth"} if labels else {}
+        params: tuple[str, ...] = ("tagging",)
+        if not any(map(self.params.sources.is_drawn, ("coco", "visual_genome"))):
+            inputs |= {"pseudo_labels/coco": "data/pseudo_labels/coco", "human_scenes": scene_folder(HUMAN_DATASET)}
+            params = ("tagging", "training.r_tagger")  # says which of the people's images it was not trained on
+        return StageSpec(
+            name="label_quality",
+            function="rlip_assets.labelling.quality:quality_stage",
+            description="Precision, recall and calibration of the pseudo labels against the truth that was kept aside.",
+            items=(StageItem("label_quality", None, inputs, {"label_quality": "data/label_quality"}, params),),
+            group="pseudo_labels",
+            tracked=True,
+            kinds=("python", "json"),
+        )
+
+    def pretrain(self) -> StageSpec:
+        always = {
+            "scenes": scene_folder(HUMAN_DATASET),
+            "detector": self.detector,
+            "text_encoder": self.text_encoder,
+            "benchmark_scenes": scene_folder(ZERO_SHOT_BENCHMARK),
+            "benchmark_classes": classes_file(ZERO_SHOT_BENCHMARK),
+            **self.human_exclusions,
+        }
+        items = []
+        for name, choice in self.params.training.pretrain.items():
+            sources = choice.resolve().sources
+            labels = {f"pseudo_labels/{d}": f"data/pseudo_labels/{d}" for d in self.detection_datasets if d in sources}
+            outputs = {"checkpoint": f"data/models/pretrain/{name}", "predictions": f"data/predictions/pretrain-{name}"}
+            params = self.training_params(f"pretrain.{name}")
+            items.append(StageItem("pretrain", name, always | labels, outputs, params))
+        return StageSpec(
+            name="pretrain",
+            function="rlip_assets.training.stages:pretrain_stage",
+            description="ParSeDA pre-trained on human and pseudo-labelled triplets; ends by predicting HICO-DET zero-shot.",
+            items=tuple(items),
+            group="pretraining",
+            torch=True,
+            distributed=True,
+            tracked=True,
+            pool="gpu",
+            kinds=("pytorch", "mlflow"),
+        )
+
+    def finetune(self) -> StageSpec:
+        items = []
+        for name, choice in self.params.training.finetune.items():
+            recipe = choice.resolve()
+            benchmark = str(recipe.benchmark)
+            inputs = {
+                "checkpoint": f"data/models/pretrain/{FINETUNE_START}",
+                "scenes": scene_folder(benchmark),
+                "classes": classes_file(benchmark),
+            }
+            if recipe.image_list:
+                inputs["image_list"] = recipe.image_list
+            outputs = {"checkpoint": f"data/models/finetune/{name}", "predictions": f"data/predictions/finetune-{name}"}
+            params = self.training_params(f"finetune.{name}")
+            items.append(StageItem("finetune", name, inputs, outputs, params))
+        return StageSpec(
+            name="finetune",
+            function="rlip_assets.training.stages:finetune_stage",
+            description="The pre-trained checkpoint fine-tuned on a benchmark; ends by predicting its test split.",
+            items=tuple(items),
+            group="finetuning",
+            torch=True,
+            distributed=True,
+            tracked=True,
+            pool="gpu",
+            kinds=("pytorch", "mlflow"),
+        )
+
+    def benchmark(self) -> StageSpec:
+        runs = {f"pretrain-{name}": ZERO_SHOT_BENCHMARK for name in self.params.training.pretrain}
+        for name, choice in self.params.training.finetune.items():
+            runs[f"finetune-{name}"] = str(choice.resolve().benchmark)
+        return StageSpec(
+            name="benchmark",
+            function="rlip_assets.evaluation.stage:benchmark_stage",
+            description="Predictions judged by the benchmark's published protocol.",
+            items=tuple(
+                StageItem(
+                    "benchmark",
+                    run,
+                    {
+                        "predictions": f"data/predictions/{run}",
+                        "scenes": scene_folder(benchmark),
+                        "classes": classes_file(benchmark),
+                    },
+                    {"benchmark": f"data/benchmarks/{run}"},
+                    ("benchmarks",),
+                )
+                for run, benchmark in runs.items()
+            ),
+            tracked=True,
+            measures="predictions",
+            group="benchmarks",
+            kinds=("python", "json"),
+        )
+
+    def report(self) -> StageSpec:
+        labels = {f"pseudo_labels/{dataset}": f"data/pseudo_labels/{dataset}" for dataset in DETECTION_DATASETS}
+        pictured = (
+            f"pretrain-{FINETUNE_START}",
+            *(f"finetune-{name}" for name in list(self.params.training.finetune)[:1]),
+        )
+        inputs = {
+            "benchmarks": "data/benchmarks",
+            "label_quality": "data/label_quality",
+            "pretrained": "data/models/pretrain",
+            "scenes": scene_folder("visual_genome"),
+            "classes": classes_file(ZERO_SHOT_BENCHMARK),
+        } | {f"predictions/{run}": f"data/predictions/{run}" for run in pictured}
+        return StageSpec(
+            name="report",
+            function="rlip_assets.report.stage:report_stage",
+            description="Results table in the shape of the published one, data scaling, ALIF beside late fusion, pictures.",
+            items=(StageItem("report", None, inputs | labels, {"report": "reports"}, ("profile", "benchmarks")),),
+            group="benchmarks",
+            kinds=("markdown", "html"),
+        )
+
+
+def local_roots(**roots: str) -> dict[str, str]:
+    """Those of the raw roots that are folders of this machine."""
+    return {name: root for name, root in roots.items() if "://" not in root}
+
+
+_TRAINING_PARAMS = tuple(f"training.{name}" for name in ("seed", "threads", "device", "precision"))
+
+
+def partition_key(dataset: str, bucket: str) -> str:
+    """`coco`, `bucket-0` -> `coco-0`."""
+    return f"{dataset}-{bucket.removeprefix('bucket-')}"

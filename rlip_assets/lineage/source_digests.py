@@ -1,0 +1,118 @@
+"""Digest of the source that each stage imports, so that a change of a stage's code cannot go unnoticed.
+
+The modules are found in the import graph, starting from the module of the stage function and including imports inside functions. Of each
+module the syntax tree without docstrings is hashed: comments, layout and documentation may change freely. Data files beside the modules
+(word lists, recipes, class tables) count as source.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlip_assets.lineage.params import Params
+from rlip_assets.lineage.profiles import PROJECT_ROOT
+from rlip_assets.lineage.registry import build_registry
+from rlip_assets.lineage.spec import Registry
+from rlip_assets.lineage.versions import VERSIONS_FILE, stage_versions
+from rlip_assets.storage.errors import ParameterError
+from rlip_assets.storage.files import digest_json, write_text
+
+PACKAGES = ("rlip_model", "rlip_assets")
+DATA_SUFFIXES = {".json", ".tsv", ".csv", ".toml", ".txt", ".png", ".jinja"}
+HEADER = (
+    "# One entry a stage. Raise `version` when the stage may give other results for the same inputs and parameters;\n"
+    "# `rlip source-digests --renew` records the source. Renewing with the same version says: no change of results.\n"
+)
+_PLUMBING = ("rlip_assets.lineage.params", "rlip_assets.storage.errors", "rlip_assets.lineage.context")
+"""Modules that every stage imports and that do not decide results: parameter models (values are tracked), errors and interfaces."""
+
+
+_EVERY_STAGE = Params.model_validate(
+    {
+        "sources": {
+            "own": {"real": {"root": "real", "form": "open_images_boxes"}},
+            "visual_genome": {"root": "real"},
+        }
+    }
+)
+"""Parameters with which the registry has all stages, also those of real datasets alone."""
+
+
+def changed_stages() -> list[str]:
+    """Stages whose source differs from the recorded one, or that have no record."""
+    recorded = stage_versions()
+    return [
+        name for name, digest in current_digests().items() if name not in recorded or recorded[name].source != digest
+    ]
+
+
+def renew_digests() -> list[str]:
+    """Record the current source of every stage, keeping versions; returns the stages that changed."""
+    changed = changed_stages()
+    versions = {name: entry.version for name, entry in stage_versions().items()}
+    entries = {name: {"version": versions.get(name, 1), "source": digest} for name, digest in current_digests().items()}
+    write_text(PROJECT_ROOT / VERSIONS_FILE, HEADER + yaml.safe_dump(entries, sort_keys=False))
+    stage_versions.cache_clear()
+    return changed
+
+
+def current_digests(registry: Registry | None = None) -> dict[str, str]:
+    """Stage name -> digest of the source it imports now."""
+    registry = registry or build_registry(_EVERY_STAGE)
+    return {spec.name: _digest(imported_modules(spec.module)) for spec in registry.specs.values()}
+
+
+def imported_modules(module: str) -> list[str]:
+    """`module`, every module of the project that it imports, directly or not, and the packages they lie in, sorted.
+
+    Raises:
+        ParameterError: the module does not exist.
+    """
+    graph = _import_graph()
+    if module not in graph.modules:
+        raise ParameterError(f"The registry names the module {module}, which does not exist")
+    modules = {module, *graph.find_upstream_modules(module)}
+    modules |= {package for m in modules if "." in (package := m.rpartition(".")[0])}
+    return sorted(m for m in modules if m.startswith(PACKAGES) and not m.startswith(_PLUMBING))
+
+
+@cache
+def _import_graph() -> Any:
+    import grimp
+
+    return grimp.build_graph(*PACKAGES, include_external_packages=False)
+
+
+def _digest(modules: Iterable[str]) -> str:
+    return digest_json([[module, *_module_parts(module)] for module in modules])
+
+
+@cache
+def _module_parts(module: str) -> tuple[str, ...]:
+    """Digest of a module's syntax tree; for a package also of the data files in its folder."""
+    path = PROJECT_ROOT / Path(*module.split("."))
+    if not path.is_dir():
+        return (_tree_digest(path.with_suffix(".py")),)
+    data = sorted(file for file in path.iterdir() if file.suffix in DATA_SUFFIXES)
+    return (
+        _tree_digest(path / "__init__.py"),
+        *(f"{f.name}:{hashlib.sha256(f.read_bytes()).hexdigest()}" for f in data),
+    )
+
+
+def _tree_digest(path: Path) -> str:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()

@@ -1,0 +1,109 @@
+"""The profiles of a study: made from the base profile and the same registry of stages, and thrown away without loss.
+
+A profile shares the base's raw data (a link) and its DVC cache, run cache included: captions, labels and the R-Tagger that the base
+has made are fetched and not made again. What a study adds are pre-trainings, one an arm and seed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlip_assets.dvc.pipeline import render_dvc_yaml
+from rlip_assets.lineage.params import Params, load_params, validate_params
+from rlip_assets.lineage.params_yaml import HEADER
+from rlip_assets.lineage.profiles import PARAMS_FILE, PROJECT_ROOT, profile_root, relative_project
+from rlip_assets.lineage.registry import build_registry
+from rlip_assets.report.studies.definitions import Arm, Study
+from rlip_assets.storage.files import digest_json, write_text
+
+
+@dataclass(frozen=True)
+class StudyProfile:
+    """One profile of a study and the arms that it runs."""
+
+    root: Path
+    params: Params
+    arms: tuple[str, ...]
+    runs: Mapping[str, tuple[str, int]]
+    """Pre-training -> its arm and the number of its seed."""
+
+    @property
+    def name(self) -> str:
+        """The profile's name, as commands take it."""
+        return self.root.name
+
+    @property
+    def targets(self) -> list[str]:
+        """The DVC stages whose results the study needs."""
+        return [f"benchmark@pretrain-{run}" for run in self.runs]
+
+
+def study_profiles(study: Study, project: Path = PROJECT_ROOT) -> list[StudyProfile]:
+    """The profiles of a study, one for each set of parameters outside training.
+
+    Raises:
+        ParameterError: an arm names an unknown recipe, field or parameter.
+    """
+    base = load_params(profile_root(study.base, project) / PARAMS_FILE)
+    groups: dict[str, list[str]] = {}
+    for name, arm in study.arms.items():
+        groups.setdefault(digest_json(arm.params), []).append(name)
+    found = []
+    for arms in groups.values():
+        profile = f"study_{study.name}" + (f"_{arms[0]}" if len(groups) > 1 else "")
+        runs = {run_name(arm, seed): (arm, seed) for arm in arms for seed in range(study.seeds)}
+        params = _params(study, base, profile, study.arms[arms[0]].params, runs)
+        found.append(StudyProfile(project / "profiles" / profile, params, tuple(arms), runs))
+    return found
+
+
+def run_name(arm: str, seed: int) -> str:
+    """The pre-training of an arm: its own name for the first seed, as in every profile."""
+    return arm if seed == 0 else f"{arm}-seed{seed}"
+
+
+def _params(
+    study: Study,
+    base: Params,
+    profile: str,
+    changes: Mapping[str, Mapping[str, Any]],
+    runs: Mapping[str, tuple[str, int]],
+) -> Params:
+    content = base.model_dump(mode="json")
+    for section, values in changes.items():
+        content[section] = {**content.get(section, {}), **values}
+    training = content["training"]
+    training["pretrain"] = {run: _choice(study, study.arms[arm], seed) for run, (arm, seed) in runs.items()}
+    if study.evaluate_every:
+        training["checkpoints"] = {**training["checkpoints"], "evaluate_every": study.evaluate_every}
+    return validate_params({**content, "profile": profile}, f"study {study.name}")
+
+
+def _choice(study: Study, arm: Arm, seed: int) -> dict[str, Any]:
+    changes = {"steps": study.steps, **arm.changes}
+    return {"recipe": arm.recipe, "changes": changes, "seed": seed or None}
+
+
+def write_profile(profile: StudyProfile, study: Study, project: Path = PROJECT_ROOT) -> None:
+    """Write the folder of a profile: parameters, pipeline, DVC's settings, and the link to the base's raw data where it has them."""
+    root, base = profile.root, profile_root(study.base, project)
+    (root / ".dvc").mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(profile.params.model_dump(mode="json"), sort_keys=False, width=120)
+    write_text(root / PARAMS_FILE, HEADER + text)
+    registry = build_registry(profile.params, relative_project(root, project))
+    write_text(root / "dvc.yaml", render_dvc_yaml(registry, relative_project(root, project)))
+    config = (base / ".dvc/config").read_text()
+    shared = f'    dir = "{os.path.relpath(base / ".dvc/cache", root / ".dvc")}"\n'
+    config = config.replace("[core]\n", "[core]\n    no_scm = true\n").replace("[cache]\n", f"[cache]\n{shared}")
+    write_text(root / ".dvc/config", config)
+    write_text(root / ".dvcignore", (base / ".dvcignore").read_text())
+    raw = root / "data/raw"
+    if (base / "data/raw").is_dir() and not raw.exists():
+        raw.parent.mkdir(parents=True, exist_ok=True)
+        raw.symlink_to(os.path.relpath(base / "data/raw", raw.parent))

@@ -1,0 +1,130 @@
+"""What a study found: each arm's figures over the seeds, the paired comparisons, and the mAP on the way.
+
+FOLDER/NAME.json, NAME.md       one study
+FOLDER/NAME*.png                its plots
+FOLDER/index.html, summary.md   all studies that have run
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlip_assets.evaluation.headlines import HEADLINES
+from rlip_assets.report.facts import read_json
+from rlip_assets.report.markdown import table
+from rlip_assets.report.page import NOTICE, Section, render
+from rlip_assets.report.repeats import Comparison, compare, summary
+from rlip_assets.report.sections import comparisons_table, figures_table
+from rlip_assets.report.studies.definitions import Study, studies
+from rlip_assets.report.studies.plots import arms_plot, learning_plot
+from rlip_assets.report.studies.profiles import StudyProfile, run_name
+from rlip_assets.storage.files import write_json, write_text
+
+PROTOCOL = HEADLINES["hico_det"].protocol
+COLUMNS = {"mAP": "zero_shot_mAP", "rare": "rare", "non-rare": "non_rare", "training left": "earliness"}
+EVALUATED = "evaluated_headline"
+
+History = Sequence[Mapping[str, float]]
+
+
+def write_results(study: Study, profiles: Sequence[StudyProfile], folder: Path) -> str:
+    """Write a study's facts, text and plots into `folder`, and the page of all studies there anew; returns the text.
+
+    Raises:
+        InputError: a run of the study is not there; the message names its file.
+    """
+    facts = gather(study, profiles)
+    text = to_markdown([section_of(facts)])
+    write_json(folder / f"{study.name}.json", facts)
+    write_text(folder / f"{study.name}.md", text)
+    arms_plot(facts, folder / f"{study.name}.png")
+    if facts["learning"]:
+        learning_plot(facts, folder / f"{study.name}_learning.png")
+    write_summary(folder)
+    return text
+
+
+def write_summary(folder: Path) -> None:
+    """The page and the text of all studies whose facts are in `folder`, in the order of their definitions."""
+    found = [read_json(file) for name in studies() if (file := folder / f"{name}.json").is_file()]
+    sections = [section_of(facts) for facts in found]
+    lead = (
+        "Zero-shot on HICO-DET, percent, mean ± standard deviation over the seeds. The arm usual is the recipe as it is: a scalar gate, a "
+        "fusion before every second encoder layer, generated captions, threshold 0.20 and both label terms."
+    )
+    write_text(folder / "index.html", render("Studies", lead, sections, NOTICE))
+    write_text(folder / "summary.md", to_markdown(sections))
+
+
+def gather(study: Study, profiles: Sequence[StudyProfile]) -> dict[str, Any]:
+    """JSON-ready facts; figures are fractions 0..1."""
+    metrics: dict[str, dict[str, float | None]] = {}
+    histories: dict[str, History] = {}
+    for profile in profiles:
+        for run in profile.runs:
+            found = read_json(profile.root / f"data/benchmarks/pretrain-{run}/metrics.json")
+            metrics[run] = {
+                "zero_shot_mAP": found[f"{PROTOCOL}/full"],
+                **{name: found.get(f"{PROTOCOL}/{name}") for name in ("rare", "non_rare")},
+            }
+            file = profile.root / f"data/models/pretrain/{run}/history.jsonl"
+            histories[run] = [json.loads(line) for line in file.read_text().splitlines()]
+    for seed in range(study.seeds):
+        runs = [run_name(arm, seed) for arm in study.arms]
+        for run, value in earliness({run: histories[run] for run in runs}).items():
+            metrics[run]["earliness"] = value
+    columns = {title: name for title, name in COLUMNS.items() if any(name in figures for figures in metrics.values())}
+    comparisons = [Comparison(c.claim, c.higher, c.lower, c.figure) for c in study.comparisons]
+    return {
+        "study": study.name,
+        "title": study.title,
+        "protocol": PROTOCOL,
+        "arms": [
+            {"arm": arm, "steps": len(histories[run_name(arm, 0)]), **summary(metrics, arm, columns)}
+            for arm in study.arms
+        ],
+        "comparisons": compare(metrics, comparisons),
+        "runs": metrics,
+        "learning": {run: points for run, rows in histories.items() if (points := evaluations(rows))},
+    }
+
+
+def earliness(histories: Mapping[str, History]) -> dict[str, float]:
+    """The share of each training that is left when it first reaches the highest evaluated mAP that all of them reach.
+
+    Empty where a training was not evaluated on the way.
+    """
+    judged = {run: evaluations(rows) for run, rows in histories.items()}
+    if not all(judged.values()):
+        return {}
+    target = min(max(value for _, value in points) for points in judged.values())
+    return {
+        run: 1 - next(step for step, value in points if value >= target) / len(histories[run])
+        for run, points in judged.items()
+    }
+
+
+def evaluations(history: History) -> list[tuple[int, float]]:
+    """(step, mAP) of every evaluation on the way."""
+    return [(int(row["step"]), row[EVALUATED]) for row in history if EVALUATED in row]
+
+
+def section_of(facts: Mapping[str, Any]) -> Section:
+    """A row an arm with mean and spread over its seeds, what each comparison shows, and the plots."""
+    name = facts["study"]
+    return Section(
+        facts["title"],
+        f"Protocol {facts['protocol']}, {facts['arms'][0]['seeds']} seeds. A claim counts as shown when the mean paired difference is "
+        "above twice its standard error over at least three seeds.",
+        [figures_table("arm", facts["arms"]), comparisons_table(facts["comparisons"])],
+        [f"{name}.png", *([f"{name}_learning.png"] if facts["learning"] else [])],
+    )
+
+
+def to_markdown(sections: Sequence[Section]) -> str:
+    """The tables of studies as text."""
+    parts = [part for one in sections for part in (f"## {one.title}", one.text, *map(table, one.tables))]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,1 @@
+"""Files, images, quarantine and object stores."""

@@ -1,0 +1,158 @@
+"""Image files as the program sees them: upright 8-bit RGB, or an error that names the file."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rlip_assets.storage.errors import InputError
+from rlip_assets.storage.files import atomic_file
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""What is decoded (multi-picture JPEG comes with JPEG); formats that start an interpreter (EPS) or read other files are not."""
+
+MAX_PIXELS = 100_000_000
+"""More pixels than this are taken for a decompression bomb (300 MB as RGB)."""
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
+
+
+class BadImageError(InputError):
+    """An image file that cannot be used; `file` says which, `reason` why."""
+
+    def __init__(self, file: Path, reason: str) -> None:
+        super().__init__(f"{file}: {reason}; replace the file or leave the image out")
+        self.file = file
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[BadImageError], tuple[Path, str]]:
+        return type(self), (self.file, self.reason)
+
+
+@contextmanager
+def _opened(path: Path, max_pixels: int, sha256: str | None = None) -> Iterator[Image.Image]:
+    """The image with its header read; every way in which decoding fails becomes a `BadImageError`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path if sha256 is None else _content(path, sha256), formats=FORMATS) as image:
+                if image.width * image.height > max_pixels:
+                    raise BadImageError(
+                        path,
+                        f"{image.width} x {image.height} pixels are more than {max_pixels} (a decompression bomb?)",
+                    )
+                yield image
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise BadImageError(path, "the file is missing") from None
+    except Image.DecompressionBombError as error:
+        raise BadImageError(path, f"decompression bomb: {error}") from None
+    except Image.UnidentifiedImageError:
+        empty = path.stat().st_size == 0
+        raise BadImageError(
+            path, "the file is empty" if empty else f"no image of a known format ({', '.join(FORMATS)})"
+        ) from None
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})" if error.errno else f"damaged or truncated ({error})"
+        raise BadImageError(path, reason) from None
+    except Exception as error:  # on hostile bytes the decoders raise whatever they trip over (struct, zlib, index)
+        raise BadImageError(path, f"damaged ({type(error).__name__}: {error})") from None
+
+
+def _content(path: Path, sha256: str) -> BytesIO:
+    """The bytes of a file, which must have this checksum."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError(f"{path} changed since its manifest was made; run the raw_manifest stage again")
+    return BytesIO(content)
+
+
+def check_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Decode all of an image without keeping it and return its stored (width, height), orientation not applied.
+
+    JPEG is decoded at an eighth of its size: all its data is still read, at a fraction of the time.
+
+    Raises:
+        BadImageError: missing, empty, truncated, damaged, of no known format or larger than `max_pixels`.
+    """
+    with _opened(path, max_pixels) as image:
+        size = image.size
+        image.draft("RGB", (max(1, size[0] // 8), max(1, size[1] // 8)))
+        image.load()
+    return size
+
+
+def open_image(
+    path: Path, size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS, sha256: str | None = None
+) -> Image.Image:
+    """Decode an image file to 8-bit RGB.
+
+    CMYK is converted, 16-bit grey is scaled to 8 bits, transparent pixels are laid over white, of an animation the
+    first frame counts.
+
+    Args:
+        size: (width, height) that the annotations of the image refer to. Many datasets were annotated on the pixels as
+            stored, so the EXIF orientation is applied only if it leads to this size; None applies it always, as a
+            viewer does.
+        max_pixels: larger images are refused.
+        sha256: checksum (hex) that the file must have; None asks for none.
+
+    Raises:
+        BadImageError: as `check_image`.
+        InputError: the file has another checksum.
+    """
+    with _opened(path, max_pixels, sha256) as image:
+        turn = _turn(image, size)
+        image.load()
+        pixels = _to_rgb(image)
+    return pixels if turn is None else pixels.transpose(turn)
+
+
+def _turn(image: Image.Image, size: tuple[int, int] | None) -> Image.Transpose | None:
+    """What brings a stored image upright, or None where its annotations refer to the pixels as stored."""
+    orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    upright = image.size[::-1] if orientation in _SIDEWAYS else image.size
+    if size is not None and (size == image.size or size != upright):
+        return None
+    return _UPRIGHT.get(orientation)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB of a loaded image, without metadata."""
+    if image.mode.startswith("I"):
+        grey = np.clip(np.asarray(image, dtype=np.float64) * (255 / 65535) + 0.5, 0, 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if image.mode == "F":
+        return Image.fromarray(np.clip(np.nan_to_num(np.asarray(image)) + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        flat = Image.new("RGB", image.size, (255, 255, 255))
+        flat.paste(layer, mask=layer.getchannel("A"))
+        return flat
+    converted = image.convert("RGB") if image.mode != "RGB" else image.copy()
+    converted.info.clear()
+    return converted
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a drawn picture as PNG, atomically; the same picture gives the same bytes."""
+    with atomic_file(path) as temporary:
+        picture.save(temporary, format="png")

@@ -1,0 +1,347 @@
+"""The tracking store: one MLflow run for each run of a tracked stage. The only module that imports mlflow.
+
+Runs live in `mlruns/mlflow.db` (SQLite) and `mlruns/artifacts` of the project, for all profiles together, unless MLFLOW_TRACKING_URI
+names another store. Experiments are the groups of the lineage. Large files are linked, not copied.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+from mlflow.entities import Dataset, DatasetInput, Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from rlip_assets.dvc.lock import DvcLock
+from rlip_assets.lineage.context import NullLog
+from rlip_assets.lineage.environment import machine, packages
+from rlip_assets.lineage.profiles import PROJECT_ROOT, profile_name
+from rlip_assets.lineage.provenance import DAGSTER_RUN_VARIABLE, git_commit
+from rlip_assets.lineage.runner import flatten
+from rlip_assets.storage.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from rlip_assets.lineage.runner import StageRun
+
+LINK_ABOVE = 10 * 1024 * 1024
+"""Files of more bytes are linked from the run instead of copied into the store."""
+_BATCH, _SECONDS = 200, 5.0
+_SQLITE = "sqlite:///"
+PROMOTED_ALIAS = "promoted"
+STUDY_TAG, PARENT_TAG = "rlip.study", "mlflow.parentRunId"
+_ENVIRONMENT = "environment"
+"""Folder of a run's artifacts."""
+_INPUT_TAG = "dvc."
+"""Start of the tags that hold the hashes of a run's inputs."""
+
+
+def store_uri(project: Path = PROJECT_ROOT) -> str:
+    """Address of the tracking store: MLFLOW_TRACKING_URI, else the project's SQLite file."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(project / 'mlruns' / 'mlflow.db').resolve()}"
+
+
+def open_store(project: Path = PROJECT_ROOT) -> MlflowClient:
+    """A client of the store, created first where there is none.
+
+    Two processes that create the same SQLite store at once both fail, so creation holds a file lock.
+    """
+    uri = store_uri(project)
+    if not uri.startswith(_SQLITE):
+        return MlflowClient(tracking_uri=uri)
+    database = Path(uri.removeprefix(_SQLITE))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(database.with_suffix(".lock"))):
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def experiment_id(client: MlflowClient, name: str, project: Path = PROJECT_ROOT) -> str:
+    """Id of the experiment `name`, made where it does not exist. Artifacts of a SQLite store lie beside its file."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    uri = store_uri(project)
+    folder = Path(uri.removeprefix(_SQLITE)).resolve().parent / "artifacts" / name
+    location = folder.as_uri() if uri.startswith(_SQLITE) else None
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+class TrackingLog(NullLog):
+    """Reports of a stage as an MLflow run; figures of a stage that measures another's output go to that one's run as well."""
+
+    def __init__(self, client: MlflowClient, run: StageRun, experiment: str, tags: Mapping[str, str]) -> None:
+        self._client, self._run = client, run
+        self.experiment_id = experiment
+        self.run_id: str = client.create_run(experiment, run_name=run.item.address, tags=dict(tags)).info.run_id
+        self._pending: list[Metric] = []
+        self._flushed = time.monotonic()
+        self._links: dict[str, str] = {}
+        self._models: list[tuple[str, Path]] = []
+        self._history: dict[str, list[tuple[int, float]]] = defaultdict(list)
+
+    def params(self, values: Mapping[str, object]) -> None:
+        params = [Param(key[:250], str(value)[:6000]) for key, value in flatten(values).items()]
+        for start in range(0, len(params), 100):
+            self._client.log_batch(self.run_id, params=params[start : start + 100])
+
+    def environment(self) -> None:
+        """The machine, and the packages in the form that `pip install -c` takes."""
+        listed = "".join(f"{name}=={version}\n" for name, version in packages().items())
+        self._client.log_text(self.run_id, listed, f"{_ENVIRONMENT}/packages.txt")
+        self._client.log_dict(
+            self.run_id, {"python": platform.python_version()} | machine(), f"{_ENVIRONMENT}/machine.json"
+        )
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        now = int(time.time() * 1000)
+        entries = [Metric(key, float(value), now, step or 0) for key, value in values.items()]
+        self._pending += entries
+        if step is not None:
+            for key, value in values.items():
+                self._history[key].append((step, float(value)))
+        if step is None and self._run.measured_run:
+            self._client.log_batch(self._run.measured_run, metrics=entries)
+        if len(self._pending) >= _BATCH or time.monotonic() - self._flushed > _SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the metrics that wait."""
+        for start in range(0, len(self._pending), 1000):
+            self._client.log_batch(self.run_id, metrics=self._pending[start : start + 1000])
+        self._pending, self._flushed = [], time.monotonic()
+
+    def picture(self, name: str, image: Image) -> None:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"{name.replace('/', '-')}.png"
+            image.save(path)
+            self._client.log_artifact(self.run_id, str(path), "pictures")
+
+    def dataset(self, name: str, path: Path, digest: str) -> None:
+        source = json.dumps({"uri": self._run.final_path(path).as_uri()})
+        self._client.log_inputs(self.run_id, [DatasetInput(Dataset(name, digest[:36], "local", source))])
+
+    def artifact(self, path: Path) -> None:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if not file.is_file():
+                continue
+            inside = file.parent.relative_to(path.parent).as_posix()
+            if file.stat().st_size > LINK_ABOVE:
+                self._links[file.relative_to(path.parent).as_posix()] = self._run.final_path(file).as_uri()
+            else:
+                self._client.log_artifact(self.run_id, str(file), None if inside == "." else inside)
+
+    def model(self, name: str, folder: Path) -> None:
+        self._models.append((name, self._run.final_path(folder)))
+
+    def finish(self, status: str) -> None:
+        """Send what waits, draw curves and register models where the stage succeeded, and close the run."""
+        self.flush()
+        if self._links:
+            self._client.log_dict(self.run_id, self._links, "links.json")
+        if status == "FINISHED":
+            self._draw_curves()
+            for name, folder in self._models:
+                register_model(self._client, name, self._source(folder), self.run_id, self._run.item.address)
+        self._client.set_terminated(self.run_id, status)
+
+    def _draw_curves(self) -> None:
+        if not self._history:
+            return
+        from rlip_assets.tracking.curves import curves_picture
+
+        if (picture := curves_picture(self._history)) is not None:
+            self.picture("curves", picture)
+
+    def _source(self, folder: Path) -> str:
+        """Where a registered checkpoint stays: its copy in the store, or the tree where a file was too large to copy."""
+        if any(link.startswith(f"{folder.name}/") for link in self._links):
+            return folder.resolve().as_uri()
+        return f"{self._client.get_run(self.run_id).info.artifact_uri}/{folder.name}"
+
+
+def register_model(client: MlflowClient, name: str, source: str, run_id: str, address: str) -> str:
+    """Register the checkpoint at `source`, made by the item at `address`, as the next version of `name`; returns the version."""
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    made = client.create_model_version(name, source=source, run_id=run_id, tags={"item": address}, description=address)
+    return str(made.version)
+
+
+def save_served_model(checkpoint: Path, folder: Path) -> None:
+    """Write `checkpoint` as an MLflow model that answers JSON requests; see `served_model` for their form.
+
+    The model runs in an environment that has this project installed: `mlflow models serve -m FOLDER --env-manager local`.
+
+    Raises:
+        InputError: `folder` exists, or `checkpoint` is no detector.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array
+
+    from rlip_assets.inference.relation_detector import RelationDetector
+    from rlip_assets.inference.serving import DEFAULTS
+
+    if folder.exists():
+        raise InputError(f"{folder} exists; name a new folder or remove it")
+    RelationDetector.from_pretrained(checkpoint)
+    texts = Array(DataType.string)
+    columns = Schema(
+        [
+            ColSpec(DataType.string, "image"),
+            ColSpec(texts, "objects", required=False),
+            ColSpec(texts, "relations", required=False),
+        ]
+    )
+    params = [
+        ParamSpec("threshold", DataType.double, DEFAULTS["threshold"]),
+        ParamSpec("limit", DataType.long, DEFAULTS["limit"]),
+    ]
+    mlflow.pyfunc.save_model(
+        str(folder),
+        loader_module="rlip_assets.inference.serving",
+        data_path=str(checkpoint),
+        pip_requirements=[],
+        signature=ModelSignature(columns, params=ParamSchema(params)),
+    )
+
+
+def request_error(error: Exception) -> Exception:
+    """An error's sentence as MLflow's refusal of a request: status 400 and no stack trace."""
+    return MlflowException.invalid_parameter_value(str(error))
+
+
+def promote_model(
+    name: str, version: str | None = None, made_by: str | None = None, project: Path = PROJECT_ROOT
+) -> tuple[str, str]:
+    """Give the alias `promoted` to a version of a registered model (the newest by default).
+
+    Args:
+        made_by: run that must have made the version. All profiles share the store, so the newest version of a name may be another's.
+
+    Returns:
+        The version and the id of the run that made it.
+
+    Raises:
+        InputError: there is no such model or version.
+    """
+    client = open_store(project)
+    versions = {str(v.version): str(v.run_id) for v in client.search_model_versions(f"name = '{name}'")}
+    if not versions:
+        raise InputError(f"No model is registered as '{name}' in {store_uri(project)}; train one first")
+    fitting = [number for number, run in versions.items() if made_by in (None, run)]
+    chosen = version or max(fitting, key=int, default=None)
+    if chosen is None:
+        raise InputError(
+            f"The model '{name}' in the tree was made by run {made_by}, which is not in {store_uri(project)}; train it here"
+        )
+    if chosen not in versions:
+        raise InputError(f"Model '{name}' has no version {chosen}; it has {', '.join(sorted(versions, key=int))}")
+    if chosen not in fitting:
+        in_tree = ", ".join(sorted(fitting, key=int)) or "none that is registered"
+        raise InputError(
+            f"Version {chosen} of '{name}' is not the one in the tree (that is {in_tree}); bring its dvc.lock back, run `dvc checkout`, "
+            "then promote it"
+        )
+    client.set_registered_model_alias(name, PROMOTED_ALIAS, chosen)
+    return chosen, versions[chosen]
+
+
+def input_hashes(project: Path = PROJECT_ROOT) -> set[str]:
+    """Hashes in DVC of the inputs that runs name, deleted runs left out."""
+    client, found = open_store(project), set()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    token: str | None = None
+    while experiments:
+        runs = client.search_runs(experiments, max_results=1000, page_token=token)
+        found |= {value for run in runs for tag, value in run.data.tags.items() if tag.startswith(_INPUT_TAG)}
+        token = runs.token
+        if not token:
+            break
+    return found
+
+
+@contextmanager
+def track_stage(run: StageRun) -> Iterator[TrackingLog]:
+    """The MLflow run of one stage run: opened with its parameters and inputs, closed with how it ended."""
+    client = open_store()
+    experiment = experiment_id(client, run.spec.group)
+    tags = stage_tags(run)
+    if run.spec.distributed:
+        tags[PARENT_TAG] = parent_run(client, experiment, profile_name(run.root))
+    log = TrackingLog(client, run, experiment, tags)
+    status = "FAILED"
+    try:
+        log.params(run.params)
+        log.environment()
+        for name in run.inputs:
+            log.dataset(name.replace("/", "."), run.root / run.item.inputs[name], run.inputs[name])
+        yield log
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        log.finish(status)
+
+
+def parent_run(client: MlflowClient, experiment: str, profile: str, project: Path = PROJECT_ROOT) -> str:
+    """Id of the run above all trainings of a profile in one experiment, made where there is none; so `mlflow ui` shows a profile, such as
+    a study, as one line that opens to what it compares."""
+    lock = project / "mlruns" / "parent_runs.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(lock)):
+        found = client.search_runs([experiment], f"tags.`{STUDY_TAG}` = '{profile}'", max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        run_id = str(client.create_run(experiment, run_name=profile, tags={STUDY_TAG: profile}).info.run_id)
+        client.set_terminated(run_id)
+        return run_id
+
+
+def stage_tags(run: StageRun) -> dict[str, str]:
+    """Tags that lead from the run to the asset, the partition, the Dagster run and the inputs in DVC."""
+    lock = DvcLock.read(run.root)
+    tags = {
+        "profile": profile_name(run.root),
+        "stage": run.spec.name,
+        "stage.version": str(run.version),
+        "dagster.asset": run.spec.name,
+        "dagster.partition": run.item.partition or "",
+        "dagster.run_id": os.environ.get(DAGSTER_RUN_VARIABLE, ""),
+        "mlflow.source.name": f"dvc repro --single-item {run.item.address}",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": git_commit(run.root) or "",
+        "mlflow.note.content": run.spec.description,
+    }
+    for name, path in run.item.inputs.items():
+        if recorded := lock.output_hash(path):
+            tags[f"{_INPUT_TAG}{name}"] = recorded
+    return {key: value for key, value in tags.items() if value}

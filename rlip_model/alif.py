@@ -1,0 +1,137 @@
+"""The deformable image encoder, with asymmetric language-image fusion (ALIF) or without.
+
+Shape legend: B batch, S tokens of all levels, L levels, T labels, C model width, W text width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from rlip_model.config import ModelConfig
+from rlip_model.fusion import BiFusion
+from rlip_model.kernels.deformable_attention import DeformableAttention, Memory
+from rlip_model.text import TextLayer
+from rlip_model.vision.backbone import Pyramid
+
+TOKENS_AT_ONCE = 1024
+"""Without gradients a CPU takes larger images in blocks of so many tokens: what lies between two layers then stays in its cache."""
+
+
+class FeedForward(nn.Module):
+    """Linear, ReLU, dropout, linear."""
+
+    def __init__(self, width: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.first = nn.Linear(width, inner)
+        self.second = nn.Linear(inner, width)
+        self.dropout = nn.Dropout(dropout)
+        for layer in (self.first, self.second):
+            nn.init.xavier_uniform_(layer.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.second(self.dropout(self.first(x).relu_()))
+        return result
+
+
+class EncoderLayer(nn.Module):
+    """Post-norm deformable self-attention and feed-forward."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention = DeformableAttention(config.width, config.heads, config.levels, config.encoder_points)
+        self.norm_attention = nn.LayerNorm(config.width)
+        self.feed_forward = FeedForward(config.width, config.feed_forward, config.dropout)
+        self.norm_feed_forward = nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, memory: Memory, position: Tensor, references: Tensor) -> Tensor:
+        """memory and position (B, S, C), references (B, S, L, 2) -> (B, S, C)."""
+        count, on_cpu = memory.tokens.shape[1], memory.tokens.device.type == "cpu"
+        values = self.attention.project(memory)
+        if count <= TOKENS_AT_ONCE or not on_cpu or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._update(memory, position, references, values)
+        result = torch.empty_like(memory.tokens)
+        for start in range(0, count, TOKENS_AT_ONCE):
+            block = (slice(None), slice(start, start + TOKENS_AT_ONCE))
+            part = replace(memory, tokens=memory.tokens[block])
+            result[block] = self._update(part, position[block], references[block], values)
+        return result
+
+    def _update(self, memory: Memory, position: Tensor, references: Tensor, values: Tensor) -> Tensor:
+        """New tokens in the place of `memory.tokens`, which read `values`, those of the whole image."""
+        read = self.attention(memory.tokens + position, references, memory, values)
+        tokens = self.norm_attention(memory.tokens + self.dropout(read))
+        result: Tensor = self.norm_feed_forward(tokens + self.dropout(self.feed_forward(tokens)))
+        return result
+
+
+class Encoder(nn.Module):
+    """ALIF: before every second layer the coarsest level and the labels attend to each other, then the labels pass a text layer.
+
+    With `late` fusion only the deformable layers exist.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.interval = config.fusion_interval
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.fusions = nn.ModuleList(BiFusion(config) for _ in range(config.fusions))
+        self.text_layers = nn.ModuleList(TextLayer(config.text) for _ in range(config.fusions))
+
+    def forward(self, pyramid: Pyramid, pooled: Tensor, text_mask: Tensor | None) -> tuple[Memory, list[Tensor]]:
+        """
+        Args:
+            pyramid: the image tokens.
+            pooled: (T, W) label vectors.
+            text_mask: (T,) bool, True = no key in the text layers; or None.
+        Returns:
+            the encoded memory, and after each fusion the labels (B, T, W); no labels where nothing is fused here.
+        """
+        if not self.fusions:
+            return self.encode_image(pyramid), []
+        memory, references = _start(pyramid)
+        split = pyramid.coarsest
+        labels, saved = pooled[None], []
+        for index, layer in enumerate(self.layers):
+            if index % self.interval == 0:
+                number = index // self.interval
+                tokens = memory.tokens
+                fused, labels = self.fusions[number](tokens[:, split:], pyramid.position[:, split:], labels)
+                memory = replace(memory, tokens=torch.cat([tokens[:, :split], fused], dim=1))
+                labels = self.text_layers[number](labels, text_mask)
+                saved.append(labels)
+            memory = replace(memory, tokens=layer(memory, pyramid.position, references))
+        return memory, saved
+
+    def encode_image(self, pyramid: Pyramid) -> Memory:
+        """The deformable layers alone."""
+        memory, references = _start(pyramid)
+        for layer in self.layers:
+            memory = replace(memory, tokens=layer(memory, pyramid.position, references))
+        return memory
+
+
+def _start(pyramid: Pyramid) -> tuple[Memory, Tensor]:
+    memory = Memory(pyramid.tokens, pyramid.padding, pyramid.shapes, pyramid.valid_ratios)
+    return memory, grid_references(pyramid)
+
+
+def grid_references(pyramid: Pyramid) -> Tensor:
+    """Reference points of the tokens themselves: cell centres as fractions of the unpadded image, scaled back for each level.
+
+    Returns:
+        (B, S, L, 2)
+    """
+    ratios = pyramid.valid_ratios
+    points = []
+    for level, (height, width) in enumerate(pyramid.shapes):
+        x = (torch.arange(width, device=ratios.device, dtype=ratios.dtype) + 0.5) / (ratios[:, level, 0, None] * width)
+        y = (torch.arange(height, device=ratios.device, dtype=ratios.dtype) + 0.5) / (
+            ratios[:, level, 1, None] * height
+        )
+        grid = torch.stack([x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], dim=-1)
+        points.append(grid.flatten(1, 2))
+    return torch.cat(points, dim=1)[:, :, None] * ratios[:, None]

@@ -1,0 +1,1 @@
+"""Checkpoints: write, read, import from the official layout."""

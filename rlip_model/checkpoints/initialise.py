@@ -1,0 +1,160 @@
+"""Starting weights: a box detector for the vision side, a pretrained RoBERTa for the text side, or a network with more queries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from rlip_model.checkpoints.official_layout import load_official
+from rlip_model.config import ModelConfig
+from rlip_model.model import Rlip, build_model
+
+
+@dataclass(frozen=True)
+class InitialisationReport:
+    """Official keys that were filled, those that keep their fresh values, and detector keys of no use here."""
+
+    filled: tuple[str, ...]
+    fresh: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def initialise_from_detector(model: Rlip, folder: Path | str) -> InitialisationReport:
+    """Fill a network from a detector folder (`model.safetensors` in the layout of (DAB-)Deformable-DETR).
+
+    Raises ValueError when the file is missing or a tensor does not fit.
+    """
+    file = Path(folder) / "model.safetensors"
+    if not file.is_file():
+        raise ValueError(f"{file} is missing: give a folder with a detector's weights")
+    return initialise_from_detector_state(model, load_file(str(file)))
+
+
+@torch.no_grad()
+def initialise_from_detector_state(model: Rlip, state: Mapping[str, Tensor]) -> InitialisationReport:
+    """As `initialise_from_detector`, from a state dict (see the released conversion scripts).
+
+    Encoder, pyramid and backbone go to their namesakes. The detector's decoder layers go to both decoders, as many as
+    these have. Of its box heads (one a layer) the first go to the entity decoder, the following to the relation decoder,
+    for subjects and objects alike. Queries go to the first rows. Class heads have no place.
+    """
+    config = model.config
+    filled: dict[str, Tensor] = {}
+    used: set[str] = set()
+    own = {**model.queries.state_dict()}
+    for key, value in state.items():
+        targets = _targets(key, value, config, own)
+        if targets:
+            used.add(key)
+            filled.update(targets)
+    report = load_official(model, filled)
+    assert not report.unexpected, report.unexpected
+    return InitialisationReport(report.loaded, report.missing, tuple(key for key in state if key not in used))
+
+
+def _targets(key: str, value: Tensor, config: ModelConfig, queries: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Official tensors of the relation network that one detector tensor fills."""
+    if key.startswith(("backbone.", "input_proj.")) or key == "transformer.level_embed":
+        return {} if key.endswith("num_batches_tracked") else {key: value}
+    if key.startswith("transformer.encoder."):
+        encoder = "encoder" if config.anchors == "boxes" else "ho_encoder"
+        return {key.replace("transformer.encoder.", f"transformer.{encoder}."): value}
+    if match := re.match(r"^bbox_embed\.(\d+)\.(.+)$", key):
+        if int(match[1]) >= 2 * config.decoder_layers:
+            return {}
+        return {f"{role}_bbox_embed.{match[1]}.{match[2]}": value for role in ("sub", "obj")}
+    if match := re.match(r"^transformer\.decoder\.(layers\.(\d+)\..+|query_scale\..+|ref_point_head\..+)$", key):
+        if match[2] is not None and int(match[2]) >= config.decoder_layers:
+            return {}
+        if match[2] is None and config.anchors != "boxes":
+            return {}
+        return {f"transformer.{name}.{match[1]}": value for name in ("ho_decoder", "verb_decoder")}
+    if match := re.match(r"^transformer\.reference_points\.(weight|bias)$", key):
+        if config.anchors != "points":
+            return {}
+        return {f"transformer.reference_points_{role}.{match[1]}": value for role in ("sub", "obj")}
+    return _query_targets(key, value, queries)
+
+
+def _query_targets(key: str, value: Tensor, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if key == "tgt_embed.weight" and "content" in own:
+        return {
+            "tgt_embed.weight": _first_rows(value, own["content"]),
+            "verb_tgt_embed.weight": _first_rows(value, own["relation_content"]),
+        }
+    if key == "refpoint_embed.weight" and "anchors" in own:
+        return {key: _first_rows(value, own["anchors"])}
+    if key == "query_embed.weight" and "table" in own:
+        width = own["table"].shape[1] // 3
+        # [position | content] of Deformable-DETR; the Swin detector has only one of the two.
+        blocks = value.split(width, dim=1)
+        return {key: _first_rows(torch.cat([blocks[0], blocks[-1], blocks[-1]], dim=1), own["table"])}
+    return {}
+
+
+def _first_rows(source: Tensor, own: Tensor) -> Tensor:
+    """The first rows of the detector's table; rows it does not have keep their fresh values."""
+    result = own.clone()
+    rows = min(len(source), len(own))
+    result[:rows] = source[:rows].to(own)
+    return result
+
+
+@torch.no_grad()
+def initialise_text_encoder(model: Rlip, name_or_folder: Path | str) -> None:
+    """Fill the text encoder from a pretrained RoBERTa: a folder, or a name that `transformers` can find.
+
+    Raises ValueError with the remedy when it cannot be had or has another size.
+    """
+    from transformers.models.roberta.modeling_roberta import RobertaModel
+
+    try:
+        source = RobertaModel.from_pretrained(str(name_or_folder), dtype=torch.float32).state_dict()
+    except OSError as error:
+        raise ValueError(
+            f"no text encoder at {name_or_folder}: give a folder with a RoBERTa model or a name that can be downloaded "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    own = model.text_encoder.state_dict()
+    wrong = [name for name in own if name not in source or source[name].shape != own[name].shape]
+    if wrong:
+        have = tuple(source[wrong[0]].shape) if wrong[0] in source else "nothing"
+        raise ValueError(
+            f"the text encoder at {name_or_folder} does not fit the configuration: {wrong[0]} needs "
+            f"{tuple(own[wrong[0]].shape)}, found {have}"
+        )
+    model.text_encoder.load_state_dict({name: source[name] for name in own})
+
+
+def with_fewer_queries(model: Rlip, queries: int, keep: Literal["pairs", "rows"] = "pairs") -> Rlip:
+    """A copy of a network that has only `queries` of its queries.
+
+    Args:
+        keep: `pairs` keeps the first pairs whole. `rows` cuts the end of every table, as the released fine-tuning
+            did: rows in the middle change from subject to object, and pairs are mixed (200 to 128: the first 36 objects
+            are old subjects).
+    Raises:
+        ValueError: the network has fewer queries than wanted.
+    """
+    if queries > model.config.queries:
+        raise ValueError(f"the network has {model.config.queries} queries, fewer than the {queries} that are wanted")
+    smaller = build_model(replace(model.config, queries=queries))
+    own = smaller.state_dict()
+    state = {}
+    for name, value in model.state_dict().items():
+        if value.shape == own[name].shape:
+            state[name] = value
+        elif keep == "pairs" and len(value) == model.config.queries:
+            sub, obj = value.chunk(2)
+            state[name] = torch.cat([sub[: queries // 2], obj[: queries // 2]])
+        else:
+            state[name] = value[: len(own[name])]
+    smaller.load_state_dict(state)
+    return smaller.train(model.training)

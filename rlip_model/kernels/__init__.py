@@ -1,0 +1,1 @@
+"""Deformable attention in PyTorch and Triton, and what saves memory or time."""

@@ -1,0 +1,289 @@
+"""Multi-scale deformable attention in stock PyTorch; on a CUDA device with Triton, `triton_attention` does the sampling.
+
+Bilinear sampling is a weighted sum of at most four cells a point. All points of one query and head are one *bag* of
+cells, so the whole operation is one `F.embedding_bag` with per-sample weights. On small maps its backward pass scatters
+the weights into dense query x cell matrices, a few images at a time so that they stay in cache: matrix products are much
+cheaper there than the sort that `embedding_bag` needs for its gradient.
+
+Shape legend: B batch, Q queries, S cells of all levels, L levels, K points, M heads, D channels a head,
+N = 4 L K cells of one bag.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+DENSE_CELLS = 1024
+"""Largest S for which the backward pass on a CPU uses dense matrices."""
+
+REGISTER = 16
+"""Numbers in a vector register, float32."""
+
+DENSE_BLOCK = 1 << 19
+"""Elements of the dense matrices held at once: about 2 MB."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What queries attend to: the tokens (B, S, C), their padding (B, S) (True = padding) and the shapes of the levels."""
+
+    tokens: Tensor
+    padding: Tensor
+    shapes: tuple[tuple[int, int], ...]
+    valid_ratios: Tensor
+    """(B, L, 2): unpadded part of width and height."""
+
+
+class DeformableAttention(nn.Module):
+    """Each query and head reads K points a level around its reference (Deformable DETR, section 4.1)."""
+
+    def __init__(self, width: int, heads: int, levels: int, points: int) -> None:
+        super().__init__()
+        self.width, self.heads, self.levels, self.points = width, heads, levels, points
+        samples = heads * levels * points
+        self.offsets = nn.Linear(width, samples * 2)
+        self.weights = nn.Linear(width, samples)
+        self.values = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Point k of head m starts k + 1 steps in direction 2 pi m / M, scaled to the unit square's border."""
+        angles = torch.arange(self.heads, dtype=torch.float32) * (2 * math.pi / self.heads)
+        directions = torch.stack([angles.cos(), angles.sin()], -1)
+        directions = directions / directions.abs().amax(-1, keepdim=True)
+        steps = torch.arange(1, self.points + 1, dtype=torch.float32)
+        start = directions[:, None, None, :] * steps[None, None, :, None]
+        with torch.no_grad():
+            self.offsets.weight.zero_()
+            self.offsets.bias.copy_(start.expand(-1, self.levels, -1, -1).reshape(-1))
+            self.weights.weight.zero_()
+            self.weights.bias.zero_()
+        for layer in (self.values, self.output):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, queries: Tensor, references: Tensor, memory: Memory, values: Tensor | None = None) -> Tensor:
+        """
+        Args:
+            queries: (B, Q, C), position code included.
+            references: (B, Q, L, 2) points or (B, Q, L, 4) boxes (centre and size), fractions of the padded map.
+            memory: the tokens to read; projected values of padded tokens count as zero.
+            values: `project(memory)`, from a caller that reads the same memory more than once.
+        Returns:
+            (B, Q, C)
+        """
+        batch, count, _ = queries.shape
+        if values is None:
+            values = self.project(memory)
+        weights = _softmax(self.weights(queries).view(batch, count, self.heads, self.levels * self.points))
+        positions = self._positions(queries, references, memory.shapes)
+        return self.output(sample_bags(values, memory.shapes, positions, weights))
+
+    def project(self, memory: Memory) -> Tensor:
+        """The values that queries read: (B, S, M, D), zero where the memory is padding."""
+        values: Tensor = self.values(memory.tokens).masked_fill(memory.padding[..., None], 0.0)
+        return values.unflatten(-1, (self.heads, -1))
+
+    def _positions(self, queries: Tensor, references: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
+        """Sampling positions in cells, (B, Q, 2, M, L * K): x and y planes apart, which keeps arithmetic contiguous.
+
+        A unit of offset is one cell from a point, and half the box's size divided by K from a box's centre.
+        """
+        batch, count, _ = queries.shape
+        planes = (self.heads, self.levels, self.points, 2)
+        weight = self.offsets.weight.view(*planes, -1).permute(3, 0, 1, 2, 4).reshape(-1, self.width)
+        bias = self.offsets.bias.view(planes).permute(3, 0, 1, 2).reshape(-1)
+        offsets = F.linear(queries, weight, bias).view(batch, count, 2, self.heads, self.levels * self.points)
+        sizes = references.new_tensor([[width, height] for height, width in shapes])
+        start = self._by_point(references[..., :2] * sizes - 0.5)
+        if references.shape[-1] == 2:
+            return start + offsets
+        return start + offsets * self._by_point(references[..., 2:] * sizes * (0.5 / self.points))
+
+    def _by_point(self, values: Tensor) -> Tensor:
+        """(B, Q, L, 2) -> (B, Q, 2, 1, L * K)."""
+        return values.transpose(2, 3).repeat_interleave(self.points, dim=-1)[:, :, :, None]
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Softmax over the last dimension; one that is shorter than a vector register goes first, which is several times faster on a CPU."""
+    if logits.device.type != "cpu" or logits.shape[-1] >= REGISTER:
+        return logits.softmax(-1)
+    return logits.flatten(0, -2).t().softmax(0).t().view(logits.shape)
+
+
+TRITON = find_spec("triton") is not None
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether sampling on this device is done by kernels of its own: on CUDA where Triton is installed, as with every CUDA build."""
+    return TRITON and device.type == "cuda"
+
+
+def sample_bags(values: Tensor, shapes: Sequence[tuple[int, int]], positions: Tensor, weights: Tensor) -> Tensor:
+    """Weighted bilinear samples, zero outside a map, summed over levels and points.
+
+    Args:
+        values: (B, S, M, D), levels one after the other, rows of cells within.
+        shapes: rows and columns of each level.
+        positions: (B, Q, 2, M, L * K), x and y in cells of the point's level: 0 is the middle of the first cell.
+        weights: (B, Q, M, L * K).
+    Returns:
+        (B, Q, M * D)
+    """
+    if has_kernels(values.device):
+        from rlip_model.kernels import triton_attention
+
+        return triton_attention.sample_bags(values, shapes, positions, weights)
+    cells, shares = _corners(shapes, positions, weights)
+    # Under bf16 autocast the projections come in bf16; places and sums stay in the precision of the references.
+    values = values.to(shares.dtype)
+    if not torch.is_grad_enabled() or values.device.type != "cpu":
+        return _bag_sums(cells, shares, values)
+    if values.shape[1] <= DENSE_CELLS:
+        small: Tensor = _SmallMapBags.apply(cells, shares, values)
+        return small
+    sums = _bag_sums(cells, shares, values.detach())
+    first = cells[..., : weights.shape[-1]]
+    result: Tensor = _ValuesGradient.apply(sums, values, first, shares.detach(), shapes)
+    return result
+
+
+def _bag_sums(cells: Tensor, shares: Tensor, values: Tensor) -> Tensor:
+    """cells and shares (B, Q, M, N), values (B, S, M, D) -> (B, Q, M * D)."""
+    batch, count, _, samples = cells.shape
+    rows = _rows(cells, values.shape[1]).view(-1, samples)
+    sums = F.embedding_bag(rows, values.flatten(0, 2), per_sample_weights=shares.view(-1, samples), mode="sum")
+    return sums.view(batch, count, -1)
+
+
+def _rows(cells: Tensor, size: int) -> Tensor:
+    """Cells (B, Q, M, ...) of maps with S = `size` -> rows of the table (B S M, D), in the same shape."""
+    batch, _, heads, _ = cells.shape
+    image = torch.arange(batch, device=cells.device, dtype=cells.dtype).view(-1, 1, 1, 1) * (size * heads)
+    head = torch.arange(heads, device=cells.device, dtype=cells.dtype).view(-1, 1)
+    return cells * heads + (image + head)
+
+
+class _ValuesGradient(torch.autograd.Function):
+    """Passes bag sums through; its backward pass finds the gradient of the values, which takes `embedding_bag` much longer.
+
+    With the points sorted by their first corner, what one cell receives is a bag as well: of the gradients of the queries that
+    read it. There is one such sum for each corner, and it belongs to the cell as many steps after the first.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, sums: Tensor, values: Tensor, first: Tensor, shares: Tensor, shapes: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        ctx.save_for_backward(first, shares)
+        ctx.size, ctx.shapes = values.shape[1], shapes
+        return sums.view_as(sums)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        first, shares = ctx.saved_tensors
+        batch, _, heads, points = first.shape
+        rows, order = _rows(first, ctx.size).flatten().sort(stable=True)
+        counts = torch.bincount(rows, minlength=batch * ctx.size * heads)
+        bags = {"input": order // points, "offsets": counts.cumsum(0) - counts, "mode": "sum"}
+        table = grad.reshape(first.shape[:3].numel(), -1)
+        result = grad.new_zeros(batch, ctx.size, heads, table.shape[1])
+        for corner, share in enumerate(shares.unflatten(-1, (4, points)).unbind(-2)):
+            part = F.embedding_bag(weight=table, per_sample_weights=share.flatten()[order], **bags).view_as(result)
+            start = 0
+            for height, width in ctx.shapes:
+                end, step = start + height * width, (0, 1, width, width + 1)[corner]
+                # Shares of corners outside the map are 0, and so is all that is cut off here.
+                result[:, start + step : end] += part[:, start : max(start, end - step)]
+                start = end
+        return grad, result, None, None, None
+
+
+class _SmallMapBags(torch.autograd.Function):
+    """`_bag_sums` with a dense backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, cells: Tensor, shares: Tensor, values: Tensor) -> Tensor:
+        ctx.save_for_backward(cells, shares, values)
+        return _bag_sums(cells, shares, values)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
+        cells, shares, values = ctx.saved_tensors
+        batch, count, heads, _ = cells.shape
+        size = values.shape[1]
+        grad = grad.view(batch, count, heads, -1)
+        grad_shares, grad_values = torch.empty_like(shares), torch.empty_like(values)
+        step = max(1, DENSE_BLOCK // (count * heads * size))
+        for first in range(0, batch, step):
+            chunk = slice(first, first + step)
+            # All below is (image and head, Q or S, ...), so that matrix products need no copies of the dense matrix.
+            index = cells[chunk].transpose(1, 2).flatten(0, 1).long()
+            upper = grad[chunk].transpose(1, 2).flatten(0, 1)
+            table = values[chunk].transpose(1, 2).flatten(0, 1)
+            dense = shares.new_zeros(len(index), count, size)
+            dense.scatter_add_(2, index, shares[chunk].transpose(1, 2).flatten(0, 1))
+            lower = torch.bmm(dense.transpose(1, 2), upper)
+            grad_values[chunk] = lower.unflatten(0, (-1, heads)).transpose(1, 2)
+            torch.bmm(upper, table.transpose(1, 2), out=dense)
+            grad_shares[chunk] = dense.gather(2, index).unflatten(0, (-1, heads)).transpose(1, 2)
+        return None, grad_shares, grad_values
+
+
+def _corners(shapes: Sequence[tuple[int, int]], positions: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The four cells around each point and their shares.
+
+    Returns:
+        cells: (B, Q, M, N) int32, cell number in 0..S-1: first all upper left cells, then the upper right, lower left and lower right;
+        shares: (B, Q, M, N), bilinear part times attention weight, 0 where the cell lies outside.
+    """
+    heads, samples = weights.shape[-2:]
+    sizes = torch.tensor(shapes, device=positions.device, dtype=torch.int32)
+    ends = (sizes[:, 0] * sizes[:, 1]).cumsum(0, dtype=torch.int32)
+    # One full row a head and point: broadcasting over short inner dimensions would cost more than the arithmetic.
+    table = torch.stack([sizes[:, 0], sizes[:, 1], ends - sizes[:, 0] * sizes[:, 1]])
+    rows, columns, start = (
+        table.repeat_interleave(samples // len(shapes), 1)[:, None].expand(-1, heads, -1).reshape(3, -1)
+    )
+    flat = positions.flatten(3)
+    column, left, right = _neighbours(flat[:, :, 0], columns)
+    row, top, bottom = _neighbours(flat[:, :, 1], rows)
+    weight = weights.flatten(2)
+    top, bottom = top * weight, bottom * weight
+    upper = row * columns + (column + start)
+    lower = upper + columns
+
+    def bags(parts: list[Tensor]) -> Tensor:
+        return torch.stack([part.unflatten(-1, (heads, samples)) for part in parts], dim=3).flatten(3)
+
+    cells = bags([upper, upper + 1, lower, lower + 1]).clamp_(max=sum(height * width for height, width in shapes) - 1)
+    return cells, bags([top * left, top * right, bottom * left, bottom * right])
+
+
+def _neighbours(position: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Along one axis: a cell in 0..size-1, its linear share and that of the next cell; shares outside the map are 0.
+
+    Within the last step before the map the next cell would be cell 0: there cell 0 is the one that is given.
+    """
+    with torch.no_grad():
+        # Far outside points would overflow the integer type; two cells outside is as good as anywhere.
+        floor = torch.minimum(position.floor().clamp(min=-2), size.to(position.dtype))
+        low = floor.to(torch.int32)
+        cell = torch.minimum(low.clamp(min=0), size - 1)
+        is_low = (low == cell).to(position.dtype)
+        slope = (low == -1).to(position.dtype) - is_low
+        has_next = ((low >= 0) & (low < size - 1)).to(position.dtype)
+    fraction = position - floor
+    return cell, is_low + fraction * slope, fraction * has_next

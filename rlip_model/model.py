@@ -1,0 +1,259 @@
+"""The network: RLIPv2-ParSeDA, RLIPv2-ParSeD and R-Tagger, with ALIF or late fusion.
+
+Shape legend: B batch, Q entity queries, P = Q / 2 pairs, T labels, No object labels ("no objects" last), Nv relation
+labels (T = No + Nv), C model width, W text width, D decoder layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rlip_model.alif import Encoder
+from rlip_model.config import ModelConfig
+from rlip_model.decoder import EntityDecoder, EntityStates, MultiBranchFusion, RelationDecoder
+from rlip_model.kernels.deformable_attention import Memory
+from rlip_model.late_fusion import LateFusion
+from rlip_model.queries import AnchorQueries, PointQueries, QueryStart
+from rlip_model.tagger import TaggerPairs, TaggerQueries
+from rlip_model.text import TextResizer, build_text_encoder, pooled_labels
+from rlip_model.vision.backbone import FeaturePyramid, build_backbone
+
+LARGE_IMAGE = 256 * 256
+"""Pixels from which on a CPU encodes the images of a batch one by one where no gradient is asked for: the maps of several would leave
+its cache."""
+PRIOR_LOGIT = -math.log(99.0)
+"""Constant added to every logit: a sigmoid starts at 0.01."""
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """Predictions of all decoder layers; the last one, [-1], is the result.
+
+    sub_logits, obj_logits: (D, B, P, No), softmax, the last class is background. relation_logits: (D, B, P, Nv),
+    sigmoid. sub_boxes, obj_boxes: (D, B, P, 4) centre and size, fractions of the unpadded image.
+    """
+
+    sub_logits: Tensor
+    obj_logits: Tensor
+    relation_logits: Tensor
+    sub_boxes: Tensor
+    obj_boxes: Tensor
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Images and labels after the encoder: what the decoders read, however many sets of pairs are decoded from it.
+
+    memory: image tokens; labels: (D, B or 1, T, C) label features; text_mask: as given to the encoder.
+    """
+
+    memory: Memory
+    labels: Tensor
+    text_mask: Tensor | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Encoded]) -> Encoded:
+        """The encodings of several batches of one size as those of one batch."""
+        memories = [part.memory for part in parts]
+        tokens, padding, ratios = (
+            torch.cat([getattr(memory, name) for memory in memories]) for name in ("tokens", "padding", "valid_ratios")
+        )
+        memory = replace(memories[0], tokens=tokens, padding=padding, valid_ratios=ratios)
+        return cls(memory, torch.cat([part.labels for part in parts], dim=1), parts[0].text_mask)
+
+    def select(self, rows: Tensor) -> Encoded:
+        """Encodings of the images `rows` (R,), int64, in that order; an image may appear several times."""
+        memory = self.memory
+        chosen = replace(
+            memory, tokens=memory.tokens[rows], padding=memory.padding[rows], valid_ratios=memory.valid_ratios[rows]
+        )
+        labels = self.labels if self.labels.shape[1] == 1 else self.labels[:, rows]
+        return replace(self, memory=chosen, labels=labels)
+
+
+class SimilarityHeads(nn.Module):
+    """Logits as products of query features and projected label features, by layer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(width, width)
+        self.entity_bias = nn.Parameter(torch.zeros(width))
+        self.relation_bias = nn.Parameter(torch.zeros(width))
+
+    def label_vectors(self, labels: Tensor) -> Tensor:
+        """(D, B or 1, T, C) label features -> the same shape, normalised to length 1/2 and projected."""
+        result: Tensor = self.projection(F.normalize(labels, dim=-1) / 2)
+        return result
+
+    def entity_logits(self, features: Tensor, labels: Tensor) -> Tensor:
+        """features (D, B, N, C), labels (D, B or 1, No, C) -> (D, B, N, No)."""
+        return (features + self.entity_bias) @ labels.transpose(-1, -2) + PRIOR_LOGIT
+
+    def relation_logits(self, features: Tensor, labels: Tensor) -> Tensor:
+        """features (D, B, P, C), labels (D, B or 1, Nv, C) -> (D, B, P, Nv)."""
+        return (features + self.relation_bias) @ labels.transpose(-1, -2) + PRIOR_LOGIT
+
+
+class Rlip(nn.Module):
+    """Image and label texts in, pairs with subject, object and relation scores out."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = build_backbone(config.backbone)
+        self.pyramid = FeaturePyramid(config)
+        self.text_encoder = build_text_encoder(config.text)
+        self.encoder = Encoder(config)
+        self.resizer = TextResizer(config.text.width, config.width, config.text.dropout)
+        self.queries = _build_queries(config)
+        self.entity_decoder = EntityDecoder(config)
+        self.relation_seed = MultiBranchFusion(config.width, config.relation_branches) if config.uses_mbf else None
+        self.relation_decoder = RelationDecoder(config)
+        for name, parameter in self.relation_decoder.named_parameters():
+            if name.startswith(("sub_boxes", "obj_boxes")):
+                parameter.requires_grad_(False)
+        self.late_fusion = LateFusion(config) if config.fusion == "late" else None
+        self.heads = SimilarityHeads(config.width)
+
+    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Label tokens (T, N) -> (T, W): the pooler output, one vector a label. Depends on no image: keep it across calls."""
+        return pooled_labels(self.text_encoder, input_ids, attention_mask)
+
+    def forward(
+        self,
+        images: Tensor,
+        mask: Tensor,
+        pooled: Tensor,
+        num_objects: int,
+        text_mask: Tensor | None = None,
+        pairs: TaggerPairs | None = None,
+    ) -> ModelOutput:
+        """
+        Args:
+            images: (B, 3, H, W), normalised, padded with zeros at the right and the bottom.
+            mask: (B, H, W) bool, True = padding.
+            pooled: (T, W) label vectors: objects, "no objects", relations.
+            num_objects: No, "no objects" included.
+            text_mask: (T,) bool, True = the label is no key of the text layers; None (default) masks nothing.
+            pairs: the tagger's queries; None for the detectors.
+        Raises:
+            ValueError: no relation label, or `pairs` given to a detector or not given to a tagger.
+        """
+        if not 2 <= num_objects < len(pooled):
+            raise ValueError(
+                f"{len(pooled)} labels of which {num_objects} are objects: give at least one object, "
+                'the row of "no objects" after it, and at least one relation'
+            )
+        return self.decode(self.encode(images, mask, pooled, text_mask), num_objects, pairs)
+
+    def encode(self, images: Tensor, mask: Tensor, pooled: Tensor, text_mask: Tensor | None = None) -> Encoded:
+        """Backbone and encoder; arguments as in `forward`."""
+        if _better_one_by_one(images):
+            alone = zip(images.split(1), mask.split(1), strict=True)
+            return Encoded.joined([self.encode(image, own, pooled, text_mask) for image, own in alone])
+        pyramid = self.pyramid(self.backbone(images), mask)
+        memory, fused = self.encoder(pyramid, pooled, text_mask)
+        labels = torch.stack([self.resizer(text) for text in self._by_decoder_layer(fused) or [pooled[None]]])
+        return Encoded(memory, labels, text_mask)
+
+    def _by_decoder_layer(self, fused: list[Tensor]) -> list[Tensor]:
+        """The labels that each decoder layer reads, the last ones for the last; see `ModelConfig.fusion_interval`."""
+        ahead = len(fused) - self.config.decoder_layers
+        return [fused[max(0, layer + ahead)] for layer in range(self.config.decoder_layers)] if fused else []
+
+    def decode(self, encoded: Encoded, num_objects: int, pairs: TaggerPairs | None = None) -> ModelOutput:
+        """Decoders and heads; other arguments as in `forward`."""
+        memory, labels, text_mask = encoded.memory, encoded.labels, encoded.text_mask
+        start = self._start(len(memory.tokens), labels[-1], pairs)
+        entities = self.entity_decoder(
+            start.content,
+            start.position,
+            start.sub_reference,
+            start.obj_reference,
+            memory,
+            unused=start.unused,
+            blocked=start.blocked,
+        )
+        content, position = self._relation_start(start, entities)
+        relations: Tensor = self.relation_decoder(
+            content,
+            position,
+            entities.sub_boxes[-1].detach(),
+            entities.obj_boxes[-1].detach(),
+            memory,
+            unused=None if start.unused is None else start.unused[:, : self.config.pairs],
+        ).features
+        if self.late_fusion is None:
+            return self._predict(entities, relations, labels[:, :, :num_objects], labels[:, :, num_objects:])
+        return self._fuse_late(entities, relations, labels[0, 0], num_objects, text_mask)
+
+    def _start(self, batch: int, labels: Tensor, pairs: TaggerPairs | None) -> QueryStart:
+        if isinstance(self.queries, TaggerQueries):
+            if pairs is None:
+                raise ValueError("this network is a tagger: give the pairs to tag")
+            return self.queries(pairs, labels)
+        if pairs is not None:
+            raise ValueError("this network is a detector and finds pairs itself: it takes no `pairs`")
+        return self.queries(batch)
+
+    def _relation_start(self, start: QueryStart, entities: EntityStates) -> tuple[Tensor, Tensor | None]:
+        """Content and position of the relation queries, (B, P, C) each; the position is None with anchors."""
+        sub, obj = entities.features[-1].chunk(2, dim=1)
+        content = start.relation_content.expand(len(sub), -1, -1)
+        if self.relation_seed is not None:
+            seed = self.relation_seed(sub, obj)
+            content = seed if self.config.relation_query == "mbf" else seed + content
+        if self.config.anchors == "boxes":
+            return content, None
+        if start.relation_position is not None:
+            return content, start.relation_position.expand(len(sub), -1, -1)
+        return content, sub + obj
+
+    def _predict(self, entities: EntityStates, relations: Tensor, objects: Tensor, verbs: Tensor) -> ModelOutput:
+        logits = self.heads.entity_logits(entities.features, self.heads.label_vectors(objects))
+        sub_logits, obj_logits = logits.chunk(2, dim=2)
+        relation_logits = self.heads.relation_logits(relations, self.heads.label_vectors(verbs))
+        return ModelOutput(sub_logits, obj_logits, relation_logits, entities.sub_boxes, entities.obj_boxes)
+
+    def _fuse_late(
+        self, entities: EntityStates, relations: Tensor, labels: Tensor, num_objects: int, text_mask: Tensor | None
+    ) -> ModelOutput:
+        """Joint layers over last-layer queries and labels (T, C); their stages take the place of decoder layers.
+
+        Boxes of stage d come from the fused features and the references that decoder layer d started from.
+        """
+        assert self.late_fusion is not None
+        object_mask, verb_mask = (
+            (None, None) if text_mask is None else (text_mask[:num_objects], text_mask[num_objects:])
+        )
+        features, objects = self.late_fusion.entities(entities.features[-1], labels[:num_objects], object_mask)
+        relations, verbs = self.late_fusion.relations(relations[-1], labels[num_objects:], verb_mask)
+        sub, obj = features.chunk(2, dim=2)
+        boxes: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for stage, starts in enumerate(entities.starts):
+            boxes[0].append(self.entity_decoder.sub_boxes[stage].refine(sub[stage], starts[0]))  # type: ignore[operator]
+            boxes[1].append(self.entity_decoder.obj_boxes[stage].refine(obj[stage], starts[1]))  # type: ignore[operator]
+        fused = EntityStates(features, torch.stack(boxes[0]), torch.stack(boxes[1]), entities.starts)
+        return self._predict(fused, relations, objects, verbs)
+
+
+def _better_one_by_one(images: Tensor) -> bool:
+    large = len(images) > 1 and images.shape[-2] * images.shape[-1] >= LARGE_IMAGE
+    return large and images.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def _build_queries(config: ModelConfig) -> nn.Module:
+    if config.tagger:
+        return TaggerQueries(config)
+    return AnchorQueries(config) if config.anchors == "boxes" else PointQueries(config)
+
+
+def build_model(config: ModelConfig) -> Rlip:
+    """A network with fresh weights."""
+    return Rlip(config)

@@ -1,0 +1,428 @@
+"""Predictions in the forms that people have: the same figures as from arrays, and a clear sentence for what is broken."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlip_assets.datasets.scenes import Scene, write_scenes
+from rlip_assets.datasets.sources.classes import hico_classes
+from rlip_assets.evaluation.core.vocabulary import Vocabulary
+from rlip_assets.evaluation.formats.annotations import read_annotations
+from rlip_assets.evaluation.formats.hoi_lists import COCO_IDS, read_hoi_lists
+from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionBatch, PredictionWriter
+from rlip_assets.evaluation.formats.readers import Question, answer
+from rlip_assets.evaluation.v_coco.content import read_official_content, write_official_content
+from rlip_assets.evaluation.v_coco.official import VcocoOfficialEvaluator, evaluate_official
+from rlip_assets.evaluation.v_coco.official_files import read_official_annotations
+from rlip_assets.report.evaluation import write_evaluation
+from rlip_assets.storage.errors import DataError, InputError, ParameterError, RlipError
+from tests.oracle.v_coco_official import evaluate_vcoco_official
+from tests.support.random_official_worlds import make_official_world
+from tests.support.random_worlds import Knobs
+
+OBJECTS, VERBS, HOIS = ["person", "horse", "cup"], ["ride", "hold", "feed"], [[0, 1], [2, 1], [1, 2]]
+VOCABULARY = Vocabulary("hico_det", tuple(OBJECTS), tuple(VERBS), tuple((v, o) for v, o in HOIS))
+BOXES = [[5, 5, 45, 90], [40, 40, 120, 95], [130, 10, 150, 30]]
+UPT = {
+    "boxes": BOXES,
+    "pairing": [[0, 0, 0], [1, 2, 1]],
+    "scores": [0.9, 0.5, 0.25],
+    "labels": [0, 1, 2],
+    "objects": [1, 2, 1],
+}
+QPIC = {
+    "predictions": [{"bbox": box, "category_id": label} for box, label in zip(BOXES, (0, 1, 2), strict=True)],
+    "hoi_prediction": [
+        {"subject_id": s, "object_id": o, "category_id": v, "score": p}
+        for s, o, v, p in ((0, 1, 0, 0.9), (0, 2, 1, 0.5), (0, 1, 2, 0.25))
+    ],
+}
+
+
+def written(folder: Path, content: Any, name: str = "predictions.json") -> Path:
+    path = folder / name
+    path.write_text(json.dumps(content))
+    return path
+
+
+def only_image(folder: Path, content: Any, **options: Any) -> ImagePredictions:
+    (batch,) = read_hoi_lists(written(folder, content), options.pop("vocabulary", VOCABULARY), **options)
+    (image,) = batch.images()
+    return image
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"image": UPT},
+        {"image": {**UPT, "pairing": [[0, 1], [0, 2], [0, 1]]}},
+        [{"image_id": "image", **UPT}],
+        [{"filename": "image", **QPIC}],
+    ],
+    ids=["UPT", "PViC", "records", "QPIC"],
+)
+def test_lists_become_pairs_with_a_row_of_scores(tmp_path: Path, content: Any) -> None:
+    image = only_image(tmp_path, content)
+    assert image.image_id == "image"
+    np.testing.assert_array_equal(image.sub_boxes, np.array(BOXES, np.float32)[[0, 0]])
+    np.testing.assert_array_equal(image.obj_boxes, np.array(BOXES, np.float32)[[1, 2]])
+    np.testing.assert_array_equal(image.obj_labels, [1, 2])
+    np.testing.assert_array_equal(image.sub_labels, [0, 0])
+    np.testing.assert_array_equal(image.scores, np.array([[0.9, 0, 0.25], [0, 0.5, 0]], np.float32))
+
+
+def test_coco_ids_become_labels(tmp_path: Path) -> None:
+    objects = ("person", *(f"thing {i}" for i in range(1, 80)))
+    record = json.loads(json.dumps(QPIC))
+    record["predictions"][2]["category_id"] = 90
+    record["predictions"][1]["category_id"] = 13
+    record["predictions"][0]["category_id"] = 1
+    for row in record["hoi_prediction"]:
+        row["category_id"] += 1
+    vocabulary = Vocabulary("hico_det", objects, tuple(VERBS), ())
+    image = only_image(tmp_path, {"image": record}, vocabulary=vocabulary, coco_ids=True)
+    assert image.obj_labels.tolist() == [11, 79]
+    assert image.scores[0, 0] == np.float32(0.9)
+    assert len(COCO_IDS) == 80
+    with pytest.raises(DataError, match="COCO ids need the 80 COCO objects"):
+        only_image(tmp_path, {"image": record}, coco_ids=True)
+
+
+def changed(record: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"image": {**record, **fields}}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (changed(UPT, scores=[0.9, math.nan, 0.25]), "row 0: image 'image', triplet 1: score nan"),
+        (changed(UPT, scores=[0.9, math.inf, 0.25]), "'image', triplet 1: score inf"),
+        (changed(UPT, scores=[0.9, None, 0.25]), "'image', triplet 1: score nan"),
+        (changed(UPT, scores=[0.9, 0.5, -0.25]), "'image', triplet 2: score -0.25"),
+        (changed(UPT, scores=[0.9, 0.5, 0.25, 0.1]), "3 pairs, 4 scores"),
+        (changed(UPT, boxes=[*BOXES[:2], [0, 0, math.nan, 1]]), "'image', pair 1: obj_boxes must be finite"),
+        (changed(UPT, labels=[0, 1, 3]), "triplet 2: verb 3 is outside 0..2"),
+        (changed(UPT, labels=[-1, 1, 2]), "triplet 0: verb -1 is outside"),
+        (changed(UPT, objects=[1, 9, 1]), "triplet 1: object label 9 is outside"),
+        (changed(UPT, pairing=[[0, 0, 0], [1, 2, 3]]), "triplet 2: box index 3 is outside 0..2"),
+        (changed(UPT, labels=[0, 1, 0]), "triplet 2: it was listed before"),
+        (changed(QPIC, predictions=QPIC["predictions"][:2]), "outside its 2 predictions"),
+        (changed(QPIC, hoi_prediction=[{"subject_id": 0}]), "not a record of its form"),
+        (changed(UPT, boxes=[box[:3] for box in [*BOXES, BOXES[0]]]), "box 0 is .* not four numbers"),
+        (changed(UPT, labels=[0, 0.5, 2]), "whole numbers, found 0.5"),
+        (changed(UPT, labels=[0, "hold", 2]), "whole numbers, found '0'"),
+        (changed(UPT, pairing=[[0, 0, 0], [1, 2, 1], [0, 0, 0], [1, 1, 1]]), r"pairing has shape \(4, 3\)"),
+        (
+            changed(QPIC, predictions=[{"bbox": [0, math.nan, 9, 9], "category_id": 0}, *QPIC["predictions"][1:]]),
+            "pair 0: sub_boxes",
+        ),
+        (changed(QPIC, predictions=[{"bbox": BOXES[0][:3], "category_id": 0}, *QPIC["predictions"][1:]]), "box 0 is"),
+        ([{"image_id": "a", **UPT}, {"image_id": "a", **UPT}], "row 1: image 'a' occurs twice"),
+        ([UPT], "record 0 names no image"),
+        ({"image": {"boxes": BOXES}}, "is no list of human-object predictions"),
+        ([], "is no list of human-object predictions"),
+        ({"a": UPT, "b": {**UPT, "pairing": [[0, 1], [0, 2], [0, 1]]}}, r"some pairings are \(2, M\)"),
+        (
+            {"a": {**UPT, "pairing": [[0, 0], [1, 2]], "scores": [1, 1], "labels": [0, 1], "objects": [1, 2]}},
+            "cannot be told apart",
+        ),
+    ],
+)
+def test_broken_lists_are_refused_by_name(tmp_path: Path, content: Any, sentence: str) -> None:
+    with pytest.raises(RlipError, match=sentence) as caught:
+        list(read_hoi_lists(written(tmp_path, content), VOCABULARY))
+    assert "predictions.json" in str(caught.value)
+
+
+def test_an_image_that_a_json_object_names_twice_is_no_silent_loss(tmp_path: Path) -> None:
+    """JSON readers keep the last of two equal keys."""
+    path = tmp_path / "predictions.json"
+    path.write_text(f'{{"image": {json.dumps(UPT)}, "image": {json.dumps(UPT)}}}')
+    with pytest.raises(InputError, match=r"predictions\.json .*the key 'image' occurs twice"):
+        list(read_hoi_lists(path, VOCABULARY))
+
+
+def test_unknown_coco_ids_are_named(tmp_path: Path) -> None:
+    objects = ("person", *(f"thing {i}" for i in range(1, 80)))
+    vocabulary = Vocabulary("hico_det", objects, tuple(VERBS), ())
+    record = {**QPIC, "predictions": [{**QPIC["predictions"][0], "category_id": 12}, *QPIC["predictions"][1:]]}
+    with pytest.raises(DataError, match="no COCO category id"):
+        only_image(tmp_path, {"image": record}, vocabulary=vocabulary, coco_ids=True)
+
+
+def test_a_truncated_list_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, {"image": UPT})
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(InputError, match="not valid JSON"):
+        list(read_hoi_lists(path, VOCABULARY))
+
+
+def annotated(folder: Path) -> Path:
+    """A scene table of one image: ride horse, hold cup."""
+    scene = Scene(
+        image_id="image",
+        dataset="hico_det",
+        split="test",
+        file_name="1.jpg",
+        width=200,
+        height=100,
+        boxes=np.array(BOXES, np.float32),
+        labels=tuple(OBJECTS),
+        subject=np.array([0, 0], np.int32),
+        object=np.array([1, 2], np.int32),
+        relation=("ride", "hold"),
+        confidence=np.full(2, np.nan, np.float32),
+    )
+    write_scenes(folder / "scenes", [scene])
+    classes = {"dataset": "hico_det", "objects": OBJECTS, "relations": VERBS, "hois": HOIS}
+    (folder / "classes.json").write_text(json.dumps(classes))
+    return folder / "scenes"
+
+
+def figures_of(question: Question) -> dict[str, float]:
+    results = answer(question).results
+    return {f"{result.name}/{name}": value for result in results for name, value in result.figures.items()}
+
+
+def test_what_a_list_does_not_name_was_not_detected(tmp_path: Path) -> None:
+    """The boxes of both relations are there, but only one is named: as a matrix the other would be found with score 0."""
+    scenes = annotated(tmp_path)
+    half = {
+        **UPT,
+        "pairing": [[0, 0, 0], [1, 2, 1]],
+        "labels": [0, 1, 2],
+        "scores": [0.9, 0, 0.25],
+    }
+    listed = figures_of(Question("hico_det", written(tmp_path, {"image": half}), scenes))
+    assert {name: listed[f"hico_det/{name}/max_recall"] for name in ("rlipv2/nms", "rlipv2/plain")} == {
+        "rlipv2/nms": 0.5,
+        "rlipv2/plain": 0.5,
+    }
+    assert listed["hico_det/matlab/plain/full"] == pytest.approx(1 / 3)
+    with PredictionWriter(tmp_path / "p.parquet", "hico_det", OBJECTS, VERBS, {}) as out:
+        out.write(only_image(tmp_path, {"image": half}))
+    dense = figures_of(Question("hico_det", tmp_path / "p.parquet", scenes))
+    assert dense["hico_det/rlipv2/nms/max_recall"] == 1
+
+
+def test_image_labels_add_the_known_object_setting(tmp_path: Path) -> None:
+    """An image that is labelled with every interaction is judged as before; one with none finds nothing."""
+    scenes, predictions = annotated(tmp_path), written(tmp_path, {"image": UPT})
+    labels = tmp_path / "labels.json"
+    default = figures_of(Question("hico_det", predictions, scenes))
+    assert not any("known_object" in name for name in default)
+    labels.write_text(json.dumps({"image": list(range(len(HOIS)))}))
+    everything = figures_of(Question("hico_det", predictions, scenes, image_labels=labels))
+    for name, value in default.items():
+        protocol, _, rest = name.removeprefix("hico_det/").partition("/")
+        assert everything[f"hico_det/{protocol}_known_object/{rest}"] == pytest.approx(value, nan_ok=True), name
+    labels.write_text(json.dumps({"image": []}))
+    nothing = figures_of(Question("hico_det", predictions, scenes, image_labels=labels))
+    assert nothing["hico_det/rlipv2_known_object/plain/max_recall"] == 0
+    assert nothing["hico_det/rlipv2/plain/max_recall"] == default["hico_det/rlipv2/plain/max_recall"] > 0
+    labels.write_text(json.dumps({"another": [0]}))
+    with pytest.raises(DataError, match="lack image 'image'"):
+        answer(Question("hico_det", predictions, scenes, image_labels=labels))
+
+
+def test_a_file_of_other_classes_is_refused(tmp_path: Path) -> None:
+    scenes = annotated(tmp_path)
+    with PredictionWriter(tmp_path / "p.parquet", "hico_det", OBJECTS, VERBS[::-1], {}) as out:
+        out.write(only_image(tmp_path, {"image": UPT}))
+    with pytest.raises(DataError, match="predicted with other classes"):
+        answer(Question("hico_det", tmp_path / "p.parquet", scenes))
+    with PredictionWriter(tmp_path / "other.parquet", "v_coco", OBJECTS, VERBS, {}) as out:
+        out.write(only_image(tmp_path, {"image": UPT}))
+    with pytest.raises(DataError, match=r"other\.parquet holds predictions for v_coco, not for hico_det"):
+        answer(Question("hico_det", tmp_path / "other.parquet", scenes))
+    with pytest.raises(ParameterError, match="annotates hico_det, not v_coco"):
+        answer(Question("v_coco", tmp_path / "p.parquet", scenes))
+    with pytest.raises(InputError, match="does not exist"):
+        answer(Question("hico_det", tmp_path / "absent.parquet", scenes))
+
+
+@pytest.mark.parametrize("form", ["json", "parquet"])
+def test_an_unknown_image_is_named_with_file_and_row(tmp_path: Path, form: str) -> None:
+    scenes = annotated(tmp_path)
+    path = written(tmp_path, {"image": UPT, "elsewhere": UPT})
+    if form == "parquet":
+        (batch,) = read_hoi_lists(path, VOCABULARY)
+        path = tmp_path / "predictions.parquet"
+        with PredictionWriter(path, "hico_det", OBJECTS, VERBS, {}) as out:
+            for image in batch.images():
+                out.write(image)
+    with pytest.raises(DataError, match=rf"predictions\.{form}, row 1: image 'elsewhere' is not in the annotations"):
+        answer(Question("hico_det", path, scenes))
+
+
+PAIR_LIST = {
+    "filenames": ["1.jpg", "2.jpg"],
+    "size": [[200, 100], [200, 100]],
+    "annotation": [{"boxes_h": BOXES[:1], "boxes_o": BOXES[1:2], "object": [1], "verb": [0]} for _ in range(2)],
+    "objects": OBJECTS,
+    "verbs": VERBS,
+    "correspondence": [[i, o, v] for i, (v, o) in enumerate(HOIS)],
+    "rare": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"verb": [3]}, "image '2.jpg': verb 3 is outside 0..2"),
+        ({"object": [3]}, "image '2.jpg': object label 3 is outside 0..2"),
+        ({"verb": [0.5]}, "image '2.jpg': expected whole numbers, found 0.5"),
+        ({"verb": [0, 1]}, "image '2.jpg': 1 boxes_h, 1 boxes_o, 1 object, 2 verb"),
+        ({"boxes_h": [BOXES[0][:3]]}, "image '2.jpg': box 0 is .* not four numbers"),
+        ({"boxes_o": [[0, 0, math.inf, 9]]}, "image '2.jpg', box 1: .* is not finite"),
+    ],
+)
+def test_broken_annotations_are_refused_by_file_and_image(tmp_path: Path, row: dict[str, Any], sentence: str) -> None:
+    first, second = PAIR_LIST["annotation"]
+    content = {**PAIR_LIST, "annotation": [first, {**second, **row}]}
+    question = Question("hico_det", written(tmp_path, {"1.jpg": UPT}), written(tmp_path, content, "annotations.json"))
+    with pytest.raises(DataError, match=rf"annotations\.json: {sentence}"):
+        answer(question)
+    twice = {**PAIR_LIST, "filenames": ["1.jpg", "1.jpg"]}
+    with pytest.raises(DataError, match=r"annotations\.json: image '1.jpg' is listed twice"):
+        answer(Question("hico_det", question.predictions, written(tmp_path, twice, "annotations.json")))
+
+
+def test_the_official_interactions_bring_their_zero_shot_settings(tmp_path: Path) -> None:
+    """In a pair list the interactions may be numbered otherwise; other interactions have none."""
+    official = hico_classes()
+    order = np.random.default_rng(1).permutation(600)
+    content = {
+        **PAIR_LIST,
+        "objects": official.objects,
+        "verbs": official.relations,
+        "correspondence": [[i, official.hois[old][1], official.hois[old][0]] for i, old in enumerate(order.tolist())],
+        "annotation": [{"boxes_h": [], "boxes_o": [], "object": [], "verb": []}] * 2,
+    }
+    _, vocabulary = read_annotations(written(tmp_path, content))
+    assert {name: len(ids) for name, ids in vocabulary.splits.items()} == {"uc_rf": 120, "uc_nf": 120, "uo": 100}
+    assert {official.hois[i] for i in official.splits["uc_rf"]} == {
+        vocabulary.hois[i] for i in vocabulary.splits["uc_rf"]
+    }
+    _, other = read_annotations(written(tmp_path, PAIR_LIST))
+    assert other.splits == {}
+
+
+KNOBS = Knobs(seed=5, images=5, objects=2, verbs=3, pairs=12, grid=9, levels=5, offset=0.0, density=1.0)
+
+
+@pytest.mark.parametrize("suffix", ["json", "parquet"])
+def test_official_content_survives_a_file(tmp_path: Path, suffix: str) -> None:
+    world = make_official_world(KNOBS)
+    evaluator = VcocoOfficialEvaluator(world.truth, world.vocabulary)
+    evaluator.update(PredictionBatch.of(world.images, len(world.vocabulary.verbs)))
+    path = tmp_path / f"results.{suffix}"
+    write_official_content(path, world.truth, evaluator.detections())
+    (expected,) = evaluator.compute()
+    (found,) = evaluate_official(world.truth, read_official_content(path, world.truth))
+    assert found.figures == expected.figures
+    assert found.figures["agent_ap"] > 0
+
+
+def plain(value: Any) -> Any:
+    """As JSON has it: NaN is null."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value.item() if hasattr(value, "item") else value
+
+
+def official_files(folder: Path) -> tuple[Path, Path, Path, dict[str, float]]:
+    """The official three files of a random case, with the oracle's figures."""
+    world = make_official_world(KNOBS)
+    image_of = {row["id"]: row["image_id"] for row in world.coco_boxes}
+    actions = [{**action, "image_id": [image_of[i] for i in action["ann_id"]]} for action in world.actions]
+    known = {image for action in actions for image in action["image_id"]}
+    detections = [row for row in world.detections if row["image_id"] in known]
+    images = [row for row in world.coco_images if row["id"] in known]
+    theirs = evaluate_vcoco_official(
+        detections, images, [row for row in world.coco_boxes if row["image_id"] in known], world.actions
+    )
+    instances = {"images": world.coco_images, "annotations": world.coco_boxes}
+    return (
+        written(folder, plain(detections), "results.json"),
+        written(folder, plain(actions), "vcoco_test.json"),
+        written(folder, plain(instances), "instances.json"),
+        theirs["metrics"],
+    )
+
+
+def test_official_files_give_the_oracles_figures(tmp_path: Path) -> None:
+    results, actions, instances, theirs = official_files(tmp_path)
+    figures = figures_of(Question("v_coco", results, actions, instances=instances))
+    assert figures["v_coco/official/agent_ap"] == pytest.approx(theirs["AP_agent"], abs=1e-12)
+    assert figures["v_coco/official/role_ap_s1_25"] == pytest.approx(theirs["AP_role_1"], abs=1e-12)
+    assert figures["v_coco/official/role_ap_s2_24"] == pytest.approx(theirs["AP_role_2 without point"], abs=1e-12)
+
+
+def test_a_report_of_official_files_says_what_it_lacks(tmp_path: Path) -> None:
+    results, actions, instances, theirs = official_files(tmp_path)
+    question = Question("v_coco", results, actions, instances=instances)
+    page = write_evaluation(tmp_path / "report", question, answer(question, causes=True), images=tmp_path).read_text()
+    assert f"<td>agent_ap</td><td>{100 * theirs['AP_agent']:.2f}</td>" in page
+    assert "judged person by person" in page
+    assert not (tmp_path / "report/errors.json").exists()
+
+
+def without(key: str) -> Callable[[dict[str, Any]], object]:
+    return lambda record: record.pop(key)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (without("hit_instr"), "row 1: no 'hit_instr'"),
+        (lambda record: record.update(image_id=99), "row 1: image '99' is not in the annotations"),
+        (lambda record: record.update(person_box=[1, 2, 3]), "row 1: person_box is .* expected 4 numbers"),
+        (lambda record: record.update(person_box=[1, 2, 3, None]), "row 1: person_box must be finite"),
+        (lambda record: record.update(cut_agent=math.nan), "row 1: agent scores must be finite"),
+        (lambda record: record.update(cut_obj=[1, 2, 3, 4, math.inf]), "row 1: cut_obj is infinite"),
+        (lambda record: record.update(cut_obj=0.5), "row 1: cut_obj is 0.5; expected 5 numbers"),
+    ],
+)
+def test_broken_official_content_is_refused_by_row(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], sentence: str
+) -> None:
+    results, actions, instances, _ = official_files(tmp_path)
+    content = json.loads(results.read_text())
+    change(content[1])
+    with pytest.raises(DataError, match=sentence):
+        read_official_content(written(tmp_path, content), read_official_annotations(actions, instances))
+
+
+def test_broken_official_files_are_refused(tmp_path: Path) -> None:
+    results, actions, instances, _ = official_files(tmp_path)
+    question = Question("v_coco", results, actions, instances=instances)
+    with pytest.raises(ParameterError, match="leave --instances out"):
+        answer(Question("hico_det", results, actions, instances=instances))
+    with pytest.raises(DataError, match="not V-COCO actions and COCO instances"):
+        read_official_annotations(instances, actions)
+    content = json.loads(instances.read_text())
+    written(tmp_path, {**content, "images": content["images"][1:]}, "instances.json")
+    with pytest.raises(DataError, match="lacks image 0"):
+        answer(question)
+    for field, value in (("bbox", [1, 2, 3]), ("bbox", [1, 2, math.nan, 4]), ("area", None)):
+        changed_box = {**content["annotations"][2], field: value}
+        rows = [*content["annotations"][:2], changed_box, *content["annotations"][3:]]
+        written(tmp_path, {**content, "annotations": rows}, "instances.json")
+        with pytest.raises(DataError, match=r"instances\.json: annotations, row 2"):
+            answer(question)
+    pickle = tmp_path / "results.pkl"
+    pickle.write_bytes(b"\x80\x02]q\x00.")
+    with pytest.raises(InputError, match="pickles can run code"):
+        answer(Question("v_coco", pickle, actions, instances=instances))
+    with pytest.raises(InputError, match=r"only \.json and \.parquet are read"):
+        read_official_content(pickle, make_official_world(KNOBS).truth)

@@ -1,0 +1,199 @@
+"""Studies resolve to profiles of the same registry, repeat what they compare with every seed, and judge it seed by seed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rlip_assets.lineage.params import load_params
+from rlip_assets.lineage.profiles import PARAMS_FILE, profile_root, relative_project
+from rlip_assets.lineage.registry import build_registry
+from rlip_assets.report.studies.definitions import Study, studies, study
+from rlip_assets.report.studies.profiles import StudyProfile, run_name, study_profiles, write_profile
+from rlip_assets.report.studies.results import PROTOCOL, earliness, gather, section_of, to_markdown, write_results
+from rlip_assets.storage.errors import InputError, ParameterError
+from rlip_assets.training.recipes import differences
+from rlip_assets.training.start import model_config
+
+BASE = load_params(profile_root("study") / PARAMS_FILE)
+OWN = {"profile", "training"}
+
+
+@pytest.mark.parametrize("name", sorted(studies()))
+def test_a_study_changes_what_it_says_and_nothing_else(name: str) -> None:
+    chosen = study(name)
+    profiles = study_profiles(chosen)
+    runs = {run: choice for profile in profiles for run, choice in profile.params.training.pretrain.items()}
+    assert len(runs) == len(chosen.arms) * chosen.seeds
+    assert chosen.seeds >= 3
+    for profile in profiles:
+        base, own = BASE.model_dump(mode="json"), profile.params.model_dump(mode="json")
+        changed = {section for arm in profile.arms for section in chosen.arms[arm].params}
+        assert {section for section in base if base[section] != own[section]} == OWN | changed
+        kept = {field for field in base["training"] if base["training"][field] == own["training"][field]}
+        assert set(base["training"]) - kept <= {"pretrain", "checkpoints"}
+    for arm in chosen.arms:
+        recipes = [runs[run_name(arm, seed)].resolve() for seed in range(chosen.seeds)]
+        assert recipes == recipes[:1] * chosen.seeds
+        assert {runs[run_name(arm, seed)].seed for seed in range(chosen.seeds)} == {None, 1, 2}
+        assert recipes[0].steps == chosen.steps
+        model_config(recipes[0])
+    one = [runs[arm].resolve() for arm in chosen.arms]
+    different = {field for other in one[1:] for field in differences(one[0], other)}
+    assert len(different) == (0 if name == "captions" else 2 if name == "label_terms" else 1), different
+
+
+@pytest.mark.parametrize("name", sorted(studies()))
+def test_what_the_base_profile_has_made_is_asked_for_in_the_same_words(name: str) -> None:
+    """Equal commands, inputs, outputs and parameters are what DVC's run cache goes by."""
+    base = build_registry(BASE, "../..")
+    for profile in study_profiles(study(name)):
+        own = build_registry(profile.params, "../..")
+        oracle = profile.params.oracle.captions
+        for item in base.items():
+            if item.stage in ("pretrain", "finetune", "benchmark", "report") or (oracle and item.stage == "captions"):
+                continue
+            assert own.at(item.address) == item
+        for target in profile.targets:
+            assert own.at(target)
+
+
+def test_the_oracle_alone_reads_the_truth() -> None:
+    generated, oracle = study_profiles(study("captions"))
+    for profile in (generated, oracle):
+        item = build_registry(profile.params, "../..").at("captions@coco-0")
+        assert ("truth" in item.inputs) == (profile is oracle)
+        assert ("oracle" in item.params) == (profile is oracle)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project whose study profile has raw data."""
+    base = tmp_path / "profiles/study"
+    (base / "data/raw/coco").mkdir(parents=True)
+    (base / ".dvc").mkdir()
+    for file in (PARAMS_FILE, ".dvc/config", ".dvcignore"):
+        (base / file).write_text((profile_root("study") / file).read_text())
+    return tmp_path
+
+
+def test_a_written_profile_is_one_that_commands_take(project: Path) -> None:
+    chosen = study("fusion")
+    (profile,) = study_profiles(chosen, project)
+    for _ in range(2):  # writing again changes nothing
+        write_profile(profile, chosen, project)
+        assert profile_root("study_fusion", project) == profile.root
+        assert load_params(profile.root / PARAMS_FILE) == profile.params
+        stages = yaml.safe_load((profile.root / "dvc.yaml").read_text())["stages"]
+        assert set(stages["pretrain"]["foreach"]) == set(profile.runs)
+        assert (profile.root / "data/raw/coco").is_dir()
+    assert relative_project(profile.root, project) == "../.."
+
+
+@pytest.mark.deep
+def test_a_study_fetches_what_its_base_has_made(project: Path) -> None:
+    """DVC's run cache crosses from profile to profile."""
+    program = "open('made', 'w').write('x'); open('ran', 'a').write('1')"
+    stage = {"cmd": f"{sys.executable} make.py", "deps": ["make.py"], "outs": ["made"]}
+    chosen = study("fusion")
+    (profile,) = study_profiles(chosen, project)
+    write_profile(profile, chosen, project)
+    base = project / "profiles/study"
+    (base / ".dvc/config").write_text((base / ".dvc/config").read_text().replace("[core]", "[core]\n    no_scm = true"))
+    for root in (base, profile.root):
+        (root / "make.py").write_text(program)
+        (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"make": stage}}))
+        subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=root, check=True, capture_output=True)
+        assert (root / "made").read_text() == "x"
+    assert (base / "ran").exists()
+    assert not (profile.root / "ran").exists()
+
+
+def toy_study(arms: tuple[str, ...], figure: str = "zero_shot_mAP") -> Study:
+    return Study.model_validate(
+        {
+            "name": "toy",
+            "title": "Toys",
+            "base": "study",
+            "seeds": 3,
+            "steps": 10,
+            "evaluate_every": 1,
+            "arms": {arm: {"recipe": "micro_vg"} for arm in arms},
+            "comparisons": [{"claim": "a beats b", "higher": "a", "lower": "b", "figure": figure}],
+        }
+    )
+
+
+def write_run(root: Path, run: str, mean: float, evaluated: list[float]) -> None:
+    metrics = root / f"data/benchmarks/pretrain-{run}/metrics.json"
+    history = root / f"data/models/pretrain/{run}/history.jsonl"
+    for file in (metrics, history):
+        file.parent.mkdir(parents=True)
+    metrics.write_text(json.dumps({f"{PROTOCOL}/{name}": mean for name in ("full", "rare", "non_rare")}))
+    rows = [{"step": step + 1, "evaluated_headline": value} for step, value in enumerate(evaluated)]
+    history.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_results_have_mean_spread_and_verdict(tmp_path: Path) -> None:
+    chosen = toy_study(("a", "b"))
+    runs = {run_name(arm, seed): (arm, seed) for arm in ("a", "b") for seed in range(3)}
+    for run, (arm, seed) in runs.items():
+        write_run(tmp_path, run, 0.3 + 0.01 * seed + (0.1 if arm == "a" else 0), [0.1, 0.2])
+    facts = gather(chosen, [StudyProfile(tmp_path, BASE, ("a", "b"), runs)])
+    assert facts["arms"][0]["figures"]["mAP"] == pytest.approx(0.41)
+    assert facts["arms"][0]["spread"]["mAP"] == pytest.approx(0.01)
+    (row,) = facts["comparisons"]
+    assert row["difference"] == pytest.approx(0.1)
+    assert (row["seeds"], row["verdict"]) == (3, "shown")
+    text = to_markdown([section_of(facts)])
+    assert "41.00 ± 1.00" in text
+    assert "| a beats b | +10.00 |" in text
+    (tmp_path / "data/benchmarks/pretrain-a/metrics.json").unlink()
+    with pytest.raises(InputError, match=r"pretrain-a/metrics\.json is missing"):
+        gather(chosen, [StudyProfile(tmp_path, BASE, ("a", "b"), runs)])
+
+
+def test_the_page_has_every_study_that_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toys = {
+        name: toy_study(("a", "b"), figure).model_copy(update={"name": name, "title": f"Study {name}"})
+        for name, figure in (("early", "earliness"), ("late", "zero_shot_mAP"), ("never", "zero_shot_mAP"))
+    }
+    monkeypatch.setattr("rlip_assets.report.studies.results.studies", lambda: toys)
+    runs = {run_name(arm, seed): (arm, seed) for arm in ("a", "b") for seed in range(3)}
+    for run, (arm, _) in runs.items():
+        write_run(tmp_path, run, 0.3 if arm == "a" else 0.2, [0.1, 0.3 if arm == "a" else 0.2])
+    folder = tmp_path / "studies"
+    for name in ("late", "early"):
+        write_results(toys[name], [StudyProfile(tmp_path, BASE, ("a", "b"), runs)], folder)
+    page = (folder / "index.html").read_text()
+    assert page.index("Study early") < page.index("Study late")
+    assert "Study never" not in page
+    for plot in ("early.png", "early_learning.png", "late.png"):
+        assert f'src="{plot}"' in page
+        assert (folder / plot).read_bytes().startswith(b"\x89PNG")
+    assert "| a beats b |" in (folder / "summary.md").read_text()
+    assert json.loads((folder / "early.json").read_text())["learning"]["b-seed2"] == [[1, 0.1], [2, 0.2]]
+
+
+def test_earliness_is_measured_at_a_level_that_all_reach() -> None:
+    def history(*values: float | None) -> list[dict[str, float]]:
+        return [
+            {"step": step + 1, **({} if value is None else {"evaluated_headline": value})}
+            for step, value in enumerate(values)
+        ]
+
+    fast, slow = history(None, 0.3, None, 0.5), history(None, 0.1, None, 0.25)
+    assert earliness({"a": fast, "b": slow}) == {"a": 0.5, "b": 0.0}
+    assert earliness({"a": fast, "b": history(None, None)}) == {}
+
+
+def test_an_unknown_study_and_a_claim_about_nothing_are_refused() -> None:
+    with pytest.raises(ParameterError, match="There is no study 'fusions'; the studies are fusion"):
+        study("fusions")
+    with pytest.raises(ValueError, match="speaks of the arm 'b'; the arms are a"):
+        toy_study(("a",))

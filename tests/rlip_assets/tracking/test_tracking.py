@@ -1,0 +1,135 @@
+"""A stage run in a real MLflow store: what a person finds there, and how failures and large files look."""
+
+from __future__ import annotations
+
+import json
+import platform
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+import tests.support.toy_stage as toy_stage
+from rlip_assets.lineage.log import open_stage_log
+from rlip_assets.lineage.params import load_params
+from rlip_assets.lineage.runner import run_stage
+from rlip_assets.storage.errors import InputError
+from rlip_assets.tracking.store import open_store, parent_run, promote_model
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_stage.project(tmp_path_factory.mktemp("tracked"))
+
+
+@pytest.fixture
+def store(root: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'store' / 'mlflow.db'}")
+    return open_store()
+
+
+def tracked(root: Path, function: str = "count_words", distributed: bool = False) -> str:
+    """Run the toy stage; returns its run id."""
+    params = load_params(root / "params.yaml")
+    run_stage(toy_stage.registry(function, distributed), params, root, "words", "a", open_stage_log, version=1)
+    found: str = json.loads((root / "provenance/words@a.json").read_text())["mlflow_run"]
+    return found
+
+
+def test_a_run_holds_parameters_metrics_inputs_outputs_and_pictures(root: Path, store: MlflowClient) -> None:
+    run = store.get_run(tracked(root))
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"training.seed": "42", "recipe.name": "count"}
+    assert run.data.metrics == {"words": 3.0, "loss": 0.5}
+    assert [point.value for point in store.get_metric_history(run.info.run_id, "loss")] == [1.0, 0.5]
+    assert run.data.tags["dagster.asset"] == "words"
+    assert run.data.tags["dagster.partition"] == "a"
+    (dataset,) = run.inputs.dataset_inputs
+    assert dataset.dataset.name == "text"
+    assert len(dataset.dataset.digest) == 36
+
+    def listed(folder: str | None = None) -> set[str]:
+        return {file.path for file in store.list_artifacts(run.info.run_id, folder)}
+
+    assert listed() == {"environment", "words", "pictures", "links.json"}
+    assert listed("words") == {"words/words.txt", "words/manifest.json"}
+    assert listed("pictures") == {"pictures/drawn.png", "pictures/curves.png"}
+    links = json.loads(Path(store.download_artifacts(run.info.run_id, "links.json")).read_text())
+    assert links == {"words/large.bin": (root / "data/words/large.bin").as_uri()}
+    named = Path(store.download_artifacts(run.info.run_id, "environment/packages.txt")).read_text()
+    assert f"torch=={version('torch')}" in named.splitlines()
+    told = json.loads(Path(store.download_artifacts(run.info.run_id, "environment/machine.json")).read_text())
+    assert told["node"] == platform.node()
+    assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(root / "store")
+
+
+def test_a_failed_stage_is_a_failed_run_and_registers_nothing(root: Path, store: MlflowClient) -> None:
+    tracked(root)
+    versions = len(store.search_model_versions("name = 'toy_model'"))
+    with pytest.raises(RuntimeError, match="the stage broke"):
+        tracked(root, "half_written")
+    experiment = store.get_experiment_by_name("toys")
+    assert experiment is not None
+    newest = store.search_runs([experiment.experiment_id], max_results=1)[0]
+    assert newest.info.status == "FAILED"
+    assert len(store.search_model_versions("name = 'toy_model'")) == versions
+
+
+def test_trainings_of_a_profile_stand_below_one_run(root: Path, store: MlflowClient) -> None:
+    runs = [store.get_run(tracked(root, distributed=True)) for _ in range(2)]
+    (parent,) = {run.data.tags["mlflow.parentRunId"] for run in runs}
+    above = store.get_run(parent)
+    assert above.data.tags["rlip.study"] == above.info.run_name == root.name
+    assert above.info.status == "FINISHED"
+    assert above.info.experiment_id == runs[0].info.experiment_id
+    assert "mlflow.parentRunId" not in store.get_run(tracked(root)).data.tags
+
+
+def test_a_registered_checkpoint_is_the_copy_in_the_store_where_there_is_one(
+    root: Path, store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder in the tree is that of the last run; a version must stay what it was. A file too large to copy leaves the tree."""
+
+    def source(run: str) -> str:
+        (version,) = (v for v in store.search_model_versions("name = 'toy_model'") if v.run_id == run)
+        assert version.tags == {"item": "words@a"}
+        return str(version.source)
+
+    assert source(tracked(root)) == (root / "data/words").as_uri()
+    monkeypatch.setattr("rlip_assets.tracking.store.LINK_ABOVE", 1 << 40)
+    copied = Path(source(tracked(root)).removeprefix("file://"))
+    assert copied.is_relative_to(root / "store")
+    assert (copied / "large.bin").is_file()
+
+
+def test_profiles_that_begin_at_once_have_one_run_each(tmp_path: Path, store: MlflowClient) -> None:
+    experiment = store.create_experiment("beginnings")
+
+    def parent(number: int) -> str:
+        return parent_run(open_store(), experiment, f"profile_{number % 2}", tmp_path)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(parent, range(8)))
+    assert found == found[:2] * 4
+    runs = store.search_runs([experiment])
+    assert {run.info.run_id: run.info.run_name for run in runs} == {found[0]: "profile_0", found[1]: "profile_1"}
+
+
+def test_promotion_moves_the_alias(root: Path, store: MlflowClient) -> None:
+    first, second = (tracked(root) for _ in range(2))
+    version, run = promote_model("toy_model")
+    assert run == second
+    assert str(store.get_model_version_by_alias("toy_model", "promoted").version) == version
+    earlier = next(str(v.version) for v in store.search_model_versions("name = 'toy_model'") if v.run_id == first)
+    assert promote_model("toy_model", earlier) == (earlier, first)
+    assert str(store.get_model_version_by_alias("toy_model", "promoted").version) == earlier
+
+
+def test_what_was_never_registered_cannot_be_promoted(root: Path, store: MlflowClient) -> None:
+    with pytest.raises(InputError, match="No model is registered as 'other'"):
+        promote_model("other")
+    tracked(root)
+    with pytest.raises(InputError, match="has no version 99; it has 1"):
+        promote_model("toy_model", "99")

@@ -1,0 +1,118 @@
+"""The Triton kernels against the form in stock PyTorch: under Triton's interpreter everywhere, on the device where there is one."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+import rlip_model
+from rlip_model.kernels.deformable_attention import TRITON, has_kernels
+from rlip_model.kernels.deformable_attention import sample_bags as reference
+
+SHAPES = ((5, 7), (2, 1))
+CELLS = sum(height * width for height, width in SHAPES)
+needs_triton = pytest.mark.skipif(not TRITON, reason="Triton is not installed (CUDA builds of PyTorch bring it)")
+
+
+def inputs(device: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    """Two images, 33 queries (one more than a program takes), 2 heads of 5 channels, 1 point a level; some lie far outside."""
+    values = torch.randn(2, CELLS, 2, 5, dtype=dtype)
+    positions = torch.rand(2, 33, 2, 2, 2, dtype=dtype) * 12 - 3
+    positions[0, 0] = 1e30
+    positions[0, 1] = -1e30
+    weights = torch.rand(2, 33, 2, 2, dtype=dtype)
+    return tuple(x.to(device).requires_grad_() for x in (values, positions, weights))  # type: ignore[return-value]
+
+
+def agree(kernels: ModuleType, given: tuple[Tensor, Tensor, Tensor]) -> None:
+    values, positions, weights = given
+    mine, want = kernels.sample_bags(values, SHAPES, positions, weights), _plain(values, positions, weights)
+    torch.testing.assert_close(mine, want)
+    probe = torch.randn_like(want)
+    for a, b in zip(torch.autograd.grad(mine, given, probe), torch.autograd.grad(want, given, probe), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def _plain(values: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
+    """The reference on the CPU, where it never takes the kernels."""
+    return reference(values.cpu(), SHAPES, positions.cpu(), weights.cpu()).to(values.device)
+
+
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The kernels' module as it is under `TRITON_INTERPRET=1`."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    _forget()
+    yield importlib.import_module("rlip_model.kernels.triton_attention")
+    _forget()
+
+
+def _forget() -> None:
+    """The interpreter is chosen when the module is imported: the next import must be a fresh one."""
+    sys.modules.pop("rlip_model.kernels.triton_attention", None)
+    vars(rlip_model).pop("triton_attention", None)
+
+
+@needs_triton
+def test_interpreted_kernels_agree(interpreted: ModuleType) -> None:
+    agree(interpreted, inputs("cpu"))
+
+
+@needs_triton
+def test_lower_precision_of_values_keeps_places_exact(interpreted: ModuleType) -> None:
+    """As under bf16 autocast: values in bf16, places, shares and sums in fp32."""
+    values, positions, weights = (x.detach() for x in inputs("cpu", torch.float32))
+    narrow = values.bfloat16()
+    mine = interpreted.sample_bags(narrow, SHAPES, positions, weights)
+    assert mine.dtype == torch.float32
+    torch.testing.assert_close(mine, reference(narrow.float(), SHAPES, positions, weights), atol=1e-5, rtol=1e-5)
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from rlip_model import triton_attention as kernels
+
+pointers = dict.fromkeys(("positions", "weights", "result", "grad_result", "grad_values"), "*fp32")
+pointers |= {"values": "*bf16", "levels": "*i32", "grad_positions": "*fp32", "grad_weights": "*fp32"}
+sizes = {"HEADS": 8, "LEVELS": 4, "POINTS": 4, "WIDTH": 32, "BLOCK": kernels.QUERIES_AT_ONCE, "CHANNELS": 32}
+for kernel in (kernels._forward, kernels._backward):
+    signature = {name: pointers.get(name, "constexpr" if name in sizes else "i32") for name in kernel.arg_names}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=sizes)
+    assert ".target sm_90" in triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+"""
+
+
+@needs_triton
+def test_kernels_compile_for_a_device_that_is_not_here(tmp_path: Path) -> None:
+    """To PTX for compute capability 9.0, by the real compiler: the interpreter lets more pass, and leaves Triton changed."""
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    environment.pop("TRITON_INTERPRET", None)
+    (tmp_path / "compile.py").write_text(COMPILE)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "compile.py")], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@needs_triton
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_device_kernels_agree() -> None:
+    from rlip_model.kernels import triton_attention
+
+    agree(triton_attention, inputs("cuda"))
+
+
+def test_kernels_are_chosen_for_cuda_alone() -> None:
+    assert not has_kernels(torch.device("cpu"))
+    assert has_kernels(torch.device("cuda")) == TRITON

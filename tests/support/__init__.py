@@ -1,0 +1,1 @@
+"""Toy networks, worlds and projects that tests share."""

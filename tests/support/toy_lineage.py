@@ -1,0 +1,63 @@
+"""The toy lineage as a DVC project in a folder and as a Dagster location."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+
+from dagster_project.location import Location
+from dagster_project.stage_assets import describe_asset, materialize_item
+from rlip_assets.dvc.pipeline import render_dvc_yaml
+from rlip_assets.lineage.params_yaml import render_params_yaml
+from rlip_assets.lineage.versions import VERSIONS_FILE
+from rlip_assets.storage.files import write_text
+from tests.support.toy_stages import PARENTS, toy_registry
+
+PROJECT = Path(__file__).resolve().parents[2]
+ROOT_VARIABLE = "TOY_LINEAGE_ROOT"
+TARGET = "tests.support.toy_lineage:toy_location"
+
+
+def make_project(root: Path) -> Path:
+    """A DVC project of the toy lineage in the empty folder `root`."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "params.yaml").write_text(render_params_yaml(root / "params.yaml"))
+    versions = {name: {"version": 1, "source": "toy"} for name in toy_registry().specs}
+    write_text(root / VERSIONS_FILE, json.dumps(versions))
+    text = render_dvc_yaml(toy_registry()).replace("cmd: rlip stage", "cmd: python -m tests.support.toy_stages stage")
+    (root / "dvc.yaml").write_text(text)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=root, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "config", "core.analytics", "false"], cwd=root, check=True)
+    return root
+
+
+def environment(root: Path) -> dict[str, str]:
+    """Variables under which DVC and workers find the toy stages."""
+    path = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])
+    return {
+        "PYTHONPATH": path,
+        ROOT_VARIABLE: str(root),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+def toy_location() -> Location:
+    """The toy lineage in the folder that the environment names."""
+    root, registry = Path(os.environ[ROOT_VARIABLE]), toy_registry()
+
+    def asset(name: str, parents: tuple[str, ...]) -> dg.AssetsDefinition:
+        @dg.asset(**describe_asset(registry, name, parents, 1, "toy"))
+        def body(context):  # type: ignore[no-untyped-def]  # Dagster cannot resolve annotations that are strings
+            return materialize_item(context, registry, root)
+
+        return body
+
+    assets = [asset(name, parents) for name, parents in PARENTS.items()]
+    return Location(
+        dg.Definitions(assets=assets, executor=dg.in_process_executor), registry, root, lambda stage: 1, "toy"
+    )
