@@ -34,7 +34,7 @@ MOVED = {
 
 
 def repair(root: Path) -> list[str]:
-    """Repair what a killed DVC process left behind in the profile at `root` and follow moved inputs; returns what was done, in sentences."""
+    """Repair what a killed DVC process left in the profile at `root`, and follow moved inputs; return what was done, in sentences."""
     lock, busy = root / LOCK_FILE, root / ".dvc/tmp/rwlock"
     said = []
     if lock.exists():

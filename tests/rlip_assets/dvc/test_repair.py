@@ -75,7 +75,7 @@ def test_damage_that_is_no_cut_is_left_to_a_person(tmp_path: Path, damage: str) 
 
 
 def test_files_that_dvc_is_writing_are_left_alone(tmp_path: Path) -> None:
-    root = profile(tmp_path, LOCK[: MIDDLE - 30])
+    root = profile(tmp_path, LOCK[: SECOND + 10])
     (root / ".dvc/tmp/rwlock").write_text('{"read": ')
     with holding(root / ".dvc/tmp/lock") as first, holding(root / ".dvc/tmp/rwlock.lock") as second:
         assert first
