@@ -18,16 +18,15 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
+from rlip_assets.datasets.image_identity import ImageKey, coco_ids, image_key
 from rlip_assets.datasets.perceptual_hash import LOOK_VERSION, SIDE, Thumbnails, alike, thumbnail_of
 from rlip_assets.datasets.scenes import Scene, bucket_folders, read_scenes
 from rlip_assets.datasets.sources.roots import image_root
-from rlip_assets.labelling.human_ground_truth import coco_ids
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.shards import FinishedShard, ShardStore, add_figures, split
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import atomic_file, digest_json, sha256_folder, write_json
 from rlip_assets.storage.images import BadImageError
-from rlip_assets.training.sources import ImageKey, image_key
 
 LIST_FILE = "test_images.json"
 _FILE = "thumbnails.npz"

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from rlip_assets.datasets.scenes import NO_OBJECT, Scene
-from rlip_assets.datasets.sources.json_stream import stream_rows
-from rlip_assets.datasets.sources.readers import required
 from rlip_assets.labelling.caption_parsing.normalise import relation_lemma
 from rlip_assets.micro_world.truth import TrueRelation
 
@@ -29,20 +26,6 @@ SPATIAL = frozenset(
     )
 )  # fmt: skip
 """Relations of place, which people mention now and then where they hold."""
-
-
-def coco_ids(image_data: Path) -> dict[str, str]:
-    """Visual Genome image id -> COCO image id, from `image_data.json`.
-
-    Raises:
-        InputError: the file is missing or damaged. DataError: a row without ids.
-    """
-    found = {}
-    for row, image in stream_rows(image_data):
-        image_id, coco_id = required(image, ("image_id", "coco_id"), f"{image_data.name} row {row}")
-        if coco_id is not None:
-            found[str(image_id)] = str(coco_id)
-    return found
 
 
 def human_relations(

@@ -171,7 +171,8 @@ def judge_by_people(ctx: StageContext, tables: Sequence[Path], counts: Counter[s
     Raises:
         InputError: Visual Genome has no `image_data.json`, which names the COCO image of each.
     """
-    from rlip_assets.labelling.human_ground_truth import coco_ids, human_relations
+    from rlip_assets.datasets.image_identity import coco_ids
+    from rlip_assets.labelling.human_ground_truth import human_relations
 
     twins = coco_ids(raw_root(ctx.params.sources, "visual_genome", ctx.root) / "image_data.json")
     wanted = set(twins.values())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlip_assets.datasets.scenes.arrow_arrays import array_of_texts
+from rlip_assets.storage.arrow_arrays import array_of_texts
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.files import atomic_file
 

@@ -13,27 +13,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from rlip_assets.datasets.image_identity import ImageKey, image_key
 from rlip_assets.datasets.scenes import Scene, SceneStore, bucket_of
 from rlip_assets.storage.errors import DataError
 from rlip_assets.training.few_shot import keep_triplets, listed_images, read_image_list, select_share, without_unseen
 from rlip_assets.training.recipes import Recipe
 
 HOLDOUT_CELLS = 1000
-SHARED_IMAGES = {"v_coco": "coco"}
-"""Dataset -> the dataset whose images, and ids of images, it uses."""
 
 
 def is_held_out(image_id: str, share: float) -> bool:
     """Whether an image is among the share of a source that its recipe keeps back from training."""
     return bucket_of(f"holdout:{image_id}", HOLDOUT_CELLS) < round(share * HOLDOUT_CELLS)
-
-
-ImageKey = tuple[str, str]
-
-
-def image_key(dataset: str, image_id: str) -> ImageKey:
-    """What makes two images the same: the dataset that they come from, and the id there."""
-    return SHARED_IMAGES.get(dataset, dataset), image_id
 
 
 @dataclass(frozen=True)
@@ -141,7 +132,7 @@ class TrainingImages:
         """File of image `index`."""
         return self.sources[self._locate(index)[0]].image_root / scene.file_name
 
-    def image_keys(self) -> Iterator[tuple[str, str]]:
+    def image_keys(self) -> Iterator[ImageKey]:
         """The key of every image, without making its scene."""
         for source, store, rows in zip(self.sources, self._stores, self._rows, strict=True):
             yield from (image_key(source.name, store.image_id(row)) for row in rows.tolist())

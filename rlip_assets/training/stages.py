@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from rlip_assets.datasets.decontamination import read_listed
+from rlip_assets.datasets.image_identity import image_key
 from rlip_assets.datasets.scenes import SceneStore, bucket_folders
 from rlip_assets.datasets.sources.classes import Classes, read_classes
 from rlip_assets.datasets.sources.roots import image_root
@@ -33,7 +34,7 @@ from rlip_assets.training.predict import PERSON, SCENE_GRAPH_BENCHMARKS, predict
 from rlip_assets.training.processes import Processes, choose_device, join_processes
 from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.resume import HISTORY, History, Resume
-from rlip_assets.training.sources import ImageSource, TrainingImages, image_key, training_images
+from rlip_assets.training.sources import ImageSource, TrainingImages, training_images
 from rlip_assets.training.start import model_config, network_from_checkpoint, network_from_parts
 from rlip_assets.training.validation import validate
 from rlip_assets.training.vocabulary import BatchVocabulary, FixedVocabulary, NameSampler, Vocabulary, benchmark_labels

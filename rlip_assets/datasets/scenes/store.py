@@ -19,9 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from filelock import FileLock
 
-from rlip_assets.datasets.scenes.arrow_arrays import array_of, numbers
 from rlip_assets.datasets.scenes.scene import Scene
 from rlip_assets.datasets.scenes.tables import part_files, read_arrow, table_digest
+from rlip_assets.storage.arrow_arrays import array_of, numbers
 from rlip_assets.storage.files import atomic_folder, digest_json, write_json
 
 STORE_VERSION = 1

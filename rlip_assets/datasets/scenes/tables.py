@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlip_assets.datasets.scenes.arrow_arrays import array_of, array_of_texts, numbers
 from rlip_assets.datasets.scenes.scene import Scene, check_scene
+from rlip_assets.storage.arrow_arrays import array_of, array_of_texts, numbers
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.files import atomic_file, digest_json, sha256_file, write_json
 

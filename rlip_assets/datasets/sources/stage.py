@@ -11,7 +11,6 @@ from typing import Any
 from rlip_assets.datasets.scenes import Scene, finish_table, write_part
 from rlip_assets.datasets.sources.classes import Classes, read_classes
 from rlip_assets.datasets.sources.manifests import (
-    Checksums,
     Manifest,
     ManifestImage,
     read_manifest,
@@ -23,6 +22,7 @@ from rlip_assets.datasets.sources.record_index import RecordIndex, Rejected
 from rlip_assets.datasets.sources.roots import fetch_root, open_reader, source_params
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.shards import ShardStore, add_figures, collect, split
+from rlip_assets.storage.checksums import Checksums
 from rlip_assets.storage.errors import DataError, InputError, ParameterError
 from rlip_assets.storage.files import write_json
 from rlip_assets.storage.images import BadImageError, check_image

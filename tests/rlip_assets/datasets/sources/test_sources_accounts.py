@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rlip_assets.datasets.sources.coco_style import CocoStyleReader
-from rlip_assets.datasets.sources.manifests import Checksums, Manifest, read_manifest, write_manifest
+from rlip_assets.datasets.sources.manifests import Manifest, read_manifest, write_manifest
 from rlip_assets.datasets.sources.record_index import RecordIndex
-from rlip_assets.storage.errors import DataError, InputError
+from rlip_assets.storage.errors import InputError
 
 WRONG = {
     "missing": lambda path, entry, boxes: path.unlink(),
@@ -95,30 +95,6 @@ def test_memory_follows_the_bucket_and_not_the_file(tmp_path: Path) -> None:
     assert 120 < images < 200
     assert spreading < 2e6
     assert reading < 2e6
-
-
-def test_checksums_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlip_assets.datasets.sources import manifests
-
-    computed: list[str] = []
-    compute = manifests.sha256_file
-    monkeypatch.setattr(manifests, "sha256_file", lambda path: (computed.append(path.name), compute(path))[1])
-    (tmp_path / "a.jpg").write_bytes(b"one")
-    for _ in range(2):
-        with Checksums(tmp_path / "cache.sqlite", tmp_path) as sums:
-            first = sums.of("a.jpg")
-            assert sums.of("b.jpg") == (None, None)
-    assert computed == ["a.jpg"]
-    (tmp_path / "a.jpg").write_bytes(b"other")
-    with Checksums(tmp_path / "cache.sqlite", tmp_path) as sums:
-        assert sums.of("a.jpg") != first
-    assert computed == ["a.jpg", "a.jpg"]
-
-
-def test_a_checksum_cache_that_is_something_else_is_named(tmp_path: Path) -> None:
-    (tmp_path / "cache.sqlite").write_text("no database, but long enough to be mistaken for one by its size" * 20)
-    with pytest.raises(DataError, match=r"cache\.sqlite is not a checksum cache .*; delete it"):
-        Checksums(tmp_path / "cache.sqlite", tmp_path)
 
 
 def test_manifests_read_back_and_refuse_strangers(tmp_path: Path) -> None:
