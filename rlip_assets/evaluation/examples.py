@@ -14,7 +14,7 @@ from rlip_assets.datasets.scenes import NO_OBJECT, Scene
 from rlip_assets.evaluation.core.results import ClassTable
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionBatch, read_predictions
-from rlip_assets.inference.drawing import draw_triplets
+from rlip_assets.storage.drawing import draw_triplets
 from rlip_assets.storage.images import BadImageError, open_image
 from rlip_model.triplets import Box, Triplet, iou
 

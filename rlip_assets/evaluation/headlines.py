@@ -1,10 +1,15 @@
-"""What papers quote of each benchmark first."""
+"""The figure of each benchmark that papers quote first, and the names under which training records it."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from rlip_assets.evaluation.core.protocols import HICO_RLIPV2, NMS, OI_TRIPLET, VCOCO_OFFICIAL
+
+HEADLINE = "headline"
+"""Name of the first figure in the rows of an evaluation during training."""
+EVALUATED = "evaluated_"
+"""Prefix of the figures that an evaluation adds to the row of its training step."""
 
 
 class Headline(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlip_assets.inference.drawing import draw_triplets
+from rlip_assets.storage.drawing import draw_triplets
 from rlip_assets.storage.errors import DataError, InputError, ParameterError
 from rlip_assets.storage.files import atomic_file, write_json
 from rlip_assets.storage.images import open_image

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from rlip_assets.datasets.scenes import NO_OBJECT, Scene, read_scenes
+from rlip_assets.datasets.scenes import Scene, read_scenes
 from rlip_assets.evaluation.core.ground_truth import GroundTruth
 from rlip_assets.evaluation.core.protocols import DESCRIPTIONS, VCOCO_TRAINING
 from rlip_assets.evaluation.core.results import ClassTable, ProtocolResult
@@ -110,7 +110,7 @@ def scenes_of(truth: GroundTruth, vocabulary: Vocabulary) -> Iterator[Scene]:
             boxes=truth.boxes[boxes],
             labels=tuple(vocabulary.objects[label] for label in truth.labels[boxes]),
             subject=relations[:, 0].astype(np.int32),
-            object=np.where(relations[:, 1] < 0, NO_OBJECT, relations[:, 1]).astype(np.int32),
+            object=relations[:, 1].astype(np.int32),
             relation=tuple(vocabulary.verbs[verb] for verb in relations[:, 2]),
             confidence=np.full(len(relations), np.nan, np.float32),
         )

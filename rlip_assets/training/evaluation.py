@@ -16,13 +16,11 @@ from rlip_assets.datasets.sources.classes import read_classes
 from rlip_assets.evaluation.core.ground_truth import ground_truth_of_list
 from rlip_assets.evaluation.core.vocabulary import read_vocabulary
 from rlip_assets.evaluation.formats.predictions import read_predictions
-from rlip_assets.evaluation.headlines import HEADLINES
+from rlip_assets.evaluation.headlines import HEADLINE, HEADLINES
 from rlip_assets.evaluation.suites import judge, suite
 from rlip_assets.training.predict import predict, write_predictions
 from rlip_assets.training.recipes import Augmentation
 from rlip_model import LabelTokenizer, Rlip
-
-HEADLINE = "headline"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from rlip_assets.evaluation.headlines import EVALUATED
 from rlip_assets.lineage.context import StageLog
 from rlip_assets.lineage.environment import system_metrics
 from rlip_assets.storage.errors import RlipError
@@ -45,8 +46,6 @@ from rlip_model import (
 )
 
 LOG_EVERY = 10
-EVALUATED = "evaluated_"
-"""Prefix of the figures that an evaluation adds to the row of its step."""
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Evaluate = Callable[[Rlip, LabelTokenizer], dict[str, float]]
 

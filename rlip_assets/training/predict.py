@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rlip_assets.datasets.scenes import Scene
 from rlip_assets.datasets.sources.classes import Classes
+from rlip_assets.evaluation.core.vocabulary import PERSON
 from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionWriter
 from rlip_assets.lineage.context import StageLog
 from rlip_assets.storage.errors import DataError
@@ -23,7 +24,6 @@ from rlip_assets.training.vocabulary import benchmark_labels
 from rlip_model import LabelTokenizer, ModelOutput, Rlip
 from rlip_model.postprocess import PairPredictions, hoi_predictions, sgg_predictions
 
-PERSON = "person"
 SCENE_GRAPH_BENCHMARKS = ("open_images",)
 """Benchmarks whose subjects have a class of their own; in the others every subject is a person."""
 

@@ -19,18 +19,21 @@ from rlip_assets.datasets.image_identity import image_key
 from rlip_assets.datasets.scenes import SceneStore, bucket_folders
 from rlip_assets.datasets.sources.classes import Classes, read_classes
 from rlip_assets.datasets.sources.roots import image_root
+from rlip_assets.evaluation.core.vocabulary import PERSON
 from rlip_assets.evaluation.examples import first_examples
+from rlip_assets.evaluation.headlines import EVALUATED, HEADLINE
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.training import RecipeChoice
+from rlip_assets.lineage.registry import ZERO_SHOT_BENCHMARK
 from rlip_assets.storage.errors import ParameterError
 from rlip_assets.storage.files import digest_json, write_text
 from rlip_assets.storage.images import save_picture
 from rlip_assets.training.batches import Part, StepBatches
-from rlip_assets.training.evaluation import HEADLINE, BenchmarkEvaluation, evenly
+from rlip_assets.training.evaluation import BenchmarkEvaluation, evenly
 from rlip_assets.training.few_shot import pairs_with, unseen_pairs, unseen_texts
 from rlip_assets.training.kept import BEST, KeptCheckpoints, best_step
-from rlip_assets.training.loop import EVALUATED, Evaluate, Settings, Trainer
-from rlip_assets.training.predict import PERSON, SCENE_GRAPH_BENCHMARKS, predict, write_predictions
+from rlip_assets.training.loop import Evaluate, Settings, Trainer
+from rlip_assets.training.predict import SCENE_GRAPH_BENCHMARKS, predict, write_predictions
 from rlip_assets.training.processes import Processes, choose_device, join_processes
 from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.resume import HISTORY, History, Resume
@@ -40,7 +43,6 @@ from rlip_assets.training.validation import validate
 from rlip_assets.training.vocabulary import BatchVocabulary, FixedVocabulary, NameSampler, Vocabulary, benchmark_labels
 from rlip_model import LabelTokenizer, Rlip, load_checkpoint, save_checkpoint
 
-ZERO_SHOT_BENCHMARK = "hico_det"
 HUMAN_SOURCE = "visual_genome"
 EXCLUSIONS = f"decontamination/{HUMAN_SOURCE}"
 KEPT = "kept"

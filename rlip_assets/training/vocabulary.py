@@ -15,18 +15,15 @@ from rlip_assets.datasets.scenes import Scene
 from rlip_assets.datasets.sources.classes import Classes
 from rlip_assets.labelling.caption_parsing.normalise import relation_lemma
 from rlip_assets.storage.errors import DataError
-
-BACKGROUND = "no objects"
-"""The text of "nothing here"; it follows the object names as the last object label."""
-
+from rlip_model import NO_OBJECTS
 
 MISSING = "missing objects"
-"""The object label of a V-COCO action that has no object; a real label, unlike `BACKGROUND`."""
+"""The object label of a V-COCO action that has no object; a real label, unlike `NO_OBJECTS`."""
 
 
 @dataclass(frozen=True)
 class LabelList:
-    """The texts of one step. Logit columns follow this order: objects, `BACKGROUND`, then relations."""
+    """The texts of one step. Logit columns follow this order: objects, `NO_OBJECTS`, then relations."""
 
     objects: tuple[str, ...]
     relations: tuple[str, ...]
@@ -34,11 +31,11 @@ class LabelList:
     @property
     def texts(self) -> list[str]:
         """All T texts in the order in which they are encoded."""
-        return [*self.objects, BACKGROUND, *self.relations]
+        return [*self.objects, NO_OBJECTS, *self.relations]
 
     @property
     def num_objects(self) -> int:
-        """Object labels including `BACKGROUND`."""
+        """Object labels including `NO_OBJECTS`."""
         return len(self.objects) + 1
 
     @property

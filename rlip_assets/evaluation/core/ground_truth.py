@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from rlip_assets.datasets.scenes.scene import NO_OBJECT
 from rlip_assets.evaluation.core.overlaps import Columns, columns_of
 from rlip_assets.evaluation.core.ragged import Offsets, offsets_of, owners_of
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
@@ -18,8 +19,6 @@ from rlip_assets.storage.errors import DataError
 
 if TYPE_CHECKING:
     from rlip_assets.datasets.scenes import Scene
-
-NO_OBJECT = -1
 
 
 @dataclass(frozen=True)

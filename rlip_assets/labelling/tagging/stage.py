@@ -30,7 +30,6 @@ from rlip_assets.datasets.scenes import (
 from rlip_assets.datasets.sources.bucket_images import BucketImages
 from rlip_assets.datasets.sources.classes import read_classes
 from rlip_assets.datasets.sources.roots import raw_root
-from rlip_assets.inference.drawing import draw_triplets
 from rlip_assets.labelling.candidates import most_frequent
 from rlip_assets.labelling.tables import CandidateRow, read_rows
 from rlip_assets.labelling.tagging.changes import compare_labels, keep_labels, last_labels
@@ -38,6 +37,7 @@ from rlip_assets.labelling.tagging.rules import Labels, at_least, deduplicate, o
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import TaggingParams
 from rlip_assets.lineage.shards import FinishedShard, Shard, ShardStore, add_figures, part_name, split
+from rlip_assets.storage.drawing import draw_triplets
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.files import atomic_file, sha256_file, sha256_folder, write_json
 from rlip_assets.storage.images import BadImageError

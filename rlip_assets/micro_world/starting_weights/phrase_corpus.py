@@ -14,7 +14,8 @@ from rlip_assets.micro_world.captions import caption_corpus, category_text
 from rlip_assets.micro_world.starting_weights.paraphrases import Pair, Paraphrases, find_paraphrases, noun_lexicon
 from rlip_assets.micro_world.wording import FORMS
 from rlip_assets.micro_world.world import CATEGORIES, OPEN_IMAGES_PERSONS
-from rlip_assets.training.vocabulary import BACKGROUND, MISSING
+from rlip_assets.training.vocabulary import MISSING
+from rlip_model import NO_OBJECTS
 
 SAME_COMPANY = 0.5
 """Two phrases with at least this share of their paraphrases in common are not taken for different ones."""
@@ -22,7 +23,7 @@ SAME_COMPANY = 0.5
 
 def label_texts() -> list[str]:
     """Texts of the class lists that the stages of the lineage feed to the encoder, in alphabetical order."""
-    texts = {BACKGROUND, MISSING, *FORMS}
+    texts = {MISSING, NO_OBJECTS, *FORMS}
     for category, entry in CATEGORIES.items():
         finer = {category_text(category, sprite, "objects365") for sprite in entry.sprites}
         texts |= {category, entry.open_images.lower(), *(text for text in finer if text is not None)}

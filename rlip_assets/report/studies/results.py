@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlip_assets.evaluation.headlines import HEADLINES
+from rlip_assets.evaluation.headlines import EVALUATED, HEADLINE, HEADLINES
 from rlip_assets.report.facts import read_json
 from rlip_assets.report.markdown import table
 from rlip_assets.report.page import NOTICE, Section, render
@@ -25,7 +25,7 @@ from rlip_assets.storage.files import write_json, write_text
 
 PROTOCOL = HEADLINES["hico_det"].protocol
 COLUMNS = {"mAP": "zero_shot_mAP", "rare": "rare", "non-rare": "non_rare", "training left": "earliness"}
-EVALUATED = "evaluated_headline"
+EVALUATED_HEADLINE = f"{EVALUATED}{HEADLINE}"
 
 History = Sequence[Mapping[str, float]]
 
@@ -109,7 +109,7 @@ def earliness(histories: Mapping[str, History]) -> dict[str, float]:
 
 def evaluations(history: History) -> list[tuple[int, float]]:
     """(step, mAP) of every evaluation on the way."""
-    return [(int(row["step"]), row[EVALUATED]) for row in history if EVALUATED in row]
+    return [(int(row["step"]), row[EVALUATED_HEADLINE]) for row in history if EVALUATED_HEADLINE in row]
 
 
 def section_of(facts: Mapping[str, Any]) -> Section:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rlip_assets.inference.drawing import draw_triplets
 from rlip_assets.inference.predict import draw_file, read_triplets
+from rlip_assets.storage.drawing import draw_triplets
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.images import open_image
 from rlip_model.triplets import Triplet
