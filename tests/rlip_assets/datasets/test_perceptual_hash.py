@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from io import BytesIO
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +15,9 @@ from scipy.fft import dctn
 
 from rlip_assets.datasets.perceptual_hash import CUTS, FREQUENCIES, SIDE, WORTH_CUTTING, Thumbnails, alike, thumbnail
 from rlip_assets.lineage.params import Params
+from tests.support.facts import PHOTOS
 from tests.support.label_factory import scenery
 
-PHOTOS = Path(__file__).resolve().parents[4] / "shared" / "data" / "photos"
 LEAST = Params().decontamination.min_likeness
 CUT_SIDES = [
     (0, 0, 0, 0),
@@ -65,7 +64,6 @@ def test_copies_are_found_and_nothing_else(
     assert {(i, j) for i, j, _ in back} == {(i, i) for i in range(12)}
 
 
-@pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"the folder of real photographs {PHOTOS} is not here")
 @pytest.mark.parametrize("sides", CUT_SIDES)
 def test_real_photographs(sides: tuple[float, ...]) -> None:
     photos = [Image.open(file).convert("RGB") for file in sorted(PHOTOS.glob("*.jpg"))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from rlip_assets.evaluation.suites import suite
 from rlip_assets.evaluation.v_coco.actions import actions_of_vocabulary
 from rlip_assets.evaluation.v_coco.ground_truth import OfficialTruth, official_truth_of_pairs
 from rlip_assets.evaluation.v_coco.official import OfficialDetections, VcocoOfficialEvaluator, evaluate_official
+from tests.support.facts import REAL_ANNOTATIONS
 from tests.support.perfect_detector import (
     TOP,
     annotated_twice,
@@ -28,10 +28,10 @@ from tests.support.perfect_detector import (
     without_area,
 )
 
-DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
-HICO, V_COCO = DATA / "hico_det" / "instances_test2015.json", DATA / "v_coco" / "instances_vcoco_test.json"
-needs_hico = pytest.mark.skipif(not HICO.exists(), reason="the real HICO-DET test annotations are not here")
-needs_v_coco = pytest.mark.skipif(not V_COCO.exists(), reason="the real V-COCO pairs are not here")
+HICO, V_COCO = (
+    REAL_ANNOTATIONS / "hico_det" / "instances_test2015.json",
+    REAL_ANNOTATIONS / "v_coco" / "instances_vcoco_test.json",
+)
 
 
 @cache
@@ -61,7 +61,7 @@ def missed(result: ProtocolResult) -> np.ndarray:
     return ranks.positives - ranks.right
 
 
-@needs_hico
+@pytest.mark.real_annotations
 def test_annotations_are_what_is_known_of_them() -> None:
     truth, vocabulary = hico()
     assert (len(truth), len(truth.relations), len(vocabulary.hois)) == (9658, 33405, 600)
@@ -70,7 +70,7 @@ def test_annotations_are_what_is_known_of_them() -> None:
     assert not without_area(truth).any()
 
 
-@needs_hico
+@pytest.mark.real_annotations
 def test_rlipv2_misses_what_its_best_hundred_and_suppression_leave_out() -> None:
     """Full 99.86 without suppression (three images have more than 100 relations), 99.24 with it (neighbours of one class)."""
     truth, _ = hico()
@@ -87,7 +87,7 @@ def test_rlipv2_misses_what_its_best_hundred_and_suppression_leave_out() -> None
     assert results["nms"].figures["full"] == pytest.approx(0.992424, abs=1e-6)
 
 
-@needs_hico
+@pytest.mark.real_annotations
 def test_matlab_misses_nothing_but_suppressed_neighbours() -> None:
     truth, _ = hico()
     results = judged(HICO_MATLAB, -truth.origin)
@@ -98,7 +98,7 @@ def test_matlab_misses_nothing_but_suppressed_neighbours() -> None:
     assert (nms <= by_class(crowded(truth), results["nms"])).all()
 
 
-@needs_v_coco
+@pytest.mark.real_annotations
 def test_v_coco_pairs_are_found_entirely() -> None:
     """By the training-time evaluator."""
     truth, vocabulary = read_annotations(V_COCO)
@@ -120,7 +120,7 @@ def v_coco_with_made_instances() -> tuple[GroundTruth, Vocabulary, OfficialTruth
     return truth, vocabulary, official_truth_of_pairs(truth, actions_of_vocabulary(vocabulary), vocabulary.person)
 
 
-@needs_v_coco
+@pytest.mark.real_annotations
 def test_official_v_coco_on_made_instances_is_found_entirely_person_by_person() -> None:
     """One record a person, as the official file has it: all roles at once, an empty box where a role is not filled."""
     _, _, official = v_coco_with_made_instances()
@@ -137,7 +137,7 @@ def test_official_v_coco_on_made_instances_is_found_entirely_person_by_person() 
     assert {name: pytest.approx(1) for name in result.figures} == dict(result.figures)
 
 
-@needs_v_coco
+@pytest.mark.real_annotations
 def test_official_v_coco_on_made_instances_misses_what_pairs_cannot_say() -> None:
     """One pair of a person and an object has one object box for all roles. So an action with two roles is detected twice for a person who
     fills both (the second is wrong), and a role that is not filled is not left empty; actions with one role reach 100."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ from tests.support.label_factory import (
 
 ENGINES = [
     "processes",
-    pytest.param("ray", marks=pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")),
+    pytest.param("ray", marks=pytest.mark.ray),
 ]
 
 

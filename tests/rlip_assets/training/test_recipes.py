@@ -14,12 +14,10 @@ from rlip_assets.training.optimiser import learning_rates
 from rlip_assets.training.quirks import PublishedTraining
 from rlip_assets.training.recipes import Recipe, differences, published, recipe, recipes
 from rlip_assets.training.start import model_config
+from tests.support.facts import FACTS
 
-FLAGS = Path(__file__).resolve().parents[4] / "shared" / "spec" / "scripts_flags.tsv"
+FLAGS = FACTS / "published_flags.tsv"
 PROGRAMS = {"main.py": 68, "generate_relations_using_verb_tagger.py": 4}
-needs_flags = pytest.mark.skipif(
-    not FLAGS.is_file(), reason="the table of the published scripts' flags is not on this machine"
-)
 
 BACKBONES = {"resnet50": ("resnet", 64), "swin_tiny": ("swin", 96), "swin_large": ("swin", 192)}
 GATES = {"VXAc": "vxac", "XGating": "none", "": "glip"}
@@ -71,7 +69,6 @@ def recipe_of(script: str) -> Recipe:
     return found[0]
 
 
-@needs_flags
 def test_the_table_covers_all_training_and_tagger_rows() -> None:
     counts = {program: sum(row["prog"] == program for row in rows()) for program in PROGRAMS}
     assert counts == PROGRAMS
@@ -79,7 +76,6 @@ def test_the_table_covers_all_training_and_tagger_rows() -> None:
     assert sorted(named) == sorted(row["script"] for row in rows())
 
 
-@needs_flags
 def test_published_recipes_are_distinct() -> None:
     settings = [setting for setting, _ in published().values()]
     assert len({setting.model_dump_json() for setting in settings}) == len(settings)

@@ -15,9 +15,9 @@ from rlip_model.checkpoints.detector_start import DabDeformableDetr
 from rlip_model.checkpoints.importing import import_checkpoint, import_detector, read_released, recognise
 from rlip_model.checkpoints.initialise import initialise_from_detector_state
 from rlip_model.checkpoints.official_layout import official_state_dict
+from tests.support.facts import CHECKPOINT_KEYS
 
 RECORDED = Path(__file__).parents[2] / "golden" / "model"
-KEYS = Path(__file__).parents[4] / "shared" / "spec" / "checkpoint-keys"
 
 
 def micro(preset: str = "micro_parseda") -> ModelConfig:
@@ -60,9 +60,7 @@ def released(tmp_path: Path) -> Path:
     ],
 )
 def test_every_released_layout_is_recognised(table: str, preset: str, queries: int) -> None:
-    file = KEYS / f"{table}.tsv"
-    if not file.is_file():
-        pytest.skip(f"the official key lists are not at {KEYS}")
+    file = CHECKPOINT_KEYS / f"{table}.tsv"
     rows = [line.split("\t") for line in file.read_text().splitlines()[1:]]
     state = {
         row[0]: torch.empty([int(n) for n in row[1].strip("[]").split(",") if n.strip()], device="meta") for row in rows

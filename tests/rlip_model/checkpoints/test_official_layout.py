@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +11,9 @@ from rlip_model.checkpoints.detector_start import DabDeformableDetr
 from rlip_model.checkpoints.official_layout import layout_of, load_official, official_state_dict
 from rlip_model.config import ModelConfig
 from rlip_model.model import build_model
+from tests.support.facts import CHECKPOINT_KEYS
 from tests.support.network_cases import shake, small
 
-KEYS = Path(__file__).parents[4] / "shared" / "spec" / "checkpoint-keys"
 RELEASED = {
     "parseda_r50": ("parseda_r50", 200),
     "parsed_r50": ("parsed_r50", 200),
@@ -27,9 +26,7 @@ SMALL = ("micro_parseda", "micro_parseda_late", "micro_tagger")
 
 @pytest.mark.parametrize("table", RELEASED)
 def test_has_exactly_the_released_keys(table: str) -> None:
-    file = KEYS / f"{table}.tsv"
-    if not file.is_file():
-        pytest.skip(f"the key lists of the released checkpoints are not at {KEYS}")
+    file = CHECKPOINT_KEYS / f"{table}.tsv"
     preset, queries = RELEASED[table]
     with torch.device("meta"):
         model = build_model(replace(ModelConfig.preset(preset), queries=queries))
@@ -44,9 +41,7 @@ def test_has_exactly_the_released_keys(table: str) -> None:
 @pytest.mark.parametrize("table", RELEASED)
 def test_the_same_parameters_are_trained(table: str) -> None:
     """What the released training left fixed is fixed here; box heads of the relation decoder never get a gradient."""
-    file = KEYS / f"{table}.tsv"
-    if not file.is_file():
-        pytest.skip(f"the key lists of the released checkpoints are not at {KEYS}")
+    file = CHECKPOINT_KEYS / f"{table}.tsv"
     preset, queries = RELEASED[table]
     with torch.device("meta"):
         model = build_model(replace(ModelConfig.preset(preset), queries=queries))

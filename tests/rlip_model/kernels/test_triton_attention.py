@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-import rlip_model
+import rlip_model.kernels
 from rlip_model.kernels.deformable_attention import TRITON, has_kernels
 from rlip_model.kernels.deformable_attention import sample_bags as reference
 
 SHAPES = ((5, 7), (2, 1))
 CELLS = sum(height * width for height, width in SHAPES)
-needs_triton = pytest.mark.skipif(not TRITON, reason="Triton is not installed (CUDA builds of PyTorch bring it)")
+needs_triton = pytest.mark.triton
 
 
 def inputs(device: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -59,7 +59,7 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def _forget() -> None:
     """The interpreter is chosen when the module is imported: the next import must be a fresh one."""
     sys.modules.pop("rlip_model.kernels.triton_attention", None)
-    vars(rlip_model).pop("triton_attention", None)
+    vars(rlip_model.kernels).pop("triton_attention", None)
 
 
 @needs_triton
@@ -81,7 +81,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from rlip_model import triton_attention as kernels
+from rlip_model.kernels import triton_attention as kernels
 
 pointers = dict.fromkeys(("positions", "weights", "result", "grad_result", "grad_values"), "*fp32")
 pointers |= {"values": "*bf16", "levels": "*i32", "grad_positions": "*fp32", "grad_weights": "*fp32"}
@@ -105,7 +105,6 @@ def test_kernels_compile_for_a_device_that_is_not_here(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@needs_triton
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_device_kernels_agree() -> None:
     from rlip_model.kernels import triton_attention

@@ -18,8 +18,7 @@ from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.params.sources import SourcesParams
 from rlip_assets.storage.files import digest_json, sha256_file
 from rlip_assets.storage.quarantine import Quarantined, read_quarantine
-
-FACTS = Path(__file__).resolve().parents[5] / "shared" / "data"
+from tests.support.facts import REAL_ANNOTATIONS
 
 
 class RawFolder:
@@ -115,6 +114,4 @@ def make_lineage() -> type[Lineage]:
 
 @pytest.fixture
 def facts() -> Path:
-    if not FACTS.is_dir():
-        pytest.skip(f"the folder of real annotations {FACTS} is not here")
-    return FACTS
+    return REAL_ANNOTATIONS

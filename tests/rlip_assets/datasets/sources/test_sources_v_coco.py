@@ -128,6 +128,7 @@ def test_a_root_without_action_files_is_named(raw: Any, lineage: Callable[..., A
         lineage("v_coco").manifest()
 
 
+@pytest.mark.real_annotations
 def test_real_actions_agree_with_the_pairs_of_another_project(facts: Path, raw: Any, tmp_path: Path) -> None:
     """Official action files joined with stand-in boxes give, image by image, as many filled roles as the published pairs."""
     boxes, persons = {}, set()
