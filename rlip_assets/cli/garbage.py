@@ -23,12 +23,16 @@ def gc(
     """Remove what no dvc.lock, promotion or MLflow run refers to, a day old at least: cached outputs, leftovers, outdated copies."""
     from itertools import groupby
 
-    from rlip_assets.dvc.garbage import find_garbage, remove
+    from rlip_assets.datasets.scenes.store import current_entries
+    from rlip_assets.dvc.garbage import Keep, find_garbage, remove
     from rlip_assets.lineage.registry import load_registry
+    from rlip_assets.tracking.promotion import PROMOTIONS_FILE, promoted_hashes
     from rlip_assets.tracking.store import input_hashes
 
     root = profile_root(profile)
-    found = find_garbage(load_registry(root), root, input_hashes(), young=hours * 3600)
+    tables = (path.relative_to(root).as_posix() for path in current_entries(root / "data", root / "work/scene_cache"))
+    keep = Keep(frozenset(input_hashes() | promoted_hashes(root)), frozenset({PROMOTIONS_FILE, *tables}))
+    found = find_garbage(load_registry(root), root, keep, young=hours * 3600)
     for kind, entries in groupby(found, key=lambda entry: entry.kind):
         listed = list(entries)
         print(f"{kind}: {len(listed)}, {_size(listed)}")

@@ -13,7 +13,7 @@ def package(
     folder: Annotated[Path, typer.Argument(help="MLflow model to write; must not exist.")],
 ) -> None:
     """Package a checkpoint so that `mlflow models serve` answers requests with an image (base64) and texts."""
-    from rlip_assets.tracking.store import save_served_model
+    from rlip_assets.tracking.serving import save_served_model
 
     save_served_model(checkpoint, folder)
     print(f"wrote {folder}; serve it with `mlflow models serve -m {folder} --env-manager local`")

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, PARAMS_FILE, profile_root, relative_project
 from rlip_assets.storage.errors import ParameterError
+
+if TYPE_CHECKING:
+    from rlip_assets.lineage.context import StageLog
+    from rlip_assets.lineage.stage_run import StageRun
 
 Profile = Annotated[str, typer.Option(help="Profile: micro, or a folder of profiles/.")]
 
@@ -40,7 +46,14 @@ def stage(
         arguments = ["stage", name, *(["--partition", partition] if partition else [])]
         if command := launch_command(params.training.processes, arguments):
             os.execv(command[0], command)
-    run_stage(registry, params, root, name, partition, open_stage_log)
+    run_stage(registry, params, root, name, partition, partial(open_stage_log, track=_track))
+
+
+def _track(run: StageRun) -> AbstractContextManager[StageLog]:
+    """Open the run in the tracking store, whose import only tracked stages pay for."""
+    from rlip_assets.tracking.store import track_stage
+
+    return track_stage(run)
 
 
 def _exit_on_signal(number: int, _frame: FrameType | None) -> None:

@@ -1,7 +1,7 @@
-"""What a profile keeps on disk although nothing refers to it any more.
+"""Files of a profile that nothing refers to any more.
 
-Referred to is what a `dvc.lock` names (the one in the tree, and those of all branches and tags), what is promoted, and what an MLflow run
-names among its inputs. Everything younger than a day, or than another age, is left alone: it may belong to a run that has not ended.
+A `dvc.lock` refers to data (the one in the tree, and those of all branches and tags); the caller tells what else is kept. Everything
+younger than a day, or than another age, is left alone: it may belong to a run that has not ended.
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ from pathlib import Path
 
 import yaml
 
-from rlip_assets.datasets.scenes.store import cache_name
-from rlip_assets.datasets.scenes.tables import TABLE_FILE
 from rlip_assets.dvc.lock import LOCK_FILE
-from rlip_assets.lineage.runner import WORK_FOLDER
+from rlip_assets.lineage.params.sources import WORLD_FOLDER
 from rlip_assets.lineage.spec import Registry, overlaps
+from rlip_assets.lineage.stage_run import WORK_FOLDER
 from rlip_assets.storage.errors import InputError
-from rlip_assets.tracking.promotion import PROMOTIONS_FILE
 
 YOUNG_SECONDS = 24 * 3600.0
 _DIRECTORY = ".dir"
 _DIGITS = frozenset("0123456789abcdef")
 _RUN_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Keep:
+    """References besides the lock files: hashes of DVC, and files and folders relative to the profile's root."""
+
+    hashes: frozenset[str] = frozenset()
+    paths: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,12 @@ class Garbage:
 
 
 def find_garbage(
-    registry: Registry, root: Path, run_hashes: set[str], now: float | None = None, young: float = YOUNG_SECONDS
+    registry: Registry, root: Path, keep: Keep, now: float | None = None, young: float = YOUNG_SECONDS
 ) -> list[Garbage]:
     """What may be removed from the profile at `root`, by kind and path.
 
     Args:
-        run_hashes: hashes of DVC that runs of the tracking store name.
+        keep: what is referred to elsewhere, such as by runs of the tracking store.
         now: seconds since the epoch; by default the current time.
         young: what changed in these last seconds is left alone.
 
@@ -54,11 +60,11 @@ def find_garbage(
         InputError: DVC does not say where its cache is.
     """
     found = {
-        "DVC cache": _cache_files(_cache_folder(root), kept_hashes(root) | run_hashes),
-        "output of no stage": _strange_outputs(registry, root),
+        "DVC cache": _cache_files(_cache_folder(root), locked_hashes(root) | keep.hashes),
+        "output of no stage": _strange_outputs(registry, root, keep.paths | {WORLD_FOLDER}),
         "shards of no partition": _strange_shards(registry, root),
         "unfinished run": _unfinished(registry, root),
-        "table for training, outdated": _outdated_stores(root),
+        "table for training, outdated": _outdated_stores(root, keep.paths),
     }
     old = (time.time() if now is None else now) - young
     return [
@@ -78,14 +84,10 @@ def remove(garbage: list[Garbage]) -> None:
             entry.path.unlink(missing_ok=True)
 
 
-def kept_hashes(root: Path) -> set[str]:
-    """Hashes that a lock file or a promotion of the profile names."""
+def locked_hashes(root: Path) -> set[str]:
+    """Return the hashes that a lock file of the profile names."""
     texts = [(root / LOCK_FILE).read_text()] if (root / LOCK_FILE).exists() else []
-    hashes = {value for text in [*texts, *_committed_locks(root)] for value in _hashes(yaml.safe_load(text))}
-    if (root / PROMOTIONS_FILE).exists():
-        promoted = json.loads((root / PROMOTIONS_FILE).read_text())
-        hashes |= {str(record.get("data_version")) for record in promoted.values()}
-    return hashes
+    return {value for text in [*texts, *_committed_locks(root)] for value in _hashes(yaml.safe_load(text))}
 
 
 def _hashes(value: object) -> Iterator[str]:
@@ -138,24 +140,24 @@ def _cache_files(cache: Path, kept: set[str]) -> Iterator[Path]:
     return (path for name, path in files.items() if name not in kept)
 
 
-def _strange_outputs(registry: Registry, root: Path) -> Iterator[Path]:
+def _strange_outputs(registry: Registry, root: Path, kept: frozenset[str]) -> Iterator[Path]:
     """Folders below `data` and files of `provenance` that no stage of the profile writes; raw data is not looked at."""
     known = [path for item in registry.items() for path in (*item.outputs.values(), item.provenance)]
     for top in sorted({path.split("/")[0] for path in known if "/" in path}):
-        yield from _strangers(root, Path(top), known)
+        yield from _strangers(root, Path(top), known, kept)
 
 
-def _strangers(root: Path, folder: Path, known: list[str]) -> Iterator[Path]:
+def _strangers(root: Path, folder: Path, known: list[str], kept: frozenset[str]) -> Iterator[Path]:
     for path in sorted((root / folder).iterdir()) if (root / folder).is_dir() else []:
         name = path.relative_to(root).as_posix()
-        if name in ("data/raw", PROMOTIONS_FILE) or path.name.startswith("."):
+        if name in kept or path.name.startswith("."):
             continue
         inside = [entry for entry in known if overlaps(name, entry)]
         if not inside:
             if len(folder.parts) > 1 or folder.name != "data" or not path.is_dir():
                 yield path
         elif name not in inside and path.is_dir() and all(entry.startswith(f"{name}/") for entry in inside):
-            yield from _strangers(root, Path(name), known)
+            yield from _strangers(root, Path(name), known, kept)
 
 
 def _strange_shards(registry: Registry, root: Path) -> Iterator[Path]:
@@ -173,10 +175,9 @@ def _unfinished(registry: Registry, root: Path) -> Iterator[Path]:
                 yield folder
 
 
-def _outdated_stores(root: Path) -> Iterator[Path]:
+def _outdated_stores(root: Path, kept: frozenset[str]) -> Iterator[Path]:
     cache = root / WORK_FOLDER / "scene_cache"
-    current = {cache_name(table.parent) for table in root.glob(f"data/**/{TABLE_FILE}")} if cache.is_dir() else set()
-    return (folder for folder in cache.glob("*") if folder.is_dir() and folder.name not in current)
+    return (path for path in cache.glob("*") if path.is_dir() and path.relative_to(root).as_posix() not in kept)
 
 
 def _files(path: Path) -> list[Path]:

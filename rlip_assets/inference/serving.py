@@ -1,7 +1,6 @@
-"""A checkpoint behind MLflow's serving interface: JSON with images and texts in, triplets out.
+"""Requests to a served checkpoint: images and texts in, triplets out; `rlip_assets.tracking.serving` puts it behind MLflow.
 
-`tracking.save_served_model` writes a folder that names this module as its loader, so the model is opened from safetensors and
-nothing is unpickled. One row of a request asks about one photo:
+One row of a request asks about one photo:
 
     {"dataframe_records": [{"image": "<base64>", "relations": ["ride", "hold"], "objects": ["person", "horse"]}],
      "params": {"threshold": 0.2, "limit": 10}}
@@ -18,9 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlip_assets.storage.errors import DataError, RlipError
+from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.images import open_image
-from rlip_assets.tracking.store import request_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,17 +31,10 @@ DEFAULTS = {"threshold": 0.1, "limit": 20}
 
 
 class ServedDetector:
-    """What MLflow calls: one answer a row."""
+    """A detector that answers the rows of a request."""
 
     def __init__(self, detector: RelationDetector) -> None:
         self.detector = detector
-
-    def predict(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """`answers`, with what is wrong with a request in the form in which MLflow hands it to the client."""
-        try:
-            return self.answers(rows, params)
-        except RlipError as error:
-            raise request_error(error) from error
 
     def answers(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Triplets of each photo.
@@ -77,13 +68,6 @@ class ServedDetector:
                 }
             )
         return answers
-
-
-def _load_pyfunc(data_path: str) -> ServedDetector:
-    """Called by MLflow with the checkpoint folder inside the saved model."""
-    from rlip_assets.inference.relation_detector import RelationDetector
-
-    return ServedDetector(RelationDetector.from_pretrained(data_path))
 
 
 def decoded_image(text: Any, row: int) -> Image.Image:

@@ -9,20 +9,20 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from rlip_assets.lineage.context import NullLog, StageLog
+from rlip_assets.lineage.stage_run import StageRun
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from rlip_assets.lineage.runner import StageRun
-
 LINES_VARIABLE = "RLIP_LINES_FILE"
 """File to which lines are appended as well; `rlip demo` reads it to show the progress of stages that run side by side."""
 _PIPES_VARIABLE = "DAGSTER_PIPES_CONTEXT"
+Tracker = Callable[[StageRun], AbstractContextManager[StageLog]]
 
 
 class LineLog(NullLog):
@@ -96,8 +96,8 @@ class TeeLog:
 
 
 @contextmanager
-def open_stage_log(run: StageRun) -> Iterator[TeeLog]:
-    """The log of one run, with every listener that is there."""
+def open_stage_log(run: StageRun, track: Tracker | None = None) -> Iterator[TeeLog]:
+    """Open the log of one run, with every listener that is there; `track` opens that of a tracked stage in the tracking store."""
     with ExitStack() as stack:
         writers: list[Callable[[str], None]] = [_line_writer(sys.stderr)]
         if path := os.environ.get(LINES_VARIABLE):
@@ -108,10 +108,8 @@ def open_stage_log(run: StageRun) -> Iterator[TeeLog]:
 
             pipes = stack.enter_context(open_dagster_pipes())
             logs.append(LineLog(pipes.log.info, interval=20.0))
-        if run.spec.tracked:
-            from rlip_assets.tracking.store import track_stage
-
-            logs.append(stack.enter_context(track_stage(run)))
+        if run.spec.tracked and track is not None:
+            logs.append(stack.enter_context(track(run)))
         yield TeeLog(logs)
 
 

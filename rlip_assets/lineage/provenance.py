@@ -11,15 +11,13 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
 from rlip_assets.lineage.environment import machine
-
-if TYPE_CHECKING:
-    from rlip_assets.lineage.runner import StageRun
-    from rlip_assets.lineage.spec import StageItem
+from rlip_assets.lineage.spec import StageItem
+from rlip_assets.lineage.stage_run import StageRun
 
 DAGSTER_RUN_VARIABLE = "RLIP_DAGSTER_RUN_ID"
 """Set by the Dagster asset for the process tree of the stage it runs."""

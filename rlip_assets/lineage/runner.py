@@ -18,7 +18,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,47 +26,15 @@ from rlip_assets.lineage.history import remember
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.provenance import Clock, describe_run, read_provenance
 from rlip_assets.lineage.spec import MANIFEST_NAME, Registry, StageItem, StageSpec, is_file_path
+from rlip_assets.lineage.stage_run import WORK_FOLDER, StageRun, filled_area, filled_path
 from rlip_assets.lineage.torchrun import process_index
 from rlip_assets.lineage.versions import stage_version
 from rlip_assets.storage.errors import BusyError, DataError, InputError, ParameterError
-from rlip_assets.storage.files import digest_json, sha256_file, sha256_folder, write_json
+from rlip_assets.storage.files import sha256_file, sha256_folder, write_json
 
 MANIFEST_SCHEMA = 1
-WORK_FOLDER = "work"
 
-LogFactory = Callable[["StageRun"], Any]
-
-
-@dataclass(frozen=True)
-class StageRun:
-    """One call of a stage: the item, where it runs and what its result follows from.
-
-    Attributes:
-        inputs: logical name -> SHA-256 of the input's content.
-        params: dotted key -> value, of every parameter the item declares.
-        measured_run: MLflow run of the item whose output this one measures, where there is one.
-    """
-
-    spec: StageSpec
-    item: StageItem
-    root: Path
-    version: int
-    inputs: Mapping[str, str]
-    params: Mapping[str, Any]
-    measured_run: str | None = None
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of everything that the result follows from."""
-        return digest_json([self.item.address, self.version, dict(self.inputs), dict(self.params)])
-
-    def final_path(self, path: Path) -> Path:
-        """Where a path inside the outputs that the stage fills will lie once they are in place; other paths as they are."""
-        for name, final in self.item.outputs.items():
-            filled = _filled_path(self.item, self.root, name)
-            if path == filled or filled in path.parents:
-                return self.root / final / path.relative_to(filled)
-        return path
+LogFactory = Callable[[StageRun], Any]
 
 
 def run_stage(
@@ -218,23 +185,15 @@ def _digest(path: Path) -> str:
 @contextmanager
 def _empty_outputs(item: StageItem, root: Path, process: int = 0) -> Iterator[dict[str, Path]]:
     """Logical name -> an empty folder, or a path that does not exist, on the file system of the final outputs."""
-    area = _filled_area(item, root, process)
+    area = filled_area(item, root, process)
     shutil.rmtree(area, ignore_errors=True)
-    outputs = {name: _filled_path(item, root, name, process) for name in item.outputs}
+    outputs = {name: filled_path(item, root, name, process) for name in item.outputs}
     for name, path in outputs.items():
         (path.parent if is_file_path(item.outputs[name]) else path).mkdir(parents=True)
     try:
         yield outputs
     finally:
         shutil.rmtree(area, ignore_errors=True)
-
-
-def _filled_area(item: StageItem, root: Path, process: int) -> Path:
-    return root / WORK_FOLDER / "outputs" / (f"{item.address}.process-{process}" if process else item.address)
-
-
-def _filled_path(item: StageItem, root: Path, name: str, process: int = 0) -> Path:
-    return _filled_area(item, root, process) / name / Path(item.outputs[name]).name
 
 
 def _measured_run(registry: Registry, spec: StageSpec, item: StageItem, root: Path) -> str | None:

@@ -7,7 +7,7 @@ arrived. A killed synchronisation is continued by the next one.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from rlip_assets.lineage.context import NullLog, StageLog
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import digest_json
 from rlip_assets.storage.object_store import ObjectStore, Prefix, RemoteObject
@@ -52,17 +51,19 @@ class MirrorReport:
     bytes: int
 
 
-def mirror(store: ObjectStore, url: str, folder: Path, log: StageLog | None = None) -> MirrorReport:
+def mirror(
+    store: ObjectStore, url: str, folder: Path, progress: Callable[[int, int, str], None] = lambda *_: None
+) -> MirrorReport:
     """Bring `folder` up to date with the prefix `url`.
 
-    One process at a time synchronises a folder; others wait for it.
+    One process at a time synchronises a folder; others wait for it. `progress` is told the MiB done, those to do, and "MiB".
 
     Raises:
         InputError: the prefix holds nothing or cannot be read.
         DataError: an object whose name cannot be a file, or that arrives damaged.
         ChangedObjectError: an object was replaced meanwhile.
     """
-    log, prefix = log or NullLog(), Prefix.parse(url)
+    prefix = Prefix.parse(url)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(_beside(folder, "lock")), _records(folder) as rows:
         found = _difference(rows, store.list(prefix), folder)
@@ -77,7 +78,7 @@ def mirror(store: ObjectStore, url: str, folder: Path, log: StageLog | None = No
                     (entry.name, entry.size, entry.etag, digest, stamp),
                 )
                 done += entry.size
-                log.progress(done >> 20, total >> 20, "MiB")
+                progress(done >> 20, total >> 20, "MiB")
                 if number % _COMMIT_EVERY == 0:
                     rows.commit()
         for name in found.remove:

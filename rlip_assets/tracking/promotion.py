@@ -90,6 +90,11 @@ def promotion(root: Path, model: str) -> Promotion | None:
     return Promotion(**record) if record else None
 
 
+def promoted_hashes(root: Path) -> set[str]:
+    """Return the hashes in DVC of the models that are promoted in the profile at `root`."""
+    return {str(record.get("data_version")) for record in _records(root).values()}
+
+
 def _records(root: Path) -> dict[str, dict[str, Any]]:
     try:
         records: dict[str, dict[str, Any]] = json.loads((root / PROMOTIONS_FILE).read_text())

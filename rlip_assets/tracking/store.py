@@ -37,7 +37,7 @@ from rlip_assets.storage.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from rlip_assets.lineage.runner import StageRun
+    from rlip_assets.lineage.stage_run import StageRun
 
 LINK_ABOVE = 10 * 1024 * 1024
 """Files of more bytes are linked from the run instead of copied into the store."""
@@ -191,51 +191,6 @@ def register_model(client: MlflowClient, name: str, source: str, run_id: str, ad
             raise
     made = client.create_model_version(name, source=source, run_id=run_id, tags={"item": address}, description=address)
     return str(made.version)
-
-
-def save_served_model(checkpoint: Path, folder: Path) -> None:
-    """Write `checkpoint` as an MLflow model that answers JSON requests; see `served_model` for their form.
-
-    The model runs in an environment that has this project installed: `mlflow models serve -m FOLDER --env-manager local`.
-
-    Raises:
-        InputError: `folder` exists, or `checkpoint` is no detector.
-    """
-    import mlflow.pyfunc
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import Array
-
-    from rlip_assets.inference.relation_detector import RelationDetector
-    from rlip_assets.inference.serving import DEFAULTS
-
-    if folder.exists():
-        raise InputError(f"{folder} exists; name a new folder or remove it")
-    RelationDetector.from_pretrained(checkpoint)
-    texts = Array(DataType.string)
-    columns = Schema(
-        [
-            ColSpec(DataType.string, "image"),
-            ColSpec(texts, "objects", required=False),
-            ColSpec(texts, "relations", required=False),
-        ]
-    )
-    params = [
-        ParamSpec("threshold", DataType.double, DEFAULTS["threshold"]),
-        ParamSpec("limit", DataType.long, DEFAULTS["limit"]),
-    ]
-    mlflow.pyfunc.save_model(
-        str(folder),
-        loader_module="rlip_assets.inference.serving",
-        data_path=str(checkpoint),
-        pip_requirements=[],
-        signature=ModelSignature(columns, params=ParamSchema(params)),
-    )
-
-
-def request_error(error: Exception) -> Exception:
-    """An error's sentence as MLflow's refusal of a request: status 400 and no stack trace."""
-    return MlflowException.invalid_parameter_value(str(error))
 
 
 def promote_model(

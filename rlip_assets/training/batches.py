@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rlip_assets.datasets.scenes import Scene
+from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.images import BadImageError, open_image
-from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.sources import TrainingImages
 from rlip_assets.training.targets import (
     image_tensor,

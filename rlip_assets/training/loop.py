@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from rlip_assets.evaluation.headlines import EVALUATED
 from rlip_assets.lineage.context import StageLog
 from rlip_assets.lineage.environment import system_metrics
+from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import RlipError
 from rlip_assets.storage.files import write_bytes, write_json
 from rlip_assets.training.average import WeightAverage
@@ -32,7 +33,6 @@ from rlip_assets.training.kept import KeptCheckpoints
 from rlip_assets.training.normalise import Counts, averaged, rescaled
 from rlip_assets.training.optimiser import build_optimiser, learning_rates, set_learning_rates
 from rlip_assets.training.processes import Processes
-from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.resume import History, Resume
 from rlip_assets.training.vocabulary import LabelList
 from rlip_model import (

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from rlip_assets.training.recipes import Recipe
+from rlip_assets.lineage.recipes import Recipe
 
 GROUPS = ("main", "backbone", "text")
 DROP = 0.1

@@ -15,9 +15,9 @@ from rlip_assets.datasets.sources.classes import Classes
 from rlip_assets.evaluation.core.vocabulary import PERSON
 from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionWriter
 from rlip_assets.lineage.context import StageLog
+from rlip_assets.lineage.recipes import Augmentation
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.images import BadImageError, open_image
-from rlip_assets.training.recipes import Augmentation
 from rlip_assets.training.targets import image_tensor, stack_images
 from rlip_assets.training.transforms import for_evaluation
 from rlip_assets.training.vocabulary import benchmark_labels

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from rlip_assets.datasets.image_identity import ImageKey, image_key
 from rlip_assets.datasets.scenes import Scene, SceneStore, bucket_of
+from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import DataError
 from rlip_assets.training.few_shot import keep_triplets, listed_images, read_image_list, select_share, without_unseen
-from rlip_assets.training.recipes import Recipe
 
 HOLDOUT_CELLS = 1000
 

@@ -24,6 +24,7 @@ from rlip_assets.evaluation.examples import first_examples
 from rlip_assets.evaluation.headlines import EVALUATED, HEADLINE
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.training import RecipeChoice
+from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.lineage.registry import ZERO_SHOT_BENCHMARK
 from rlip_assets.storage.errors import ParameterError
 from rlip_assets.storage.files import digest_json, write_text
@@ -35,7 +36,6 @@ from rlip_assets.training.kept import BEST, KeptCheckpoints, best_step
 from rlip_assets.training.loop import Evaluate, Settings, Trainer
 from rlip_assets.training.predict import SCENE_GRAPH_BENCHMARKS, predict, write_predictions
 from rlip_assets.training.processes import Processes, choose_device, join_processes
-from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.resume import HISTORY, History, Resume
 from rlip_assets.training.sources import ImageSource, TrainingImages, training_images
 from rlip_assets.training.start import model_config, network_from_checkpoint, network_from_parts

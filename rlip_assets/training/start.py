@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import ParameterError
-from rlip_assets.training.recipes import Recipe
 from rlip_model import (
     LabelTokenizer,
     ModelConfig,

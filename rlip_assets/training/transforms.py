@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageEnhance
 
 from rlip_assets.datasets.scenes import NO_OBJECT, Scene
-from rlip_assets.training.recipes import Augmentation
+from rlip_assets.lineage.recipes import Augmentation
 
 Sample = tuple[Image.Image, Scene]
 _SIDE_WORDS = re.compile(r"\b(left|right)\b")

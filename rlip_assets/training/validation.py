@@ -7,9 +7,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.training.batches import Batch
 from rlip_assets.training.loop import loss_config
-from rlip_assets.training.recipes import Recipe
 from rlip_model import LabelTokenizer, ModelOutput, RelationCriterion, Rlip
 
 THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2)

@@ -20,7 +20,7 @@ import pyarrow as pa
 from filelock import FileLock
 
 from rlip_assets.datasets.scenes.scene import Scene
-from rlip_assets.datasets.scenes.tables import part_files, read_arrow, table_digest
+from rlip_assets.datasets.scenes.tables import TABLE_FILE, part_files, read_arrow, table_digest
 from rlip_assets.storage.arrow_arrays import array_of, numbers
 from rlip_assets.storage.files import atomic_folder, digest_json, write_json
 
@@ -109,6 +109,11 @@ class SceneStore:
 def cache_name(folder: Path) -> str:
     """Name of the cache entry of a table."""
     return digest_json([STORE_VERSION, table_digest(folder)])[:32]
+
+
+def current_entries(root: Path, cache_dir: Path) -> list[Path]:
+    """Return the entries of a cache, there or not, that belong to the scene tables below `root`."""
+    return [cache_dir / cache_name(table.parent) for table in sorted(root.glob(f"**/{TABLE_FILE}"))]
 
 
 def _derived(folder: Path, cache_dir: Path) -> Path:

@@ -87,7 +87,7 @@ def fetch_root(sources: SourcesParams, dataset: str, base: Path, log: StageLog) 
     from rlip_assets.storage.mirror import mirror
     from rlip_assets.storage.object_store import ObjectStore
 
-    report = mirror(ObjectStore.connect(), root, raw_root(sources, dataset, base), log)
+    report = mirror(ObjectStore.connect(), root, raw_root(sources, dataset, base), log.progress)
     log.info(
         f"{root}: {report.fetched} objects fetched ({report.bytes / 1e6:.1f} MB), {report.kept} kept, {report.removed} removed"
     )

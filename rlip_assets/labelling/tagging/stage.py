@@ -45,7 +45,7 @@ from rlip_assets.storage.quarantine import Quarantine
 
 if TYPE_CHECKING:
     from rlip_assets.labelling.tagging.tagging import CandidateTagger
-    from rlip_assets.training.recipes import Augmentation
+    from rlip_assets.lineage.recipes import Augmentation
 
 _SCORES, _BAD = "scores.parquet", "unreadable.json"
 _LISTED, _PICTURES, _DRAWN = 200, 3, 8
@@ -198,8 +198,8 @@ def open_tagger(
         InputError: no checkpoint there, or one of a network that is no tagger.
     """
     from rlip_assets.labelling.tagging.tagging import CandidateTagger
+    from rlip_assets.lineage.recipes import Augmentation
     from rlip_assets.training.processes import choose_device
-    from rlip_assets.training.recipes import Augmentation
     from rlip_model import load_checkpoint
 
     try:

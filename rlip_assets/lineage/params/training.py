@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from rlip_assets.lineage.recipes import Recipe, recipe
 from rlip_assets.storage.errors import ParameterError
-from rlip_assets.training.recipes import Recipe, recipe
 
 
 class RecipeChoice(BaseModel):

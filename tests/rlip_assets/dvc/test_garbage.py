@@ -12,14 +12,14 @@ import pytest
 import yaml
 
 from rlip_assets.datasets.scenes import SceneStore, make_scene, write_scenes
+from rlip_assets.datasets.scenes.store import current_entries
 from rlip_assets.dvc import garbage
-from rlip_assets.dvc.garbage import YOUNG_SECONDS, find_garbage, kept_hashes, remove
+from rlip_assets.dvc.garbage import YOUNG_SECONDS, Keep, find_garbage, locked_hashes, remove
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.registry import build_registry
-from rlip_assets.storage.files import write_json
-from rlip_assets.tracking.promotion import PROMOTIONS_FILE
 
 REGISTRY = build_registry(Params())
+NOTHING = Keep()
 LATER = time.time() + 2 * YOUNG_SECONDS
 
 
@@ -47,9 +47,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def found(root: Path, run_hashes: set[str] | None = None, now: float = LATER) -> dict[str, set[str]]:
+def keep(*hashes: str) -> Keep:
+    return Keep(frozenset(hashes))
+
+
+def found(root: Path, keep: Keep = NOTHING, now: float = LATER) -> dict[str, set[str]]:
     result: dict[str, set[str]] = {}
-    for entry in find_garbage(REGISTRY, root, run_hashes or set(), now):
+    for entry in find_garbage(REGISTRY, root, keep, now):
         result.setdefault(entry.kind, set()).add(entry.path.relative_to(root).as_posix())
     return result
 
@@ -58,19 +62,18 @@ def objects(*hashes: str) -> set[str]:
     return {f".dvc/cache/files/md5/{name[:2]}/{name[2:]}" for name in hashes}
 
 
-def test_locks_promotions_and_runs_keep_objects(root: Path) -> None:
+def test_locks_and_references_from_elsewhere_keep_objects(root: Path) -> None:
     a, b, c, d, e, f = (cached(root, text) for text in "abcdef")
     table, model, old = folder_of(root, a, b), folder_of(root, b, c), folder_of(root, c, e)
     lock(root, table, d)
-    write_json(root / PROMOTIONS_FILE, {"r_tagger": {"data_version": model}})
-    assert found(root) == {"DVC cache": objects(old, e, f)}
-    assert found(root, run_hashes={old}) == {"DVC cache": objects(f)}
-    assert found(root, now=time.time()) == {}  # too young
-    assert len(find_garbage(REGISTRY, root, set(), time.time() + 60, young=30)) == 3
-    assert find_garbage(REGISTRY, root, set(), time.time() + 60, young=90) == []
-    remove(find_garbage(REGISTRY, root, set(), LATER))
-    assert found(root) == {}
-    assert kept_hashes(root) == {table, d, model}
+    assert found(root, keep(model)) == {"DVC cache": objects(old, e, f)}
+    assert found(root, keep(model, old)) == {"DVC cache": objects(f)}
+    assert found(root, keep(model), now=time.time()) == {}  # too young
+    assert len(find_garbage(REGISTRY, root, keep(model), time.time() + 60, young=30)) == 3
+    assert find_garbage(REGISTRY, root, keep(model), time.time() + 60, young=90) == []
+    remove(find_garbage(REGISTRY, root, keep(model), LATER))
+    assert found(root, keep(model)) == {}
+    assert locked_hashes(root) == {table, d}
     assert all((root / path).exists() for path in objects(a, b, c, d, table, model))
 
 
@@ -102,7 +105,8 @@ def test_leftovers_of_work_and_outputs_of_no_stage(root: Path) -> None:
     (root / "provenance").mkdir()
     for name in ("captions@coco-0.json", "captions@coco-9.json"):
         (root / "provenance" / name).write_text("{}")
-    assert found(root) == {
+    tables = {path.relative_to(root).as_posix() for path in current_entries(root / "data", root / "work/scene_cache")}
+    assert found(root, Keep(paths=frozenset(tables))) == {
         "table for training, outdated": {"work/scene_cache/0123"},
         "shards of no partition": {"work/captions/shards/coco-9"},
         "unfinished run": {"work/captions/0123456789abcdef"},

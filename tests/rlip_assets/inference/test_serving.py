@@ -14,7 +14,7 @@ from PIL import Image
 
 from rlip_assets.inference.relation_detector import RelationDetector
 from rlip_assets.storage.errors import InputError
-from rlip_assets.tracking.store import save_served_model
+from rlip_assets.tracking.serving import save_served_model
 from rlip_model import ModelConfig, build_model, save_checkpoint, train_label_tokenizer
 
 OBJECTS, RELATIONS = ["person", "horse", "dog"], ["ride", "feed"]

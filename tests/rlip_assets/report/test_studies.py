@@ -12,12 +12,12 @@ import yaml
 
 from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.profiles import PARAMS_FILE, profile_root, relative_project
+from rlip_assets.lineage.recipes import differences
 from rlip_assets.lineage.registry import build_registry
 from rlip_assets.report.studies.definitions import Study, studies, study
 from rlip_assets.report.studies.profiles import StudyProfile, run_name, study_profiles, write_profile
 from rlip_assets.report.studies.results import PROTOCOL, earliness, gather, section_of, to_markdown, write_results
 from rlip_assets.storage.errors import InputError, ParameterError
-from rlip_assets.training.recipes import differences
 from rlip_assets.training.start import model_config
 
 BASE = load_params(profile_root("study") / PARAMS_FILE)

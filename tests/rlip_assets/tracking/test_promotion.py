@@ -10,7 +10,7 @@ import yaml
 
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import write_json
-from rlip_assets.tracking.promotion import promote, promotion
+from rlip_assets.tracking.promotion import promote, promoted_hashes, promotion
 from rlip_assets.tracking.store import open_store, register_model
 
 
@@ -44,6 +44,7 @@ def test_a_better_model_takes_over_and_a_worse_one_does_not(root: Path) -> None:
     assert promotion(root, "r_tagger") == first
     trained(root, 0.6)
     assert promote(root, "r_tagger").version == "3"
+    assert promoted_hashes(root) == {"0.6.dir"}
     assert promotion(root, "r_tagger") != first
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from rlip_assets.lineage.log import open_stage_log
 from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.runner import run_stage
 from rlip_assets.storage.errors import InputError
-from rlip_assets.tracking.store import open_store, parent_run, promote_model
+from rlip_assets.tracking.store import open_store, parent_run, promote_model, track_stage
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,15 @@ def store(root: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
 def tracked(root: Path, function: str = "count_words", distributed: bool = False) -> str:
     """Run the toy stage; returns its run id."""
     params = load_params(root / "params.yaml")
-    run_stage(toy_stage.registry(function, distributed), params, root, "words", "a", open_stage_log, version=1)
+    run_stage(
+        toy_stage.registry(function, distributed),
+        params,
+        root,
+        "words",
+        "a",
+        partial(open_stage_log, track=track_stage),
+        version=1,
+    )
     found: str = json.loads((root / "provenance/words@a.json").read_text())["mlflow_run"]
     return found
 

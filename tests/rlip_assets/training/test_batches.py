@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from rlip_assets.datasets.scenes import make_scene, write_scenes
+from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import DataError
 from rlip_assets.training.batches import Part, StepBatches
-from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.sources import ImageSource, SceneFilter, TrainingImages, training_images
 from rlip_assets.training.targets import pair_targets, ranked_pairs, stack_images, tagger_pairs
 from rlip_assets.training.vocabulary import BatchVocabulary, FixedVocabulary, LabelList, NameSampler

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from rlip_assets.lineage.context import NullLog
+from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import InputError
 from rlip_assets.training.average import WeightAverage
 from rlip_assets.training.batches import Batch, Part, StepBatches
@@ -19,7 +20,6 @@ from rlip_assets.training.kept import KeptCheckpoints, best_step
 from rlip_assets.training.loop import Evaluate, NotFiniteError, Settings, Trainer
 from rlip_assets.training.normalise import Counts
 from rlip_assets.training.processes import Processes
-from rlip_assets.training.recipes import Recipe
 from rlip_assets.training.resume import HISTORY, History, Resume
 from rlip_assets.training.sources import ImageSource, training_images
 from rlip_assets.training.validation import best_threshold, validate

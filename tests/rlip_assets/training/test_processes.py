@@ -27,7 +27,7 @@ from rlip_assets.lineage.context import NullLog
 from rlip_assets.training.batches import Part, StepBatches
 from rlip_assets.training.loop import Settings, Trainer
 from rlip_assets.training.processes import join_processes
-from rlip_assets.training.recipes import Recipe
+from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.training.sources import ImageSource, training_images
 from rlip_assets.training.vocabulary import BatchVocabulary, NameSampler
 from rlip_model import build_model, train_label_tokenizer

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from rlip_assets.lineage.params.training import TrainingParams
+from rlip_assets.lineage.recipes import PublishedTraining, Recipe, differences, published, recipe, recipes
 from rlip_assets.storage.errors import ParameterError
 from rlip_assets.training.optimiser import learning_rates
-from rlip_assets.training.quirks import PublishedTraining
-from rlip_assets.training.recipes import Recipe, differences, published, recipe, recipes
 from rlip_assets.training.start import model_config
 from tests.support.facts import FACTS
 

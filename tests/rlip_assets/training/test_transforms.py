@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from rlip_assets.datasets.scenes import NO_OBJECT, Scene, check_scene, make_scene
-from rlip_assets.training.recipes import Augmentation
+from rlip_assets.lineage.recipes import Augmentation
 from rlip_assets.training.transforms import augment, clip_boxes, crop, flip, jitter, mirror_text, resize, target_size
 
 COLOURS = ["#ff0000", "#00ff00", "#0000ff"]

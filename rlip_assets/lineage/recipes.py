@@ -1,7 +1,7 @@
 """A training setting as data.
 
-A `Recipe` is everything that decides the outcome of a training besides its input tables. Named recipes live in two files beside this one:
-`micro.toml` (the small settings of the micro world) and `published.tsv` (every distinct setting of the published scripts).
+A `Recipe` is everything that decides the outcome of a training besides its input tables. Two files of `rlip_assets/training` hold the named
+ones: `micro.toml` (the small settings of the micro world) and `published.tsv` (every distinct setting of the published scripts).
 A profile names a recipe and may change fields of it; an unknown name or field is an error that lists what there is.
 """
 
@@ -12,19 +12,45 @@ import math
 import tomllib
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rlip_assets.storage.errors import ParameterError
-from rlip_assets.training.quirks import PublishedTraining
 
+RECIPE_FOLDER = Path(__file__).parents[1] / "training"
 Kind = Literal["tagger", "pretrain", "finetune", "zero_shot", "tag"]
 
 
 class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PublishedTraining(_Data):
+    """Quirks of the published training, each off unless a recipe asks for it; the numbers are the rows of docs/quirks.md."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    text_mask: bool = False
+    """Quirk 4: a text whose label vector has a component sum that is not positive is no key of the text layers."""
+    first_queries: bool = False
+    """Quirk 13: a network with fewer queries than its checkpoint keeps the first ones, which mixes subjects, objects and pairs."""
+    bicycle_subjects: bool = False
+    """Quirk 14: every subject of HICO-DET and V-COCO carries label 1, a bicycle, instead of 0, a person."""
+    pseudo_gradient: bool = False
+    """Quirk 16: gradient of the relational pseudo labels (RPL) flows into the text encoder, which so moves its own targets."""
+    part_counts: bool = False
+    """Quirk 18: each part of a batch has its own label list and divides its losses by its own counts, and the parts are averaged."""
+    tagger_noise: bool = False
+    """Quirk 19: the tagger's wrong labels come from the first batch-size many, and its leak guard acts in full batches alone."""
+    unchanged_sides: bool = False
+    """Quirk 33: a mirrored image keeps "left" and "right" in its texts."""
+
+    @classmethod
+    def whole(cls) -> PublishedTraining:
+        """All quirks on."""
+        return cls(**dict.fromkeys(cls.model_fields, True))
 
 
 class Augmentation(_Data):
@@ -181,7 +207,7 @@ def recipes() -> dict[str, Recipe]:
 @cache
 def published() -> dict[str, tuple[Recipe, tuple[str, ...]]]:
     """Published recipes by name, each with the public scripts that use it. Empty cells are defaults, and all quirks are on."""
-    text = (files(__package__) / "published.tsv").read_text()
+    text = (RECIPE_FOLDER / "published.tsv").read_text()
     result: dict[str, tuple[Recipe, tuple[str, ...]]] = {}
     for row in csv.DictReader(text.splitlines(), delimiter="\t"):
         name, scripts = row.pop("recipe"), tuple(row.pop("scripts").split(" "))
@@ -211,7 +237,7 @@ def _parse_change(text: str) -> tuple[str, int | float | str]:
 
 def _read_toml(name: str) -> dict[str, Recipe]:
     """Recipes of a TOML file; `base` names another recipe of the file from which unset fields are taken."""
-    tables = tomllib.loads((files(__package__) / name).read_text())
+    tables = tomllib.loads((RECIPE_FOLDER / name).read_text())
 
     def resolved(key: str) -> dict[str, Any]:
         table = dict(tables[key])

@@ -1,0 +1,72 @@
+"""A checkpoint as a model that MLflow serves.
+
+The saved folder names this module as its loader, so the model is opened from safetensors and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array
+
+from rlip_assets.inference.relation_detector import RelationDetector
+from rlip_assets.inference.serving import DEFAULTS, ServedDetector
+from rlip_assets.storage.errors import InputError, RlipError
+
+
+class ServedModel:
+    """The object that MLflow calls; an error in a request becomes status 400 with its sentence, without a stack trace."""
+
+    def __init__(self, detector: ServedDetector) -> None:
+        self._detector = detector
+
+    def predict(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Answer the rows of a request; see `ServedDetector.answers`."""
+        try:
+            return self._detector.answers(rows, params)
+        except RlipError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+
+
+def _load_pyfunc(data_path: str) -> ServedModel:
+    """Called by MLflow with the checkpoint folder inside the saved model."""
+    return ServedModel(ServedDetector(RelationDetector.from_pretrained(data_path)))
+
+
+def save_served_model(checkpoint: Path, folder: Path) -> None:
+    """Write `checkpoint` as an MLflow model that answers JSON requests; `rlip_assets.inference.serving` shows their form.
+
+    The model runs in an environment that has this project installed: `mlflow models serve -m FOLDER --env-manager local`.
+
+    Raises:
+        InputError: `folder` exists, or `checkpoint` is no detector.
+    """
+    if folder.exists():
+        raise InputError(f"{folder} exists; name a new folder or remove it")
+    RelationDetector.from_pretrained(checkpoint)
+    texts = Array(DataType.string)
+    columns = Schema(
+        [
+            ColSpec(DataType.string, "image"),
+            ColSpec(texts, "objects", required=False),
+            ColSpec(texts, "relations", required=False),
+        ]
+    )
+    params = [
+        ParamSpec("threshold", DataType.double, DEFAULTS["threshold"]),
+        ParamSpec("limit", DataType.long, DEFAULTS["limit"]),
+    ]
+    mlflow.pyfunc.save_model(
+        str(folder),
+        loader_module=__name__,
+        data_path=str(checkpoint),
+        pip_requirements=[],
+        signature=ModelSignature(columns, params=ParamSchema(params)),
+    )
