@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import NO_OBJECT, Scene
-from rlip_assets.labelling.caption_parsing.normalise import relation_lemma
 from rlip_assets.micro_world.truth import TrueRelation
 
 MINIMUM_IOU = 0.5

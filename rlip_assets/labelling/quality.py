@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import Scene, bucket_folders, read_scenes
 from rlip_assets.datasets.sources.roots import raw_root
-from rlip_assets.labelling.caption_parsing.normalise import relation_lemma
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.shards import shard_of
 from rlip_assets.micro_world.truth import TrueRelation, read_truth

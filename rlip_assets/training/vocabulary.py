@@ -11,9 +11,9 @@ from functools import cached_property
 
 import numpy as np
 
+from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import Scene
 from rlip_assets.datasets.sources.classes import Classes
-from rlip_assets.labelling.caption_parsing.normalise import relation_lemma
 from rlip_assets.storage.errors import DataError
 from rlip_model import NO_OBJECTS
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 
-from rlip_assets.labelling.caption_parsing.lemmas import noun_lemma, tokens
-from rlip_assets.labelling.caption_parsing.lexicon import Phrase, lexicon
+from rlip_assets.datasets.language.lemmas import noun_lemma, tokens
+from rlip_assets.datasets.language.lexicon import Phrase, lexicon
 
 _OWN_NAME, _SYNONYM = 0, 1
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from rlip_assets.labelling.caption_parsing.lemmas import is_plural, noun_lemma, tokens, verb_lemma
-from rlip_assets.labelling.caption_parsing.lexicon import lexicon
+from rlip_assets.datasets.language.lemmas import is_plural, noun_lemma, tokens, verb_lemma
+from rlip_assets.datasets.language.lexicon import lexicon
 
 
 class Sign(Enum):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from rlip_assets.datasets.language.lexicon import lexicon
 from rlip_assets.labelling.caption_parsing.elements import Action, Element, Entity, Form, Preposition, Sign, elements
-from rlip_assets.labelling.caption_parsing.lexicon import lexicon
 from rlip_assets.labelling.caption_parsing.triplets import TextTriplet
 
 _STATIC = frozenset(

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlip_assets.labelling.caption_parsing.lemmas import noun_lemma, verb_lemma
-from rlip_assets.labelling.caption_parsing.lexicon import lexicon
+from rlip_assets.datasets.language.lemmas import noun_lemma, verb_lemma
+from rlip_assets.datasets.language.lexicon import lexicon
 from rlip_assets.labelling.caption_parsing.triplets import CaptionParser, TextTriplet
 from rlip_assets.storage.errors import InputError
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from rlip_assets.labelling.caption_parsing.lemmas import noun_lemma
-from rlip_assets.labelling.caption_parsing.normalise import relation_lemma
+from rlip_assets.datasets.language.lemmas import noun_lemma, relation_lemma
 from rlip_assets.labelling.caption_parsing.rules import parse_caption
 from rlip_assets.micro_world.picture import Picture
 from rlip_assets.micro_world.plans import bystanders, draw_deeds

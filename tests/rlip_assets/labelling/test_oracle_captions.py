@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
+from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import make_scene
-from rlip_assets.labelling.caption_parsing.normalise import relation_lemma
 from rlip_assets.labelling.caption_parsing.rules import parse_caption
 from rlip_assets.labelling.captions import caption_stage
 from rlip_assets.labelling.captions.oracle import sentence

@@ -1,11 +1,11 @@
-"""Lemmas of nouns and verbs by rule, with tables for what has no rule."""
+"""Lemmas of nouns, verbs and relations by rule, with tables for what has no rule."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
 
-from rlip_assets.labelling.caption_parsing.lexicon import lexicon
+from rlip_assets.datasets.language.lexicon import lexicon
 
 _WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*|[&,.;]")
 _VOWELS = frozenset("aeiou")
@@ -88,3 +88,17 @@ def verb_lemma(word: str) -> str:
     if word.endswith("s") and not word.endswith("ss") and len(word) > 3:
         return word[:-1]
     return word
+
+
+@lru_cache(maxsize=65_536)
+def relation_lemma(text: str) -> str:
+    """Return the normal form of a relation that stands alone: "riding", "is riding" -> "ride"; "on the side of" -> "on side of".
+
+    Determiners go, and auxiliaries and adverbs before the first other word, which is taken for a verb. The caption parser gives a relation
+    in a sentence the same form.
+    """
+    words = lexicon()
+    left = [word for word in tokens(text) if word not in words.determiners or word == "no"]
+    light = (words.auxiliaries | words.adverbs) - words.prepositions
+    start = next((i for i, word in enumerate(left) if word not in light or verb_lemma(word) == "have"), 0)
+    return " ".join([verb_lemma(left[start]), *left[start + 1 :]]) if left else ""

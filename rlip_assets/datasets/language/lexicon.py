@@ -64,7 +64,7 @@ def _by_first_word(lines: list[str]) -> dict[str, tuple[Phrase, ...]]:
 @cache
 def lexicon() -> Lexicon:
     """The lexicon, read once a process."""
-    data = tomllib.loads((files("rlip_assets.labelling.caption_parsing") / "lexicon.toml").read_text(encoding="utf-8"))
+    data = tomllib.loads((files(__package__) / "lexicon.toml").read_text(encoding="utf-8"))
     irregular_verbs = dict(data["irregular_verbs"])
     agentive = _words(data["agentive_verbs"])
     verbs = agentive | _words(data["other_verbs"]) | frozenset(irregular_verbs.values())
