@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from dagster_project.profile import PROFILE_VARIABLE
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, PROJECT_ROOT, profile_root
-from rlip_assets.storage.errors import InputError, RlipError
+from rlip_assets.storage.errors import InputError, exit_with_sentence
 
 TARGET = "dagster_project.location:active_location"
 
@@ -29,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             command.add_argument("--dagster-port", type=int, default=3000)
             command.add_argument("--mlflow-port", type=int, default=5000)
     chosen = parser.parse_args(arguments)
-    try:
+    with exit_with_sentence():
         prepare_environment(chosen.profile)
         if chosen.command == "demo":
             demo(chosen.slots)
@@ -39,12 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from dagster_project.servers import serve
 
             serve(chosen.dagster_port, chosen.mlflow_port)
-    except RlipError as error:
-        print(f"rlip: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("rlip: interrupted; finished work is kept, the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
 
 
 def prepare_environment(profile: str) -> None:

@@ -5,16 +5,13 @@ Commands are loaded when they are called: a stage starts dozens of times in a ru
 
 from __future__ import annotations
 
-import sqlite3
-import sys
 from importlib import import_module
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from rlip_assets.storage.errors import RlipError
-from rlip_assets.storage.files import is_full_disk
+from rlip_assets.storage.errors import exit_with_sentence
 
 COMMANDS = {
     "demo": "rlip_assets.cli.lineage:demo",
@@ -82,15 +79,5 @@ def rlip() -> None:
 
 def main() -> None:
     """Run `rlip`; an error that the user can act on is one sentence and exit status 1."""
-    try:
+    with exit_with_sentence():
         app()
-    except RlipError as error:
-        print(f"rlip: {error}", file=sys.stderr)
-        sys.exit(1)
-    except BrokenPipeError:
-        sys.exit(1)
-    except (OSError, sqlite3.OperationalError) as error:
-        if not is_full_disk(error):
-            raise
-        print(f"rlip: the disk is full ({error}); make room and run this again, finished work is kept", file=sys.stderr)
-        sys.exit(1)

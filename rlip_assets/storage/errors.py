@@ -1,5 +1,13 @@
 """Errors that a user can act on. Each message names the file, the row where there is one, and the remedy."""
 
+from __future__ import annotations
+
+import errno
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class RlipError(Exception):
     """Base of all errors that the command line prints as one sentence, without a traceback."""
@@ -19,3 +27,67 @@ class DataError(RlipError):
 
 class BusyError(RlipError):
     """A resource (port, lock, folder) that another process holds."""
+
+
+_NO_ROOM = "make room and run this again, finished work is kept"
+_NOT_WRITABLE = "make it writable for this user, or work in a copy of the project that is"
+_REMEDIES = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EROFS: _NOT_WRITABLE,
+    errno.EACCES: "give this user permission, or name another path",
+    errno.EPERM: "give this user permission, or name another path",
+    errno.ENOENT: "correct the path or restore the file",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENOTDIR: "a folder of this path is a file: name another path or remove that file",
+    errno.EEXIST: "name another path or remove what is there",
+    errno.ENOTEMPTY: "name another path or remove what is there",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "remove the symbolic link that leads to itself",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "close programs that hold many files open",
+    errno.EIO: "check the disk",
+    errno.ESTALE: "mount the network file system again",
+    errno.ENOMEM: "free memory, or use smaller batches or fewer workers",
+}
+_SQLITE_REMEDIES = {
+    "full": _NO_ROOM,
+    "readonly": _NOT_WRITABLE,
+    "unable to open": _NOT_WRITABLE,
+    "locked": "end the other process that writes to it and run this again",
+    "disk I/O": "check the disk",
+}
+
+
+def explain(error: BaseException) -> str | None:
+    """Return one sentence for a failure of the file system (path, reason, remedy), None for any other error."""
+    if isinstance(error, sqlite3.OperationalError):
+        remedy = next((remedy for part, remedy in _SQLITE_REMEDIES.items() if part in str(error)), None)
+        return remedy and f"a database cannot be used ({error}); {remedy}"
+    if not isinstance(error, OSError) or error.errno not in _REMEDIES:
+        return None
+    path = f"{error.filename}: " if error.filename is not None else ""
+    return f"{path}{error.strerror}; {_REMEDIES[error.errno]}"
+
+
+@contextmanager
+def exit_with_sentence() -> Iterator[None]:
+    """End the process with one sentence on standard error: status 1 for an error that the user can act on, 130 for an interruption."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _exit("interrupted; finished work is kept, the same command resumes it", 130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except RlipError as error:
+        _exit(str(error), 1)
+    except (OSError, sqlite3.OperationalError) as error:
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        _exit(sentence, 1)
+
+
+def _exit(sentence: str, status: int) -> None:
+    print(f"rlip: {sentence}", file=sys.stderr)
+    sys.exit(status)

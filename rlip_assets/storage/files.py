@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import glob
 import hashlib
 import json
 import os
 import shutil
-import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +14,6 @@ from pathlib import Path
 from typing import Any
 
 CHUNK = 1 << 20
-
-
-def is_full_disk(error: BaseException) -> bool:
-    """Whether a write failed because the disk, or the user's share of it, is full."""
-    if isinstance(error, sqlite3.OperationalError):
-        return "disk is full" in str(error)
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _temporary_sibling(path: Path) -> Path:
