@@ -27,10 +27,10 @@ from rlip_assets.labelling.quality import Judged, at_threshold, calibration, ope
 from rlip_assets.labelling.tables import CandidateRow, read_rows
 from rlip_assets.labelling.tagging.rules import Labels
 from rlip_assets.labelling.tagging.stage import filtered, labelled, open_tagger, tag_scenes
+from rlip_assets.labelling.true_relations import TrueRelation, read_true_relations
 from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.params.labels import TaggingParams
 from rlip_assets.lineage.shards import shard_of
-from rlip_assets.micro_world.truth import TrueRelation, read_truth
 
 WAYS = ("union", "published")
 Item = tuple[Scene, CandidateRow]
@@ -87,9 +87,7 @@ def compare(root: Path, dataset: str, images: int, device: str) -> dict[str, Any
     """Everything that is printed."""
     profile = load_params(root / "params.yaml")
     items = read_items(root, dataset, images)
-    truth: dict[str, list[TrueRelation]] = {}
-    for relation in read_truth(root / "data/truth" / f"{dataset}.parquet"):
-        truth.setdefault(relation.image_id, []).append(relation)
+    truth = read_true_relations(root / "data/truth" / f"{dataset}.parquet")
     labels: dict[str, dict[str, Labels]] = {}
     report: dict[str, Any] = {"dataset": dataset, "images": len(items)}
     judged = {}

@@ -32,7 +32,7 @@ def export(
 
     from rlip_assets.datasets.scenes import bucket_folders, read_scenes
     from rlip_assets.datasets.sources.roots import open_reader
-    from rlip_assets.datasets.sources.vg_form import write_vg_form
+    from rlip_assets.labelling.exchange.vg_form import write_vg_form
     from rlip_assets.lineage.params import load_params
     from rlip_assets.training.sources import SceneFilter
 
@@ -62,7 +62,7 @@ def import_labels(
 
     from rlip_assets.datasets.scenes import write_scenes
     from rlip_assets.datasets.sources.roots import raw_root
-    from rlip_assets.datasets.sources.vg_form import read_file_names, read_vg_form
+    from rlip_assets.labelling.exchange.vg_form import read_file_names, read_vg_form
     from rlip_assets.lineage.params import load_params
     from rlip_assets.storage.images import check_image
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import NO_OBJECT, Scene
-from rlip_assets.micro_world.truth import TrueRelation
+from rlip_assets.labelling.true_relations import TrueRelation
 
 MINIMUM_IOU = 0.5
 SPATIAL = frozenset(

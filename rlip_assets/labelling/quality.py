@@ -21,10 +21,10 @@ import numpy.typing as npt
 from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import Scene, bucket_folders, read_scenes
 from rlip_assets.datasets.sources.roots import raw_root
+from rlip_assets.labelling.true_relations import TrueRelation, by_image, read_true_relations
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.shards import shard_of
-from rlip_assets.micro_world.truth import TrueRelation, read_truth
-from rlip_assets.storage.errors import DataError, InputError
+from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import write_json
 from rlip_assets.training.few_shot import keep_triplets
 from rlip_assets.training.sources import is_held_out
@@ -141,13 +141,7 @@ def judge_dataset(tables: Iterable[Path], truth: Path) -> tuple[Judged, Judged]:
     Raises:
         InputError, DataError: see `quality_stage`.
     """
-    if not truth.exists():
-        raise InputError(
-            f"{truth} does not exist; label quality is measured only on datasets whose true relations are known"
-        )
-    relations: dict[str, list[TrueRelation]] = {}
-    for relation in read_truth(truth):
-        relations.setdefault(relation.image_id, []).append(relation)
+    relations = read_true_relations(truth)
     halves = Judged(), Judged()
     for table in tables:
         for scene in read_scenes(table):
@@ -184,11 +178,8 @@ def judge_by_people(ctx: StageContext, tables: Sequence[Path], counts: Counter[s
         for scene in read_scenes(table)
         if not share or is_held_out(scene.image_id, share)
     )
-    relations: dict[str, list[TrueRelation]] = {}
-    for relation in human_relations(labelled, annotated, twins, counts):
-        relations.setdefault(relation.image_id, []).append(relation)
     halves = Judged(), Judged()
-    for image_id, known in relations.items():
+    for image_id, known in by_image(human_relations(labelled, annotated, twins, counts)).items():
         scene, pairs = labelled[image_id], {(relation.subject, relation.object) for relation in known}
         spoken_of = np.array(
             [pair in pairs for pair in zip(scene.subject.tolist(), scene.object.tolist(), strict=True)], bool

@@ -187,11 +187,13 @@ class _Lineage:
             "manifest": manifest_file("{dataset}", "{bucket}"),
             "captioner": self.captioner,
         }
-        oracle = self.params.oracle.captions
-        inputs |= {"truth": "data/truth"} if oracle else {}
+        oracle, function = self.params.oracle.captions, "rlip_assets.labelling.captions:caption_stage"
+        if oracle:
+            inputs["truth"] = "data/truth"
+            function = "rlip_assets.micro_world.simulated_captions:simulated_caption_stage"
         return StageSpec(
             name="captions",
-            function="rlip_assets.labelling.captions:caption_stage",
+            function=function,
             description="N nucleus-sampled BLIP captions of every image.",
             items=self.labelled("captions", inputs, "captions", *(["oracle"] if oracle else [])),
             group="captions",

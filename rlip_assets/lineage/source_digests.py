@@ -39,10 +39,11 @@ _EVERY_STAGE = Params.model_validate(
         "sources": {
             "own": {"real": {"root": "real", "form": "open_images_boxes"}},
             "visual_genome": {"root": "real"},
-        }
+        },
+        "oracle": {"captions": True},
     }
 )
-"""Parameters with which the registry has all stages, also those of real datasets alone."""
+"""Parameters with which the registry has all stages, also those of real datasets alone, and the source of studies."""
 
 
 def changed_stages() -> list[str]:

@@ -16,9 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rlip_assets.labelling.true_relations import TrueRelation, write_true_relations
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.world import WorldParams
-from rlip_assets.micro_world.truth import TrueRelation, write_truth
 from rlip_assets.micro_world.writers import Progress, coco, hico_det, objects365, open_images, v_coco, visual_genome
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import atomic_folder, digest_json, sha256_file, sha256_folder, write_json
@@ -89,7 +89,7 @@ def _make(
         figures, relations = written if isinstance(written, tuple) else (written, None)
         if relations is not None:
             assert truth is not None
-            write_truth(truth, relations)
+            write_true_relations(truth, relations)
         noted = {"recipe": mark, "digest": sha256_folder(folder), "figures": figures}
         write_json(folder / MARK, noted)
     return noted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,6 @@ from rlip_assets.datasets.scenes import Scene, read_scenes, table_digest
 from rlip_assets.datasets.sources.bucket_images import BucketImages
 from rlip_assets.datasets.sources.roots import raw_root
 from rlip_assets.inference.micro_batches import MicroBatches
-from rlip_assets.labelling.captions.oracle import TrueCaptions
 from rlip_assets.labelling.captions.pictures import captioned_picture
 from rlip_assets.labelling.tables import CaptionRow, read_rows, write_rows
 from rlip_assets.lineage.context import StageContext
@@ -32,24 +31,35 @@ if TYPE_CHECKING:
 
 _FILE, _BAD = "captions.parquet", "unreadable.json"
 _PICTURES = 3
-Captions = Callable[[Sequence[str], Sequence[Image.Image]], list[list[str]]]
-"""Image ids and images of a batch to the captions of each."""
+Captions = Callable[[Sequence[Scene], Sequence[Image.Image]], list[list[str]]]
+"""Scenes and images of a batch to the captions of each image."""
 
 
 def caption_stage(ctx: StageContext) -> dict[str, Any]:
-    """Caption the images of one bucket.
+    """Caption the images of one bucket with a BLIP captioner.
 
-    Inputs: `scenes`, `manifest` (which file each image is), `captioner` (used unless `captions.model` names another), and `truth` where
-    `oracle.captions` is set. Output: `captions`, with `quarantine.parquet`: images in = rows out + quarantined.
+    Inputs: `scenes`, `manifest` (which file each image is) and `captioner` (used unless `captions.model` names another). Output:
+    `captions`, with `quarantine.parquet`: images in = rows out + quarantined.
 
     Raises:
         InputError: no captioner, a damaged scene table, or an image that is not the one of the manifest.
         DataError: more images are unreadable than `captions.quarantine_limit` allows.
     """
     params = ctx.params.captions
+    source = params.model or str(ctx.inputs["captioner"])
+    return caption_bucket(ctx, _Blip(source, params, ctx.params.training.device), {"model": model_digest(source)})
+
+
+def caption_bucket(ctx: StageContext, captions: Captions, identity: Mapping[str, str]) -> dict[str, Any]:
+    """Caption the images of one bucket; see `caption_stage`.
+
+    Args:
+        captions: makes the captions of a batch; picklable where `execution` spreads shards over processes.
+        identity: digests of whatever else `captions` depends on; finished shards are found again by them.
+    """
+    params = ctx.params.captions
     dataset = (ctx.partition or "").rpartition("-")[0]
     root = raw_root(ctx.params.sources, dataset, ctx.root)
-    source = params.model or str(ctx.inputs["captioner"])
     ctx.log.dataset(f"{dataset} scenes", ctx.inputs["scenes"], table_digest(ctx.inputs["scenes"]))
 
     scenes = list(read_scenes(ctx.inputs["scenes"]))
@@ -59,12 +69,9 @@ def caption_stage(ctx: StageContext) -> dict[str, Any]:
         return [scene.image_id, scene.file_name, images.checksum(scene), scene.width, scene.height]
 
     shards = split(scenes, params.rows_per_shard, lambda scene: scene.image_id, content)
-    settings = {"params": params.model_dump(mode="json"), "model": model_digest(source)}
-    truth = ctx.inputs["truth"] / f"{dataset}.parquet" if ctx.params.oracle.captions else None
-    if truth:
-        settings["truth"] = sha256_folder(ctx.inputs["truth"])
+    settings = {"params": params.model_dump(mode="json"), **identity}
     started = time.perf_counter()
-    make = _Captioning(source, params, ctx.params.training.device, images, truth)
+    make = _Captioning(captions, params, images)
     finished = ShardStore.of(ctx, settings).make_all(shards, make, ctx.log, "images", ctx.params.execution)
     made = sum(len(shard.rows) for shard, done in zip(shards, finished, strict=True) if not done.reused)
     if made:
@@ -93,16 +100,16 @@ def caption_scenes(
     """
     rows: list[CaptionRow] = []
     unreadable: list[dict[str, str]] = []
-    waiting: list[tuple[str, Image.Image]] = []
+    waiting: list[tuple[Scene, Image.Image]] = []
 
-    def work(part: Sequence[tuple[str, Image.Image]]) -> list[list[str]]:
-        return captioner([image_id for image_id, _ in part], [image for _, image in part])
+    def work(part: Sequence[tuple[Scene, Image.Image]]) -> list[list[str]]:
+        return captioner([scene for scene, _ in part], [image for _, image in part])
 
     def flush() -> None:
         if not waiting:
             return
         texts = batches(work, waiting + [waiting[-1]] * (batches.size - len(waiting)))
-        rows.extend(CaptionRow(image_id, captions) for (image_id, _), captions in zip(waiting, texts, strict=False))
+        rows.extend(CaptionRow(scene.image_id, captions) for (scene, _), captions in zip(waiting, texts, strict=False))
         waiting.clear()
 
     for scene in scenes:
@@ -111,7 +118,7 @@ def caption_scenes(
         except BadImageError as error:
             unreadable.append({"image_id": scene.image_id, "file_name": scene.file_name, "reason": error.reason})
             continue
-        waiting.append((scene.image_id, image))
+        waiting.append((scene, image))
         if len(waiting) == batches.size:
             flush()
     flush()
@@ -120,26 +127,18 @@ def caption_scenes(
 
 @dataclass
 class _Captioning:
-    """Makes shards; opens the model at the first one, so a run that finds all shards needs none.
+    """Makes shards."""
 
-    Attributes:
-        truth: table of true relations to put into sentences instead of asking the model.
-    """
-
-    source: str
+    captions: Captions
     params: CaptionParams
-    device: str
     images: BucketImages
-    truth: Path | None = None
-    opened: Captioner | None = None
 
     def __post_init__(self) -> None:
         remedy = "lower captions.captions_per_image (captions.beams of a beam search)"
         self._batches = MicroBatches(self.params.batch_size, remedy)
 
     def __call__(self, scenes: list[Scene], folder: Path) -> dict[str, Any]:
-        captioner = TrueCaptions(scenes, self.truth, self.params.seed) if self.truth else self._captioner()
-        rows, unreadable = caption_scenes(captioner, scenes, self.images, self._batches)
+        rows, unreadable = caption_scenes(self.captions, scenes, self.images, self._batches)
         write_rows(folder / _FILE, CaptionRow, rows)
         write_json(folder / _BAD, unreadable)
         captions = [caption for row in rows for caption in row.captions]
@@ -151,17 +150,27 @@ class _Captioning:
             "words": sum(len(caption.split()) for caption in captions),
         }
 
-    def _captioner(self) -> Captioner:
+
+@dataclass
+class _Blip:
+    """The captions of a BLIP captioner, opened at the first batch: a run that finds all shards needs none."""
+
+    source: str
+    params: CaptionParams
+    device: str
+    opened: Captioner | None = None
+
+    def __call__(self, scenes: Sequence[Scene], images: Sequence[Image.Image]) -> list[list[str]]:
         from rlip_assets.labelling.captions.captioner import Captioner
         from rlip_assets.training.processes import choose_device
 
         if self.opened is None:
             self.opened = Captioner.open(self.source, self.params, choose_device(self.device))
-        return self.opened
+        return self.opened([scene.image_id for scene in scenes], images)
 
 
 def model_digest(source: str) -> str:
-    """What stands for a captioner's weights: the content of a folder, or the name on the hub."""
+    """Return what identifies a captioner's weights: the digest of a folder, or the name on the hub."""
     folder = Path(source)
     return sha256_folder(folder, ignore=("record.json",)) if folder.is_dir() else f"hub:{source}"
 

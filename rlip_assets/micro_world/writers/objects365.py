@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from rlip_assets.datasets.sources.classes import official_table
+from rlip_assets.labelling.true_relations import TrueRelation
 from rlip_assets.lineage.params.world import WorldParams
 from rlip_assets.micro_world.picture import Thing
 from rlip_assets.micro_world.shots import shots
-from rlip_assets.micro_world.truth import TrueRelation, true_relations
+from rlip_assets.micro_world.truth import true_relations
 from rlip_assets.micro_world.vocabularies import objects365_classes, objects365_id
 from rlip_assets.micro_world.writers import Progress, save_json, save_picture
 from rlip_assets.micro_world.writers.instances import Instances

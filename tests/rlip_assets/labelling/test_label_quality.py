@@ -21,10 +21,10 @@ from rlip_assets.labelling.quality import (
     operating_threshold,
     quality_stage,
 )
+from rlip_assets.labelling.true_relations import TrueRelation, write_true_relations
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.shards import shard_of
-from rlip_assets.micro_world.truth import TrueRelation, write_truth
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.files import write_json
 from rlip_assets.training.sources import is_held_out
@@ -113,7 +113,7 @@ def test_stage_chooses_on_one_half_and_reports_the_other(tmp_path: Path) -> None
     write_scenes(tmp_path / "coco" / "bucket-0", scenes[:20])
     write_scenes(tmp_path / "coco" / "bucket-1", scenes[20:])
     truth = [TrueRelation(i, *list(vars(t).values())[1:]) for i in ids for t in TRUTH]
-    write_truth(tmp_path / "truth" / "coco.parquet", truth)
+    write_true_relations(tmp_path / "truth" / "coco.parquet", truth)
     (tmp_path / "out").mkdir()
     inputs = {"pseudo_labels/coco": tmp_path / "coco", "truth": tmp_path / "truth"}
     log = Log()
@@ -137,7 +137,7 @@ def test_missing_and_foreign_truth_are_named(tmp_path: Path) -> None:
     write_scenes(tmp_path / "labels", [scene(LABELS)])
     with pytest.raises(InputError, match=r"coco\.parquet"):
         judge_dataset([tmp_path / "labels"], tmp_path / "coco.parquet")
-    write_truth(tmp_path / "coco.parquet", [TrueRelation("1", 0, 3, "on", ["on"], [], False)])
+    write_true_relations(tmp_path / "coco.parquet", [TrueRelation("1", 0, 3, "on", ["on"], [], False)])
     with pytest.raises(DataError, match="3 boxes"):
         judge_dataset([tmp_path / "labels"], tmp_path / "coco.parquet")
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from rlip_assets.micro_world.truth import read_truth
+from rlip_assets.labelling.true_relations import read_true_relations
 from rlip_assets.micro_world.wording import accepted
 from rlip_assets.micro_world.world import VISUAL_GENOME_WORDING
 
@@ -66,8 +66,9 @@ def test_detection_parts_hold_boxes_alone_and_the_truth_fits_them(world: World, 
         names |= {row["id"]: row["name"] for row in part["categories"]}
         for box in part["annotations"]:
             boxes.setdefault(str(box["image_id"]), []).append(box["category_id"])
-    truth = read_truth(world.folder / "truth" / f"{dataset}.parquet")
-    assert {relation.image_id for relation in truth} <= set(boxes)
+    by_image = read_true_relations(world.folder / "truth" / f"{dataset}.parquet")
+    assert set(by_image) <= set(boxes)
+    truth = [relation for relations in by_image.values() for relation in relations]
     assert len({relation.image_id for relation in truth if not relation.spatial}) > 0.9 * len(boxes)
     subjects = {"ride": {"person", "dog", "cat"}, "feed": {"person"}, "read": {"person"}, "wear": {"person"}}
     for relation in truth:

@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 
 from rlip_assets.cli import app
 from rlip_assets.datasets.scenes import Scene, make_scene, read_scenes, write_scenes
-from rlip_assets.datasets.sources.vg_form import read_file_names, read_vg_form, write_vg_form
+from rlip_assets.labelling.exchange.vg_form import read_file_names, read_vg_form, write_vg_form
 from rlip_assets.storage.errors import DataError, InputError
-from rlip_assets.storage.images import BadImageError
+from rlip_assets.storage.files import write_json
+from rlip_assets.storage.images import BadImageError, save_picture
 
 EXAMPLE = [
     {
@@ -251,11 +252,11 @@ def test_commands_give_labels_away_and_take_them_in(tmp_path: Path, monkeypatch:
 
 
 def test_commands_take_the_class_ids_of_ones_own_annotation_file(
-    tmp_path: Path, raw: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     categories = [{"id": 8, "name": "Trolley"}, {"id": 3, "name": "customer"}, {"id": 2, "name": "TROLLEY"}]
-    raw.json("labels/boxes.json", {"images": [], "annotations": [], "categories": categories})
-    raw.image("photos/1.jpg", (64, 48))
+    write_json(tmp_path / "raw/labels/boxes.json", {"images": [], "annotations": [], "categories": categories})
+    save_picture(tmp_path / "raw/photos/1.jpg", Image.new("RGB", (64, 48)))
     boxes = [(0, 0, 9, 9), (3, 3, 20, 20)]
     scene = make_scene(
         "1", "shop", "train", "photos/1.jpg", 64, 48, boxes, ["customer", "trolley"], [(0, 1, "push")], [0.5]
@@ -264,7 +265,7 @@ def test_commands_take_the_class_ids_of_ones_own_annotation_file(
     profile = tmp_path / "profile"
     profile.mkdir()
     split = {"train": {"annotations": "labels/boxes.json", "images": "photos"}}
-    sources = {"own": {"shop": {"root": str(raw.root), "splits": split}}}
+    sources = {"own": {"shop": {"root": str(tmp_path / "raw"), "splits": split}}}
     (profile / "params.yaml").write_text(json.dumps({"profile": "micro", "sources": sources}))
     monkeypatch.setattr("rlip_assets.cli.labels.profile_root", lambda name: profile)
     for words in (["export", "labels", "--output", "a.json"], ["import", "a.json", "--output", "table"]):

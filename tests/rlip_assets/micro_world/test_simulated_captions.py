@@ -10,11 +10,11 @@ import pytest
 from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import make_scene
 from rlip_assets.labelling.caption_parsing.rules import parse_caption
-from rlip_assets.labelling.captions import caption_stage
-from rlip_assets.labelling.captions.oracle import sentence
 from rlip_assets.labelling.tables import CaptionRow, read_rows
+from rlip_assets.labelling.true_relations import TrueRelation, write_true_relations
 from rlip_assets.micro_world.shots import shots
-from rlip_assets.micro_world.truth import TrueRelation, true_relations, write_truth
+from rlip_assets.micro_world.simulated_captions import sentence, simulated_caption_stage
+from rlip_assets.micro_world.truth import true_relations
 from rlip_assets.micro_world.vocabularies import category_text
 from rlip_assets.micro_world.wording import accepted
 from rlip_assets.storage.errors import InputError
@@ -32,7 +32,7 @@ def bucket(tmp_path: Path) -> dict[str, Path]:
     truth = [TrueRelation("1", 0, 1, "hold", accepted("hold"), [], False)]
     truth += [TrueRelation("3", 1, 2, "sit on", accepted("sit on"), [], False)]
     truth += [TrueRelation("3", 0, 2, "next to", accepted("next to"), [], True)]
-    write_truth(tmp_path / "truth/coco.parquet", truth)
+    write_true_relations(tmp_path / "truth/coco.parquet", truth)
     inputs = {"raw": tmp_path / "raw", "scenes": scenes, "manifest": manifest}
     return {**inputs, "captioner": tmp_path / "none", "truth": tmp_path / "truth"}
 
@@ -40,7 +40,7 @@ def bucket(tmp_path: Path) -> dict[str, Path]:
 def captions(bucket: dict[str, Path], base: Path, seed: int = 0, **sizes: int) -> dict[str, list[str]]:
     params = make_params(bucket["raw"], captions=CAPTIONS | {"seed": seed} | sizes, oracle={"captions": True})
     ctx = context(base, "captions", params, bucket, "captions", Log())
-    assert caption_stage(ctx)["quarantined"] == 1
+    assert simulated_caption_stage(ctx)["quarantined"] == 1
     assert [row.image_id for row in read_quarantine(ctx.outputs["captions"])] == ["0"]
     return {row.image_id: row.captions for row in read_rows(ctx.outputs["captions"], CaptionRow)}
 
@@ -58,9 +58,9 @@ def test_another_truth_is_other_work(bucket: dict[str, Path], tmp_path: Path) ->
     """The work folder of a killed run is found again; what it holds must not outlive the truth that it was made from."""
     params = make_params(bucket["raw"], captions=CAPTIONS, oracle={"captions": True})
     ctx = context(tmp_path / "a", "captions", params, bucket, "captions", Log())
-    assert caption_stage(ctx)["captions"] == 3
-    write_truth(bucket["truth"] / "coco.parquet", [])
-    assert caption_stage(ctx)["captions"] == 0
+    assert simulated_caption_stage(ctx)["captions"] == 3
+    write_true_relations(bucket["truth"] / "coco.parquet", [])
+    assert simulated_caption_stage(ctx)["captions"] == 0
 
 
 def test_without_a_truth_the_oracle_is_refused(bucket: dict[str, Path], tmp_path: Path) -> None:
