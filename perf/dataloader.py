@@ -37,7 +37,8 @@ from PIL import Image
 
 from perf.scene_tables import IMAGES, synthetic_bucket, vg_form
 from rlip_assets.datasets.scenes import Scene, write_scenes
-from rlip_assets.lineage.recipes import Recipe, recipe
+from rlip_assets.lineage.recipe_files import recipe
+from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.training.batches import StepBatches
 from rlip_assets.training.sources import ImageSource, TrainingImages, training_images
 from rlip_assets.training.vocabulary import BatchVocabulary, NameSampler

@@ -21,7 +21,7 @@ def list_recipes(
     word: Annotated[str, typer.Argument(help="Only names that contain this.")] = "",
 ) -> None:
     """One line a recipe: name, kind, network, sources, batch, length."""
-    from rlip_assets.lineage.recipes import recipes as named
+    from rlip_assets.lineage.recipe_files import recipes as named
 
     for name, setting in named().items():
         if word in name:
@@ -34,18 +34,20 @@ def list_recipes(
 
 @recipes.command("show")
 def show(name: Name) -> None:
-    """All fields of a recipe, and the published scripts that use it."""
-    from rlip_assets.lineage.recipes import published, recipe
+    """All fields of a recipe, and what its file says of it: the published scripts, if it follows any."""
+    from rlip_assets.lineage.recipe_files import recipe
+    from rlip_assets.lineage.recipe_files import recipes as named
 
     print(json.dumps(recipe(name).model_dump(mode="json"), indent=2))
-    for script in published()[name][1] if name in published() else ():
-        print(f"published as {script}")
+    for line in named().comment(name):
+        print(line)
 
 
 @recipes.command("diff")
 def diff(first: Name, second: Name) -> None:
     """Fields in which two recipes differ."""
-    from rlip_assets.lineage.recipes import differences, recipe
+    from rlip_assets.lineage.recipe_files import recipe
+    from rlip_assets.lineage.recipes import differences
 
     different = differences(recipe(first), recipe(second))
     for field, (one, two) in _flat(different).items():

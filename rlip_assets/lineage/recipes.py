@@ -1,30 +1,28 @@
 """A training setting as data.
 
-A `Recipe` is everything that decides the outcome of a training besides its input tables. Two files of `rlip_assets/training` hold the named
-ones: `micro.toml` (the small settings of the micro world) and `published.tsv` (every distinct setting of the published scripts).
-A profile names a recipe and may change fields of it; an unknown name or field is an error that lists what there is.
+A `Recipe` is everything that decides the outcome of a training besides its input tables. Named recipes are files (`recipe_files.py`); a
+profile names one and may change fields of it.
 """
 
 from __future__ import annotations
 
-import csv
 import math
-import tomllib
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from rlip_assets.storage.errors import ParameterError
 
-RECIPE_FOLDER = Path(__file__).parents[1] / "training"
+_PARTS = ("augmentation", "published", "model_changes")
 Kind = Literal["tagger", "pretrain", "finetune", "zero_shot", "tag"]
 
 
 class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Sides = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 
 class PublishedTraining(_Data):
@@ -58,10 +56,10 @@ class Augmentation(_Data):
 
     flip: float = Field(0.5, ge=0, le=1)
     jitter: float = Field(0.4, ge=0, lt=1)
-    short_sides: tuple[int, ...] = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
+    short_sides: Sides = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
     longest: int = Field(1333, gt=0)
     crop: float = Field(0.5, ge=0, le=1)
-    crop_short_sides: tuple[int, ...] = (400, 500, 600)
+    crop_short_sides: Sides = (400, 500, 600)
     crop_smallest: int = Field(384, gt=0)
     crop_largest: int = Field(600, gt=0)
     test_short_side: int = Field(800, gt=0)
@@ -76,7 +74,7 @@ class Recipe(_Data):
     model_changes: dict[str, Any] = {}
     """Fields of the preset that differ, `backbone.drop_path` for a field of a part."""
 
-    sources: dict[str, float] = {}
+    sources: dict[str, Annotated[float, Field(gt=0)]] = {}
     """Dataset -> how often an epoch sees each of its images; 1 for all is the published concatenation."""
     benchmark: str | None = None
     """Dataset whose full vocabulary is used instead of label lists made from the batch."""
@@ -183,39 +181,25 @@ class Recipe(_Data):
         Raises:
             ParameterError: an unknown field or a wrong value.
         """
-        return _recipe(_merged(self.model_dump(exclude_unset=True), changes), "changed recipe")
+        try:
+            return Recipe.model_validate(merged(self.model_dump(exclude_unset=True), changes))
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
+            raise ParameterError(
+                f"changed recipe: {problems}; `rlip recipes show` lists the fields of a recipe"
+            ) from None
 
 
-def recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe called `name`, with `changes`.
-
-    Raises:
-        ParameterError: no recipe of this name, an unknown field or a wrong value.
-    """
-    known = recipes()
-    if name not in known:
-        raise ParameterError(f"no recipe is called {name!r}; `rlip recipes list` shows the {len(known)} names")
-    return known[name].changed(changes) if changes else known[name]
-
-
-@cache
-def recipes() -> dict[str, Recipe]:
-    """All named recipes: those of the micro world, then the published ones."""
-    return {**_read_toml("micro.toml"), **{name: row for name, (row, _) in published().items()}}
-
-
-@cache
-def published() -> dict[str, tuple[Recipe, tuple[str, ...]]]:
-    """Published recipes by name, each with the public scripts that use it. Empty cells are defaults, and all quirks are on."""
-    text = (RECIPE_FOLDER / "published.tsv").read_text()
-    result: dict[str, tuple[Recipe, tuple[str, ...]]] = {}
-    for row in csv.DictReader(text.splitlines(), delimiter="\t"):
-        name, scripts = row.pop("recipe"), tuple(row.pop("scripts").split(" "))
-        values: dict[str, Any] = {key: value for key, value in row.items() if value}
-        values["sources"] = dict.fromkeys(row["sources"].split(","), 1.0) if row["sources"] else {}
-        values["model_changes"] = dict(_parse_change(change) for change in row["model_changes"].split(",") if change)
-        values["published"] = PublishedTraining.whole()
-        result[name] = _recipe(values, f"published recipe {name}"), scripts
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with `changes` on top: nested parts field by field, and a new length in place of the old one."""
+    result = dict(values)
+    for key, value in changes.items():
+        old = result.get(key)
+        nested = key in _PARTS and isinstance(value, Mapping) and isinstance(old, Mapping)
+        result[key] = {**old, **value} if nested else value
+    for key, other in (("steps", "epochs"), ("epochs", "steps")):
+        if key in changes and other not in changes:
+            result.pop(other, None)
     return result
 
 
@@ -223,45 +207,3 @@ def differences(first: Recipe, second: Recipe) -> dict[str, tuple[Any, Any]]:
     """Fields in which two recipes differ, with both values."""
     one, two = first.model_dump(), second.model_dump()
     return {key: (one[key], two[key]) for key in one if one[key] != two[key]}
-
-
-def _parse_change(text: str) -> tuple[str, int | float | str]:
-    key, _, value = text.partition("=")
-    for kind in (int, float):
-        try:
-            return key, kind(value)
-        except ValueError:
-            continue
-    return key, value
-
-
-def _read_toml(name: str) -> dict[str, Recipe]:
-    """Recipes of a TOML file; `base` names another recipe of the file from which unset fields are taken."""
-    tables = tomllib.loads((RECIPE_FOLDER / name).read_text())
-
-    def resolved(key: str) -> dict[str, Any]:
-        table = dict(tables[key])
-        base = table.pop("base", None)
-        return _merged(resolved(base), table) if base else table
-
-    return {key: _recipe(resolved(key), f"{name}: recipe {key}") for key in tables}
-
-
-def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(values)
-    for key, value in changes.items():
-        nested = key in ("augmentation", "published", "model_changes") and isinstance(value, Mapping)
-        result[key] = {**result.get(key, {}), **value} if nested else value
-    if "steps" in changes and "epochs" not in changes:
-        result.pop("epochs", None)
-    if "epochs" in changes and "steps" not in changes:
-        result.pop("steps", None)
-    return result
-
-
-def _recipe(values: Mapping[str, Any], where: str) -> Recipe:
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
-        raise ParameterError(f"{where}: {problems}; `rlip recipes show` lists the fields of a recipe") from None

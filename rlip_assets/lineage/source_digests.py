@@ -2,14 +2,14 @@
 
 The modules are found in the import graph, starting from the module of the stage function and including imports inside functions. Of each
 module the syntax tree without docstrings is hashed: comments, layout and documentation may change freely. Data files beside the modules
-(word lists, recipes, class tables) count as source.
+or in folders of data below them (word lists, recipes, class tables) count as source; `versions.yaml`, which holds the digests, does not.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ from rlip_assets.storage.errors import ParameterError
 from rlip_assets.storage.files import digest_json, write_text
 
 PACKAGES = ("rlip_model", "rlip_assets")
-DATA_SUFFIXES = {".json", ".tsv", ".csv", ".toml", ".txt", ".png", ".jinja"}
+DATA_SUFFIXES = {".json", ".tsv", ".csv", ".toml", ".yaml", ".txt", ".png", ".jinja"}
 HEADER = (
     "# One entry a stage. Raise `version` when the stage may give other results for the same inputs and parameters;\n"
     "# `rlip source-digests --renew` records the source. Renewing with the same version says: no change of results.\n"
 )
 _PLUMBING = ("rlip_assets.lineage.params", "rlip_assets.storage.errors", "rlip_assets.lineage.context")
-"""Modules that every stage imports and that do not decide results: parameter models (values are tracked), errors and interfaces."""
+"""Modules that every stage imports and that do not decide results: parameter models (values are tracked), errors and interfaces. What they
+import counts only for the stages that import it otherwise too."""
 
 
 _EVERY_STAGE = Params.model_validate(
@@ -88,7 +89,10 @@ def imported_modules(module: str) -> list[str]:
 def _import_graph() -> Any:
     import grimp
 
-    return grimp.build_graph(*PACKAGES, include_external_packages=False)
+    graph = grimp.build_graph(*PACKAGES, include_external_packages=False)
+    for module in [module for module in graph.modules if module.startswith(_PLUMBING)]:
+        graph.remove_module(module)
+    return graph
 
 
 def _digest(modules: Iterable[str]) -> str:
@@ -97,15 +101,22 @@ def _digest(modules: Iterable[str]) -> str:
 
 @cache
 def _module_parts(module: str) -> tuple[str, ...]:
-    """Digest of a module's syntax tree; for a package also of the data files in its folder."""
+    """Digest of a module's syntax tree; for a package also of its data files."""
     path = PROJECT_ROOT / Path(*module.split("."))
     if not path.is_dir():
         return (_tree_digest(path.with_suffix(".py")),)
-    data = sorted(file for file in path.iterdir() if file.suffix in DATA_SUFFIXES)
-    return (
-        _tree_digest(path / "__init__.py"),
-        *(f"{f.name}:{hashlib.sha256(f.read_bytes()).hexdigest()}" for f in data),
-    )
+    data = [file for file in _data_files(path) if file != PROJECT_ROOT / VERSIONS_FILE]
+    digests = (f"{file.relative_to(path).as_posix()}:{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in data)
+    return (_tree_digest(path / "__init__.py"), *digests)
+
+
+def _data_files(folder: Path) -> Iterator[Path]:
+    """Data files of a folder and of the folders below it that are no packages, in order."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not (path / "__init__.py").exists():
+            yield from _data_files(path)
+        elif path.suffix in DATA_SUFFIXES:
+            yield path
 
 
 def _tree_digest(path: Path) -> str:

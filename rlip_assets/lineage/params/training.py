@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from rlip_assets.lineage.recipes import Recipe, recipe
+from rlip_assets.lineage.recipe_files import recipe
+from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import ParameterError
 
 

@@ -5,9 +5,16 @@ import pytest
 from rlip_assets.dvc.pipeline import render_dvc_yaml
 from rlip_assets.lineage.params import Params, load_params
 from rlip_assets.lineage.params_yaml import render_params_yaml
-from rlip_assets.lineage.profiles import PARAMS_FILE, profile_name, profile_names, profile_root, relative_project
+from rlip_assets.lineage.profiles import (
+    PARAMS_FILE,
+    PROJECT_ROOT,
+    profile_name,
+    profile_names,
+    profile_root,
+    relative_project,
+)
 from rlip_assets.lineage.registry import build_registry, load_registry
-from rlip_assets.lineage.source_digests import changed_stages, imported_modules
+from rlip_assets.lineage.source_digests import _module_parts, changed_stages, imported_modules
 from rlip_assets.storage.errors import ParameterError
 
 
@@ -45,6 +52,12 @@ def test_data_beside_the_code_counts_as_source() -> None:
     modules = imported_modules("rlip_assets.training.stages")
     assert "rlip_assets.training" in modules  # its folder holds the recipes
     assert "rlip_assets.evaluation.stage" not in modules
+    assert "rlip_assets.lineage.recipes" in modules
+    assert "rlip_assets.lineage.recipes" not in imported_modules("rlip_assets.datasets.sources.stage")
+    counted = {part.partition(":")[0] for part in _module_parts("rlip_assets.training")[1:]}
+    folder = PROJECT_ROOT / "rlip_assets" / "training"
+    assert counted == {str(file.relative_to(folder)) for file in (folder / "recipes").rglob("*.yaml")}
+    assert not any(part.startswith("versions.yaml") for part in _module_parts("rlip_assets.lineage"))
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:

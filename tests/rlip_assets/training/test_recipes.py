@@ -1,15 +1,18 @@
-"""Recipes: every published setting resolves, unknown things are refused in one sentence."""
+"""Recipes: every file is the published setting it names; unknown things are refused in one sentence."""
 
 from __future__ import annotations
 
 import csv
 import re
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rlip_assets.lineage.params.training import TrainingParams
-from rlip_assets.lineage.recipes import PublishedTraining, Recipe, differences, published, recipe, recipes
+from rlip_assets.lineage.recipe_files import RecipeFolder, recipe, recipes
+from rlip_assets.lineage.recipes import PublishedTraining, Recipe, differences
 from rlip_assets.storage.errors import ParameterError
 from rlip_assets.training.optimiser import learning_rates
 from rlip_assets.training.start import model_config
@@ -56,16 +59,37 @@ CONSTANT = {
 
 
 def rows() -> list[dict[str, str]]:
-    if not FLAGS.is_file():
-        return []
     with FLAGS.open() as stream:
         return [row for row in csv.DictReader(stream, delimiter="\t") if row["prog"] in PROGRAMS]
 
 
+@cache
+def published() -> dict[str, tuple[Recipe, tuple[str, ...]]]:
+    """Published settings by name, each with its scripts, as a table beside the recipe files says. Empty cells are defaults."""
+    result: dict[str, tuple[Recipe, tuple[str, ...]]] = {}
+    for row in csv.DictReader((FACTS / "published_recipes.tsv").read_text().splitlines(), delimiter="\t"):
+        name, scripts = row.pop("recipe"), tuple(row.pop("scripts").split(" "))
+        values: dict[str, Any] = {key: value for key, value in row.items() if value}
+        values["sources"] = dict.fromkeys(row["sources"].split(","), 1.0)
+        changes = (change.partition("=") for change in row["model_changes"].split(",") if change)
+        values["model_changes"] = {key: int(value) if value.isdecimal() else value for key, _, value in changes}
+        values["published"] = PublishedTraining.whole()
+        result[name] = Recipe.model_validate(values), scripts
+    return result
+
+
 def recipe_of(script: str) -> Recipe:
-    found = [setting for setting, scripts in published().values() if script in scripts]
-    assert len(found) == 1, script
-    return found[0]
+    (name,) = [name for name, (_, scripts) in published().items() if script in scripts]
+    return recipe(name)
+
+
+def test_files_hold_the_published_settings_and_name_their_scripts() -> None:
+    named = recipes()
+    assert {name for name in named if not name.startswith("micro")} == set(published())
+    for name, (setting, scripts) in published().items():
+        assert differences(named[name], setting) == {}, name
+        assert list(named[name].sources) == list(setting.sources), name
+        assert named.comment(name) == [f"published as {script}" for script in scripts]
 
 
 def test_the_table_covers_all_training_and_tagger_rows() -> None:
@@ -73,9 +97,6 @@ def test_the_table_covers_all_training_and_tagger_rows() -> None:
     assert counts == PROGRAMS
     named = [script for _, scripts in published().values() for script in scripts]
     assert sorted(named) == sorted(row["script"] for row in rows())
-
-
-def test_published_recipes_are_distinct() -> None:
     settings = [setting for setting, _ in published().values()]
     assert len({setting.model_dump_json() for setting in settings}) == len(settings)
 
@@ -182,6 +203,48 @@ def test_profile_refuses_an_unknown_recipe_at_the_door() -> None:
         TrainingParams.model_validate({"r_tagger": {"recipe": "micro_tagger", "changes": {"batch_sise": 3}}})
 
 
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"a": "kind: [pretrain"}, r"a\.yaml is not readable as YAML: .* line 1"),
+        ({"a": "- kind"}, r"a\.yaml holds no fields of a recipe"),
+        ({"a": ""}, r"a\.yaml holds no fields of a recipe"),
+        ({"a": "base: nowhere"}, r"a\.yaml: base: no recipe file is called 'nowhere'"),
+        ({"a": "base: [b]"}, r"a\.yaml: base: no recipe file is called \['b'\]"),
+        ({"a": "base: a"}, r"a\.yaml: base: a -> a goes round in a circle"),
+        ({"a": "base: b", "base/b": "base: c", "base/c": "base: b"}, r"b -> c -> b goes round in a circle"),
+        ({"a": "base: b", "base/b": "stepz: 5"}, r"base/b\.yaml: stepz: Extra inputs"),
+        ({"a": "base: b\nsteps: many", "base/b": "kind: pretrain"}, r"a\.yaml: (model: Field required|steps)"),
+        ({"a": "base: micro\nsteps: many"}, r"a\.yaml: steps: Input should be a valid integer"),
+        ({"a": "base: micro\nlr: .nan"}, r"a\.yaml: lr: Input should be"),
+        ({"a": "base: micro\nsources: {coco: -1}"}, r"a\.yaml: sources\.coco: Input should be greater than 0"),
+        ({"a": "base: micro\npublished: 3"}, r"a\.yaml: published: "),
+        ({"a": "base: b", "base/b": "base: micro\npublished: 3"}, r"b\.yaml: published: "),
+        ({"a": "base: micro\naugmentation: {short_sides: []}"}, r"a\.yaml: augmentation\.short_sides: "),
+        ({"a": "base: micro\npublished: {bicycles: true}"}, r"a\.yaml: published\.bicycles: Extra inputs"),
+        ({"a": "base: micro\nquality: false"}, r"a\.yaml: recipe: .*pseudo \(RPL\) needs quality"),
+        ({"a": "base: micro\n5: x"}, r"a\.yaml: 5.*: "),
+        ({"a": "base: micro", "more/a": "base: micro"}, r"more/a\.yaml and .*a\.yaml have one name"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_field(tmp_path: Path, files: dict[str, str], words: str) -> None:
+    micro = (
+        "kind: pretrain\nmodel: m\nsources: {coco: 1}\nlabel_budget: 9\nbatch_per_process: 1\nsteps: 5\npseudo: true\n"
+    )
+    for name, text in (files | {"base/micro": micro}).items():
+        (tmp_path / f"{name}.yaml").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(text)
+    with pytest.raises(ParameterError, match=words) as caught:
+        _ = RecipeFolder(tmp_path)["a"]
+    assert "\n" not in str(caught.value)
+
+
+def test_shared_parts_are_no_recipes() -> None:
+    assert "pretrain" not in recipes()
+    with pytest.raises(ParameterError, match="no recipe is called 'pretrain'"):
+        recipe("pretrain")
+
+
 def test_steps_replace_epochs_and_back() -> None:
     short = recipe("parseda_r50_hico_det_full", {"steps": 7})
     assert short.total_steps(37_633) == 7
@@ -191,7 +254,7 @@ def test_steps_replace_epochs_and_back() -> None:
 def test_published_recipes_have_every_quirk_and_others_few() -> None:
     assert not any(PublishedTraining().model_dump().values())
     assert all(PublishedTraining.whole().model_dump().values())
-    assert {recipe.published for recipe, _ in published().values()} == {PublishedTraining.whole()}
+    assert {recipe(name).published for name in published()} == {PublishedTraining.whole()}
     micro = {recipe.published for name, recipe in recipes().items() if name.startswith("micro")}
     assert micro == {PublishedTraining(pseudo_gradient=True)}
 

@@ -20,10 +20,10 @@ def output(*arguments: str) -> list[str]:
 def test_list_shows_each_recipe_on_one_line() -> None:
     lines = output("list", "swin_large_hico")
     assert [line.split()[0] for line in lines][:2] == [
+        "parsed_swin_large_hico_det_10",
         "parsed_swin_large_hico_det_full",
-        "parsed_swin_large_hico_det_uc_nf",
     ]
-    assert "batch  16 20 epochs" in lines[0]
+    assert "batch  16 20 epochs" in lines[1]
 
 
 def test_show_gives_the_fields_and_the_scripts() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlip_assets.lineage.recipes import recipe
+from rlip_assets.lineage.recipe_files import recipe
 from rlip_assets.training.start import model_config, network_from_checkpoint
 from rlip_model import LabelTokenizer, build_model, save_checkpoint
 
