@@ -32,8 +32,8 @@ from torch import Tensor, nn
 from perf.plain_forms import plain
 from rlip_model import ModelConfig, ModelOutput, Rlip, build_model
 from rlip_model.fusion import BiFusion
-from rlip_model.kernels.deformable_attention import DeformableAttention
-from rlip_model.text import TextLayer
+from rlip_model.language_layers import LanguageLayer
+from rlip_model.layers import DeformableAttention
 
 TOLERANCE = 2e-4
 BARS = {"text cached": 0.55, "text not cached": 0.70, "text cached, compiled": 0.48, "memory": 0.60}
@@ -103,7 +103,7 @@ class Breakdown:
             ("entity decoder", model.entity_decoder),
             ("relation decoder", model.relation_decoder),
         ]
-        kinds = {"deformable attention": DeformableAttention, "fusion": BiFusion, "text layers": TextLayer}
+        kinds = {"deformable attention": DeformableAttention, "fusion": BiFusion, "language layers": LanguageLayer}
         for module in model.encoder.modules():
             parts += [(f"- {name}", module) for name, kind in kinds.items() if isinstance(module, kind)]
             if isinstance(module, DeformableAttention):

@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlip_model import alif as encoder
-from rlip_model import losses
+from rlip_model import layers, losses
 from rlip_model import model as rlip
-from rlip_model.kernels import deformable_attention
+from rlip_model.kernels import blocks, frozen_batch_norm
 from rlip_model.vision import backbone
 
 
@@ -42,8 +41,8 @@ def sample_grid(values: Tensor, shapes: Sequence[tuple[int, int]], positions: Te
 def plain_attention() -> Iterator[None]:
     """Deformable attention by `sample_grid`, and no image in blocks in the encoder."""
     with (
-        patch.object(deformable_attention, "sample_bags", sample_grid),
-        patch.object(encoder, "TOKENS_AT_ONCE", sys.maxsize),
+        patch.object(layers, "sample_bags", sample_grid),
+        patch.object(blocks, "TOKENS_AT_ONCE", sys.maxsize),
     ):
         yield
 
@@ -64,12 +63,12 @@ def plain_texts() -> Iterator[None]:
 def plain_backbone() -> Iterator[None]:
     """Frozen batch normalisation as an operation of its own, and channels in the order in which images come."""
 
-    def forward(self: backbone.FrozenConvolution, x: Tensor) -> Tensor:
+    def forward(self: frozen_batch_norm.FrozenConvolution, x: Tensor) -> Tensor:
         result: Tensor = self.activation(self.normalization(self.convolution(x)))
         return result
 
     with (
-        patch.object(backbone.FrozenConvolution, "forward", forward),
+        patch.object(frozen_batch_norm.FrozenConvolution, "forward", forward),
         patch.object(backbone, "channels_innermost", lambda images: images),
     ):
         yield

@@ -9,18 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlip_model.checkpoints.checkpoint import Checkpoint as Checkpoint
-    from rlip_model.checkpoints.checkpoint import load_checkpoint as load_checkpoint
-    from rlip_model.checkpoints.checkpoint import save_checkpoint as save_checkpoint
-    from rlip_model.checkpoints.detector_start import DabDeformableDetr as DabDeformableDetr
-    from rlip_model.checkpoints.detector_start import DetectorCriterion as DetectorCriterion
-    from rlip_model.checkpoints.detector_start import load_detector as load_detector
-    from rlip_model.checkpoints.detector_start import save_detector as save_detector
-    from rlip_model.checkpoints.initialise import initialise_from_detector as initialise_from_detector
-    from rlip_model.checkpoints.initialise import initialise_text_encoder as initialise_text_encoder
-    from rlip_model.checkpoints.initialise import with_fewer_queries as with_fewer_queries
+    from rlip_model.checkpoints.detector import load_detector as load_detector
+    from rlip_model.checkpoints.detector import save_detector as save_detector
+    from rlip_model.checkpoints.folder import Checkpoint as Checkpoint
+    from rlip_model.checkpoints.folder import load_checkpoint as load_checkpoint
+    from rlip_model.checkpoints.folder import save_checkpoint as save_checkpoint
+    from rlip_model.checkpoints.transfer import initialise_from_detector as initialise_from_detector
+    from rlip_model.checkpoints.transfer import initialise_text_encoder as initialise_text_encoder
+    from rlip_model.checkpoints.transfer import with_fewer_queries as with_fewer_queries
     from rlip_model.config import ModelConfig as ModelConfig
-    from rlip_model.kernels.recompute import recompute_activations as recompute_activations
+    from rlip_model.dab_deformable_detr import DabDeformableDetr as DabDeformableDetr
+    from rlip_model.dab_deformable_detr import DetectorCriterion as DetectorCriterion
+    from rlip_model.kernels.gradient_checkpointing import enable_gradient_checkpointing as enable_gradient_checkpointing
     from rlip_model.losses import LossConfig as LossConfig
     from rlip_model.losses import Losses as Losses
     from rlip_model.losses import RelationCriterion as RelationCriterion
@@ -38,22 +38,22 @@ if TYPE_CHECKING:
     from rlip_model.text import train_label_tokenizer as train_label_tokenizer
 
 _HOME = {
-    "Checkpoint": "checkpoints.checkpoint",
-    "load_checkpoint": "checkpoints.checkpoint",
-    "save_checkpoint": "checkpoints.checkpoint",
+    "Checkpoint": "checkpoints.folder",
+    "load_checkpoint": "checkpoints.folder",
+    "save_checkpoint": "checkpoints.folder",
     "ModelConfig": "config",
-    "DabDeformableDetr": "checkpoints.detector_start",
-    "DetectorCriterion": "checkpoints.detector_start",
-    "load_detector": "checkpoints.detector_start",
-    "save_detector": "checkpoints.detector_start",
-    "initialise_from_detector": "checkpoints.initialise",
-    "initialise_text_encoder": "checkpoints.initialise",
-    "with_fewer_queries": "checkpoints.initialise",
+    "DabDeformableDetr": "dab_deformable_detr",
+    "DetectorCriterion": "dab_deformable_detr",
+    "load_detector": "checkpoints.detector",
+    "save_detector": "checkpoints.detector",
+    "initialise_from_detector": "checkpoints.transfer",
+    "initialise_text_encoder": "checkpoints.transfer",
+    "with_fewer_queries": "checkpoints.transfer",
     "LossConfig": "losses",
     "Losses": "losses",
     "RelationCriterion": "losses",
     "Targets": "matching",
-    "recompute_activations": "kernels.recompute",
+    "enable_gradient_checkpointing": "kernels.gradient_checkpointing",
     "ModelOutput": "model",
     "Rlip": "model",
     "build_model": "model",

@@ -12,32 +12,14 @@ from torch import Tensor, nn
 
 from rlip_model.config import ModelConfig
 from rlip_model.fusion import BiFusion
-from rlip_model.kernels.deformable_attention import DeformableAttention, Memory
-from rlip_model.text import TextLayer
-from rlip_model.vision.backbone import Pyramid
-
-TOKENS_AT_ONCE = 1024
-"""Without gradients a CPU takes larger images in blocks of so many tokens: what lies between two layers then stays in its cache."""
-
-
-class FeedForward(nn.Module):
-    """Linear, ReLU, dropout, linear."""
-
-    def __init__(self, width: int, inner: int, dropout: float) -> None:
-        super().__init__()
-        self.first = nn.Linear(width, inner)
-        self.second = nn.Linear(inner, width)
-        self.dropout = nn.Dropout(dropout)
-        for layer in (self.first, self.second):
-            nn.init.xavier_uniform_(layer.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.second(self.dropout(self.first(x).relu_()))
-        return result
+from rlip_model.kernels.blocks import by_token_blocks
+from rlip_model.language_layers import LanguageLayer
+from rlip_model.layers import DeformableAttention, FeedForward, Memory
+from rlip_model.vision.pyramid import Pyramid
 
 
 class EncoderLayer(nn.Module):
-    """Post-norm deformable self-attention and feed-forward."""
+    """Post-norm deformable self-attention and feed-forward (Deformable DETR)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -48,24 +30,16 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, memory: Memory, position: Tensor, references: Tensor) -> Tensor:
-        """memory and position (B, S, C), references (B, S, L, 2) -> (B, S, C)."""
-        count, on_cpu = memory.tokens.shape[1], memory.tokens.device.type == "cpu"
+        """Return new tokens (B, S, C) from memory and position (B, S, C) and references (B, S, L, 2)."""
         values = self.attention.project(memory)
-        if count <= TOKENS_AT_ONCE or not on_cpu or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self._update(memory, position, references, values)
-        result = torch.empty_like(memory.tokens)
-        for start in range(0, count, TOKENS_AT_ONCE):
-            block = (slice(None), slice(start, start + TOKENS_AT_ONCE))
-            part = replace(memory, tokens=memory.tokens[block])
-            result[block] = self._update(part, position[block], references[block], values)
-        return result
 
-    def _update(self, memory: Memory, position: Tensor, references: Tensor, values: Tensor) -> Tensor:
-        """New tokens in the place of `memory.tokens`, which read `values`, those of the whole image."""
-        read = self.attention(memory.tokens + position, references, memory, values)
-        tokens = self.norm_attention(memory.tokens + self.dropout(read))
-        result: Tensor = self.norm_feed_forward(tokens + self.dropout(self.feed_forward(tokens)))
-        return result
+        def update(tokens: Tensor, position: Tensor, references: Tensor) -> Tensor:
+            read = self.attention(tokens + position, references, memory, values)
+            tokens = self.norm_attention(tokens + self.dropout(read))
+            result: Tensor = self.norm_feed_forward(tokens + self.dropout(self.feed_forward(tokens)))
+            return result
+
+        return by_token_blocks(update, memory.tokens, position, references)
 
 
 class Encoder(nn.Module):
@@ -79,7 +53,7 @@ class Encoder(nn.Module):
         self.interval = config.fusion_interval
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.fusions = nn.ModuleList(BiFusion(config) for _ in range(config.fusions))
-        self.text_layers = nn.ModuleList(TextLayer(config.text) for _ in range(config.fusions))
+        self.text_layers = nn.ModuleList(LanguageLayer(config.text) for _ in range(config.fusions))
 
     def forward(self, pyramid: Pyramid, pooled: Tensor, text_mask: Tensor | None) -> tuple[Memory, list[Tensor]]:
         """

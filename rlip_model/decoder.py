@@ -8,53 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from rlip_model.alif import FeedForward
-from rlip_model.boxes import inverse_sigmoid
 from rlip_model.config import ModelConfig
-from rlip_model.kernels.deformable_attention import DeformableAttention, Memory
-
-
-class Mlp(nn.Module):
-    """Linear layers with ReLU in between."""
-
-    def __init__(self, sizes: tuple[int, ...]) -> None:
-        super().__init__()
-        layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
-        for layer in layers:
-            nn.init.xavier_uniform_(layer.weight)
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers[:-1]:
-            x = layer(x).relu()
-        result: Tensor = self.layers[-1](x)
-        return result
-
-
-class BoxHead(Mlp):
-    """Predicts a box as a change of the reference it starts from; starts as no change."""
-
-    def __init__(self, width: int, size_bias: float = 0.0) -> None:
-        super().__init__((width, width, width, 4))
-        last = self.layers[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        with torch.no_grad():
-            last.bias[2:] = size_bias
-
-    def refine(self, features: Tensor, reference: Tensor) -> Tensor:
-        """features (..., C), reference (..., 4) box or (..., 2) point -> (..., 4) box; a point moves only the centre."""
-        change = self(features)
-        start = inverse_sigmoid(reference)
-        if start.shape[-1] == 2:
-            return torch.cat([change[..., :2] + start, change[..., 2:]], dim=-1).sigmoid()
-        return (change + start).sigmoid()
+from rlip_model.layers import BoxHead, DeformableAttention, FeedForward, Memory, Mlp, on_levels
 
 
 class AnchorPosition(nn.Module):
@@ -120,12 +79,6 @@ class DecoderLayer(nn.Module):
         x = self.norm_cross(x + self.dropout(read))
         result: Tensor = self.norm_feed_forward(x + self.dropout(self.feed_forward(x)))
         return result
-
-
-def on_levels(references: Tensor, memory: Memory) -> Tensor:
-    """(B, Q, 2 or 4) fractions of the image -> (B, Q, L, 2 or 4) fractions of each padded level."""
-    ratios = memory.valid_ratios.repeat(1, 1, references.shape[-1] // 2)
-    return references[:, :, None] * ratios[:, None]
 
 
 @dataclass(frozen=True)

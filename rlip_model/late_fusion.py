@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rlip_model.alif import FeedForward
 from rlip_model.config import ModelConfig
+from rlip_model.layers import FeedForward
 
 
 class JointLayer(nn.Module):

@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from rlip_model.alif import Encoder
 from rlip_model.config import ModelConfig
 from rlip_model.decoder import EntityDecoder, EntityStates, MultiBranchFusion, RelationDecoder
-from rlip_model.kernels.deformable_attention import Memory
+from rlip_model.kernels.blocks import image_batches
+from rlip_model.kernels.packed_text import pooled_labels
 from rlip_model.late_fusion import LateFusion
+from rlip_model.layers import Memory
 from rlip_model.queries import AnchorQueries, PointQueries, QueryStart
 from rlip_model.tagger import TaggerPairs, TaggerQueries
-from rlip_model.text import TextResizer, build_text_encoder, pooled_labels
-from rlip_model.vision.backbone import FeaturePyramid, build_backbone
+from rlip_model.text import TextResizer, build_text_encoder
+from rlip_model.vision.backbone import build_backbone
+from rlip_model.vision.pyramid import FeaturePyramid
 
-LARGE_IMAGE = 256 * 256
-"""Pixels from which on a CPU encodes the images of a batch one by one where no gradient is asked for: the maps of several would leave
-its cache."""
 PRIOR_LOGIT = -math.log(99.0)
 """Constant added to every logit: a sigmoid starts at 0.01."""
 
@@ -59,7 +59,9 @@ class Encoded:
 
     @classmethod
     def joined(cls, parts: Sequence[Encoded]) -> Encoded:
-        """The encodings of several batches of one size as those of one batch."""
+        """Return the encodings of several batches of one size as those of one batch."""
+        if len(parts) == 1:
+            return parts[0]
         memories = [part.memory for part in parts]
         tokens, padding, ratios = (
             torch.cat([getattr(memory, name) for memory in memories]) for name in ("tokens", "padding", "valid_ratios")
@@ -154,9 +156,9 @@ class Rlip(nn.Module):
 
     def encode(self, images: Tensor, mask: Tensor, pooled: Tensor, text_mask: Tensor | None = None) -> Encoded:
         """Backbone and encoder; arguments as in `forward`."""
-        if _better_one_by_one(images):
-            alone = zip(images.split(1), mask.split(1), strict=True)
-            return Encoded.joined([self.encode(image, own, pooled, text_mask) for image, own in alone])
+        return Encoded.joined([self._encode(*batch, pooled, text_mask) for batch in image_batches(images, mask)])
+
+    def _encode(self, images: Tensor, mask: Tensor, pooled: Tensor, text_mask: Tensor | None) -> Encoded:
         pyramid = self.pyramid(self.backbone(images), mask)
         memory, fused = self.encoder(pyramid, pooled, text_mask)
         labels = torch.stack([self.resizer(text) for text in self._by_decoder_layer(fused) or [pooled[None]]])
@@ -241,11 +243,6 @@ class Rlip(nn.Module):
             boxes[1].append(self.entity_decoder.obj_boxes[stage].refine(obj[stage], starts[1]))  # type: ignore[operator]
         fused = EntityStates(features, torch.stack(boxes[0]), torch.stack(boxes[1]), entities.starts)
         return self._predict(fused, relations, objects, verbs)
-
-
-def _better_one_by_one(images: Tensor) -> bool:
-    large = len(images) > 1 and images.shape[-2] * images.shape[-1] >= LARGE_IMAGE
-    return large and images.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def _build_queries(config: ModelConfig) -> nn.Module:

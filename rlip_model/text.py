@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlip_model.config import TextConfig
@@ -149,90 +148,6 @@ def roberta_config(config: TextConfig) -> Any:
         attention_probs_dropout_prob=config.dropout,
         attn_implementation="sdpa",  # type: ignore[call-arg]
     )
-
-
-def pooled_labels(encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """The pooler output of a `RobertaModel`, computed for the tokens that it depends on.
-
-    Labels are short and a few of them long, so that most of a padded batch is padding: here tokens stand in one row without it, and
-    padded only where they attend. The last layer is that of the first tokens alone, since nobody reads the others.
-
-    Args:
-        encoder: as `build_text_encoder` makes it.
-        input_ids, attention_mask: as in `TokenBatch`.
-    Returns:
-        (T, W)
-    """
-    roberta: Any = encoder
-    present = attention_mask.bool()
-    packing = _Packing(present, present.flatten().nonzero()[:, 0])
-    tokens = packing.pack(roberta.embeddings(input_ids=input_ids))
-    *layers, last = roberta.encoder.layer
-    for layer in layers:
-        read = packing.pack(
-            packing.attend(layer.attention.self, packing.pad(layer.attention.self.query(tokens)), tokens)
-        )
-        tokens = _after_attention(layer, read, tokens)
-    first = packing.pad(tokens)[:, :1]
-    read = packing.attend(last.attention.self, last.attention.self.query(first), tokens)
-    pooled: Tensor = roberta.pooler(_after_attention(last, read, first))
-    return pooled
-
-
-def _after_attention(layer: Any, read: Tensor, tokens: Tensor) -> Tensor:
-    """The rest of a RoBERTa layer, the same for every token."""
-    tokens = layer.attention.output(read, tokens)
-    result: Tensor = layer.output(layer.intermediate(tokens), tokens)
-    return result
-
-
-class _Packing(NamedTuple):
-    """Where the n tokens of T texts stand in the padded batch: present (T, N) bool, and their places (n,) in it as one row."""
-
-    present: Tensor
-    places: Tensor
-
-    def pad(self, tokens: Tensor) -> Tensor:
-        """(n, W) -> (T, N, W), zero where there is no token."""
-        padded = tokens.new_zeros(self.present.numel(), tokens.shape[1])
-        return padded.index_copy(0, self.places, tokens).unflatten(0, self.present.shape)
-
-    def pack(self, padded: Tensor) -> Tensor:
-        """(T, N, W) -> (n, W)"""
-        return padded.flatten(0, 1).index_select(0, self.places)
-
-    def attend(self, attention: Any, queries: Tensor, tokens: Tensor) -> Tensor:
-        """Projected queries (T, Q, W) read the tokens (n, W) of their own text -> (T, Q, W)."""
-        query, key, value = (
-            x.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
-            for x in (queries, self.pad(attention.key(tokens)), self.pad(attention.value(tokens)))
-        )
-        dropout = attention.dropout.p if attention.training else 0.0
-        read = F.scaled_dot_product_attention(query, key, value, self.present[:, None, None], dropout)
-        return read.transpose(1, 2).flatten(2)
-
-
-class TextLayer(nn.Module):
-    """One post-norm RoBERTa layer over the set of labels (no positions); masked labels are no keys."""
-
-    def __init__(self, config: TextConfig) -> None:
-        super().__init__()
-        from transformers.models.roberta.modeling_roberta import RobertaLayer
-
-        self.layer = RobertaLayer(roberta_config(config))
-        for parameter in self.layer.parameters():
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
-
-    def forward(self, labels: Tensor, text_mask: Tensor | None) -> Tensor:
-        """labels (B, T, W), text_mask (T,) or (B, T) bool, True = ignored as key -> (B, T, W)."""
-        bias = None
-        if text_mask is not None:
-            bias = torch.zeros(text_mask.shape, dtype=labels.dtype, device=labels.device)
-            bias = bias.masked_fill(text_mask, -10000.0)
-            bias = bias.view(-1, 1, 1, text_mask.shape[-1]).expand(labels.shape[0], 1, labels.shape[1], -1)
-        result: Tensor = self.layer(labels, bias)
-        return result
 
 
 class TextResizer(nn.Module):

@@ -41,7 +41,7 @@ from rlip_model import (
     ModelOutput,
     RelationCriterion,
     Rlip,
-    recompute_activations,
+    enable_gradient_checkpointing,
     sign_text_mask,
 )
 
@@ -113,7 +113,7 @@ class Trainer:
         self.counters = Counters()
         self._process = psutil.Process()
         if settings.recompute:
-            recompute_activations(model)
+            enable_gradient_checkpointing(model)
 
     def run(self) -> History:
         """All steps that are not done yet; returns one row a step."""

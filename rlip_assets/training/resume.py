@@ -20,7 +20,7 @@ from torch import nn
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import canonical_json, write_bytes, write_text
 from rlip_assets.training.average import WeightAverage
-from rlip_model.checkpoints.checkpoint import content_digest
+from rlip_model.checkpoints.folder import content_digest
 
 STATE, HISTORY = "state.safetensors", "history.jsonl"
 _MODEL, _OPTIMISER, _AVERAGE = "model/", "optimiser/", "average/"

@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention in stock PyTorch; on a CUDA device with Triton, `triton_attention` does the sampling.
+"""The sampling of deformable attention in stock PyTorch; on a CUDA device with Triton, `triton_attention` does it.
 
 Bilinear sampling is a weighted sum of at most four cells a point. All points of one query and head are one *bag* of
 cells, so the whole operation is one `F.embedding_bag` with per-sample weights. On small maps its backward pass scatters
@@ -11,15 +11,13 @@ N = 4 L K cells of one bag.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 DENSE_CELLS = 1024
 """Largest S for which the backward pass on a CPU uses dense matrices."""
@@ -31,90 +29,7 @@ DENSE_BLOCK = 1 << 19
 """Elements of the dense matrices held at once: about 2 MB."""
 
 
-@dataclass(frozen=True)
-class Memory:
-    """What queries attend to: the tokens (B, S, C), their padding (B, S) (True = padding) and the shapes of the levels."""
-
-    tokens: Tensor
-    padding: Tensor
-    shapes: tuple[tuple[int, int], ...]
-    valid_ratios: Tensor
-    """(B, L, 2): unpadded part of width and height."""
-
-
-class DeformableAttention(nn.Module):
-    """Each query and head reads K points a level around its reference (Deformable DETR, section 4.1)."""
-
-    def __init__(self, width: int, heads: int, levels: int, points: int) -> None:
-        super().__init__()
-        self.width, self.heads, self.levels, self.points = width, heads, levels, points
-        samples = heads * levels * points
-        self.offsets = nn.Linear(width, samples * 2)
-        self.weights = nn.Linear(width, samples)
-        self.values = nn.Linear(width, width)
-        self.output = nn.Linear(width, width)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Point k of head m starts k + 1 steps in direction 2 pi m / M, scaled to the unit square's border."""
-        angles = torch.arange(self.heads, dtype=torch.float32) * (2 * math.pi / self.heads)
-        directions = torch.stack([angles.cos(), angles.sin()], -1)
-        directions = directions / directions.abs().amax(-1, keepdim=True)
-        steps = torch.arange(1, self.points + 1, dtype=torch.float32)
-        start = directions[:, None, None, :] * steps[None, None, :, None]
-        with torch.no_grad():
-            self.offsets.weight.zero_()
-            self.offsets.bias.copy_(start.expand(-1, self.levels, -1, -1).reshape(-1))
-            self.weights.weight.zero_()
-            self.weights.bias.zero_()
-        for layer in (self.values, self.output):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, queries: Tensor, references: Tensor, memory: Memory, values: Tensor | None = None) -> Tensor:
-        """
-        Args:
-            queries: (B, Q, C), position code included.
-            references: (B, Q, L, 2) points or (B, Q, L, 4) boxes (centre and size), fractions of the padded map.
-            memory: the tokens to read; projected values of padded tokens count as zero.
-            values: `project(memory)`, from a caller that reads the same memory more than once.
-        Returns:
-            (B, Q, C)
-        """
-        batch, count, _ = queries.shape
-        if values is None:
-            values = self.project(memory)
-        weights = _softmax(self.weights(queries).view(batch, count, self.heads, self.levels * self.points))
-        positions = self._positions(queries, references, memory.shapes)
-        return self.output(sample_bags(values, memory.shapes, positions, weights))
-
-    def project(self, memory: Memory) -> Tensor:
-        """The values that queries read: (B, S, M, D), zero where the memory is padding."""
-        values: Tensor = self.values(memory.tokens).masked_fill(memory.padding[..., None], 0.0)
-        return values.unflatten(-1, (self.heads, -1))
-
-    def _positions(self, queries: Tensor, references: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
-        """Sampling positions in cells, (B, Q, 2, M, L * K): x and y planes apart, which keeps arithmetic contiguous.
-
-        A unit of offset is one cell from a point, and half the box's size divided by K from a box's centre.
-        """
-        batch, count, _ = queries.shape
-        planes = (self.heads, self.levels, self.points, 2)
-        weight = self.offsets.weight.view(*planes, -1).permute(3, 0, 1, 2, 4).reshape(-1, self.width)
-        bias = self.offsets.bias.view(planes).permute(3, 0, 1, 2).reshape(-1)
-        offsets = F.linear(queries, weight, bias).view(batch, count, 2, self.heads, self.levels * self.points)
-        sizes = references.new_tensor([[width, height] for height, width in shapes])
-        start = self._by_point(references[..., :2] * sizes - 0.5)
-        if references.shape[-1] == 2:
-            return start + offsets
-        return start + offsets * self._by_point(references[..., 2:] * sizes * (0.5 / self.points))
-
-    def _by_point(self, values: Tensor) -> Tensor:
-        """(B, Q, L, 2) -> (B, Q, 2, 1, L * K)."""
-        return values.transpose(2, 3).repeat_interleave(self.points, dim=-1)[:, :, :, None]
-
-
-def _softmax(logits: Tensor) -> Tensor:
+def short_softmax(logits: Tensor) -> Tensor:
     """Softmax over the last dimension; one that is shorter than a vector register goes first, which is several times faster on a CPU."""
     if logits.device.type != "cpu" or logits.shape[-1] >= REGISTER:
         return logits.softmax(-1)
@@ -125,7 +40,7 @@ TRITON = find_spec("triton") is not None
 
 
 def has_kernels(device: torch.device) -> bool:
-    """Whether sampling on this device is done by kernels of its own: on CUDA where Triton is installed, as with every CUDA build."""
+    """Return True where Triton kernels do the sampling: on CUDA devices with Triton, which every CUDA build of torch brings."""
     return TRITON and device.type == "cuda"
 
 

@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rlip_model import alif as encoder
-from rlip_model import model as rlip
 from rlip_model import with_fewer_queries
 from rlip_model.config import ModelConfig
+from rlip_model.kernels import blocks
 from rlip_model.model import build_model
 from rlip_model.postprocess import hoi_predictions, sgg_predictions
 from tests.support.network_cases import make_batch, make_targets, shake, small
@@ -39,7 +38,7 @@ def test_large_images_one_by_one_give_what_their_batch_gives(name: str, monkeypa
     model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     with torch.no_grad():
         together = model(batch.images, batch.mask, batch.pooled, batch.num_objects)
-        monkeypatch.setattr(rlip, "LARGE_IMAGE", 1)
+        monkeypatch.setattr(blocks, "LARGE_IMAGE", 1)
         alone = model(batch.images, batch.mask, batch.pooled, batch.num_objects)
     assert seen == [2, 1, 1]
     for quantity, value in vars(together).items():
@@ -55,9 +54,9 @@ def test_blocks_of_a_large_image_give_what_the_whole_gives(size: int, monkeypatc
     with torch.no_grad():
         whole = model.encode(batch.images, batch.mask, batch.pooled).memory.tokens
         assert whole.shape[1] > 250
-        monkeypatch.setattr(encoder, "TOKENS_AT_ONCE", size)
-        blocks = model.encode(batch.images, batch.mask, batch.pooled).memory.tokens
-    torch.testing.assert_close(blocks, whole, atol=1e-5, rtol=1e-5)
+        monkeypatch.setattr(blocks, "TOKENS_AT_ONCE", size)
+        in_blocks = model.encode(batch.images, batch.mask, batch.pooled).memory.tokens
+    torch.testing.assert_close(in_blocks, whole, atol=1e-5, rtol=1e-5)
     assert model.encode(batch.images, batch.mask, batch.pooled).memory.tokens.requires_grad
 
 

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlip_model.kernels.packed_text import pooled_labels
+from rlip_model.language_layers import LanguageLayer
 from rlip_model.text import (
     LabelTokenizer,
-    TextLayer,
     build_text_encoder,
-    pooled_labels,
     sign_text_mask,
     train_label_tokenizer,
 )
@@ -120,7 +120,7 @@ def test_sign_mask() -> None:
 
 
 def test_masked_labels_are_no_keys() -> None:
-    layer = TextLayer(small("micro_parseda").text).eval()
+    layer = LanguageLayer(small("micro_parseda").text).eval()
     labels = torch.randn(2, 5, 32)
     mask = torch.tensor([False, True, False, False, True])
     changed = labels.clone()
@@ -134,7 +134,7 @@ def test_masked_labels_are_no_keys() -> None:
 
 
 def test_labels_are_a_set() -> None:
-    layer = TextLayer(small("micro_parseda").text).eval()
+    layer = LanguageLayer(small("micro_parseda").text).eval()
     labels, order = torch.randn(1, 6, 32), torch.randperm(6)
     with torch.no_grad():
         torch.testing.assert_close(layer(labels, None)[:, order], layer(labels[:, order], None), atol=1e-6, rtol=1e-6)

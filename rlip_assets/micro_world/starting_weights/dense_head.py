@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from rlip_model.boxes import generalized_iou
-from rlip_model.checkpoints.detector_start import DabDeformableDetr, DetectorLossConfig
-from rlip_model.decoder import BoxHead
-from rlip_model.vision.backbone import Pyramid
+from rlip_model.dab_deformable_detr import DabDeformableDetr, DetectorLossConfig
+from rlip_model.layers import BoxHead
+from rlip_model.vision.pyramid import Pyramid
 
 CELLS_PER_BOX = 6
 """Tokens that one true box teaches."""

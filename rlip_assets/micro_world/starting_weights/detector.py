@@ -28,13 +28,8 @@ from rlip_assets.micro_world.starting_weights.detection_data import (
 from rlip_assets.micro_world.starting_weights.record import TrainingRecord
 from rlip_assets.micro_world.world import CATEGORIES
 from rlip_model import ModelConfig
-from rlip_model.checkpoints.detector_start import (
-    DabDeformableDetr,
-    DetectorCriterion,
-    detections,
-    load_detector,
-    save_detector,
-)
+from rlip_model.checkpoints.detector import load_detector, save_detector
+from rlip_model.dab_deformable_detr import DabDeformableDetr, DetectorCriterion, detections
 
 PRESET = "micro_detector"
 VOCABULARY = "objects365"

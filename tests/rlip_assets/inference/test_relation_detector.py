@@ -12,7 +12,8 @@ from rlip_assets.inference.predict import find_checkpoint, predict_photos
 from rlip_assets.inference.relation_detector import RelationDetector
 from rlip_assets.storage.errors import DataError, InputError, ParameterError
 from rlip_model import Checkpoint, ModelConfig, build_model, save_checkpoint, train_label_tokenizer
-from rlip_model.checkpoints.detector_start import DabDeformableDetr, save_detector
+from rlip_model.checkpoints.detector import save_detector
+from rlip_model.dab_deformable_detr import DabDeformableDetr
 
 OBJECTS, RELATIONS = ["person", "horse", "dog"], ["ride", "feed"]
 

@@ -24,7 +24,7 @@ from rlip_assets.training.resume import HISTORY, History, Resume
 from rlip_assets.training.sources import ImageSource, training_images
 from rlip_assets.training.validation import best_threshold, validate
 from rlip_assets.training.vocabulary import BatchVocabulary, NameSampler
-from rlip_model import LabelTokenizer, Rlip, load_checkpoint, recompute_activations
+from rlip_model import LabelTokenizer, Rlip, enable_gradient_checkpointing, load_checkpoint
 
 CPU = torch.device("cpu")
 MakeTrainer = Callable[..., Trainer]
@@ -273,7 +273,7 @@ def test_published_gradient_of_pseudo_labels_reaches_the_text_encoder(
 @pytest.mark.parametrize("dropout", [True, False])
 def test_recomputed_activations_change_no_bit(trainer_of: MakeTrainer, dropout: bool) -> None:
     plain, recomputed = trainer_of(dropout=dropout), trainer_of(dropout=dropout)
-    recompute_activations(recomputed.model)
+    enable_gradient_checkpointing(recomputed.model)
     for trainer in (plain, recomputed):
         trainer._step(0, [part[0] for part in trainer.parts])
     for (name, one), two in zip(plain.model.named_parameters(), recomputed.model.parameters(), strict=True):
@@ -297,7 +297,7 @@ def test_recomputing_keeps_fewer_activations(trainer_of: MakeTrainer) -> None:
         return sum(sizes.values())
 
     plain, recomputed = trainer_of(), trainer_of()
-    recompute_activations(recomputed.model)
+    enable_gradient_checkpointing(recomputed.model)
     assert kept(recomputed) < 0.6 * kept(plain)
 
 

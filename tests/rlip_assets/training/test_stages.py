@@ -29,7 +29,8 @@ from rlip_assets.training.loop import Trainer
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.stages import finetune_stage, pretrain_stage, r_tagger_stage
 from rlip_model import LabelTokenizer, ModelConfig, load_checkpoint
-from rlip_model.checkpoints.detector_start import DabDeformableDetr, save_detector
+from rlip_model.checkpoints.detector import save_detector
+from rlip_model.dab_deformable_detr import DabDeformableDetr
 from rlip_model.text import build_text_encoder
 from tests.support.training_toys import OBJECTS, RELATIONS, draw_scene
 

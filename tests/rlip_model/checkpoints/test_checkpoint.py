@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rlip_model.checkpoints.checkpoint import load_checkpoint, save_checkpoint, whole_folder
+from rlip_model.checkpoints.folder import load_checkpoint, save_checkpoint, whole_folder
 from rlip_model.model import Rlip, build_model
 from rlip_model.text import LabelTokenizer, train_label_tokenizer
 from tests.support.network_cases import make_batch, shake, small

@@ -9,21 +9,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rlip_model.checkpoints.detector_start import (
-    DabDeformableDetr,
-    DetectorCriterion,
-    DetectorOutput,
-    detections,
-    load_detector,
-    save_detector,
-)
-from rlip_model.checkpoints.initialise import (
+from rlip_model.checkpoints.detector import load_detector, save_detector
+from rlip_model.checkpoints.official_layout import official_state_dict
+from rlip_model.checkpoints.transfer import (
     initialise_from_detector,
     initialise_from_detector_state,
     initialise_text_encoder,
 )
-from rlip_model.checkpoints.official_layout import official_state_dict
 from rlip_model.config import ModelConfig
+from rlip_model.dab_deformable_detr import DabDeformableDetr, DetectorCriterion, DetectorOutput, detections
 from rlip_model.model import build_model
 from tests.support.network_cases import make_batch, shake, small
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rlip_model.checkpoints.detector_start import DabDeformableDetr
 from rlip_model.checkpoints.official_layout import layout_of, load_official, official_state_dict
 from rlip_model.config import ModelConfig
+from rlip_model.dab_deformable_detr import DabDeformableDetr
 from rlip_model.model import build_model
 from tests.support.facts import CHECKPOINT_KEYS
 from tests.support.network_cases import shake, small

@@ -10,7 +10,8 @@ from torch import Tensor
 
 import tests.support.plain_network as plain
 from rlip_model.kernels import deformable_attention
-from rlip_model.kernels.deformable_attention import DeformableAttention, Memory, sample_bags
+from rlip_model.kernels.deformable_attention import sample_bags
+from rlip_model.layers import DeformableAttention, Memory
 
 SHAPES = ((6, 9), (3, 5), (2, 3), (1, 2))
 CELLS = sum(height * width for height, width in SHAPES)

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from rlip_model.config import MICRO_RESNET
-from rlip_model.vision.backbone import FrozenConvolution, ResNetBody
+from rlip_model.kernels.frozen_batch_norm import FrozenConvolution
+from rlip_model.vision.backbone import ResNetBody
 from tests.support.network_cases import shake
 
 

@@ -8,26 +8,21 @@ Shape legend: B batch, Q queries, D decoder layers, K classes, n boxes of one im
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from rlip_model.alif import Encoder
 from rlip_model.boxes import generalized_iou, to_pixels
-from rlip_model.checkpoints.checkpoint import CONFIG, FORMAT, METADATA, WEIGHTS, read_config, whole_folder, write_json
-from rlip_model.checkpoints.official_layout import layout_of, load_official, official_state_dict
 from rlip_model.config import ModelConfig
-from rlip_model.decoder import AnchorPosition, BoxHead, DecoderLayer, on_levels
-from rlip_model.kernels.deformable_attention import Memory
-from rlip_model.vision.backbone import FeaturePyramid, build_backbone
+from rlip_model.decoder import AnchorPosition, DecoderLayer
+from rlip_model.layers import BoxHead, Memory, on_levels
+from rlip_model.vision.backbone import build_backbone
+from rlip_model.vision.pyramid import FeaturePyramid
 
 
 @dataclass(frozen=True)
@@ -203,35 +198,3 @@ def detections(output: DetectorOutput, original_sizes: Tensor, limit: int = 100)
         best, index = scores[image].flatten().topk(min(limit, scores[image].numel()))
         results.append(Detections(boxes[image, index // classes], index % classes, best))
     return results
-
-
-def save_detector(
-    folder: Path | str, model: DabDeformableDetr, metadata: Mapping[str, Any], *, half: bool = False
-) -> None:
-    """Write a detector folder in the published key layout; `half` stores 16-bit floats."""
-    tensors = official_state_dict(model)
-    keys = layout_of(model).entries
-    state = {key: tensors[key].detach().cpu().clone() for key in keys}
-    if half:
-        state = {key: value.half() for key, value in state.items()}
-    with whole_folder(Path(folder)) as target:
-        save_file(state, str(target / WEIGHTS))
-        config = {"format": FORMAT, "model": model.config.to_dict(), "num_classes": model.num_classes}
-        write_json(target / CONFIG, config)
-        write_json(target / METADATA, dict(metadata))
-
-
-def load_detector(folder: Path | str) -> tuple[DabDeformableDetr, dict[str, Any]]:
-    """Open a detector folder: the network in evaluation mode, and its metadata. Raises ValueError when it does not fit."""
-    folder = Path(folder)
-    values = read_config(folder)
-    if "num_classes" not in values:
-        raise ValueError(f"{folder / CONFIG} describes no detector: it has no num_classes")
-    model = DabDeformableDetr(ModelConfig.from_dict(values["model"]), int(values["num_classes"]))
-    report = load_official(model, load_file(str(folder / WEIGHTS)))
-    if report.missing or report.unexpected:
-        raise ValueError(
-            f"{folder / WEIGHTS} does not fit: missing {report.missing[:3]}, unexpected {report.unexpected[:3]}"
-        )
-    metadata = folder / METADATA
-    return model.eval(), json.loads(metadata.read_text()) if metadata.is_file() else {}

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: less memory for a second forward pass of each layer while gradients are taken."""
+"""Gradient checkpointing: less memory, and each layer computed a second time while gradients are taken."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rlip_model.model import Rlip
 from rlip_model.vision.backbone import SwinBody
 
 
-def recompute_activations(model: Rlip) -> None:
-    """From now on keep only the inputs of the backbone's stages and of the encoder's layers, where nearly all memory goes.
+def enable_gradient_checkpointing(model: Rlip) -> None:
+    """Keep, from now on, only the inputs of the backbone's stages and of the encoder's layers, where nearly all memory goes.
 
     Gradients stay bit for bit the same, dropout included.
     """

@@ -1,0 +1,35 @@
+"""Sparsified language layers: one RoBERTa layer between two fusions, three in the published networks (RLIPv2 section 3.2).
+
+Shape legend: B batch, T labels, W text width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rlip_model.config import TextConfig
+from rlip_model.text import roberta_config
+
+
+class LanguageLayer(nn.Module):
+    """One post-norm RoBERTa layer over the set of labels (no positions); masked labels are no keys."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        from transformers.models.roberta.modeling_roberta import RobertaLayer
+
+        self.layer = RobertaLayer(roberta_config(config))
+        for parameter in self.layer.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def forward(self, labels: Tensor, text_mask: Tensor | None) -> Tensor:
+        """labels (B, T, W), text_mask (T,) or (B, T) bool, True = ignored as key -> (B, T, W)."""
+        bias = None
+        if text_mask is not None:
+            bias = torch.zeros(text_mask.shape, dtype=labels.dtype, device=labels.device)
+            bias = bias.masked_fill(text_mask, -10000.0)
+            bias = bias.view(-1, 1, 1, text_mask.shape[-1]).expand(labels.shape[0], 1, labels.shape[1], -1)
+        result: Tensor = self.layer(labels, bias)
+        return result
