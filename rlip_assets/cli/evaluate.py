@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import textwrap
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 WIDTH = 110
+MARK = b"rlip evaluate"
+"""Who wrote a Parquet file of results by class, in its footer."""
 
 
 def evaluate(
@@ -45,22 +48,32 @@ def evaluate(
     from rlip_assets.evaluation.core.protocols import DESCRIPTIONS, left_out
     from rlip_assets.evaluation.formats.readers import Question, answer
     from rlip_assets.evaluation.stage import class_rows, write_table
-    from rlip_assets.report.evaluation import by_protocol, variants_table, write_evaluation
+    from rlip_assets.report.evaluation import PAGE, by_protocol, variants_table, write_evaluation
+    from rlip_assets.storage.errors import ParameterError
+    from rlip_assets.storage.outputs import output_file, output_folder
 
+    if report is not None and per_class is not None and per_class.resolve().is_relative_to(report.resolve()):
+        raise ParameterError(f"{per_class} lies in the report's folder, which has a per_class.parquet of its own")
     question = Question(
         benchmark, predictions, annotations, classes, split, instances, coco_ids, unseen, zero_shot, image_labels
     )
-    found = answer(question, causes=report is not None)
-    print(f"{predictions}:", ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.counts.items()))
-    for protocol, own in by_protocol(found.results).items():
-        print(f"\n{textwrap.fill(f'{protocol}: {DESCRIPTIONS[protocol]}', WIDTH)}")
-        table = variants_table(own)
-        for name, *values in (table.header, *table.rows):
-            print(f"  {name:22}" + "".join(f"{value:>9}" for value in values))
-    for words in left_out(benchmark, [result.protocol for result in found.results], unseen):
-        print(f"\n{textwrap.fill(f'Left out: {words}', WIDTH)}")
-    if per_class is not None:
-        write_table(per_class, class_rows(found.results))
-        print(f"\nwrote {per_class}")
-    if report is not None:
-        print(f"\nwrote {write_evaluation(report, question, found, images)}")
+    sources = [path for path in (predictions, annotations, classes, instances, image_labels) if path is not None]
+    with ExitStack() as outputs:
+        report_target = report and outputs.enter_context(output_folder(report, "evaluate", sources))
+        table_target = per_class and outputs.enter_context(output_file(per_class, "evaluate", MARK, sources))
+        found = answer(question, causes=report is not None)
+        print(f"{predictions}:", ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.counts.items()))
+        for protocol, own in by_protocol(found.results).items():
+            print(f"\n{textwrap.fill(f'{protocol}: {DESCRIPTIONS[protocol]}', WIDTH)}")
+            table = variants_table(own)
+            for name, *values in (table.header, *table.rows):
+                print(f"  {name:22}" + "".join(f"{value:>9}" for value in values))
+        for words in left_out(benchmark, [result.protocol for result in found.results], unseen):
+            print(f"\n{textwrap.fill(f'Left out: {words}', WIDTH)}")
+        if table_target is not None:
+            write_table(table_target, class_rows(found.results), {b"made_by": MARK})
+        if report_target is not None:
+            write_evaluation(report_target, question, found, images)
+    for written in (per_class, report and report / PAGE):
+        if written is not None:
+            print(f"\nwrote {written}")

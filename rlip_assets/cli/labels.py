@@ -32,8 +32,10 @@ def export(
 
     from rlip_assets.datasets.scenes import bucket_folders, read_scenes
     from rlip_assets.datasets.sources.roots import open_reader
-    from rlip_assets.labelling.exchange.vg_form import write_vg_form
+    from rlip_assets.labelling.exchange.vg_form import VG_FORM_START, write_vg_form
     from rlip_assets.lineage.params import load_params
+    from rlip_assets.storage.errors import DataError
+    from rlip_assets.storage.outputs import output_file
     from rlip_assets.training.sources import SceneFilter
 
     root = profile_root(profile)
@@ -45,7 +47,10 @@ def export(
 
     confident = SceneFilter(threshold)
     scenes = (confident(scene) for table in tables for bucket in bucket_folders(table) for scene in read_scenes(bucket))
-    print(f"wrote {write_vg_form(output, scenes, own_ids)} images to {output}")
+    with output_file(output, "labels export", VG_FORM_START, tables) as target:
+        if not (written := write_vg_form(target, scenes, own_ids)):
+            raise DataError(f"{', '.join(map(str, tables))} hold no image, so nothing was written")
+    print(f"wrote {written} images to {output}")
 
 
 @labels.command("import")
@@ -64,7 +69,9 @@ def import_labels(
     from rlip_assets.datasets.sources.roots import raw_root
     from rlip_assets.labelling.exchange.vg_form import read_file_names, read_vg_form
     from rlip_assets.lineage.params import load_params
+    from rlip_assets.storage.errors import DataError
     from rlip_assets.storage.images import check_image
+    from rlip_assets.storage.outputs import output_folder
 
     root = profile_root(profile)
     sources = load_params(root / "params.yaml").sources
@@ -74,7 +81,9 @@ def import_labels(
     def size_of(dataset: str, name: str) -> tuple[int, int]:
         return check_image(raw_root(sources, dataset, root) / name)
 
-    rows = write_scenes(output, read_vg_form(file, size_of, names, counts, sources.own))
-    print(f"wrote {rows} images to {output}")
-    for what, number in sorted(counts.items()):
-        print(f"{what.replace('_', ' ')}: {number}")
+    with output_folder(output, "labels import", [file, *([files] if files else [])]) as target:
+        rows = write_scenes(target, read_vg_form(file, size_of, names, counts, sources.own))
+        dropped = [f"{what.replace('_', ' ')}: {number}" for what, number in sorted(counts.items())]
+        if not rows:
+            raise DataError(f"{file} gives no image, so nothing was written ({'; '.join(dropped) or 'it lists none'})")
+    print(f"wrote {rows} images to {output}", *dropped, sep="\n")

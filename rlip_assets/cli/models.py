@@ -35,13 +35,15 @@ def import_checkpoint(
 ) -> None:
     """Convert a released checkpoint; nothing in the file is executed. Prints the evidence for every setting."""
     from rlip_assets.storage.errors import InputError, ParameterError
+    from rlip_assets.storage.outputs import output_folder
     from rlip_model.checkpoints.importing import import_checkpoint as convert
     from rlip_model.config import Gate
 
     if gate not in (None, *get_args(Gate)):
         raise ParameterError(f"There is no gate {gate!r}: --gate is {', '.join(get_args(Gate))}")
     try:
-        recognised = convert(file, folder, tokenizer, gate)  # type: ignore[arg-type]
+        with output_folder(folder, "import-checkpoint", [file]) as target:
+            recognised = convert(file, target, tokenizer, gate)  # type: ignore[arg-type]
     except ValueError as error:
         raise InputError(str(error)) from None
     for name, why in recognised.evidence.items():
@@ -55,10 +57,12 @@ def import_detector(
 ) -> None:
     """Convert a box detector that a training can start from; nothing in the file is executed."""
     from rlip_assets.storage.errors import InputError
+    from rlip_assets.storage.outputs import output_folder
     from rlip_model.checkpoints.importing import import_detector as convert
 
     try:
-        count = convert(file, folder)
+        with output_folder(folder, "import-detector", [file]) as target:
+            count = convert(file, target)
     except ValueError as error:
         raise InputError(str(error)) from None
     print(f"wrote {count} tensors to {folder}")

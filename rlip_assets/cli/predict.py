@@ -35,6 +35,8 @@ def predict(
     """Find relations in photos: readable JSON and an overlay picture for each."""
     from rlip_assets.inference.predict import find_checkpoint, predict_photos, split_texts
     from rlip_assets.inference.relation_detector import RelationDetector
+    from rlip_assets.storage.errors import InputError
+    from rlip_assets.storage.images import BadImageError
 
     detector = RelationDetector.from_pretrained(model or find_checkpoint(profile_root(profile)), device)
     if vocabulary is None and detector.benchmark is not None and (objects is None or relations is None):
@@ -42,10 +44,17 @@ def predict(
             f"Texts that are not given are those of {detector.benchmark}, on which this model was trained",
             file=sys.stderr,
         )
-    for file in predict_photos(
+    left_out = []
+    for outcome in predict_photos(
         detector, photos, output, split_texts(objects), split_texts(relations), threshold, limit, vocabulary
     ):
-        print(file)
+        if isinstance(outcome, BadImageError):
+            print(f"left out: {outcome}", file=sys.stderr)
+            left_out.append(str(outcome.file))
+        else:
+            print(outcome)
+    if left_out:
+        raise InputError(f"{len(left_out)} of {len(photos)} photos were left out: {', '.join(left_out)}")
 
 
 def draw(

@@ -126,10 +126,10 @@ def _truth(scenes: Path, vocabulary: Vocabulary) -> GroundTruth:
     return ground_truth_of_scenes(folders[0], vocabulary, "test")
 
 
-def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Rows as one Parquet file, atomically."""
+def write_table(path: Path, rows: list[dict[str, Any]], metadata: dict[bytes, bytes] | None = None) -> None:
+    """Write rows as one Parquet file, atomically, with `metadata` in its footer."""
     with atomic_file(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows), temporary)
+        pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata(metadata), temporary)
 
 
 def _draw_worst(ctx: StageContext, table: ClassTable, vocabulary: Vocabulary, path: Path) -> dict[str, str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlip_assets.storage.drawing import draw_triplets
 from rlip_assets.storage.errors import DataError, InputError, ParameterError
-from rlip_assets.storage.files import atomic_file, write_json
-from rlip_assets.storage.images import open_image
+from rlip_assets.storage.files import write_json
+from rlip_assets.storage.images import BadImageError, open_image, save_picture
+from rlip_assets.storage.outputs import OutputFolder, output_file
 from rlip_model.triplets import Triplet
 
 if TYPE_CHECKING:
@@ -49,43 +50,46 @@ def predict_photos(
     threshold: float = 0.1,
     limit: int = 10,
     vocabulary: str | None = None,
-) -> list[Path]:
+) -> Iterator[Path | BadImageError]:
     """Find relations in each photo and write `NAME.json` and `NAME.relations.png` into `folder`.
 
-    Returns:
-        The files written, two a photo, in the order of `photos`.
+    Yields:
+        The files as they are written, two per photo, in the order of `photos`; for a photo that cannot be read, why.
 
     Raises:
-        ParameterError: two photos would write the same files, or an unknown vocabulary.
-        BadImageError: a photo cannot be read.
+        ParameterError: two photos would write the same files, `folder` is no new folder and none of earlier predictions, or
+            an unknown vocabulary.
     """
-    names = [photo.stem for photo in photos]
+    names = [(f"{photo.stem}.json", f"{photo.stem}.relations.png") for photo in photos]
     if len(set(names)) != len(names):
         raise ParameterError(
             "Two photos have the same name and would overwrite each other's results: predict them into different folders"
         )
+    outputs = OutputFolder(folder, "predict", photos)
+    outputs.check([name for pair in names for name in pair])
     note = f"trained on {detector.trained_on}" if detector.trained_on else ""
-    written = []
-    for photo in photos:
-        image = open_image(photo)
+    for photo, (record, overlay) in zip(photos, names, strict=True):
+        try:
+            image = open_image(photo)
+        except BadImageError as error:
+            yield error
+            continue
         triplets = detector([image], objects, relations, threshold, limit, vocabulary)[0]
-        record, overlay = folder / f"{photo.stem}.json", folder / f"{photo.stem}.relations.png"
-        write_json(
-            record,
-            {
-                "photo": photo.name,
-                "width": image.width,
-                "height": image.height,
-                "model": detector.name,
-                "trained_on": detector.trained_on,
-                "threshold": threshold,
-                "relations": [triplet.as_dict() for triplet in triplets],
-            },
-        )
-        with atomic_file(overlay) as temporary:
-            draw_triplets(image, triplets, detector.name, note, limit).save(temporary, format="PNG")
-        written += [record, overlay]
-    return written
+        content = {
+            "photo": photo.name,
+            "width": image.width,
+            "height": image.height,
+            "model": detector.name,
+            "trained_on": detector.trained_on,
+            "threshold": threshold,
+            "relations": [triplet.as_dict() for triplet in triplets],
+        }
+        with outputs.file(record) as target:
+            write_json(target, content)
+        yield folder / record
+        with outputs.file(overlay) as target:
+            save_picture(target, draw_triplets(image, triplets, detector.name, note, limit))
+        yield folder / overlay
 
 
 def read_triplets(file: Path) -> list[Triplet]:
@@ -123,5 +127,5 @@ def draw_file(photo: Path, file: Path, overlay: Path, limit: int = 10) -> None:
     trained_on = content.get("trained_on")
     note = f"trained on {trained_on}" if trained_on else ""
     page = draw_triplets(open_image(photo), triplets, str(content.get("model") or file.name), note, limit)
-    with atomic_file(overlay) as temporary:
-        page.save(temporary, format="PNG")
+    with output_file(overlay, "draw", b"Software\0rlip draw", [photo, file]) as target:
+        save_picture(target, page, "rlip draw")

@@ -16,7 +16,8 @@ from typing import Any
 CHUNK = 1 << 20
 
 
-def _temporary_sibling(path: Path) -> Path:
+def temporary_sibling(path: Path) -> Path:
+    """Return a free hidden name beside `path`."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
@@ -32,7 +33,7 @@ def _sync(path: Path) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write; on success it replaces `path`, on failure it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_sibling(path)
+    temporary = temporary_sibling(path)
     try:
         yield temporary
         _sync(temporary)
@@ -53,22 +54,33 @@ def atomic_folder(path: Path, *, many_files: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         shutil.rmtree(left, ignore_errors=True)
-    temporary, aside = _temporary_sibling(path), _temporary_sibling(path)
+    temporary = temporary_sibling(path)
     temporary.mkdir()
     try:
         yield temporary
-        if many_files:
-            os.sync()
-        else:
-            for file in temporary.rglob("*"):
-                _sync(file)
-        if path.exists():
-            path.rename(aside)
-        temporary.rename(path)
-        _sync(path.parent)
+        replace_folder(temporary, path, many_files=many_files)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(aside, ignore_errors=True)
+
+
+def replace_folder(temporary: Path, path: Path, *, many_files: bool = False) -> None:
+    """Sync a finished folder and give it the name `path`; what stood there comes back where that fails, and is removed otherwise."""
+    if many_files:
+        os.sync()
+    else:
+        for file in temporary.rglob("*"):
+            _sync(file)
+    aside = temporary_sibling(path)
+    if path.exists():
+        path.rename(aside)
+    try:
+        temporary.rename(path)
+    except OSError:
+        if aside.exists():
+            aside.rename(path)
+        raise
+    _sync(path.parent)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

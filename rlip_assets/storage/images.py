@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import atomic_file
@@ -152,7 +153,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return converted
 
 
-def save_picture(path: Path, picture: Image.Image) -> None:
-    """Write a drawn picture as PNG, atomically; the same picture gives the same bytes."""
+def save_picture(path: Path, picture: Image.Image, software: str = "") -> None:
+    """Write a drawn picture as PNG, atomically; the same picture gives the same bytes.
+
+    Args:
+        software: the command that drew it, for the text chunk "Software".
+    """
+    text = PngInfo()
+    if software:
+        text.add_text("Software", software)
     with atomic_file(path) as temporary:
-        picture.save(temporary, format="png")
+        picture.save(temporary, format="png", pnginfo=text)

@@ -31,6 +31,9 @@ _OURS = {theirs: ours for ours, theirs in DATASETS.items()}
 _SPLITS = {"train2017": "train", "val2017": "val", "train": "train", "val": "val"}
 _OWN_SPLITS = {name: name for name in ("train", "val", "test")}
 
+VG_FORM_START = b'[\n{"image_id": '
+"""First bytes of a file that `write_vg_form` wrote."""
+
 SizeOf = Callable[[str, str], tuple[int, int]]
 """(dataset, file name) to (width, height): the form does not tell sizes."""
 
