@@ -13,9 +13,7 @@ def package(
     folder: Annotated[Path, typer.Argument(help="MLflow model to write; new, or made by this command.")],
 ) -> None:
     """Package a checkpoint so that `mlflow models serve` answers requests with an image (base64) and texts."""
-    from rlip_assets.storage.outputs import output_folder
     from rlip_assets.tracking.serving import save_served_model
 
-    with output_folder(folder, "package", [checkpoint]) as target:
-        save_served_model(checkpoint, target)
+    save_served_model(checkpoint, folder)
     print(f"wrote {folder}; serve it with `mlflow models serve -m {folder} --env-manager local`")

@@ -65,7 +65,7 @@ def predict_photos(
         raise ParameterError(
             "Two photos have the same name and would overwrite each other's results: predict them into different folders"
         )
-    outputs = OutputFolder(folder, "predict", photos)
+    outputs = OutputFolder(folder, "predict")
     outputs.check([name for pair in names for name in pair])
     note = f"trained on {detector.trained_on}" if detector.trained_on else ""
     for photo, (record, overlay) in zip(photos, names, strict=True):

@@ -18,7 +18,8 @@ from mlflow.types.schema import Array
 
 from rlip_assets.inference.relation_detector import RelationDetector
 from rlip_assets.inference.serving import DEFAULTS, ServedDetector
-from rlip_assets.storage.errors import InputError, RlipError
+from rlip_assets.storage.errors import RlipError
+from rlip_assets.storage.outputs import output_folder
 
 
 class ServedModel:
@@ -46,10 +47,9 @@ def save_served_model(checkpoint: Path, folder: Path) -> None:
     The model runs in an environment that has this project installed: `mlflow models serve -m FOLDER --env-manager local`.
 
     Raises:
-        InputError: `folder` exists, or `checkpoint` is no detector.
+        InputError: `checkpoint` is no detector.
+        ParameterError: `folder` is neither new nor made by this function.
     """
-    if folder.exists():
-        raise InputError(f"{folder} exists; name a new folder or remove it")
     RelationDetector.from_pretrained(checkpoint)
     texts = Array(DataType.string)
     columns = Schema(
@@ -63,10 +63,11 @@ def save_served_model(checkpoint: Path, folder: Path) -> None:
         ParamSpec("threshold", DataType.double, DEFAULTS["threshold"]),
         ParamSpec("limit", DataType.long, DEFAULTS["limit"]),
     ]
-    mlflow.pyfunc.save_model(
-        str(folder),
-        loader_module=__name__,
-        data_path=str(checkpoint),
-        pip_requirements=[],
-        signature=ModelSignature(columns, params=ParamSchema(params)),
-    )
+    with output_folder(folder, "package", [checkpoint]) as target:
+        mlflow.pyfunc.save_model(
+            str(target),
+            loader_module=__name__,
+            data_path=str(checkpoint),
+            pip_requirements=[],
+            signature=ModelSignature(columns, params=ParamSchema(params)),
+        )

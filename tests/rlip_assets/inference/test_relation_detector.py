@@ -162,7 +162,8 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 def test_files_say_which_model_and_what_it_was_trained_on(detector: RelationDetector, tmp_path: Path) -> None:
     photo(120, 90).save(tmp_path / "street.jpg")
-    record, overlay = predict_photos(detector, [tmp_path / "street.jpg"], tmp_path / "out", threshold=0.0, limit=4)
+    found = predict_photos(detector, [tmp_path / "street.jpg"], tmp_path / "out", threshold=0.0, limit=4)
+    record, overlay = (file for file in found if isinstance(file, Path))
     content = json.loads(record.read_text())
     assert content["model"] == "test model"
     assert content["trained_on"] == "the micro world"

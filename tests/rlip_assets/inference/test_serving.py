@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from rlip_assets.inference.relation_detector import RelationDetector
-from rlip_assets.storage.errors import InputError
 from rlip_assets.tracking.serving import save_served_model
 from rlip_model import ModelConfig, build_model, save_checkpoint, train_label_tokenizer
 
@@ -45,8 +44,6 @@ def client(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     folder = tmp_path_factory.mktemp("served") / "model"
     save_served_model(checkpoint, folder)
-    with pytest.raises(InputError, match="exists"):
-        save_served_model(checkpoint, folder)
     return TestClient(init(mlflow.pyfunc.load_model(str(folder))))
 
 
