@@ -52,7 +52,7 @@ def _opened(path: Path, max_pixels: int, sha256: str | None = None) -> Iterator[
     """The image with its header read; every way in which decoding fails becomes a `BadImageError`."""
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise BadImageError(path, "it is no file")
+            raise BadImageError(path, "cannot be read (no regular file)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path if sha256 is None else _content(path, sha256), formats=FORMATS) as image:
