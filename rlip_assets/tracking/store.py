@@ -1,7 +1,8 @@
 """The tracking store: one MLflow run for each run of a tracked stage. The only module that imports mlflow.
 
 Runs live in `mlruns/mlflow.db` (SQLite) and `mlruns/artifacts` of the project, for all profiles together, unless MLFLOW_TRACKING_URI
-names another store. Experiments are the groups of the lineage. Large files are linked, not copied.
+names another store. Experiments are the groups of the lineage. Large files are not copied: `links.json` names them, relative to the
+profile's root.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from rlip_assets.lineage.profiles import PROJECT_ROOT, profile_name
 from rlip_assets.lineage.provenance import DAGSTER_RUN_VARIABLE, git_commit
 from rlip_assets.lineage.runner import flatten
 from rlip_assets.storage.errors import InputError
+from rlip_assets.tracking.relocation import ARTIFACTS, relocate
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,7 +59,7 @@ def store_uri(project: Path = PROJECT_ROOT) -> str:
 
 
 def open_store(project: Path = PROJECT_ROOT) -> MlflowClient:
-    """A client of the store, created first where there is none.
+    """Return a client of the store, which is created where there is none, and relocated where the project was moved.
 
     Two processes that create the same SQLite store at once both fail, so creation holds a file lock.
     """
@@ -69,6 +71,7 @@ def open_store(project: Path = PROJECT_ROOT) -> MlflowClient:
     with FileLock(str(database.with_suffix(".lock"))):
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
+        relocate(database)
     return client
 
 
@@ -78,7 +81,7 @@ def experiment_id(client: MlflowClient, name: str, project: Path = PROJECT_ROOT)
     if found is not None:
         return str(found.experiment_id)
     uri = store_uri(project)
-    folder = Path(uri.removeprefix(_SQLITE)).resolve().parent / "artifacts" / name
+    folder = Path(uri.removeprefix(_SQLITE)).resolve().parent / ARTIFACTS / name
     location = folder.as_uri() if uri.startswith(_SQLITE) else None
     try:
         return str(client.create_experiment(name, artifact_location=location))
@@ -149,7 +152,8 @@ class TrackingLog(NullLog):
                 continue
             inside = file.parent.relative_to(path.parent).as_posix()
             if file.stat().st_size > LINK_ABOVE:
-                self._links[file.relative_to(path.parent).as_posix()] = self._run.final_path(file).as_uri()
+                final = self._run.final_path(file)
+                self._links[file.relative_to(path.parent).as_posix()] = final.relative_to(self._run.root).as_posix()
             else:
                 self._client.log_artifact(self.run_id, str(file), None if inside == "." else inside)
 
