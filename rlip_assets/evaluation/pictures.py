@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from rlip_assets.evaluation.core.results import ClassTable
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from rlip_assets.storage.plotting import (
+    BLUE,
+    BROWN,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    SKY,
+    VERMILLION,
+    as_image,
+    new_figure,
+)
 
 CLASSES_SHOWN = 4
-COLORS = ("#009e73", "#56b4e9", "#0072b2", "#999999", "#cc79a7", "#e69f00", "#d55e00", "#7f3b08")
+COLORS = (GREEN, SKY, BLUE, GREY, PINK, ORANGE, VERMILLION, BROWN)
+"""From good to bad."""
 
 
 def curves_picture(table: ClassTable, title: str) -> Image.Image:
     """Precision over recall of the classes with the highest and the lowest AP above 0."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.2))
+    figure = new_figure(6.4, 4.2)
     axes = figure.subplots()
     ranked = [int(i) for i in np.argsort(-table.ap, kind="stable") if len(table.curve(int(i))[0])]
     shown = list(dict.fromkeys([*ranked[:CLASSES_SHOWN], *ranked[-CLASSES_SHOWN:]]))
@@ -36,25 +42,16 @@ def curves_picture(table: ClassTable, title: str) -> Image.Image:
     if shown:
         axes.legend(frameon=False, fontsize=7)
     axes.grid(alpha=0.3)
-    return _image(figure)
+    return as_image(figure)
 
 
 def causes_picture(shares: Mapping[str, float], title: str) -> Image.Image:
     """Shares of the causes among the triplets looked at."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 2.6))
+    figure = new_figure(6.4, 2.6)
     axes = figure.subplots()
     bars = axes.barh(list(shares), [100 * share for share in shares.values()], color=COLORS[: len(shares)])
     axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set(xlabel="% of the best R triplets of an image (R annotated)", title=title)
-    return _image(figure)
-
-
-def _image(figure: Figure) -> Image.Image:
-    figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return Image.open(buffer).convert("RGB")
+    return as_image(figure)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import Scene, bucket_folders, read_scenes
 from rlip_assets.datasets.sources.roots import raw_root
+from rlip_assets.labelling.quality_plots import quality_picture
 from rlip_assets.labelling.true_relations import TrueRelation, by_image, read_true_relations
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.shards import shard_of
@@ -28,9 +29,6 @@ from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import write_json
 from rlip_assets.training.few_shot import keep_triplets
 from rlip_assets.training.sources import is_held_out
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 QUALITY_FILE = "label_quality.json"
 THRESHOLDS = np.round(np.arange(0.05, 1.0, 0.05), 2)
@@ -252,29 +250,3 @@ def calibration(judged: Judged, bins: int = BINS) -> dict[str, Any]:
 
 def _share(values: npt.NDArray[np.bool_]) -> float | None:
     return float(values.mean()) if len(values) else None
-
-
-def quality_picture(report: dict[str, Any]) -> Image:
-    """Precision and recall over thresholds beside the reliability curve."""
-    import io
-
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    thresholds = [point["threshold"] for point in report["curve"]]
-    for name in ("precision", "recall", "f1"):
-        left.plot(thresholds, [np.nan if p[name] is None else p[name] for p in report["curve"]], label=name)
-    left.axvline(report["operating_threshold"], color="0.6", linestyle=":")
-    left.set(xlabel="confidence threshold", ylim=(0, 1), title="pseudo labels against the truth")
-    left.legend()
-    curve = report["calibration"]["curve"]
-    right.plot([0, 1], [0, 1], color="0.8")
-    right.plot([point["confidence"] for point in curve], [point["right"] for point in curve], marker="o")
-    right.set(xlabel="confidence", ylabel="share of right labels", xlim=(0, 1), ylim=(0, 1), title="reliability")
-    FigureCanvasAgg(figure)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110)
-    return Image.open(stream).convert("RGB")

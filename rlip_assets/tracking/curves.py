@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
+
+from rlip_assets.storage.plotting import COLORS, LEGEND, as_image, new_figure
 
 History = Mapping[str, Sequence[tuple[int, float]]]
 """Metric -> (step, value) in the order of steps."""
@@ -24,16 +24,13 @@ def curves_picture(history: History) -> Image.Image | None:
     ]
     if not total:
         return None
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = new_figure(9, 3.6)
     for axes, names, title in zip(
         figure.subplots(1, 2), (total, parts), ("loss", "its parts, last layer"), strict=True
     ):
-        for name in names:
-            axes.plot(*zip(*long[name], strict=True), label=name.replace("_", " "))
+        for name, color in zip(names, cycle(COLORS), strict=False):
+            axes.plot(*zip(*long[name], strict=True), color=color, label=name.replace("_", " "))
         axes.set(xlabel="step", title=title, ylim=(0, None))
         if names:
-            axes.legend(fontsize="small")
-    FigureCanvasAgg(figure)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=100)
-    return Image.open(stream).convert("RGB")
+            axes.legend(**LEGEND)
+    return as_image(figure, dpi=100)

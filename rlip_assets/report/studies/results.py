@@ -19,7 +19,7 @@ from rlip_assets.report.page import NOTICE, Section, render
 from rlip_assets.report.repeats import Comparison, compare, summary
 from rlip_assets.report.sections import comparisons_table, figures_table
 from rlip_assets.report.studies.definitions import Study, studies
-from rlip_assets.report.studies.plots import arms_plot, learning_plot
+from rlip_assets.report.studies.plots import arms_plot, evaluations_plot
 from rlip_assets.report.studies.profiles import StudyProfile, run_name
 from rlip_assets.storage.files import write_json, write_text
 
@@ -42,7 +42,7 @@ def write_results(study: Study, profiles: Sequence[StudyProfile], folder: Path) 
     write_text(folder / f"{study.name}.md", text)
     arms_plot(facts, folder / f"{study.name}.png")
     if facts["learning"]:
-        learning_plot(facts, folder / f"{study.name}_learning.png")
+        evaluations_plot(facts, folder / f"{study.name}_learning.png")
     write_summary(folder)
     return text
 
