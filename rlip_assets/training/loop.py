@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -27,11 +26,10 @@ from rlip_assets.lineage.environment import system_metrics
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import RlipError
 from rlip_assets.storage.files import write_bytes, write_json
-from rlip_assets.training.average import WeightAverage
 from rlip_assets.training.batches import Batch, seed_of
 from rlip_assets.training.kept import KeptCheckpoints
 from rlip_assets.training.normalise import Counts, averaged, rescaled
-from rlip_assets.training.optimiser import build_optimiser, learning_rates, set_learning_rates
+from rlip_assets.training.optimiser import build_optimiser, build_schedule, weight_average
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.resume import History, Resume
 from rlip_assets.training.vocabulary import LabelList
@@ -107,7 +105,8 @@ class Trainer:
         self.total_steps = len(parts[0])  # type: ignore[arg-type]
         self.criterion = RelationCriterion(loss_config(recipe))
         self.optimiser = build_optimiser(model, recipe)
-        self.average = None if recipe.average is None else WeightAverage(model, recipe.average)
+        self.schedule = build_schedule(self.optimiser, recipe, self.total_steps)
+        self.average = None if recipe.average is None else weight_average(model, recipe.average)
         self.scaler = torch.amp.GradScaler(settings.device.type, enabled=settings.precision == "fp16")
         self.evaluate, self.kept = evaluate, kept
         self.counters = Counters()
@@ -122,25 +121,25 @@ class Trainer:
             done, history = self.resume.load(self.model, self.optimiser, self.average, self.scaler)
         if done:
             self.log.info(f"continuing after step {done} of {self.total_steps}")
+            self.schedule = build_schedule(self.optimiser, self.recipe, self.total_steps, done)
         self.model.train()
         waiting = time.perf_counter()
         for step, batches in enumerate(self._batches(done), start=done):
             began = time.perf_counter()
             row = self._step(step, batches)
             if self.average:
-                self.average.update(self.model, step + 1)
+                self.average.update_parameters(self.model)
             row |= self._evaluate(step + 1)
             history.rows.append(row)
             if self.kept and self.processes.is_first:
-                with self._final_weights():
-                    self.kept.update(history.rows, self.model, self.tokenizer)
+                self.kept.update(history.rows, self._final_model, self.tokenizer)
             self._report(row, {"seconds_data": began - waiting, "seconds_step": time.perf_counter() - began})
             waiting = time.perf_counter()
             last = step + 1 == self.total_steps
             if self.resume and self.processes.is_first and ((step + 1) % self.settings.checkpoint_every == 0 or last):
                 self.resume.save(step + 1, self.model, self.optimiser, history, self.average, self.scaler)
         if self.average:
-            self.average.apply(self.model)
+            self.model.load_state_dict(self._final_model.state_dict())
         self.model.eval()
         return history
 
@@ -150,24 +149,18 @@ class Trainer:
         due = every is not None and (steps % every == 0 or steps == self.total_steps)
         if self.evaluate is None or not due or not self.processes.is_first:
             return {}
-        with self._final_weights():
-            self.model.eval()
-            figures = self.evaluate(self.model, self.tokenizer)
-            self.model.train()
-        figures = {f"{EVALUATED}{name}": value for name, value in figures.items()}
+        model = self._final_model.eval()
+        figures = {f"{EVALUATED}{name}": value for name, value in self.evaluate(model, self.tokenizer).items()}
+        self.model.train()
         self.log.metrics(figures, step=steps)
         return figures
 
-    @contextmanager
-    def _final_weights(self) -> Iterator[None]:
-        """The weights that a checkpoint would hold now: the average where there is one."""
-        if self.average:
-            self.average.swap(self.model)
-        try:
-            yield
-        finally:
-            if self.average:
-                self.average.swap(self.model)
+    @property
+    def _final_model(self) -> Rlip:
+        """The network that a checkpoint would hold now: the average where there is one."""
+        model = self.average.module if self.average else self.model
+        assert isinstance(model, Rlip)
+        return model
 
     def _batches(self, start: int) -> Iterator[list[Batch]]:
         loaders = [
@@ -179,8 +172,6 @@ class Trainer:
     def _step(self, step: int, batches: list[Batch]) -> dict[str, float]:
         """One optimiser step; returns its row of the history."""
         torch.manual_seed(seed_of(self.seed, step, self.processes.index))  # dropout
-        rates = learning_rates(self.recipe, step, self.total_steps)
-        set_learning_rates(self.optimiser, rates)
         self.optimiser.zero_grad(set_to_none=True)
         values = self._backward(step, [batch.to(self.settings.device) for batch in batches])
         self.processes.sum_gradients(self.model)
@@ -191,6 +182,8 @@ class Trainer:
             self._stop(step, batches, f"the loss is {values['loss']} and the gradient norm {norm}")
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        rates = {f"lr_{group['name']}": group["lr"] for group in self.optimiser.param_groups}
+        self.schedule.step()
         self.counters.skipped_images += sum(len(batch.skipped) for batch in batches)
         self.counters.cut_pairs += sum(batch.cut_pairs for batch in batches)
         return {
@@ -198,7 +191,7 @@ class Trainer:
             **values,
             "gradient_norm": 0.0 if overflowed else norm,
             **({"loss_scale": self.scaler.get_scale()} if self.scaler.is_enabled() else {}),
-            **{f"lr_{name}": rate for name, rate in rates.items()},
+            **rates,
         }
 
     def _backward(self, step: int, batches: list[Batch]) -> dict[str, float]:

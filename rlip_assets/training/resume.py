@@ -16,10 +16,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import canonical_json, write_bytes, write_text
-from rlip_assets.training.average import WeightAverage
+from rlip_assets.training.optimiser import resume_average
 from rlip_model.checkpoints.folder import content_digest
 
 STATE, HISTORY = "state.safetensors", "history.jsonl"
@@ -49,7 +50,7 @@ class Resume:
         model: nn.Module,
         optimiser: torch.optim.Optimizer,
         history: History,
-        average: WeightAverage | None = None,
+        average: AveragedModel | None = None,
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         """Keep the state after `step` steps; the history first, so that the state never lacks its rows.
@@ -61,7 +62,7 @@ class Resume:
         for name, values in _optimiser_state(model, optimiser).items():
             tensors.update({f"{_OPTIMISER}{name}/{key}": value for key, value in values.items()})
         if average:
-            tensors |= {f"{_AVERAGE}{name}": value for name, value in average.weights.items()}
+            tensors |= {f"{_AVERAGE}{name}": value for name, value in average.module.named_parameters()}
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         header = {
             "step": str(step),
@@ -82,7 +83,7 @@ class Resume:
         self,
         model: nn.Module,
         optimiser: torch.optim.Optimizer,
-        average: WeightAverage | None = None,
+        average: AveragedModel | None = None,
         scaler: torch.amp.GradScaler | None = None,
     ) -> tuple[int, History]:
         """Restore model, optimiser and average; returns the finished steps and their history, (0, empty) where nothing was kept.
@@ -112,7 +113,8 @@ class Resume:
             scaler.load_state_dict(kept)
         model.load_state_dict(_below(_MODEL, tensors))
         if average:
-            average.load(_below(_AVERAGE, tensors))
+            average.module.load_state_dict(_below(_MODEL, tensors) | _below(_AVERAGE, tensors))
+            resume_average(average, step)
         _restore_optimiser(model, optimiser, tensors)
         rows = [json.loads(line) for line in (self.folder / HISTORY).read_text().splitlines()]
         return step, History([row for row in rows if row["step"] <= step])

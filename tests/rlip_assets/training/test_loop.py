@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from rlip_assets.lineage.context import NullLog
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import InputError
-from rlip_assets.training.average import WeightAverage
 from rlip_assets.training.batches import Batch, Part, StepBatches
 from rlip_assets.training.kept import KeptCheckpoints, best_step
 from rlip_assets.training.loop import Evaluate, NotFiniteError, Settings, Trainer
 from rlip_assets.training.normalise import Counts
+from rlip_assets.training.optimiser import weight_average
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.resume import HISTORY, History, Resume
 from rlip_assets.training.sources import ImageSource, training_images
@@ -126,15 +126,14 @@ def test_the_average_of_weights_survives_a_kill(trainer_of: MakeTrainer, small_r
 
 def test_the_average_is_the_exponential_one() -> None:
     model = torch.nn.Linear(2, 1, bias=False)
-    average, expected = WeightAverage(model, 0.5), model.weight.detach().double()
+    average, expected = weight_average(model, 0.5), model.weight.detach().double()
     for steps in range(1, 8):
         with torch.no_grad():
             model.weight += torch.randn(1, 2)
-        average.update(model, steps)
+        average.update_parameters(model)
         decay = min(0.5, (1 + steps) / (10 + steps))
         expected = decay * expected + (1 - decay) * model.weight.detach().double()
-    average.apply(model)
-    assert torch.allclose(model.weight.double(), expected, atol=1e-6)
+    assert torch.allclose(average.module.weight.double(), expected, atol=1e-6)
 
 
 def test_history_holds_every_term_and_rate_and_training_learns(trainer_of: MakeTrainer, small_recipe: Recipe) -> None:

@@ -14,7 +14,7 @@ from rlip_assets.lineage.params.training import TrainingParams
 from rlip_assets.lineage.recipe_files import RecipeFolder, recipe, recipes
 from rlip_assets.lineage.recipes import PublishedTraining, Recipe, differences
 from rlip_assets.storage.errors import ParameterError
-from rlip_assets.training.optimiser import learning_rates
+from rlip_assets.training.optimiser import rate_factor
 from rlip_assets.training.start import model_config
 from tests.support.facts import FACTS
 
@@ -129,8 +129,9 @@ def test_recipe_has_the_published_hyperparameters(row: dict[str, str]) -> None:
         return
     assert {flag: row[flag] for flag in CONSTANT} == CONSTANT
     assert setting.epochs == int(row["epochs"])
-    drops = [learning_rates(setting, step, 1000)["main"] for step in range(1000)]
-    assert sum(rate > drops[-1] for rate in drops) == round(1000 * int(row["lr_drop"]) / int(row["epochs"]))
+    factors = [rate_factor(setting, 1000, step) for step in range(1000)]
+    assert set(factors) == {1.0, 0.1}
+    assert factors.index(0.1) == round(1000 * int(row["lr_drop"]) / int(row["epochs"]))
     rates = setting.learning_rates()
     assert rates == pytest.approx(
         {"main": float(row["lr"]), "backbone": float(row["lr_backbone"]), "text": float(row["text_encoder_lr"])}
