@@ -101,7 +101,7 @@ def main() -> None:
     figures = {
         "size": options.size,
         "width": options.width,
-        "captions_an_image": options.captions,
+        "captions_per_image": options.captions,
         "images_per_second": options.images / best[0],
         "images_per_second_separate_passes": options.images / best[1],
         "ratio": best[1] / best[0],

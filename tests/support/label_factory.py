@@ -17,7 +17,7 @@ from rlip_assets.labelling.captions.captioner import Captioner
 from rlip_assets.lineage.context import NullLog, StageContext
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.params.labels import CaptionParams
-from rlip_assets.micro_world.starting_weights.captioner import (
+from rlip_assets.micro_world.starting_weights.train_captioner import (
     CaptionerSize,
     build_micro_captioner,
     save_captioner,

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import binomtest
+
 from rlip_assets.labelling.caption_parsing.triplets import CaptionParser
 
-_Z = 1.959964
 Statement = tuple[str, str, str]
 
 
@@ -31,10 +32,8 @@ class Share:
         """Lower and upper bound of the underlying share."""
         if not self.total:
             return 0.0, 1.0
-        n, p = self.total, self.value
-        centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-        half = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n * n))
-        return max(0.0, centre - half), min(1.0, centre + half)
+        found = binomtest(self.hits, self.total).proportion_ci(method="wilson")
+        return float(found.low), float(found.high)
 
     def __str__(self) -> str:
         low, high = self.interval

@@ -78,7 +78,7 @@ def measure(captioner: Captioner, seed: int, pictures: int, batch: int = 25) -> 
             _count(true_relations(picture), captions, counts)
     return {
         "pictures": len(chosen),
-        "captions_an_image": captioner.params.captions_per_image,
+        "captions_per_image": captioner.params.captions_per_image,
         "captions_all_true": counts["all_true"] / counts["captions"],
         "triplet_precision": counts["true"] / max(counts["triplets"], 1),
         "distinct_precision": counts["distinct_true"] / max(counts["distinct"], 1),

@@ -32,6 +32,7 @@ class TrainingRecord:
     losses: list[dict[str, float]] = field(default_factory=list)
     _sums: dict[str, float] = field(default_factory=dict, repr=False)
     _count: int = field(default=0, repr=False)
+    _finished: int = field(default=0, repr=False)
     _started: float = field(default_factory=time.perf_counter, repr=False)
     _processor_started: float = field(default_factory=time.process_time, repr=False)
 
@@ -40,9 +41,11 @@ class TrainingRecord:
         """Wall seconds since the record was opened."""
         return time.perf_counter() - self._started
 
-    def step(self, number: int, losses: Mapping[str, float]) -> None:
-        """Count a finished step (`number` from 1); every `log_every` steps the mean losses are kept and printed."""
+    def step(self, losses: Mapping[str, float]) -> None:
+        """Count a finished step; every `log_every` steps the mean losses are kept and printed."""
         self._count += 1
+        self._finished += 1
+        number = self._finished
         for key, value in losses.items():
             self._sums[key] = self._sums.get(key, 0.0) + value
         if number % self.log_every and number != self.steps:

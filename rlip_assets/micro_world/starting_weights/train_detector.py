@@ -6,14 +6,13 @@ As published, the relation network starts from a detector of these two datasets.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlip_assets.micro_world.captions import category_text, detection_corpus
 from rlip_assets.micro_world.starting_weights import average_precision as ap
@@ -25,6 +24,7 @@ from rlip_assets.micro_world.starting_weights.detection_data import (
     evaluation_batch,
     training_batch,
 )
+from rlip_assets.micro_world.starting_weights.fit import Schedule, fit, shuffled
 from rlip_assets.micro_world.starting_weights.record import TrainingRecord
 from rlip_assets.micro_world.world import CATEGORIES
 from rlip_model import ModelConfig
@@ -53,12 +53,15 @@ class DetectorTraining:
     """Distinct training images."""
     lr: float = 1.5e-3
     weight_decay: float = 1e-4
-    clip: float = 1.0
     warmup: int = 50
     """Steps of each part over which the learning rate rises from 0."""
     dense_weight: float = 1.0
     """Weight of the dense loss in the second part; falls to 0 over its last fifth."""
     held_out_images: int = 300
+
+    def of(self, steps: int) -> Schedule:
+        """Return the learning rates of one part; they end at a hundredth."""
+        return Schedule(self.lr, steps, self.warmup, self.weight_decay, lowest=0.01)
 
 
 def class_names() -> list[str]:
@@ -96,79 +99,58 @@ def train_detector(
     generator = np.random.default_rng(settings.seed)
     model = DabDeformableDetr(ModelConfig.preset(PRESET), num_classes).train()
     dense = DenseHead(model.config.width, num_classes)
-    _train_backbone(
-        model, dense, _batches(training, settings.backbone_batch, settings.backbone_steps, generator), settings, record
-    )
-    _train_whole(model, dense, _batches(training, settings.batch, settings.steps, generator), settings, record)
+    _train_backbone(model, dense, training, settings, generator, record)
+    _train_whole(model, dense, training, settings, generator, record)
     return model.eval()
 
 
 def _train_backbone(
     model: DabDeformableDetr,
     dense: DenseHead,
-    batches: Iterator[DetectionBatch],
+    training: Sequence[Drawn],
     settings: DetectorTraining,
+    generator: np.random.Generator,
     record: TrainingRecord,
 ) -> None:
     """Backbone and pyramid learn from the dense head directly: the cheap part of the forward pass learns most of what is needed."""
-    stepper = _Stepper([*model.backbone.parameters(), *model.pyramid.parameters(), *dense.parameters()], settings)
-    for step, batch in enumerate(batches, start=1):
+
+    def losses(batch: DetectionBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         pyramid = model.pyramid(model.backbone(batch.images), batch.mask)
-        loss = dense(pyramid.tokens, pyramid, batch.targets)
-        stepper.step(loss, step, settings.backbone_steps)
-        record.step(step, {"backbone": float(loss.detach())})
+        loss: Tensor = dense(pyramid.tokens, pyramid, batch.targets)
+        return loss, {"backbone": loss}
+
+    batches = _batches(training, settings.backbone_batch, settings.backbone_steps, generator)
+    parameters = [*model.backbone.parameters(), *model.pyramid.parameters(), *dense.parameters()]
+    fit(parameters, settings.of(settings.backbone_steps), batches, losses, record)
 
 
 def _train_whole(
     model: DabDeformableDetr,
     dense: DenseHead,
-    batches: Iterator[DetectionBatch],
+    training: Sequence[Drawn],
     settings: DetectorTraining,
+    generator: np.random.Generator,
     record: TrainingRecord,
 ) -> None:
     criterion = DetectorCriterion()
-    stepper = _Stepper([*model.parameters(), *dense.parameters()], settings)
     with TokenTap(model) as tap:
-        for step, batch in enumerate(batches, start=1):
+
+        def losses(batch: DetectionBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
             output = model(batch.images, batch.mask)
             loss, terms = criterion(output, batch.targets)
             dense_loss = dense(tap.tokens, tap.pyramid, batch.targets)
             left = min(1.0, (settings.steps - step) / max(1.0, 0.2 * settings.steps))
-            stepper.step(loss + settings.dense_weight * left * dense_loss, step, settings.steps)
-            values = {"total": loss, "dense": dense_loss, **terms}
-            record.step(settings.backbone_steps + step, {name: float(value.detach()) for name, value in values.items()})
+            return loss + settings.dense_weight * left * dense_loss, {"total": loss, "dense": dense_loss, **terms}
 
-
-class _Stepper:
-    """AdamW with clipped gradients; linear warm-up, then half a cosine down to a hundredth."""
-
-    def __init__(self, parameters: list[nn.Parameter], settings: DetectorTraining) -> None:
-        self._parameters, self._settings = parameters, settings
-        self._optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
-
-    def step(self, loss: Tensor, number: int, of: int) -> None:
-        """One step (`number` from 1 to `of`)."""
-        settings = self._settings
-        done = max(0, number - settings.warmup) / max(1, of - settings.warmup)
-        share = min(1.0, number / settings.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
-        for group in self._optimiser.param_groups:
-            group["lr"] = settings.lr * share
-        self._optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._parameters, settings.clip)
-        self._optimiser.step()
+        batches = _batches(training, settings.batch, settings.steps, generator)
+        fit([*model.parameters(), *dense.parameters()], settings.of(settings.steps), batches, losses, record)
 
 
 def _batches(
     training: Sequence[Drawn], batch: int, steps: int, generator: np.random.Generator
 ) -> Iterator[DetectionBatch]:
-    """Full batches in a new order each epoch."""
-    order: list[int] = []
-    for _ in range(steps):
-        if len(order) < batch:
-            order = generator.permutation(len(training)).tolist()
-        chosen, order = order[:batch], order[batch:]
-        yield training_batch([training[index] for index in chosen], generator)
+    for rows in shuffled(len(training), batch, steps, generator):
+        yield training_batch([training[row] for row in rows], generator)
 
 
 @torch.no_grad()

@@ -9,7 +9,6 @@ Shape legend: T texts, N tokens of a text, W text width, V vocabulary.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlip_assets.micro_world.starting_weights.fit import Schedule, fit
 from rlip_assets.micro_world.starting_weights.phrase_corpus import (
     HeldOut,
     PhraseCorpus,
@@ -106,35 +106,25 @@ def train_text_encoder(
     config = ModelConfig.preset(PRESET).text
     encoder: Any = build_text_encoder(replace(config, dropout=settings.dropout)).train()
     guess = MaskedWords(encoder, config.width, config.vocabulary)
-    parameters = [*encoder.parameters(), *guess.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     close = torch.from_numpy(corpus.close)
     several = [scene for scene in scenes if len(scene) > 1]
-    for step in range(1, settings.steps + 1):
-        for group in optimiser.param_groups:
-            group["lr"] = settings.lr * _schedule(step, settings)
+
+    def losses(batch: None, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         pairs = torch.from_numpy(corpus.draw(settings.phrase_batch, generator))
         left, right = pool(encoder, tokenizer, [corpus.phrases[i] for i in pairs.T.flatten().tolist()]).chunk(2)
-        phrase_loss = info_nce(left, right, settings.temperature, close[pairs[:, :1], pairs[None, :, 1]])
+        phrases = info_nce(left, right, settings.temperature, close[pairs[:, :1], pairs[None, :, 1]])
         sentences = _two_captions(several, settings.caption_batch, generator)
         left, right = pool(encoder, tokenizer, sentences).chunk(2)
-        caption_loss = info_nce(left, right, settings.temperature)
-        masked_loss = guess(tokenizer, sentences, settings.masked_share, generator)
-        optimiser.zero_grad()
-        (phrase_loss + settings.caption_weight * caption_loss + settings.masked_weight * masked_loss).backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        values = {"phrases": phrase_loss, "captions": caption_loss, "masked": masked_loss}
-        record.step(step, {name: float(value.detach()) for name, value in values.items()})
+        captions = info_nce(left, right, settings.temperature)
+        masked = guess(tokenizer, sentences, settings.masked_share, generator)
+        loss = phrases + settings.caption_weight * captions + settings.masked_weight * masked
+        return loss, {"phrases": phrases, "captions": captions, "masked": masked}
+
+    schedule = Schedule(settings.lr, settings.steps, settings.warmup, settings.weight_decay)
+    fit([*encoder.parameters(), *guess.parameters()], schedule, [None] * settings.steps, losses, record)
     trained: Any = build_text_encoder(config)
     trained.load_state_dict(encoder.state_dict())
     return trained.eval()
-
-
-def _schedule(step: int, settings: TextEncoderTraining) -> float:
-    """Linear warm-up, then half a cosine to 0."""
-    done = max(0, step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return min(1.0, step / settings.warmup) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _two_captions(scenes: Sequence[Sequence[str]], number: int, generator: np.random.Generator) -> list[str]:

@@ -9,8 +9,7 @@ Shape legend: B images, K captions an image, S tokens, G x G patches.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from rlip_assets.micro_world.group import STATURE
 from rlip_assets.micro_world.picture import Picture
 from rlip_assets.micro_world.render import render
+from rlip_assets.micro_world.starting_weights.fit import Schedule, fit, shuffled
 from rlip_assets.micro_world.starting_weights.record import TrainingRecord
 from rlip_assets.micro_world.wording import FORMS
 from rlip_assets.micro_world.world import CATEGORIES
@@ -38,6 +38,7 @@ PROMPT = "a picture of "
 MOST_TOKENS = 40
 HELD_OUT_SEED = 0
 Pixels = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,10 @@ class CaptionerSchedule:
     shift: int = 6
     """Largest random displacement of an image, pixels."""
     held_out_pictures: int = 300
+
+    def of(self, steps: int) -> Schedule:
+        """Return the learning rates of one phase."""
+        return Schedule(self.rate, steps, warmup=100, weight_decay=self.weight_decay)
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary: int) -> BertTokenizer:
@@ -217,16 +222,13 @@ def _learn_patches(
     generator: np.random.Generator,
     record: TrainingRecord,
 ) -> None:
-    """Phase 1: per patch, what it shows, does and undergoes."""
+    """Phase 1: what each patch shows, does and undergoes."""
     statements, grid = images.shown.shape[1:3]
     head = nn.Linear(model.vision_model.post_layernorm.normalized_shape[0], statements)
     nn.init.constant_(head.bias, -4.0)
-    parameters = [*model.vision_model.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=schedule.rate, weight_decay=schedule.weight_decay)
     model.train()
-    for step, rows in enumerate(
-        _batches(len(images.pixels), schedule.dense_steps, schedule.dense_batch, generator), start=1
-    ):
+
+    def losses(rows: Rows, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         mirrored = generator.random(len(rows)) < 0.5
         target = torch.from_numpy(images.shown[rows]).float()
         target = torch.where(torch.from_numpy(mirrored)[:, None, None, None], target.flip(-1), target)
@@ -234,8 +236,11 @@ def _learn_patches(
         tokens = model.vision_model(pixels).last_hidden_state[:, 1:]
         logits = head(tokens).transpose(1, 2).reshape(len(rows), statements, grid, grid)
         loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / target.sum().clamp(min=1)
-        _step(optimiser, parameters, loss, schedule.rate * _warm_cosine(step, schedule.dense_steps))
-        record.step(step, {"patches": loss.item()})
+        return loss, {"patches": loss}
+
+    batches = shuffled(len(images.pixels), schedule.dense_batch, schedule.dense_steps, generator)
+    parameters = [*model.vision_model.parameters(), *head.parameters()]
+    fit(parameters, schedule.of(schedule.dense_steps), batches, losses, record)
 
 
 def _learn_captions(
@@ -249,11 +254,10 @@ def _learn_captions(
     """Phase 2: next token of every sentence; the prompt is given, not learned."""
     encoded = [_token_rows(tokenizer, texts) for texts in images.captions]
     prompt = len(tokenizer(PROMPT.strip(), add_special_tokens=False)["input_ids"]) + 1
-    parameters = list(model.parameters())
-    optimiser = torch.optim.AdamW(parameters, lr=schedule.rate, weight_decay=schedule.weight_decay)
-    model.train()
     pad = tokenizer.get_vocab()[PAD]
-    for step, rows in enumerate(_batches(len(encoded), schedule.caption_steps, schedule.batch, generator), start=1):
+    model.train()
+
+    def losses(rows: Rows, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         mirrored = generator.random(len(rows)) < 0.5
         pixels = _tensors(images.pixels[rows], mirrored, generator, schedule.shift)
         vision = model.vision_model(pixels).last_hidden_state
@@ -268,8 +272,10 @@ def _learn_captions(
         loss = model.text_decoder(
             input_ids=tokens, attention_mask=(tokens != pad).long(), encoder_hidden_states=vision[owner], labels=labels
         ).loss
-        _step(optimiser, parameters, loss, schedule.rate * _warm_cosine(step, schedule.caption_steps))
-        record.step(schedule.dense_steps + step, {"captions": loss.item()})
+        return loss, {"captions": loss}
+
+    batches = shuffled(len(encoded), schedule.batch, schedule.caption_steps, generator)
+    fit(model.parameters(), schedule.of(schedule.caption_steps), batches, losses, record)
 
 
 def _token_rows(tokenizer: BertTokenizer, texts: Sequence[str]) -> list[list[int]]:
@@ -277,16 +283,6 @@ def _token_rows(tokenizer: BertTokenizer, texts: Sequence[str]) -> list[list[int
     start, end = (tokenizer.get_vocab()[token] for token in (START, END))
     rows = tokenizer([PROMPT + text for text in texts], add_special_tokens=False)["input_ids"]
     return [[start, *row, end] for row in rows]
-
-
-def _batches(images: int, steps: int, batch: int, generator: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
-    """Row numbers of each step; every image once before any image again."""
-    order = np.zeros(0, np.int64)
-    for _ in range(steps):
-        while len(order) < batch:
-            order = np.concatenate([order, generator.permutation(images)])
-        yield order[:batch]
-        order = order[batch:]
 
 
 def _tensors(pixels: Pixels, mirrored: npt.NDArray[np.bool_], generator: np.random.Generator, shift: int = 0) -> Tensor:
@@ -306,22 +302,6 @@ def _tensors(pixels: Pixels, mirrored: npt.NDArray[np.bool_], generator: np.rand
     offset = torch.from_numpy(generator.uniform(-0.08, 0.08, (len(images), 3, 1, 1)).astype(np.float32))
     mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
     return ((images * gain + offset).clamp(0, 1) - mean) / deviation
-
-
-def _warm_cosine(step: int, steps: int, warm_up: int = 100) -> float:
-    """Share of the learning rate at `step` (from 1): a linear start, then half a cosine down to nothing."""
-    if step < warm_up:
-        return step / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
-
-
-def _step(optimiser: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], loss: Tensor, rate: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(parameters, 1.0)
-    optimiser.step()
 
 
 def make_captioner(folder: Path, size: CaptionerSize | None = None, schedule: CaptionerSchedule | None = None) -> None:
