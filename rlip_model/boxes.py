@@ -1,25 +1,46 @@
-"""Boxes: (cx, cy, w, h) as fractions of the image inside the network, (x0, y0, x1, y1) where areas matter."""
+"""Boxes: (cx, cy, w, h) as fractions of the image inside the network, (x0, y0, x1, y1) where areas matter.
+
+Also for readers and evaluators, which need no torch: tensors are used by their methods alone. Overlaps whose float order is that of a
+published evaluator are in `rlip_assets/evaluation/core/overlaps.py`.
+"""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Box = tuple[float, float, float, float]
+
+
+def iou(a: npt.ArrayLike, b: npt.ArrayLike, side: float = 0.0) -> npt.NDArray[Any]:
+    """Return the intersection over union of broadcastable boxes (..., 4) x0, y0, x1, y1; (...), 0 where they do not overlap.
+
+    Args:
+        side: added to every width and height; 1 where coordinates are the numbers of the first and the last pixel.
+    """
+    a, b = np.asarray(a), np.asarray(b)
+    shared = _area(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + side)
+    union = _area(a[..., 2:] - a[..., :2] + side) + _area(b[..., 2:] - b[..., :2] + side) - shared
+    return np.asarray(shared / np.where(union > 0, union, 1))
+
+
+def _area(sides: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.asarray(np.clip(sides, 0, None).prod(-1))
 
 
 def to_corners(boxes: Tensor) -> Tensor:
-    """(..., 4) centre and size -> (..., 4) x0, y0, x1, y1."""
-    centre, half = boxes[..., :2], boxes[..., 2:] / 2
-    return torch.cat([centre - half, centre + half], dim=-1)
-
-
-def to_centres(boxes: Tensor) -> Tensor:
-    """(..., 4) x0, y0, x1, y1 -> (..., 4) centre and size."""
-    low, high = boxes[..., :2], boxes[..., 2:]
-    return torch.cat([(low + high) / 2, high - low], dim=-1)
+    """Return x0, y0, x1, y1 (..., 4) of centre and size (..., 4)."""
+    signs = boxes.new_tensor([[-0.5], [0.5]])
+    return (boxes[..., None, :2] + boxes[..., None, 2:] * signs).flatten(-2)
 
 
 def to_pixels(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Fractions to pixel corners.
+    """Return pixel corners of fractions.
 
     Args:
         boxes: (B, P, 4) centre and size, fractions.
@@ -27,28 +48,27 @@ def to_pixels(boxes: Tensor, sizes: Tensor) -> Tensor:
     Returns:
         (B, P, 4) x0, y0, x1, y1 in pixels, not clamped.
     """
-    height, width = sizes.to(boxes.dtype).unbind(-1)
-    return to_corners(boxes) * torch.stack([width, height, width, height], dim=-1)[:, None]
+    return to_corners(boxes) * sizes.to(boxes.dtype)[:, None, [1, 0, 1, 0]]
 
 
 def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Generalised IoU of broadcastable boxes (..., 4) given as centre and size; (...) in [-1, 1].
+    """Return the generalised IoU of broadcastable boxes (..., 4) given as centre and size; (...) in [-1, 1].
 
     Two boxes without any area have IoU 0 and hull 0: their value is 0.
     """
     a_low, a_high = a[..., :2] - a[..., 2:] / 2, a[..., :2] + a[..., 2:] / 2
     b_low, b_high = b[..., :2] - b[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2
-    overlap = (torch.minimum(a_high, b_high) - torch.maximum(a_low, b_low)).clamp(min=0).prod(-1)
+    overlap = (a_high.minimum(b_high) - a_low.maximum(b_low)).clamp(min=0).prod(-1)
     union = (a_high - a_low).prod(-1) + (b_high - b_low).prod(-1) - overlap
-    hull = (torch.maximum(a_high, b_high) - torch.minimum(a_low, b_low)).clamp(min=0).prod(-1)
+    hull = (a_high.maximum(b_high) - a_low.minimum(b_low)).clamp(min=0).prod(-1)
     return overlap / _positive(union) - (hull - union) / _positive(hull)
 
 
 def _positive(area: Tensor) -> Tensor:
-    return torch.where(area > 0, area, torch.ones_like(area))
+    return area.where(area > 0, area.new_ones(()))
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """ln(x / (1 - x)) with both parts at least `eps`."""
+    """Return ln(x / (1 - x)) with both parts at least `eps`."""
     x = x.clamp(0, 1)
-    return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
+    return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rlip_model.config import ModelConfig
-from rlip_model.layers import BoxHead, DeformableAttention, FeedForward, Memory, Mlp, on_levels
+from rlip_model.layers import BoxHead, DeformableAttention, FeedForward, Memory, Mlp, on_levels, sine_code
 
 
 class AnchorPosition(nn.Module):
@@ -32,12 +32,8 @@ class AnchorPosition(nn.Module):
 
 
 def sine_of_boxes(boxes: Tensor, channels: int) -> Tensor:
-    """(..., 4) cx, cy, w, h -> (..., 4 * channels): blocks in the order y, x, w, h; sine on even, cosine on odd channels."""
-    k = torch.arange(channels, device=boxes.device, dtype=boxes.dtype)
-    frequencies = 10000.0 ** (2 * torch.div(k, 2, rounding_mode="floor") / channels)
-    ordered = torch.stack([boxes[..., 1], boxes[..., 0], boxes[..., 2], boxes[..., 3]], dim=-1)
-    angle = (ordered * (2 * math.pi))[..., None] / frequencies
-    return torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1).flatten(-3)
+    """Return the sine code (..., 4 * channels) of boxes (..., 4) cx, cy, w, h; blocks in the order y, x, w, h."""
+    return sine_code(boxes[..., [1, 0, 2, 3]] * (2 * math.pi), channels).flatten(-2)
 
 
 class DecoderLayer(nn.Module):

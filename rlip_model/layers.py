@@ -155,6 +155,17 @@ class DeformableAttention(nn.Module):
         return values.transpose(2, 3).repeat_interleave(self.points, dim=-1)[:, :, :, None]
 
 
+def sine_code(angles: Tensor, channels: int) -> Tensor:
+    """Return sines (even channels) and cosines (odd) of angles (...) / 10000^(2 floor(k / 2) / channels), k = 0 .. channels - 1.
+
+    Returns:
+        (..., channels)
+    """
+    k = torch.arange(channels, device=angles.device, dtype=angles.dtype)
+    scaled = angles[..., None] / 10000.0 ** (2 * torch.div(k, 2, rounding_mode="floor") / channels)
+    return torch.stack([scaled[..., 0::2].sin(), scaled[..., 1::2].cos()], dim=-1).flatten(-2)
+
+
 def on_levels(references: Tensor, memory: Memory) -> Tensor:
     """(B, Q, 2 or 4) fractions of the image -> (B, Q, L, 2 or 4) fractions of each padded level."""
     ratios = memory.valid_ratios.repeat(1, 1, references.shape[-1] // 2)

@@ -1,4 +1,4 @@
-"""What inference returns: a relation between two boxes of a photo."""
+"""A triplet as users see it: subject, relation and object by name, with their boxes in the photo."""
 
 from __future__ import annotations
 
@@ -6,16 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Box = tuple[float, float, float, float]
-
-
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes; 0 where they do not overlap."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    intersection = width * height
-    return intersection / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - intersection)
+from rlip_model.boxes import Box
 
 
 @dataclass(frozen=True)
@@ -30,7 +21,7 @@ class Triplet:
     score: float
 
     def as_dict(self) -> dict[str, Any]:
-        """The triplet as JSON-ready values; boxes rounded to a tenth of a pixel, the score to four digits."""
+        """Return JSON-ready values; boxes rounded to a tenth of a pixel, the score to four digits."""
         return {
             "subject": self.subject,
             "relation": self.relation,
@@ -42,7 +33,7 @@ class Triplet:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Triplet:
-        """Inverse of `as_dict`. Raises KeyError, TypeError or ValueError where a field is missing or no such value."""
+        """Return the triplet of `as_dict`'s values. Raises KeyError, TypeError or ValueError for a missing or invalid field."""
         target = values["object_box"]
         return cls(
             subject=str(values["subject"]),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from rlip_assets.evaluation.core.ground_truth import GroundTruth
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionBatch
+from rlip_model.boxes import iou
 
 RIGHT, DUPLICATE, VERB, OBJECT, BOX, BACKGROUND = "right", "duplicate", "verb", "object", "box", "background"
 CAUSES = {
@@ -80,9 +81,9 @@ class CauseCounter:
         pairs, chosen = np.divmod(best, scores.shape[1])
         found = np.zeros(len(verbs), bool)
         for pair, verb in zip(pairs.tolist(), chosen.tolist(), strict=True):
-            overlap = _iou(image.sub_boxes[pair], ends[0][0])
+            overlap = iou(image.sub_boxes[pair], ends[0][0], side=1)
             same_class = np.ones(len(verbs), bool) if self.persons else ends[0][1] == image.sub_labels[pair]
-            with_object = _iou(image.obj_boxes[pair], ends[1][0])
+            with_object = iou(image.obj_boxes[pair], ends[1][0], side=1)
             overlap = np.where(has_object, np.minimum(overlap, with_object), overlap)
             same_class &= ~has_object | (ends[1][1] == image.obj_labels[pair])
             cause = _cause(overlap, same_class, verbs == verb, found)
@@ -111,11 +112,3 @@ def _cause(
     if (there & same_verb).any():
         return OBJECT
     return BOX if ((overlap >= NEAR) & same_class & same_verb).any() else BACKGROUND
-
-
-def _iou(box: npt.NDArray[np.floating], others: Boxes) -> Boxes:
-    """Overlap of one box (4,) with others (n, 4), counted in pixels as the evaluators do."""
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    inter = np.prod(np.clip(high - low + 1, 0, None), axis=1)
-    areas = np.prod(others[:, 2:] - others[:, :2] + 1, axis=1)
-    return np.asarray(inter / (np.prod(box[2:] - box[:2] + 1) + areas - inter), np.float64)

@@ -16,7 +16,8 @@ from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionBatch, read_predictions
 from rlip_assets.storage.drawing import draw_triplets
 from rlip_assets.storage.images import BadImageError, open_image
-from rlip_model.triplets import Box, Triplet, iou
+from rlip_model.boxes import Box, iou
+from rlip_model.triplets import Triplet
 
 PICTURES = 2
 WORST = 3
@@ -172,7 +173,7 @@ def _same(first: Triplet, second: Triplet) -> bool:
         return False
     if first.object_box is None or second.object_box is None:
         return first.object_box is second.object_box
-    return iou(first.object_box, second.object_box) >= SAME_PAIR_IOU
+    return bool(iou(first.object_box, second.object_box) >= SAME_PAIR_IOU)
 
 
 def _box(values: np.ndarray) -> Box:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -23,10 +22,11 @@ from rlip_assets.datasets.sources.classes import benchmark_of, preset_classes
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.training.transforms import target_size
 from rlip_model import NO_OBJECTS, Checkpoint, load_checkpoint
+from rlip_model.boxes import Box, iou
 from rlip_model.postprocess import PairPredictions, hoi_predictions, sgg_predictions
-from rlip_model.triplets import Box, Triplet, iou
+from rlip_model.triplets import Triplet
+from rlip_model.vision.images import image_tensor, stack_images
 
-IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TEXTS_AT_ONCE = 256
 MIN_SIDE = 32
 """Smaller images are enlarged to this: the backbone halves an image six times."""
@@ -163,13 +163,7 @@ class RelationDetector:
     def _batch(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
         """Resized, normalised and zero-padded images (B, 3, H, W) and their padding mask (B, H, W)."""
         short, longest = self._metadata("image_size", (800, 1333))
-        tensors = [normalised(resized(image, int(short), int(longest))) for image in images]
-        height, width = max(t.shape[1] for t in tensors), max(t.shape[2] for t in tensors)
-        batch = torch.zeros(len(tensors), 3, height, width)
-        mask = torch.ones(len(tensors), height, width, dtype=torch.bool)
-        for index, tensor in enumerate(tensors):
-            batch[index, :, : tensor.shape[1], : tensor.shape[2]] = tensor
-            mask[index, : tensor.shape[1], : tensor.shape[2]] = False
+        batch, mask = stack_images([image_tensor(resized(image, int(short), int(longest))) for image in images])
         device = next(self.checkpoint.model.parameters()).device
         return batch.to(device), mask.to(device)
 
@@ -178,12 +172,6 @@ def resized(image: Image.Image, short: int, longest: int) -> Image.Image:
     """RGB at the published evaluation size: short side `short` unless the long one would exceed `longest`; no side under `MIN_SIDE`."""
     width, height = target_size(image.width, image.height, short, longest)
     return image.convert("RGB").resize((max(width, MIN_SIDE), max(height, MIN_SIDE)), Image.Resampling.BILINEAR)
-
-
-def normalised(image: Image.Image) -> Tensor:
-    """RGB image -> (3, H, W) float32 with ImageNet's mean 0 and standard deviation 1."""
-    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(2, 0, 1)
-    return (pixels - torch.tensor(IMAGE_MEAN)[:, None, None]) / torch.tensor(IMAGE_STD)[:, None, None]
 
 
 def _texts(given: Sequence[str] | None, own: Sequence[str], what: str) -> list[str]:
@@ -241,4 +229,5 @@ def _repeats(triplet: Triplet, better: Triplet, overlap: float = 0.7) -> bool:
     words = (triplet.subject, triplet.relation, triplet.object) == (better.subject, better.relation, better.object)
     if not words or triplet.object_box is None or better.object_box is None:
         return False
-    return iou(triplet.subject_box, better.subject_box) * iou(triplet.object_box, better.object_box) ** 0.5 > overlap
+    overlaps = iou(triplet.subject_box, better.subject_box) * iou(triplet.object_box, better.object_box) ** 0.5
+    return bool(overlaps > overlap)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import NO_OBJECT, Scene
 from rlip_assets.labelling.true_relations import TrueRelation
+from rlip_model.boxes import iou
 
 MINIMUM_IOU = 0.5
 SPATIAL = frozenset(
@@ -64,9 +65,5 @@ def best_boxes(scene: Scene, target: Scene) -> npt.NDArray[np.int64]:
     if not len(scene.labels) or not len(target.labels):
         return np.full(len(scene.labels), -1)
     scale = np.array([target.width / scene.width, target.height / scene.height] * 2, np.float32)
-    a, b = (scene.boxes * scale)[:, None], target.boxes[None]
-    sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
-    shared = sides.prod(-1)
-    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(-1) for boxes in (a, b)]
-    overlap = shared / np.maximum(areas[0] + areas[1] - shared, 1e-9)
+    overlap = iou((scene.boxes * scale)[:, None], target.boxes[None])
     return np.where(overlap.max(1) >= MINIMUM_IOU, overlap.argmax(1), -1)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw, ImageFont
 
-from rlip_model.triplets import Box, Triplet, iou
+from rlip_model.boxes import Box, iou
+from rlip_model.triplets import Triplet
 
 PHOTO_SIDE = (
     560,

@@ -21,16 +21,15 @@ from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.images import BadImageError, open_image
 from rlip_assets.training.sources import TrainingImages
 from rlip_assets.training.targets import (
-    image_tensor,
     pair_targets,
     ranked_pairs,
     refuse_unseen,
-    stack_images,
     tagger_pairs,
 )
 from rlip_assets.training.transforms import Sample, augment, clip_boxes, for_evaluation, mirror_text
 from rlip_assets.training.vocabulary import BatchVocabulary, LabelList, Vocabulary
 from rlip_model import PairNoise, TaggerPairs, Targets, collate_pairs, perturb_pairs
+from rlip_model.vision.images import image_tensor, stack_images
 
 _LABELS, _IMAGE, _NOISE = 2, 3, 4
 PUBLISHED_SUBJECT = 1

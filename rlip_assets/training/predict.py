@@ -18,11 +18,11 @@ from rlip_assets.lineage.context import StageLog
 from rlip_assets.lineage.recipes import Augmentation
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.images import BadImageError, open_image
-from rlip_assets.training.targets import image_tensor, stack_images
 from rlip_assets.training.transforms import for_evaluation
 from rlip_assets.training.vocabulary import benchmark_labels
 from rlip_model import LabelTokenizer, ModelOutput, Rlip
 from rlip_model.postprocess import PairPredictions, hoi_predictions, sgg_predictions
+from rlip_model.vision.images import image_tensor, stack_images
 
 SCENE_GRAPH_BENCHMARKS = ("open_images",)
 """Benchmarks whose subjects have a class of their own; in the others every subject is a person."""

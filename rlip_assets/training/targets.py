@@ -8,33 +8,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
-from torch import Tensor
 
 from rlip_assets.datasets.scenes import NO_OBJECT, Scene
 from rlip_assets.training.few_shot import triplet_pairs
 from rlip_assets.training.vocabulary import LabelList
 from rlip_model import Targets
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Colour statistics of ImageNet, with which the backbones were trained."""
-
-
-def image_tensor(image: Image.Image) -> Tensor:
-    """(3, H, W) float32, normalised."""
-    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 255)
-    return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
-
-
-def stack_images(images: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Zero-pad right and bottom to the largest: (B, 3, H, W), and the mask (B, H, W), True = padding."""
-    height, width = (max(image.shape[side] for image in images) for side in (1, 2))
-    batch = torch.zeros(len(images), 3, height, width)
-    mask = torch.ones(len(images), height, width, dtype=torch.bool)
-    for row, image in enumerate(images):
-        batch[row, :, : image.shape[1], : image.shape[2]] = image
-        mask[row, : image.shape[1], : image.shape[2]] = False
-    return batch, mask
 
 
 def unit_boxes(scene: Scene) -> npt.NDArray[np.float32]:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlip_model.config import ModelConfig
+from rlip_model.layers import sine_code
 
 GROUPS = 32
 """Groups of the pyramid's group normalisation."""
@@ -33,20 +34,12 @@ def sine_position(padding: Tensor, width: int, kind: Literal["resnet", "swin"]) 
     """
     valid = ~padding
     offset = 0.5 if kind == "swin" else 0.0
-    frequencies = _frequencies(width // 2, padding.device)
     codes = []
     for axis in (1, 2):
         count = valid.cumsum(axis, dtype=torch.float32)
         last = count[:, -1:, :] if axis == 1 else count[:, :, -1:]
-        angle = ((count - offset) / (last + 1e-6) * (2 * math.pi))[..., None] / frequencies
-        codes.append(torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1).flatten(-2))
+        codes.append(sine_code((count - offset) / (last + 1e-6) * (2 * math.pi), width // 2))
     return torch.cat(codes, dim=-1).permute(0, 3, 1, 2)
-
-
-def _frequencies(channels: int, device: torch.device) -> Tensor:
-    """Denominators 10000^(2 floor(k / 2) / channels), k = 0 .. channels - 1."""
-    k = torch.arange(channels, dtype=torch.float32, device=device)
-    return 10000.0 ** (2 * torch.div(k, 2, rounding_mode="floor") / channels)
 
 
 @dataclass(frozen=True)

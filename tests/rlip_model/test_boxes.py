@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlip_model.boxes import generalized_iou, inverse_sigmoid, to_centres, to_corners, to_pixels
+from rlip_model.boxes import generalized_iou, inverse_sigmoid, iou, to_corners, to_pixels
 
 fractions = st.floats(0.0, 1.0, width=32)
 box = st.tuples(fractions, fractions, fractions, fractions)
@@ -19,8 +20,39 @@ def tensor(values: tuple[float, ...]) -> Tensor:
 
 
 @given(box)
-def test_corners_and_back(values: tuple[float, ...]) -> None:
-    torch.testing.assert_close(to_centres(to_corners(tensor(values))), tensor(values))
+def test_corners_have_the_centre_between_them(values: tuple[float, ...]) -> None:
+    low, high = to_corners(tensor(values)).split(2)
+    torch.testing.assert_close((low + high) / 2, tensor(values)[:2])
+    torch.testing.assert_close(high - low, tensor(values)[2:])
+
+
+whole = st.integers(0, 30)
+
+
+@given(st.tuples(whole, whole, whole, whole), st.tuples(whole, whole, whole, whole), st.sampled_from([0.0, 1.0]))
+def test_iou_counts_pixels(a: tuple[int, ...], b: tuple[int, ...], side: float) -> None:
+    """`side` 1: the shared and covered pixels of inclusive boxes, counted one by one; 0: of boxes without their last pixel."""
+    (ax, ay, aw, ah), (bx, by, bw, bh) = a, b
+    cells = [
+        {(x, y) for x in range(left, left + w + int(side)) for y in range(top, top + h + int(side))}
+        for left, top, w, h in (a, b)
+    ]
+    want = len(cells[0] & cells[1]) / max(len(cells[0] | cells[1]), 1)
+    got = iou((ax, ay, ax + aw, ay + ah), (bx, by, bx + bw, by + bh), side)
+    assert abs(float(got) - want) < 1e-12
+
+
+def test_iou_of_inclusive_boxes() -> None:
+    assert iou((0, 0, 99, 99), (0, 0, 99, 79), side=1) == 0.8
+    assert iou((0, 0, 9, 9), (10, 0, 19, 9), side=1) == 0
+    assert iou((0, 0, 9, 9), (9, 0, 18, 9), side=1) == 10 / 190
+
+
+def test_iou_of_each_with_each() -> None:
+    boxes = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 5, 9], [9, 9, 4, 4]], np.float32)
+    table = iou(boxes[:, None], boxes[None])
+    np.testing.assert_allclose(table[:2, :2], [[1, 1 / 3], [1 / 3, 1]], rtol=1e-6)
+    assert not table[2:].any()
 
 
 @given(box, box)

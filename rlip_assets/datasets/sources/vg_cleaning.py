@@ -23,6 +23,7 @@ from typing import Any
 
 from rlip_assets.datasets.sources.boxes import Box
 from rlip_assets.storage.errors import DataError, InputError
+from rlip_model.boxes import iou
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def drop_synonymous(
     minimum_iou: float,
     counts: Counter[str],
 ) -> list[Relation]:
-    """Step 3. A relation is compared with the earlier ones that stayed."""
+    """Step 3: compare each relation with the earlier ones that stayed, boxes by their pixels as the published preprocessing does."""
     kept: list[Relation] = []
     same_text: dict[tuple[str, str, str], list[Relation]] = {}
     for relation in relations:
@@ -134,8 +135,8 @@ def drop_synonymous(
         )
         earlier = same_text.setdefault(key, [])
         if any(
-            inclusive_iou(entities[other.subject].box, subject.box) >= minimum_iou
-            and inclusive_iou(entities[other.object].box, target.box) >= minimum_iou
+            iou(entities[other.subject].box, subject.box, side=1) >= minimum_iou
+            and iou(entities[other.object].box, target.box, side=1) >= minimum_iou
             for other in earlier
         ):
             counts["relations_step3_synonymous"] += 1
@@ -151,14 +152,3 @@ def keep_first(relations: list[Relation], limit: int, counts: Counter[str]) -> l
         counts["images_step4_truncated"] += 1
         counts["relations_step4_beyond_limit"] += len(relations) - limit
     return relations[:limit]
-
-
-def inclusive_iou(a: Box, b: Box) -> float:
-    """Intersection over union with pixel-inclusive sides (x2 - x1 + 1), as the published preprocessing measures it."""
-    width = min(a[2], b[2]) - max(a[0], b[0]) + 1
-    height = min(a[3], b[3]) - max(a[1], b[1]) + 1
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    area = sum((box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (a, b))
-    return shared / (area - shared)

@@ -229,8 +229,8 @@ def tag_scenes(
     Images of similar shape share a forward pass; those without candidates are read by nobody.
     """
     from rlip_assets.labelling.tagging.tagging import TaggingImage
-    from rlip_assets.training.targets import image_tensor
     from rlip_assets.training.transforms import for_evaluation
+    from rlip_model.vision.images import image_tensor
 
     scores = {scene.image_id: Labels.of([], [], [], []) for scene, _ in items}
     unreadable: list[dict[str, str]] = []

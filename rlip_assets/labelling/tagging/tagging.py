@@ -24,9 +24,10 @@ from rlip_assets.inference.micro_batches import MicroBatches
 from rlip_assets.labelling.tables import CandidateRow
 from rlip_assets.labelling.tagging.rules import Labels
 from rlip_assets.lineage.params.labels import TaggingParams
-from rlip_assets.training.targets import stack_images, unit_boxes
+from rlip_assets.training.targets import unit_boxes
 from rlip_model import NO_OBJECTS, Checkpoint, TaggerPairs
 from rlip_model.tagger import collate_pairs
+from rlip_model.vision.images import stack_images
 
 _TEXTS_AT_ONCE = 256
 Pair = tuple[int, int]

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rlip_assets.training.targets import image_tensor, stack_images
+from rlip_model.vision.images import image_tensor, stack_images
 
 Annotated = tuple[Image.Image, npt.NDArray[np.float32], Sequence[str]]
 """An image, its boxes (n, 4) x1 y1 x2 y2 in pixels, and their class names."""

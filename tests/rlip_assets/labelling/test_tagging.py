@@ -15,9 +15,10 @@ from rlip_assets.labelling.tagging.tagging import CandidateTagger, TaggingImage
 from rlip_assets.lineage.params.labels import TaggingParams
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.images import open_image
-from rlip_assets.training.targets import image_tensor, stack_images, unit_boxes
+from rlip_assets.training.targets import unit_boxes
 from rlip_model import NO_OBJECTS
 from rlip_model.tagger import collate_pairs
+from rlip_model.vision.images import image_tensor, stack_images
 from tests.support.label_factory import OBJECTS, draw_bucket, tagger_folder, write_classes
 
 PAIRS = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]

@@ -15,8 +15,9 @@ from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import DataError
 from rlip_assets.training.batches import Part, StepBatches
 from rlip_assets.training.sources import ImageSource, SceneFilter, TrainingImages, training_images
-from rlip_assets.training.targets import pair_targets, ranked_pairs, stack_images, tagger_pairs
+from rlip_assets.training.targets import pair_targets, ranked_pairs, tagger_pairs
 from rlip_assets.training.vocabulary import BatchVocabulary, FixedVocabulary, LabelList, NameSampler
+from rlip_model.vision.images import stack_images
 from tests.support.training_toys import OBJECTS, RELATIONS, draw_scene
 
 SLOTS = 6

@@ -16,7 +16,6 @@ from rlip_assets.datasets.sources.vg_cleaning import (
     Entity,
     Relation,
     drop_synonymous,
-    inclusive_iou,
     keep_first,
     parse_record,
     read_aliases,
@@ -81,12 +80,6 @@ def test_step_3_needs_equal_meaning_and_both_overlaps() -> None:
     assert counts == {"relations_step3_synonymous": 1}
     assert drop_synonymous(entities, relations, NO_ALIASES, 0.7, Counter()) == relations
     assert drop_synonymous(entities, relations, aliases, 0.81, Counter()) == relations
-
-
-def test_pixel_inclusive_overlap() -> None:
-    assert inclusive_iou((0, 0, 99, 99), (0, 0, 99, 79)) == 0.8
-    assert inclusive_iou((0, 0, 9, 9), (10, 0, 19, 9)) == 0
-    assert inclusive_iou((0, 0, 9, 9), (9, 0, 18, 9)) == 10 / 190
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["on", "under"]), st.integers(0, 4)), max_size=30))
