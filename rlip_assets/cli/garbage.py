@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlip_assets.cli.stages import Profile
-from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_root
+from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_names, profile_root, project_of
 
 if TYPE_CHECKING:
     from rlip_assets.dvc.garbage import Garbage
@@ -18,21 +18,28 @@ if TYPE_CHECKING:
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
     hours: Annotated[float, typer.Option(min=0, help="Leave younger things alone: their run may not have ended.")] = 24,
+    project: Annotated[
+        list[Path] | None, typer.Option(help="Another clone that uses the same DVC cache; once for each.")
+    ] = None,
+    keep_cache: Annotated[bool, typer.Option("--keep-cache", help="Leave the DVC cache alone.")] = False,
     profile: Profile = DEFAULT_PROFILE,
 ) -> None:
     """Remove what no dvc.lock, promotion or MLflow run refers to, a day old at least: cached outputs, leftovers, outdated copies."""
     from itertools import groupby
 
     from rlip_assets.datasets.scenes.store import current_entries
+    from rlip_assets.dvc.cache import cache_users
     from rlip_assets.dvc.garbage import Keep, find_garbage, remove
     from rlip_assets.lineage.registry import load_registry
     from rlip_assets.tracking.promotion import PROMOTIONS_FILE, promoted_hashes
     from rlip_assets.tracking.store import input_hashes
 
     root = profile_root(profile)
+    users = [] if keep_cache else cache_users(root, map(profile_root, profile_names()), project or ())
+    hashes = [*map(promoted_hashes, users), *map(input_hashes, {project_of(user) for user in users})]
     tables = (path.relative_to(root).as_posix() for path in current_entries(root / "data", root / "work/scene_cache"))
-    keep = Keep(frozenset(input_hashes() | promoted_hashes(root)), frozenset({PROMOTIONS_FILE, *tables}))
-    found = find_garbage(load_registry(root), root, keep, young=hours * 3600)
+    keep = Keep(frozenset[str]().union(*hashes), frozenset({PROMOTIONS_FILE, *tables}))
+    found = find_garbage(load_registry(root), root, users, keep, young=hours * 3600)
     for kind, entries in groupby(found, key=lambda entry: entry.kind):
         listed = list(entries)
         print(f"{kind}: {len(listed)}, {_size(listed)}")

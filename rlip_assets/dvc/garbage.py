@@ -1,30 +1,30 @@
 """Files of a profile that nothing refers to any more.
 
-A `dvc.lock` refers to data (the one in the tree, and those of all branches and tags); the caller tells what else is kept. Everything
-younger than a day, or than another age, is left alone: it may belong to a run that has not ended.
+Every `dvc.lock` and `.dvc` file refers to data: in the tree, and in all commits that a git ref names, of all projects that share a cache.
+The caller tells what else is kept. An object that is linked into a working tree is in use. Everything younger than a day, or than another
+age, is left alone: it may belong to a run that has not ended.
 """
 
 from __future__ import annotations
 
-import json
+import re
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from rlip_assets.dvc.lock import LOCK_FILE
+from rlip_assets.dvc.cache import DIRECTORY, listed_files, objects_folder
+from rlip_assets.dvc.lock import LOCK_FILE, parse_lock
+from rlip_assets.lineage.environment import git
 from rlip_assets.lineage.params.sources import WORLD_FOLDER
 from rlip_assets.lineage.spec import Registry, overlaps
 from rlip_assets.lineage.stage_run import WORK_FOLDER
-from rlip_assets.storage.errors import InputError
+from rlip_assets.storage.files import file_clock
 
 YOUNG_SECONDS = 24 * 3600.0
-_DIRECTORY = ".dir"
+_HASH = re.compile(r"md5: ([0-9a-f]{32}(?:\.dir)?)")
+_REFERRING = (f":(top,glob)**/{LOCK_FILE}", ":(top,glob)**/*.dvc")
+_REFS_AT_ONCE = 200
 _DIGITS = frozenset("0123456789abcdef")
 _RUN_DIGITS = 16
 
@@ -47,26 +47,34 @@ class Garbage:
 
 
 def find_garbage(
-    registry: Registry, root: Path, keep: Keep, now: float | None = None, young: float = YOUNG_SECONDS
+    registry: Registry,
+    root: Path,
+    users: Sequence[Path],
+    keep: Keep,
+    now: float | None = None,
+    young: float = YOUNG_SECONDS,
 ) -> list[Garbage]:
-    """What may be removed from the profile at `root`, by kind and path.
+    """Return what may be removed from the profile at `root`, by kind and path.
 
     Args:
+        users: all roots that share the profile's DVC cache, itself included; without any the cache is not looked at.
         keep: what is referred to elsewhere, such as by runs of the tracking store.
         now: seconds since the epoch; by default the current time.
         young: what changed in these last seconds is left alone.
 
     Raises:
-        InputError: DVC does not say where its cache is.
+        DataError: a lock file that is damaged or has conflicts, so that it does not tell what it refers to.
+        InputError: DVC's configuration cannot be read.
     """
+    hashes = keep.hashes.union(*map(named_hashes, users))
     found = {
-        "DVC cache": _cache_files(_cache_folder(root), locked_hashes(root) | keep.hashes),
+        "DVC cache": _cache_files(objects_folder(root), hashes) if users else (),
         "output of no stage": _strange_outputs(registry, root, keep.paths | {WORLD_FOLDER}),
         "shards of no partition": _strange_shards(registry, root),
         "unfinished run": _unfinished(registry, root),
         "table for training, outdated": _outdated_stores(root, keep.paths),
     }
-    old = (time.time() if now is None else now) - young
+    old = (file_clock(root) if now is None else now) - young
     return [
         Garbage(path, kind, _size(path))
         for kind, paths in found.items()
@@ -84,60 +92,38 @@ def remove(garbage: list[Garbage]) -> None:
             entry.path.unlink(missing_ok=True)
 
 
-def locked_hashes(root: Path) -> set[str]:
-    """Return the hashes that a lock file of the profile names."""
-    texts = [(root / LOCK_FILE).read_text()] if (root / LOCK_FILE).exists() else []
-    return {value for text in [*texts, *_committed_locks(root)] for value in _hashes(yaml.safe_load(text))}
+def named_hashes(root: Path) -> set[str]:
+    """Return the hashes that lock files and `.dvc` files name: at `root`, and in the working tree and all refs of its repository.
+
+    Raises:
+        DataError: the lock file at `root` is damaged or has conflicts.
+    """
+    texts = []
+    if (root / LOCK_FILE).exists():
+        texts.append((root / LOCK_FILE).read_text())
+        parse_lock(texts[0], root / LOCK_FILE)
+    texts += (path.read_text() for path in root.glob("*.dvc") if path.is_file())
+    pattern = ("grep", "-hoE", _HASH.pattern.replace("?:", ""))
+    refs = sorted(set((git(root, "for-each-ref", "--format=%(objectname)") or "").split()))
+    texts.append(git(root, *pattern, "--untracked", "--", *_REFERRING) or "")
+    for start in range(0, len(refs), _REFS_AT_ONCE):
+        texts.append(git(root, *pattern, *refs[start : start + _REFS_AT_ONCE], "--", *_REFERRING) or "")
+    return {md5 for text in texts for md5 in _HASH.findall(text)}
 
 
-def _hashes(value: object) -> Iterator[str]:
-    """Every `md5` in a lock file."""
-    if isinstance(value, dict):
-        if isinstance(value.get("md5"), str):
-            yield value["md5"]
-        for entry in value.values():
-            yield from _hashes(entry)
-    elif isinstance(value, list):
-        for entry in value:
-            yield from _hashes(entry)
-
-
-def _committed_locks(root: Path) -> Iterator[str]:
-    """The lock file at the head of every branch and at every tag; nothing outside a git repository."""
-    refs = _git(root, "for-each-ref", "--format=%(objectname)")
-    for name in sorted(set((refs or "").split())):
-        text = _git(root, "show", f"{name}:./{LOCK_FILE}")
-        if text:
-            yield text
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    try:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _cache_folder(root: Path) -> Path:
-    result = subprocess.run(
-        [sys.executable, "-m", "dvc", "cache", "dir"], cwd=root, capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        problem = " ".join(result.stderr.split())
-        raise InputError(
-            f"{root} has no DVC cache to look at ({problem[:200]}); run `dvc init` there or name another profile"
-        )
-    return Path(result.stdout.strip()) / "files" / "md5"
-
-
-def _cache_files(cache: Path, kept: set[str]) -> Iterator[Path]:
-    """Objects whose hash is not kept and that no kept folder lists."""
-    files = {path.parent.name + path.name: path for path in cache.glob("??/*")}
-    kept = set(kept)
-    for name in list(kept):
-        if name.endswith(_DIRECTORY) and name in files:
-            kept |= {entry["md5"] for entry in json.loads(files[name].read_text())}
-    return (path for name, path in files.items() if name not in kept)
+def _cache_files(objects: Path, kept: frozenset[str]) -> Iterator[Path]:
+    """Objects that are neither kept, alone or within a folder, nor linked into a working tree."""
+    files = {path.parent.name + path.name: path for path in objects.glob("??/*")}
+    linked = {name for name, path in files.items() if path.stat().st_nlink > 1}
+    used = kept | linked
+    for name in files:
+        if name.endswith(DIRECTORY):
+            inside = {str(entry["md5"]) for entry in listed_files(objects, name)}
+            if name in kept:
+                used |= inside
+            elif inside and inside <= linked:
+                used |= {name}
+    return (path for name, path in files.items() if name not in used)
 
 
 def _strange_outputs(registry: Registry, root: Path, kept: frozenset[str]) -> Iterator[Path]:

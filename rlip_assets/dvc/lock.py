@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import time
 from collections.abc import Mapping
-from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from rlip_assets.dvc.cache import DIRECTORY, listed_files, objects_folder
 from rlip_assets.lineage.spec import MANIFEST_NAME, PROVENANCE_FOLDER, StageItem, overlaps
 from rlip_assets.storage.errors import DataError
-from rlip_assets.storage.files import digest_json
+from rlip_assets.storage.files import digest_json, file_clock
 
 LOCK_FILE = "dvc.lock"
+CONFLICT = "<<<<<<<"
 REPOSITORY_LOCK = ".dvc/tmp/lock"
 """Held by DVC while it writes the lock file, and at other times too: while it hashes and moves data."""
 _QUIET_SECONDS, _PAUSE = 5.0, 0.05
@@ -93,6 +93,10 @@ def parse_lock(text: str, path: Path) -> dict[str, LockEntry]:
     Raises:
         DataError: it is not the text of a lock.
     """
+    if CONFLICT in text:
+        raise DataError(
+            f"{path} has merge conflicts; resolve them (`git checkout --theirs {LOCK_FILE}` takes the other side), then `dvc checkout`"
+        )
     try:
         stages = (yaml.load(text, Loader=_Loader) or {}).get("stages", {})
         return {address: _entry(stage) for address, stage in stages.items()}
@@ -114,7 +118,7 @@ def _whole_text(path: Path) -> str:
             before = path.stat()
             text = path.read_text()
             changed = path.stat().st_mtime_ns != before.st_mtime_ns
-            if not changed and time.time() - before.st_mtime > _QUIET_SECONDS:
+            if not changed and file_clock(path.parent) - before.st_mtime > _QUIET_SECONDS:
                 return text
             time.sleep(_PAUSE)
         except FileNotFoundError:  # no DVC process has ever worked here, or there is no lock file
@@ -132,26 +136,19 @@ def holds(root: Path, item: StageItem, entry: LockEntry) -> bool:
     A lock can speak of results that are not here: it is committed, and `git pull` may bring another one. What DVC made or fetched on this
     machine has a list of its files in DVC's cache; the manifest in that list changes with every input, parameter and figure.
     """
-    cache = _cache_folder(root)
+    objects = objects_folder(root)
     for path in item.outputs.values():
         file, md5 = root / path, entry.outs.get(path, "")
-        if md5.endswith(".dir"):
+        if md5.endswith(DIRECTORY):
             try:
-                listed = json.loads((cache / "files" / "md5" / md5[:2] / md5[2:]).read_text())
-            except FileNotFoundError:
+                listed = listed_files(objects, md5)
+            except (FileNotFoundError, DataError):
                 return False
             md5 = next((one["md5"] for one in listed if one["relpath"] == MANIFEST_NAME), "")
             file /= MANIFEST_NAME
         if not file.is_file() or hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() != md5:
             return False
     return True
-
-
-def _cache_folder(root: Path) -> Path:
-    """DVC's cache of the profile at `root`: `cache.dir` of its configuration, else `.dvc/cache`."""
-    config = ConfigParser(interpolation=None)
-    config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
-    return root / ".dvc" / config.get("cache", "dir", fallback="cache")
 
 
 def _entry(stage: Mapping[str, Any]) -> LockEntry:

@@ -18,10 +18,9 @@ from typing import Any
 import psutil
 import yaml
 
-from rlip_assets.dvc.lock import LOCK_FILE, REPOSITORY_LOCK
+from rlip_assets.dvc.lock import CONFLICT, LOCK_FILE, REPOSITORY_LOCK
 from rlip_assets.storage.files import write_text
 
-_CONFLICT = "<<<<<<<"
 _ENTRY = re.compile(r"^  \S", re.MULTILINE)
 _END = re.compile(r"\n +(size|nfiles): \d+\n\Z")
 """The last line of a lock file that DVC has written to its end."""
@@ -73,7 +72,7 @@ def holding(guard: Path) -> Iterator[bool]:
 
 def _repair_lock(path: Path) -> bool:
     text = path.read_text(encoding="utf-8", errors="replace")
-    if _END.search(text) or _CONFLICT in text or _read_by_dvc(text):
+    if _END.search(text) or CONFLICT in text or _read_by_dvc(text):
         return False
     whole = whole_entries(text)
     if whole and not _read_by_dvc(whole):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from contextlib import suppress
 from importlib.metadata import distributions
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -43,6 +44,14 @@ def packages() -> dict[str, str]:
     """Installed packages and their versions, by name."""
     found = {str(each.metadata["Name"]): each.version for each in distributions() if each.metadata["Name"]}
     return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
+
+
+def git(root: Path, *arguments: str) -> str | None:
+    """Return what a git command prints in `root`; None outside a repository, without git, or where the command fails."""
+    try:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def system_metrics(process: psutil.Process, device: torch.device) -> dict[str, float]:

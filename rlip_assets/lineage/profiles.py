@@ -40,6 +40,11 @@ def profile_name(root: Path, project: Path = PROJECT_ROOT) -> str:
     return DEFAULT_PROFILE if root.resolve() == project.resolve() else root.resolve().name
 
 
+def project_of(root: Path) -> Path:
+    """Return the root of the project that the profile at `root` belongs to."""
+    return root.parents[1] if root.parent.name == "profiles" else root
+
+
 def relative_project(root: Path, project: Path = PROJECT_ROOT) -> str:
     """POSIX path from a profile's root to the project's root, `.` for the default profile."""
     return Path(os.path.relpath(project.resolve(), root.resolve())).as_posix()

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import resource
-import subprocess
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from rlip_assets.lineage.environment import machine
+from rlip_assets.lineage.environment import git, machine
 from rlip_assets.lineage.spec import StageItem
 from rlip_assets.lineage.stage_run import StageRun
 
@@ -96,9 +95,5 @@ def _moment(seconds: float) -> str:
 
 
 def git_commit(root: Path) -> str | None:
-    """Commit of the working tree at `root`, None outside a git repository or without git."""
-    try:
-        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return result.stdout.strip()
+    """Return the commit of the working tree at `root`, None where there is none."""
+    return (git(root, "rev-parse", "HEAD") or "").strip() or None

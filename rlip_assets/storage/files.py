@@ -7,10 +7,12 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 CHUNK = 1 << 20
@@ -27,6 +29,18 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def file_clock(folder: Path) -> float:
+    """Return the time (seconds since the epoch) by the clock of the file system below `folder`, which may be another machine's.
+
+    Where nothing can be written it is this machine's.
+    """
+    try:
+        with TemporaryFile(dir=folder) as stream:
+            return os.fstat(stream.fileno()).st_mtime
+    except OSError:
+        return time.time()
 
 
 @contextmanager

@@ -235,6 +235,8 @@ def promote_model(
 
 def input_hashes(project: Path = PROJECT_ROOT) -> set[str]:
     """Hashes in DVC of the inputs that runs name, deleted runs left out."""
+    if store_uri(project).startswith(_SQLITE) and not Path(store_uri(project).removeprefix(_SQLITE)).exists():
+        return set()
     client, found = open_store(project), set()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     token: str | None = None
