@@ -1,43 +1,20 @@
-"""The commands of `rlip` that need Dagster; `rlip` starts this module as a process of its own, for its package knows no orchestrator."""
+"""The commands of `rlip` that need Dagster: `rlip_assets.cli` names them and imports this module when one is called."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from dagster_project.profile import PROFILE_VARIABLE
+from rlip_assets.cli.stages import Profile
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, PROJECT_ROOT, profile_root
-from rlip_assets.storage.errors import InputError, exit_with_sentence
+from rlip_assets.storage.errors import InputError
 
 TARGET = "dagster_project.location:active_location"
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; an error that the user can act on is one sentence and exit status 1."""
-    parser = argparse.ArgumentParser(prog="rlip")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("demo", "sync-dagster", "ui"):
-        command = commands.add_parser(name)
-        command.add_argument("--profile", default=DEFAULT_PROFILE)
-        if name == "demo":
-            command.add_argument("--slots", type=int, default=2)
-        if name == "ui":
-            command.add_argument("--dagster-port", type=int, default=3000)
-            command.add_argument("--mlflow-port", type=int, default=5000)
-    chosen = parser.parse_args(arguments)
-    with exit_with_sentence():
-        prepare_environment(chosen.profile)
-        if chosen.command == "demo":
-            demo(chosen.slots)
-        elif chosen.command == "sync-dagster":
-            synchronise()
-        else:
-            from dagster_project.servers import serve
-
-            serve(chosen.dagster_port, chosen.mlflow_port)
 
 
 def prepare_environment(profile: str) -> None:
@@ -51,8 +28,12 @@ def prepare_environment(profile: str) -> None:
         )
 
 
-def demo(slots: int) -> None:
-    """Bring the lineage of the profile up to date and show what came out."""
+def demo(
+    profile: Profile = DEFAULT_PROFILE,
+    slots: Annotated[int, typer.Option(min=1, help="Stages that run side by side.")] = 2,
+) -> None:
+    """Bring the whole lineage up to date, as Dagster runs of DVC stages, and print the results."""
+    prepare_environment(profile)
     from dagster import DagsterInstance
 
     from dagster_project.lineage import bring_up_to_date
@@ -78,8 +59,9 @@ def demo(slots: int) -> None:
     print_summary(location, summary, missing)
 
 
-def synchronise() -> None:
-    """Report to Dagster what DVC did without it."""
+def sync_dagster(profile: Profile = DEFAULT_PROFILE) -> None:
+    """Report to Dagster what `dvc repro` or `dvc pull` did without it."""
+    prepare_environment(profile)
     from dagster import DagsterInstance
 
     from dagster_project.location import active_location
@@ -92,5 +74,13 @@ def synchronise() -> None:
     print(f"{len(reported)} external materialisations; Dagster now knows all of dvc.lock")
 
 
-if __name__ == "__main__":
-    main()
+def ui(
+    profile: Profile = DEFAULT_PROFILE,
+    dagster_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of Dagster.")] = 3000,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of MLflow.")] = 5000,
+) -> None:
+    """Start Dagster and MLflow on localhost."""
+    prepare_environment(profile)
+    from dagster_project.servers import serve
+
+    serve(dagster_port, mlflow_port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -23,23 +24,32 @@ from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.storage.errors import BusyError, InputError
 
 HOST = "127.0.0.1"
+PREFIX_VARIABLE = "DAGSTER_WEBSERVER_PATH_PREFIX"
+"""Option of Dagster's web server; see `webserver.py`."""
 _READY_SECONDS = 600.0
 """Both answer in half a minute on an idle machine, and in minutes beside a training on two cores."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """One server: its name, its port, the command that starts it and a path that answers when it is ready."""
+    """One process: its name, command and environment; a server also has a port, and a path that answers when it is ready."""
 
     name: str
-    port: int
     command: list[str]
-    ready_path: str
+    port: int | None = None
+    prefix: str = ""
+    ready_path: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
-        """Where a browser finds it."""
-        return f"http://{HOST}:{self.port}"
+        """URL for a browser."""
+        return f"http://{HOST}:{self.port}{self.prefix}"
+
+    @property
+    def log(self) -> Path:
+        """File of what the process prints; readable by its user alone, for the secret prefix may stand there."""
+        return PROJECT_ROOT / "work" / f"{self.name.lower().replace(' ', '-')}.log"
 
 
 def serve(dagster_port: int, mlflow_port: int) -> None:
@@ -49,44 +59,49 @@ def serve(dagster_port: int, mlflow_port: int) -> None:
         BusyError: a port is in use.
         InputError: a server ended by itself; its log is named.
     """
-    servers = [_mlflow(mlflow_port), _dagster(dagster_port)]
+    mlflow = _mlflow(mlflow_port)
+    servers = [mlflow, *_dagster(dagster_port)]
     for server in servers:
         require_free(server)
-    os.environ[MLFLOW_ADDRESS_VARIABLE] = servers[0].address
+    os.environ[MLFLOW_ADDRESS_VARIABLE] = mlflow.address
     print("starting Dagster and MLflow, which takes about half a minute; Ctrl-C ends both", flush=True)
     create_store()
     with DagsterInstance.get() as instance:
         if dead := end_dead_runs(instance):
             print(f"{len(dead)} runs of earlier days were killed: they are reported as failed", flush=True)
     signal.signal(signal.SIGTERM, _interrupt)
-    running: list[tuple[Server, subprocess.Popen[bytes], Path]] = []
+    running: list[tuple[Server, subprocess.Popen[bytes]]] = []
     try:
         for server in servers:
-            running.append(_start(server))
-        for entry in running:
-            _wait_until_ready(*entry)
-            server, _, log = entry
-            print(f"{server.name:8s} {server.address}   (log: {log})", flush=True)
+            running.append((server, _start(server)))
+        for server, process in running:
+            if server.port is not None:
+                _wait_until_ready(server, process)
+                print(f"{server.name:8s} {server.address}   (log: {server.log})", flush=True)
+        print("the address of Dagster is a key: who has it can start and delete runs", flush=True)
         while True:
-            for server, process, log in running:
+            for server, process in running:
                 if process.poll() is not None:
-                    raise InputError(f"{server.name} ended with status {process.returncode}; its log is {log}")
+                    raise InputError(f"{server.name} ended with status {process.returncode}; its log is {server.log}")
             time.sleep(0.5)
     finally:
-        for _, process, _ in running:
+        for _, process in running:
             _end(process)
 
 
 def require_free(server: Server) -> None:
-    """BusyError where something listens on the server's port already."""
+    """Raise BusyError where something listens on the server's port already."""
+    if server.port is None:
+        return
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, server.port))
-        except OSError:
+        except OSError as error:
             option = f"--{server.name.lower()}-port"
             remedy = f"end what listens there or choose another with `rlip ui {option} {server.port + 1}`"
-            raise BusyError(f"Port {server.port} for {server.name} is in use; {remedy}") from None
+            why = error.strerror.lower()
+            raise BusyError(f"Port {server.port} for {server.name} cannot be used ({why}); {remedy}") from None
 
 
 def create_store() -> None:
@@ -96,35 +111,40 @@ def create_store() -> None:
     )
 
 
-def _dagster(port: int) -> Server:
-    module = [sys.executable, "-m", "dagster", "dev", "--module-name", "dagster_project.definitions"]
-    return Server("Dagster", port, [*module, "--host", HOST, "--port", str(port)], "/server_info")
+def _dagster(port: int) -> list[Server]:
+    """The web server behind a secret prefix, which stands in its environment and in no command line, and the daemon."""
+    code = ["--module-name", "dagster_project.definitions"]
+    web = [sys.executable, "-m", "dagster_project.webserver", *code, "--host", HOST, "--port", str(port)]
+    prefix = f"/{secrets.token_urlsafe(24)}"
+    return [
+        Server("Dagster", web, port, prefix, "/server_info", {PREFIX_VARIABLE: prefix}),
+        Server("Dagster daemon", [sys.executable, "-m", "dagster._daemon", "run", *code]),
+    ]
 
 
 def _mlflow(port: int) -> Server:
     store = f"sqlite:///{PROJECT_ROOT / 'mlruns' / 'mlflow.db'}"
     artifacts = (PROJECT_ROOT / "mlruns" / "artifacts").as_uri()
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    return Server(
-        "MLflow", port, [*command, "--backend-store-uri", store, "--artifacts-destination", artifacts], "/health"
-    )
+    command += ["--backend-store-uri", store, "--artifacts-destination", artifacts]
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return Server("MLflow", command, port, ready_path="/health", environment=environment)
 
 
-def _start(server: Server) -> tuple[Server, subprocess.Popen[bytes], Path]:
-    log = PROJECT_ROOT / "work" / f"{server.name.lower()}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
+def _start(server: Server) -> subprocess.Popen[bytes]:
+    server.log.parent.mkdir(parents=True, exist_ok=True)
+    server.log.unlink(missing_ok=True)
+    with os.fdopen(os.open(server.log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        return subprocess.Popen(
             server.command,
             cwd=PROJECT_ROOT,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            env={**os.environ, **server.environment},
             stdout=stream,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=_default_interrupt,
         )
-    return server, process, log
 
 
 def _default_interrupt() -> None:
@@ -132,11 +152,13 @@ def _default_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise InputError(f"{server.name} ended with status {process.returncode} while starting; its log is {log}")
+            raise InputError(
+                f"{server.name} ended with status {process.returncode} while starting; its log is {server.log}"
+            )
         with (
             suppress(urllib.error.URLError, ConnectionError, TimeoutError),
             urllib.request.urlopen(f"{server.address}{server.ready_path}", timeout=5),
@@ -144,7 +166,7 @@ def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Pat
             return
         time.sleep(0.5)
     raise InputError(
-        f"{server.name} did not answer on {server.address} within {_READY_SECONDS:.0f} s; its log is {log}"
+        f"{server.name} did not answer on {server.address} within {_READY_SECONDS:.0f} s; its log is {server.log}"
     )
 
 

@@ -14,10 +14,10 @@ from typer.core import TyperGroup
 from rlip_assets.storage.errors import exit_with_sentence
 
 COMMANDS = {
-    "demo": "rlip_assets.cli.lineage:demo",
+    "demo": "dagster_project.cli:demo",
     "study": "rlip_assets.cli.studies:study",
-    "ui": "rlip_assets.cli.lineage:ui",
-    "sync-dagster": "rlip_assets.cli.lineage:sync_dagster",
+    "ui": "dagster_project.cli:ui",
+    "sync-dagster": "dagster_project.cli:sync_dagster",
     "stage": "rlip_assets.cli.stages:stage",
     "stages": "rlip_assets.cli.stages:stages",
     "dvc-yaml": "rlip_assets.cli.stages:dvc_yaml",
@@ -36,7 +36,9 @@ COMMANDS = {
     "import-checkpoint": "rlip_assets.cli.models:import_checkpoint",
     "import-detector": "rlip_assets.cli.models:import_detector",
 }
-"""Command name -> where its typer application or function lives."""
+"""Command name -> where its typer application or function lives.
+
+Those that need Dagster live in a package above this one, which imports it only when one of them is called."""
 
 
 class LazyGroup(TyperGroup):
