@@ -1,17 +1,20 @@
-"""What the sensors look at: raw folders, manifests, `dvc.lock` and promotions. Pure functions of files, cheap enough for a tick."""
+"""Changes that the sensors act on, in raw folders, manifests, `dvc.lock` and promotions: pure functions of files, cheap enough for a tick.
+
+What is there is compared with what was seen, never the time of one with that of the other: they may be of two machines.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlip_assets.datasets.sources.raw_folder import OBSERVED, folder_state
 from rlip_assets.datasets.sources.roots import is_remote, raw_root, source_params
 from rlip_assets.dvc.lock import DvcLock
 from rlip_assets.lineage.params.sources import SourcesParams
-from rlip_assets.lineage.provenance import read_provenance, work_began
+from rlip_assets.lineage.provenance import read_provenance
 from rlip_assets.lineage.spec import Registry, StageItem
 from rlip_assets.tracking.promotion import promotion
 
@@ -35,17 +38,16 @@ class Due:
 
 
 def raw_changes(registry: Registry, root: Path) -> list[Due]:
-    """Detection datasets whose raw folder changed after their manifest was made."""
+    """Return the detection datasets whose raw folder is not in the state that their manifest was made from."""
     due = []
     for dataset in detection_datasets(registry):
         item = registry.item("raw_manifest", dataset)
-        began = work_began(root, item)
-        raw = item.untracked.get("raw")
-        if began is None or raw is None or not (root / raw).is_dir():
+        made, raw = read_provenance(root, item), item.untracked.get("raw")
+        if not made or raw is None or not (root / raw).is_dir():
             continue
-        changed = newest_change(root / raw)
-        if changed > began:
-            due.append(Due("raw_manifest", dataset, f"{changed:.3f}", f"{raw} changed after its manifest was made"))
+        state = folder_state(root / raw)
+        if made.get("observed", {}).get(OBSERVED) != state:
+            due.append(Due("raw_manifest", dataset, state, f"{raw} differs from what its manifest was made from"))
     return due
 
 
@@ -73,11 +75,6 @@ def object_changes(sources: SourcesParams, registry: Registry, root: Path) -> li
             )
             due.append(Due("raw_manifest", dataset, f"{started}:{found.digest[:32]}", reason))
     return due
-
-
-def newest_change(folder: Path) -> float:
-    """Time (seconds since the epoch) of the last change of the folder's directories and of files that are not images."""
-    return max((max(entry.st_mtime, entry.st_ctime) for entry in _structure(folder)), default=0.0)
 
 
 def bucket_changes(registry: Registry, root: Path, lock: DvcLock) -> list[Due]:
@@ -141,12 +138,3 @@ def detection_datasets(registry: Registry) -> list[str]:
 
 def _dataset(item: StageItem) -> str:
     return str(item.partition).rpartition("-")[0]
-
-
-def _structure(folder: Path) -> Iterator[os.stat_result]:
-    yield folder.stat()
-    for entry in os.scandir(folder):
-        if entry.is_dir():
-            yield from _structure(Path(entry.path))
-        elif not entry.name.lower().endswith((".jpg", ".jpeg", ".png")):
-            yield entry.stat()

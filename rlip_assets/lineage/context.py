@@ -2,13 +2,11 @@
 
 A stage is a plain function `stage(ctx: StageContext) -> dict[str, Any]`. It reads `ctx.inputs`, fills `ctx.outputs` and returns
 figures that follow from inputs and parameters alone. Renaming outputs into place, manifests, provenance and tracking are the
-runner's work (`stage_runner.py`), so a stage can be called from a test with folders of its own.
+runner's work (`runner.py`), so a stage can be called from a test with folders of its own.
 """
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,29 +66,6 @@ class NullLog:
     def model(self, name: str, folder: Path) -> None: ...
 
 
-@dataclass
-class ConsoleLog(NullLog):
-    """Plain lines on standard error; progress at most every `interval` seconds, with rate and remaining time."""
-
-    interval: float = 5.0
-    _started: float = field(default_factory=time.monotonic)
-    _reported: float = 0.0
-
-    def info(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
-
-    def progress(self, done: int, total: int, unit: str) -> None:
-        now = time.monotonic()
-        if done <= 1:
-            self._started = now
-        if now - self._reported < self.interval and done < total:
-            return
-        self._reported = now
-        rate = done / max(now - self._started, 1e-9)
-        remaining = (total - done) / rate if rate else 0.0
-        self.info(f"{done}/{total} {unit}, {rate:.1f} {unit}/s, {remaining:.0f} s left")
-
-
 @dataclass(frozen=True)
 class StageContext:
     """Everything a stage function may use."""
@@ -103,6 +78,8 @@ class StageContext:
     work: Path
     """Folder of this run of the stage, kept until it ends well: ROOT/work/STAGE/DIGEST."""
     log: StageLog
+    observed: dict[str, str] = field(default_factory=dict)
+    """Filled by the stage: states of what it read besides its tracked inputs. Kept in its provenance, for sensors to compare with."""
 
     @property
     def root(self) -> Path:

@@ -78,18 +78,6 @@ def read_provenance(root: Path, item: StageItem) -> dict[str, Any]:
     return content
 
 
-def work_began(root: Path, item: StageItem) -> float | None:
-    """When the stage function of an item's last run was called, in seconds since the epoch; what changed before it, it has seen.
-
-    None where there is no provenance. The start of a process is known to a second only, the beginning of its work much better.
-    """
-    record = read_provenance(root, item)
-    if "started" not in record:
-        return None
-    began = datetime.fromisoformat(record["started"]).timestamp()
-    return began + float(record.get("seconds", {}).get("startup", 0.0))
-
-
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 

@@ -88,7 +88,7 @@ def run_stage(
                     write_json(path / MANIFEST_NAME, manifest)
                 log.artifact(path)
             _move_into_place(item, outputs, root)
-            write_json(root / item.provenance, describe_run(run, clock, log))
+            write_json(root / item.provenance, describe_run(run, clock, log) | {"observed": context.observed})
             remember(root, item.address, manifest)
         shutil.rmtree(work, ignore_errors=True)
     return figures

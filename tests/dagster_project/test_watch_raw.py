@@ -1,25 +1,75 @@
-"""Which changes of a raw folder its manifest has seen."""
+"""A raw folder that differs from what its manifest was made from, whatever the clocks say."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dagster_project.watch import newest_change, raw_changes
+from dagster_project.watch import raw_changes
+from rlip_assets.datasets.sources.raw_folder import OBSERVED, folder_state
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.registry import build_registry
 from rlip_assets.storage.files import write_json
 
+REGISTRY = build_registry(Params())
+PAST, FUTURE = 10**9, 4 * 10**9
 
-@pytest.mark.parametrize(("startup", "seen"), [(1.9, True), (1.1, False)])
-def test_a_manifest_has_seen_what_changed_before_its_work_began(tmp_path: Path, startup: float, seen: bool) -> None:
-    """Both changes are after the process started, and both fall into the second that follows."""
-    registry = build_registry(Params())
-    raw = tmp_path / str(registry.item("raw_manifest", "coco").untracked["raw"])
-    raw.mkdir(parents=True)
-    assert raw_changes(registry, tmp_path) == []
-    started = datetime.fromtimestamp(newest_change(raw) - 1.5, UTC).isoformat(timespec="milliseconds")
-    write_json(tmp_path / "provenance/raw_manifest@coco.json", {"started": started, "seconds": {"startup": startup}})
-    assert [due.partition for due in raw_changes(registry, tmp_path)] == ([] if seen else ["coco"])
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    folder = tmp_path / str(REGISTRY.item("raw_manifest", "coco").untracked["raw"])
+    (folder / "train2017").mkdir(parents=True)
+    (folder / "annotations.json").write_text("{}")
+    for name in ("a.jpg", "b.jpg"):
+        (folder / "train2017" / name).write_text(name)
+    (folder / "train2017/around").symlink_to(folder)
+    (folder / "broken").symlink_to("nowhere")
+    return folder
+
+
+def make_manifest(root: Path, raw: Path, started: str = "2100-01-01T00:00:00+00:00") -> None:
+    """What a run leaves, on a machine whose clock is ahead."""
+    observed = {OBSERVED: folder_state(raw)}
+    write_json(root / "provenance/raw_manifest@coco.json", {"started": started, "observed": observed})
+
+
+def add(raw: Path) -> None:
+    (raw / "train2017/c.jpg").write_text("new")
+
+
+def replace(raw: Path) -> None:
+    (raw / "other.jpg").write_text("B")
+    (raw / "other.jpg").rename(raw / "train2017/b.jpg")
+
+
+def remove(raw: Path) -> None:
+    (raw / "train2017/a.jpg").unlink()
+
+
+def annotate(raw: Path) -> None:
+    (raw / "annotations.json").write_text("{} ")
+    os.utime(raw / "annotations.json", (PAST, PAST))
+
+
+@pytest.mark.parametrize("change", [add, replace, remove, annotate])
+def test_every_change_is_seen_once_its_manifest_is_made_not_any_more(
+    tmp_path: Path, raw: Path, change: Callable[[Path], None]
+) -> None:
+    assert raw_changes(REGISTRY, tmp_path) == []  # nothing was listed before
+    os.utime(raw / "train2017", (FUTURE, FUTURE))
+    make_manifest(tmp_path, raw)
+    assert raw_changes(REGISTRY, tmp_path) == []
+    change(raw)
+    (due,) = raw_changes(REGISTRY, tmp_path)
+    assert (due.stage, due.partition) == ("raw_manifest", "coco")
+    assert due.key == raw_changes(REGISTRY, tmp_path)[0].key
+    make_manifest(tmp_path, raw, "1970-01-01T00:00:00+00:00")
+    assert raw_changes(REGISTRY, tmp_path) == []
+
+
+def test_a_manifest_that_did_not_note_the_state_is_made_again(tmp_path: Path, raw: Path) -> None:
+    write_json(tmp_path / "provenance/raw_manifest@coco.json", {"started": "2100-01-01T00:00:00+00:00"})
+    assert [due.partition for due in raw_changes(REGISTRY, tmp_path)] == ["coco"]

@@ -17,6 +17,7 @@ from rlip_assets.datasets.sources.manifests import (
     record_digest,
     write_manifest,
 )
+from rlip_assets.datasets.sources.raw_folder import OBSERVED, folder_state
 from rlip_assets.datasets.sources.readers import RawImage, Reader, RecordError
 from rlip_assets.datasets.sources.record_index import RecordIndex, Rejected
 from rlip_assets.datasets.sources.roots import fetch_root, open_reader, source_params
@@ -46,6 +47,7 @@ def raw_manifest_stage(ctx: StageContext) -> dict[str, Any]:
     params = source_params(ctx.params.sources, dataset)
     fetch_root(ctx.params.sources, dataset, ctx.root, ctx.log)
     reader = open_reader(ctx.params.sources, dataset, ctx.root)
+    ctx.observed[OBSERVED] = folder_state(reader.root)
     index = RecordIndex(reader, params.buckets, _cache(ctx))
     folder = ctx.outputs["manifests"]
     tally: Counter[str] = Counter()

@@ -1,0 +1,38 @@
+"""The state of a raw folder, cheap enough to be compared every half minute."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from rlip_assets.storage.files import digest_json
+
+OBSERVED = "raw"
+"""Name of the state among what the `raw_manifest` stage observed."""
+_IMAGES = (".jpg", ".jpeg", ".png")
+
+
+def folder_state(root: Path) -> str:
+    """Return a digest of the names, sizes and times of a folder's directories and of its files that are not images.
+
+    The time of a directory changes whenever an image is added, replaced, renamed or removed; an image that is overwritten in place does not
+    show. States are compared for equality alone: no clock is asked, so it does not matter whose it is.
+    """
+    return digest_json(sorted(_entries(root, "", set())))
+
+
+def _entries(folder: Path, name: str, entered: set[tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
+    stat = folder.stat()
+    if (stat.st_dev, stat.st_ino) in entered:  # a symbolic link to a folder around it
+        return
+    entered.add((stat.st_dev, stat.st_ino))
+    yield name, 0, stat.st_mtime_ns
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            inside = f"{name}/{entry.name}"
+            if entry.is_dir():
+                yield from _entries(Path(entry.path), inside, entered)
+            elif not entry.name.lower().endswith(_IMAGES):
+                stat = entry.stat(follow_symlinks=entry.is_file())
+                yield inside, stat.st_size, stat.st_mtime_ns
