@@ -40,8 +40,8 @@ from rlip_assets.datasets.scenes import Scene, write_scenes
 from rlip_assets.lineage.recipe_files import recipe
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.training.batches import StepBatches
-from rlip_assets.training.sources import ImageSource, TrainingImages, training_images
-from rlip_assets.training.vocabulary import BatchVocabulary, NameSampler
+from rlip_assets.training.label_lists import BatchVocabulary, NameSampler
+from rlip_assets.training.training_images import ImageSource, TrainingImages, training_images
 
 FILES, SLOTS, SEED = 64, 100, 42
 PUBLISHED = "parseda_r50_vg_coco_o365"

@@ -36,7 +36,7 @@ def export(
     from rlip_assets.lineage.params import load_params
     from rlip_assets.storage.errors import DataError
     from rlip_assets.storage.outputs import output_file
-    from rlip_assets.training.sources import SceneFilter
+    from rlip_assets.training.training_images import SceneFilter
 
     root = profile_root(profile)
     sources = load_params(root / "params.yaml").sources

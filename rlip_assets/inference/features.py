@@ -22,8 +22,8 @@ from rlip_assets.evaluation.suites import VERB_GROUPS
 from rlip_assets.inference.relation_detector import resized
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.images import open_image
+from rlip_assets.training.label_lists import benchmark_labels
 from rlip_assets.training.targets import pair_targets, ranked_pairs
-from rlip_assets.training.vocabulary import benchmark_labels
 from rlip_model import Checkpoint
 from rlip_model.matching import MatchCost, concatenate, match_hungarian
 from rlip_model.vision.images import image_tensor, stack_images

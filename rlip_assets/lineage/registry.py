@@ -11,23 +11,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from rlip_assets.lineage.datasets import (
+    BENCHMARKS,
+    DATASETS,
+    DETECTION_DATASETS,
+    HUMAN_DATASET,
+    HUMAN_EXCLUSIONS,
+    ZERO_SHOT_BENCHMARK,
+)
 from rlip_assets.lineage.params import Params, load_params
 from rlip_assets.lineage.params.sources import SourceParams
 from rlip_assets.lineage.params.training import CheckpointParams
 from rlip_assets.lineage.profiles import relative_project
 from rlip_assets.lineage.spec import Registry, StageItem, StageSpec
 
-DATASETS = ("visual_genome", "coco", "objects365", "open_images", "hico_det", "v_coco")
-DETECTION_DATASETS = ("coco", "objects365")
-"""The method's datasets with boxes but no relations: they receive pseudo labels, as one's own do."""
-
-HUMAN_DATASET = "visual_genome"
-"""The dataset whose human triplets are trained on."""
-
-BENCHMARKS = ("hico_det", "open_images", "v_coco")
-"""Datasets whose test split is judged on."""
 FINETUNE_START = "vg_coco_o365"
-ZERO_SHOT_BENCHMARK = "hico_det"
 
 
 def build_registry(params: Params, project: str = ".") -> Registry:
@@ -270,7 +268,7 @@ class _Lineage:
         """What trainings on human triplets read besides them."""
         if not self.params.decontamination.exclude or self.params.sources.is_drawn(HUMAN_DATASET):
             return {}
-        return {f"decontamination/{HUMAN_DATASET}": f"data/decontamination/{HUMAN_DATASET}"}
+        return {HUMAN_EXCLUSIONS: f"data/{HUMAN_EXCLUSIONS}"}
 
     def r_tagger(self) -> StageSpec:
         inputs = {
@@ -282,7 +280,7 @@ class _Lineage:
         params = self.training_params("r_tagger", "tagger_checkpoints")
         return StageSpec(
             name="r_tagger",
-            function="rlip_assets.training.stages:r_tagger_stage",
+            function="rlip_assets.training.stage:r_tagger_stage",
             description="R-Tagger, trained on Visual Genome: says between which boxes a relation text holds.",
             items=(StageItem("r_tagger", None, inputs, {"checkpoint": "data/models/r_tagger"}, params),),
             group="pseudo_labels",
@@ -357,7 +355,7 @@ class _Lineage:
             items.append(StageItem("pretrain", name, always | labels, outputs, params))
         return StageSpec(
             name="pretrain",
-            function="rlip_assets.training.stages:pretrain_stage",
+            function="rlip_assets.training.stage:pretrain_stage",
             description="ParSeDA pre-trained on human and pseudo-labelled triplets; ends by predicting HICO-DET zero-shot.",
             items=tuple(items),
             group="pretraining",
@@ -385,7 +383,7 @@ class _Lineage:
             items.append(StageItem("finetune", name, inputs, outputs, params))
         return StageSpec(
             name="finetune",
-            function="rlip_assets.training.stages:finetune_stage",
+            function="rlip_assets.training.stage:finetune_stage",
             description="The pre-trained checkpoint fine-tuned on a benchmark; ends by predicting its test split.",
             items=tuple(items),
             group="finetuning",

@@ -16,25 +16,24 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rlip_assets.datasets.scenes import Scene
+from rlip_assets.lineage.datasets import PERSON_BENCHMARKS
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.images import BadImageError, open_image
-from rlip_assets.training.sources import TrainingImages
+from rlip_assets.training.label_lists import BatchVocabulary, LabelList, Vocabulary
 from rlip_assets.training.targets import (
     pair_targets,
     ranked_pairs,
     refuse_unseen,
     tagger_pairs,
 )
+from rlip_assets.training.training_images import TrainingImages
 from rlip_assets.training.transforms import Sample, augment, clip_boxes, for_evaluation, mirror_text
-from rlip_assets.training.vocabulary import BatchVocabulary, LabelList, Vocabulary
 from rlip_model import PairNoise, TaggerPairs, Targets, collate_pairs, perturb_pairs
 from rlip_model.vision.images import image_tensor, stack_images
 
 _LABELS, _IMAGE, _NOISE = 2, 3, 4
 PUBLISHED_SUBJECT = 1
-PERSON_BENCHMARKS = ("hico_det", "v_coco")
-"""Benchmarks whose subjects are all persons."""
 
 
 def seed_of(*numbers: int) -> int:

@@ -27,12 +27,12 @@ from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import RlipError
 from rlip_assets.storage.files import write_bytes, write_json
 from rlip_assets.training.batches import Batch, seed_of
-from rlip_assets.training.kept import KeptCheckpoints
+from rlip_assets.training.label_lists import LabelList
 from rlip_assets.training.normalise import Counts, averaged, rescaled
 from rlip_assets.training.optimiser import build_optimiser, build_schedule, weight_average
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.resume import History, Resume
-from rlip_assets.training.vocabulary import LabelList
+from rlip_assets.training.retained import RetainedCheckpoints
 from rlip_model import (
     LabelTokenizer,
     LossConfig,
@@ -98,7 +98,7 @@ class Trainer:
         log: StageLog,
         resume: Resume | None = None,
         evaluate: Evaluate | None = None,
-        kept: KeptCheckpoints | None = None,
+        kept: RetainedCheckpoints | None = None,
     ) -> None:
         self.model, self.tokenizer, self.recipe, self.settings = model, tokenizer, recipe, settings
         self.parts, self.processes, self.seed, self.log, self.resume = parts, processes, seed, log, resume

@@ -11,7 +11,7 @@ import torch
 
 from rlip_assets.datasets.scenes import NO_OBJECT, Scene
 from rlip_assets.training.few_shot import triplet_pairs
-from rlip_assets.training.vocabulary import LabelList
+from rlip_assets.training.label_lists import LabelList
 from rlip_model import Targets
 
 

@@ -39,7 +39,7 @@ from tests.support.miniature import make_project
 pytestmark = pytest.mark.deep
 
 MODULE = "dagster_project.definitions"
-HEAVY = ("rlip_assets.lineage.runner", "rlip_assets.training.stages", "rlip_assets.labelling.captions.captioner")
+HEAVY = ("rlip_assets.lineage.runner", "rlip_assets.training.stage", "rlip_assets.labelling.captions.captioner")
 CHAIN = ("captions", "caption_triplets", "candidates", "pseudo_labels")
 BUCKETS = ("coco-0", "coco-1", "objects365-0")
 LABELS = [f"pseudo_labels@{bucket}" for bucket in BUCKETS]

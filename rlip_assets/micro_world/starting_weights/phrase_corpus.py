@@ -14,7 +14,7 @@ from rlip_assets.micro_world.captions import caption_corpus, category_text
 from rlip_assets.micro_world.starting_weights.paraphrases import Pair, Paraphrases, find_paraphrases, noun_lexicon
 from rlip_assets.micro_world.wording import FORMS
 from rlip_assets.micro_world.world import CATEGORIES, OPEN_IMAGES_PERSONS
-from rlip_assets.training.vocabulary import MISSING
+from rlip_assets.training.label_lists import MISSING
 from rlip_model import NO_OBJECTS
 
 SAME_COMPANY = 0.5

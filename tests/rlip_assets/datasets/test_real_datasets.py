@@ -16,14 +16,14 @@ from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.profiles import relative_project
 from rlip_assets.lineage.registry import build_registry
 from rlip_assets.lineage.spec import Registry
-from rlip_assets.training.sources import is_held_out
+from rlip_assets.training.training_images import is_held_out
 from tests.support.killed import preload, run_whole
 from tests.support.miniature import make_project
 
 STAGES = (
     "rlip_assets.lineage.registry",
     "rlip_assets.lineage.runner",
-    "rlip_assets.training.stages",
+    "rlip_assets.training.stage",
     "rlip_assets.labelling.captions.captioner",
     "rlip_assets.labelling.tagging.tagging",
 )

@@ -18,7 +18,7 @@ from rlip_assets.evaluation.alignment import uniformity
 from rlip_assets.inference.features import measure_features
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.images import BadImageError
-from rlip_assets.training.vocabulary import benchmark_labels
+from rlip_assets.training.label_lists import benchmark_labels
 from rlip_model import Checkpoint, ModelConfig, build_model, save_checkpoint, train_label_tokenizer
 
 CLASSES = Classes(

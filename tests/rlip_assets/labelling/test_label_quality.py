@@ -27,7 +27,7 @@ from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.shards import shard_of
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.files import write_json
-from rlip_assets.training.sources import is_held_out
+from rlip_assets.training.training_images import is_held_out
 from tests.support.label_factory import Log
 
 TRUTH = [

@@ -37,7 +37,7 @@ LINEAGE = [
 LIGHT = ("rlip_assets.lineage.registry", "rlip_assets.lineage.runner", "rlip_assets.labelling.caption_parsing.stage")
 HEAVY = (
     *LIGHT,
-    "rlip_assets.training.stages",
+    "rlip_assets.training.stage",
     "rlip_assets.labelling.captions.captioner",
     "rlip_assets.labelling.tagging.tagging",
 )

@@ -49,7 +49,7 @@ def test_source_of_every_stage_is_recorded() -> None:
 
 
 def test_data_beside_the_code_counts_as_source() -> None:
-    modules = imported_modules("rlip_assets.training.stages")
+    modules = imported_modules("rlip_assets.training.stage")
     assert "rlip_assets.training" in modules  # its folder holds the recipes
     assert "rlip_assets.evaluation.stage" not in modules
     assert "rlip_assets.lineage.recipes" in modules

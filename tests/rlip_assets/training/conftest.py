@@ -11,7 +11,7 @@ import torch
 
 from rlip_assets.datasets.scenes import write_scenes
 from rlip_assets.lineage.recipes import Recipe
-from rlip_assets.training.sources import ImageSource
+from rlip_assets.training.training_images import ImageSource
 from rlip_model import LabelTokenizer, Rlip, build_model, train_label_tokenizer
 from tests.support.training_toys import OBJECTS, RELATIONS, draw_scene, small_config
 

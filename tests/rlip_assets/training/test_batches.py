@@ -14,9 +14,9 @@ from rlip_assets.datasets.scenes import make_scene, write_scenes
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import DataError
 from rlip_assets.training.batches import Part, StepBatches
-from rlip_assets.training.sources import ImageSource, SceneFilter, TrainingImages, training_images
+from rlip_assets.training.label_lists import BatchVocabulary, FixedVocabulary, LabelList, NameSampler
 from rlip_assets.training.targets import pair_targets, ranked_pairs, tagger_pairs
-from rlip_assets.training.vocabulary import BatchVocabulary, FixedVocabulary, LabelList, NameSampler
+from rlip_assets.training.training_images import ImageSource, SceneFilter, TrainingImages, training_images
 from rlip_model.vision.images import stack_images
 from tests.support.training_toys import OBJECTS, RELATIONS, draw_scene
 

@@ -15,15 +15,15 @@ from rlip_assets.lineage.context import NullLog
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import InputError
 from rlip_assets.training.batches import Batch, Part, StepBatches
-from rlip_assets.training.kept import KeptCheckpoints, best_step
+from rlip_assets.training.label_lists import BatchVocabulary, NameSampler
 from rlip_assets.training.loop import Evaluate, NotFiniteError, Settings, Trainer
 from rlip_assets.training.normalise import Counts
 from rlip_assets.training.optimiser import weight_average
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.resume import HISTORY, History, Resume
-from rlip_assets.training.sources import ImageSource, training_images
+from rlip_assets.training.retained import RetainedCheckpoints, best_step
+from rlip_assets.training.training_images import ImageSource, training_images
 from rlip_assets.training.validation import best_threshold, validate
-from rlip_assets.training.vocabulary import BatchVocabulary, NameSampler
 from rlip_model import LabelTokenizer, Rlip, enable_gradient_checkpointing, load_checkpoint
 
 CPU = torch.device("cpu")
@@ -65,7 +65,7 @@ def trainer_of(
         every: int = 3,
         precision: str = "fp32",
         evaluate: Evaluate | None = None,
-        kept: KeptCheckpoints | None = None,
+        kept: RetainedCheckpoints | None = None,
         evaluate_every: int | None = None,
         **options: object,
     ) -> Trainer:
@@ -334,7 +334,7 @@ def test_evaluations_stand_in_the_history_and_the_best_checkpoint_is_kept(
         return {"headline": float(model.heads.projection.weight.detach().sum())}
 
     def trained(folder: Path, log: NullLog | None = None) -> History:
-        kept = KeptCheckpoints(folder / "kept", "evaluated_headline", 4, {"name": "t"})
+        kept = RetainedCheckpoints(folder / "kept", "evaluated_headline", 4, {"name": "t"})
         return trainer_of(resume=folder, log=log, evaluate=evaluate, kept=kept, evaluate_every=2).run()
 
     plain, history = trainer_of().run(), trained(tmp_path / "a")

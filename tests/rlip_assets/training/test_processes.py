@@ -15,7 +15,7 @@ import torch
 
 from rlip_assets.storage.errors import ParameterError
 from rlip_assets.training.processes import Processes, choose_device, join_processes
-from rlip_assets.training.sources import ImageSource
+from rlip_assets.training.training_images import ImageSource
 
 SCRIPT = """
 import json, sys
@@ -28,8 +28,8 @@ from rlip_assets.training.batches import Part, StepBatches
 from rlip_assets.training.loop import Settings, Trainer
 from rlip_assets.training.processes import join_processes
 from rlip_assets.lineage.recipes import Recipe
-from rlip_assets.training.sources import ImageSource, training_images
-from rlip_assets.training.vocabulary import BatchVocabulary, NameSampler
+from rlip_assets.training.training_images import ImageSource, training_images
+from rlip_assets.training.label_lists import BatchVocabulary, NameSampler
 from rlip_model import build_model, train_label_tokenizer
 
 torch.set_num_threads(1)

@@ -27,7 +27,7 @@ from rlip_assets.storage.files import write_json
 from rlip_assets.training.batches import Batch
 from rlip_assets.training.loop import Trainer
 from rlip_assets.training.processes import Processes
-from rlip_assets.training.stages import finetune_stage, pretrain_stage, r_tagger_stage
+from rlip_assets.training.stage import finetune_stage, pretrain_stage, r_tagger_stage
 from rlip_model import LabelTokenizer, ModelConfig, load_checkpoint
 from rlip_model.checkpoints.detector import save_detector
 from rlip_model.dab_deformable_detr import DabDeformableDetr
@@ -320,7 +320,7 @@ def test_a_stage_in_two_processes_trains_like_in_one(tmp_path: Path, tokenizer: 
 
 
 def test_more_processes_than_images_in_a_batch_are_refused(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlip_assets.training.stages.join_processes", lambda _: Processes(0, 5))
+    monkeypatch.setattr("rlip_assets.training.run.join_processes", lambda _: Processes(0, 5))
     with pytest.raises(
         ParameterError, match=r"5 processes .* cannot share a batch of 4 images; lower training\.processes"
     ):
@@ -377,7 +377,7 @@ def test_killed_finetuning_ends_with_the_bytes_of_an_undisturbed_one(
 
     context = project.context("finetune", "hico_full", name="killed")
     with monkeypatch.context() as patched:
-        patched.setattr("rlip_assets.training.stages.write_predictions", killed)
+        patched.setattr("rlip_assets.training.run.write_predictions", killed)
         with pytest.raises(KeyboardInterrupt):
             finetune_stage(context)
     log = MemoryLog()

@@ -19,7 +19,7 @@ from rlip_assets.evaluation.formats.predictions import read_predictions
 from rlip_assets.evaluation.headlines import HEADLINE, HEADLINES
 from rlip_assets.evaluation.suites import judge, suite
 from rlip_assets.lineage.recipes import Augmentation
-from rlip_assets.training.predict import predict, write_predictions
+from rlip_assets.training.benchmark_predictions import predict, write_predictions
 from rlip_model import LabelTokenizer, Rlip
 
 

@@ -15,17 +15,15 @@ from rlip_assets.datasets.sources.classes import Classes
 from rlip_assets.evaluation.core.vocabulary import PERSON
 from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionWriter
 from rlip_assets.lineage.context import StageLog
+from rlip_assets.lineage.datasets import PERSON_BENCHMARKS
 from rlip_assets.lineage.recipes import Augmentation
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.images import BadImageError, open_image
+from rlip_assets.training.label_lists import benchmark_labels
 from rlip_assets.training.transforms import for_evaluation
-from rlip_assets.training.vocabulary import benchmark_labels
 from rlip_model import LabelTokenizer, ModelOutput, Rlip
 from rlip_model.postprocess import PairPredictions, hoi_predictions, sgg_predictions
 from rlip_model.vision.images import image_tensor, stack_images
-
-SCENE_GRAPH_BENCHMARKS = ("open_images",)
-"""Benchmarks whose subjects have a class of their own; in the others every subject is a person."""
 
 
 class _Images(Dataset[tuple[Scene, torch.Tensor | None]]):
@@ -69,7 +67,7 @@ def predict(
     Raises:
         DataError: an image cannot be read, or a zero-shot vocabulary does not begin with the person class.
     """
-    persons_only = zero_shot and classes.dataset not in SCENE_GRAPH_BENCHMARKS
+    persons_only = zero_shot and classes.dataset in PERSON_BENCHMARKS
     if persons_only and classes.objects[0] != PERSON:
         raise DataError(
             f"classes.json of {classes.dataset} begins with {classes.objects[0]!r}; put {PERSON!r} first for zero-shot"
@@ -99,9 +97,9 @@ def predict(
 def _post_process(
     output: ModelOutput, sizes: torch.Tensor, classes: Classes, persons_only: bool
 ) -> list[PairPredictions]:
-    if classes.dataset in SCENE_GRAPH_BENCHMARKS:
-        return sgg_predictions(output, sizes)
-    return hoi_predictions(output, sizes, persons_only=persons_only)
+    if classes.dataset in PERSON_BENCHMARKS:
+        return hoi_predictions(output, sizes, persons_only=persons_only)
+    return sgg_predictions(output, sizes)
 
 
 def write_predictions(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rlip_assets.datasets.scenes import make_scene
 from rlip_assets.datasets.sources.classes import Classes
 from rlip_assets.storage.errors import DataError
-from rlip_assets.training.vocabulary import (
+from rlip_assets.training.label_lists import (
     BatchVocabulary,
     FixedVocabulary,
     LabelList,

@@ -13,7 +13,7 @@ BEST = "best"
 
 
 @dataclass(frozen=True)
-class KeptCheckpoints:
+class RetainedCheckpoints:
     """Folders `best` and `step-NNNNNN` below `folder`. What is kept follows from the history alone, so a resumed training keeps the same.
 
     Attributes:

@@ -1,0 +1,259 @@
+"""One training of a stage: train by a recipe, judge on the way, choose the result, write the checkpoint, predict the test split."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlip_assets.datasets.sources.classes import Classes
+from rlip_assets.datasets.sources.roots import image_root
+from rlip_assets.evaluation.core.vocabulary import PERSON
+from rlip_assets.evaluation.examples import first_examples
+from rlip_assets.evaluation.headlines import EVALUATED, HEADLINE
+from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.datasets import HUMAN_EXCLUSIONS, PERSON_BENCHMARKS, ZERO_SHOT_BENCHMARK
+from rlip_assets.lineage.params.training import RecipeChoice
+from rlip_assets.lineage.recipes import Recipe
+from rlip_assets.storage.errors import ParameterError
+from rlip_assets.storage.files import digest_json, write_text
+from rlip_assets.storage.images import save_picture
+from rlip_assets.training.benchmark_evaluation import BenchmarkEvaluation, evenly
+from rlip_assets.training.benchmark_predictions import predict, write_predictions
+from rlip_assets.training.label_lists import benchmark_labels
+from rlip_assets.training.loop import Evaluate, Settings, Trainer
+from rlip_assets.training.processes import choose_device, join_processes
+from rlip_assets.training.resume import HISTORY, History, Resume
+from rlip_assets.training.retained import BEST, RetainedCheckpoints, best_step
+from rlip_assets.training.run_data import RunData, count_test_images, open_scenes, read_run_data
+from rlip_assets.training.start import model_config
+from rlip_assets.training.training_images import TrainingImages
+from rlip_assets.training.validation import validate
+from rlip_model import LabelTokenizer, Rlip, load_checkpoint, save_checkpoint
+
+RETAINED = "kept"
+"""Folder of a checkpoint with those that were retained beside it."""
+FREQUENT_TEXTS = 100
+"""Object and relation texts that a pre-trained checkpoint offers for photos when the caller names none."""
+
+
+class TrainingRun:
+    """One training of a stage.
+
+    Args:
+        choice: the recipe with the profile's changes.
+        classes: of the benchmark that is fine-tuned on; None in pre-training.
+    """
+
+    def __init__(self, ctx: StageContext, choice: RecipeChoice, classes: Classes | None = None) -> None:
+        params = ctx.params.training
+        torch.set_num_threads(params.threads)
+        self.ctx, self.recipe, self.classes = ctx, choice.resolve(), classes
+        self.seed = params.seed if choice.seed is None else choice.seed
+        self.device = choose_device(params.device)
+        self.processes = join_processes(self.device)
+        self.policy = params.tagger_checkpoints if self.recipe.kind == "tagger" else params.checkpoints
+
+    @property
+    def name(self) -> str:
+        """The network's name, such as "finetune/hico_full"."""
+        return "/".join(filter(None, (self.ctx.stage, self.ctx.partition)))
+
+    def run(self, model: Rlip, tokenizer: LabelTokenizer, output: Path) -> dict[str, Any]:
+        """Train and write the checkpoint folder; return the figures, nothing in a process that is not the first."""
+        data = read_run_data(self.ctx, self.recipe, self.classes, self.seed, self.processes, model.config.pairs)
+        self._announce(data)
+        resume = Resume(self.ctx.work / "training", digest_json([self.recipe.model_dump(mode="json"), self.seed]))
+        retained = self._retained(data)
+        trainer = Trainer(
+            model.to(self.device),
+            tokenizer,
+            self.recipe,
+            data.parts,
+            self._settings(data),
+            self.processes,
+            self.seed,
+            self.ctx.log,
+            resume,
+            self._evaluation(data) if self.policy.evaluate_every else None,
+            retained,
+        )
+        history = trainer.run()
+        if not self.processes.is_first:
+            return {}
+        chosen = self._choose(model, history, retained) if retained else {}
+        held_out = validate(model, tokenizer, self.recipe, data.held_out, self.device)
+        self.ctx.log.metrics(held_out, step=len(history.rows))
+        figures = {
+            "steps": len(history.rows),
+            "training_images": len(data.train),
+            "test_images_in_training": count_test_images(self.ctx, data.train),
+            **({"excluded_images": data.train.excluded} if HUMAN_EXCLUSIONS in self.ctx.inputs else {}),
+            "held_out_images": len(data.held_out.images),
+            "unreadable_images": trainer.counters.skipped_images,
+            "cut_pairs": trainer.counters.cut_pairs,
+            "final_loss": _last_mean(history, "loss"),
+            **held_out,
+            **chosen,
+        }
+        save_checkpoint(output, model, tokenizer, self._metadata(data.train, figures))
+        write_text(output / HISTORY, history.text())
+        if retained and retained.folder.is_dir():
+            shutil.copytree(retained.folder, output / RETAINED)
+        return figures
+
+    def _settings(self, data: RunData) -> Settings:
+        params = self.ctx.params.training
+        return Settings(
+            self.device,
+            params.precision,
+            params.workers,
+            params.checkpoint_every,
+            params.gradient_checkpointing,
+            data.steps(self.policy.evaluate_every),
+        )
+
+    def _retained(self, data: RunData) -> RetainedCheckpoints | None:
+        """Checkpoints beside the last state, where the profile asks for any."""
+        if self.policy.evaluate_every is None and self.policy.keep_every is None:
+            return None
+        figure = "held_out_f1" if self.recipe.kind == "tagger" else HEADLINE
+        return RetainedCheckpoints(
+            self.ctx.work / "training" / RETAINED,
+            f"{EVALUATED}{figure}",
+            data.steps(self.policy.keep_every),
+            self._metadata(data.train, {}),
+        )
+
+    def _choose(self, model: Rlip, history: History, retained: RetainedCheckpoints) -> dict[str, Any]:
+        """Give the network the weights that are the training's result; returns which step is the best, and its figure."""
+        best = best_step(history.rows, retained.metric)
+        if best is None:
+            return {}
+        if self.policy.result == "best":
+            model.load_state_dict(load_checkpoint(retained.folder / BEST).model.state_dict())
+        return {"best_step": best, f"best_{retained.metric}": history.rows[best - 1][retained.metric]}
+
+    def _evaluation(self, data: RunData) -> Evaluate:
+        """How the network is judged on the way.
+
+        Raises:
+            ParameterError: there are no images to judge it on.
+        """
+        held = data.held_out.images
+        scenes, dataset, classes = (
+            [held[index] for index in range(len(held))],
+            next(iter(self.recipe.sources)),
+            "classes",
+        )
+        if self.ctx.stage == "pretrain":
+            if ZERO_SHOT_BENCHMARK in self.recipe.sources:
+                raise ParameterError(
+                    f"training.checkpoints.evaluate_every judges zero-shot on {ZERO_SHOT_BENCHMARK}, which this recipe trains on; "
+                    "set it to null"
+                )
+            store = open_scenes(self.ctx, self.ctx.inputs["benchmark_scenes"])
+            scenes = [store[row] for row in store.indices("train", with_triplets=True).tolist()]
+            dataset, classes = ZERO_SHOT_BENCHMARK, "benchmark_classes"
+        if not scenes:
+            raise ParameterError(
+                "training.checkpoints.evaluate_every needs images that are not trained on; set holdout in the recipe, or "
+                "evaluate_every: null"
+            )
+        if self.recipe.kind == "tagger":
+            return lambda model, tokenizer: validate(model, tokenizer, self.recipe, data.held_out, self.device)
+        return BenchmarkEvaluation(
+            self.ctx.inputs[classes],
+            evenly(scenes, self.policy.evaluate_images),
+            image_root(self.ctx, dataset),
+            self.recipe.augmentation,
+            self.ctx.work / "evaluation",
+            zero_shot=self.ctx.stage == "pretrain",
+            options={"workers": self.ctx.params.training.workers},
+        )
+
+    def _metadata(self, images: TrainingImages, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """What travels with a checkpoint: how it was made, and what somebody who opens it for a photo need not know.
+
+        A network that was not fine-tuned on a benchmark's closed list is asked for the texts that its training tables use most.
+        """
+        augmentation = self.recipe.augmentation
+        subjects = self.classes is None or self.classes.dataset not in PERSON_BENCHMARKS
+        if self.classes is not None:
+            labels = benchmark_labels(self.classes)
+            objects, relations = list(labels.real_objects), list(labels.relations)
+        else:
+            counts = images.object_counts(), images.relation_counts()
+            objects, relations = ([text for text, _ in each.most_common(FREQUENT_TEXTS)] for each in counts)
+        where = "the micro world, " if self.ctx.params.is_micro_world else ""
+        return {
+            "name": self.name,
+            "trained_on": where + ", ".join(self.recipe.sources),
+            "image_size": [augmentation.test_short_side, augmentation.longest],
+            "objects": objects,
+            "relations": relations,
+            "subject_scores": subjects,
+            "subject": PERSON,
+            "stage": self.ctx.stage,
+            "partition": self.ctx.partition,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "seed": self.seed,
+            "figures": dict(figures),
+        }
+
+    def predict(
+        self, model: Rlip, tokenizer: LabelTokenizer, classes: Classes, tables: Path, *, zero_shot: bool
+    ) -> dict[str, Any]:
+        """Write the predictions of a benchmark's test split; the first process does it alone."""
+        if not self.processes.is_first:
+            return {}
+        store = open_scenes(self.ctx, tables)
+        scenes = [store[row] for row in store.indices("test").tolist()]
+        root = image_root(self.ctx, classes.dataset)
+        found = predict(
+            model,
+            tokenizer,
+            classes,
+            scenes,
+            root,
+            self.recipe.augmentation,
+            zero_shot=zero_shot,
+            workers=self.ctx.params.training.workers,
+            log=self.ctx.log,
+        )
+        metadata = {"stage": self.ctx.stage, "partition": self.ctx.partition, "zero_shot": zero_shot}
+        path = self.ctx.outputs["predictions"] / f"{classes.dataset}.parquet"
+        number = write_predictions(path, classes, found, metadata)
+        for example in first_examples(path, scenes, root, self.name):
+            name = f"{classes.dataset}_{example.name}"
+            self.ctx.log.picture(name, example.picture)
+            save_picture(self.ctx.outputs["predictions"] / f"{name}.png", example.picture)
+        return {"predicted_images": number}
+
+    def _announce(self, data: RunData) -> None:
+        self.ctx.log.params({f"recipe.{name}": value for name, value in self.recipe.model_dump(mode="json").items()})
+        self.ctx.log.params(compared(self.recipe))
+        names = ", ".join(self.recipe.sources)
+        self.ctx.log.info(
+            f"training {self.recipe.model} on {len(data.train)} images of {names}, {len(data.parts[0])} steps"
+        )
+
+
+def compared(recipe: Recipe) -> dict[str, Any]:
+    """What trainings are told apart by, one short value each: columns to group by in a list of runs."""
+    config = model_config(recipe)
+    return {
+        "data_mix": "+".join(recipe.sources),
+        "backbone": f"{config.backbone.kind}-{'-'.join(map(str, config.backbone.depths))}",
+        "fusion": config.fusion if config.fusion != "alif" else f"alif x {config.fusions}, gate {config.gate}",
+        "shots": recipe.image_list or recipe.share,
+        "unseen": recipe.unseen or "",
+    }
+
+
+def _last_mean(history: History, name: str, steps: int = 20) -> float:
+    values = [row[name] for row in history.rows[-steps:]]
+    return sum(values) / len(values)

@@ -1,0 +1,150 @@
+"""What a training reads: the batches of its steps, made from the tables that its stage was given, and its held-out images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlip_assets.datasets.decontamination import read_listed
+from rlip_assets.datasets.image_identity import image_key
+from rlip_assets.datasets.scenes import SceneStore, bucket_folders
+from rlip_assets.datasets.sources.classes import Classes
+from rlip_assets.datasets.sources.roots import image_root
+from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.datasets import HUMAN_DATASET, HUMAN_EXCLUSIONS, ZERO_SHOT_BENCHMARK
+from rlip_assets.lineage.recipes import Recipe
+from rlip_assets.storage.errors import ParameterError
+from rlip_assets.training.batches import Part, StepBatches
+from rlip_assets.training.few_shot import pairs_with, unseen_pairs, unseen_texts
+from rlip_assets.training.label_lists import (
+    BatchVocabulary,
+    FixedVocabulary,
+    NameSampler,
+    Vocabulary,
+    benchmark_labels,
+)
+from rlip_assets.training.processes import Processes
+from rlip_assets.training.training_images import ImageSource, TrainingImages, training_images
+
+Texts = frozenset[str]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The training images, the batches of this process (one view per accumulated part), and batches of held-out images."""
+
+    train: TrainingImages
+    parts: list[StepBatches]
+    held_out: StepBatches
+
+    def steps(self, epochs: float | None) -> int | None:
+        """Return a span of epochs in steps, at least one; None stays None."""
+        return None if epochs is None else max(1, round(epochs * self.parts[0].steps_per_epoch))
+
+
+def read_run_data(
+    ctx: StageContext, recipe: Recipe, classes: Classes | None, seed: int, processes: Processes, slots: int
+) -> RunData:
+    """Open the tables of a stage as the data of its training.
+
+    Args:
+        classes: of the benchmark that is fine-tuned on; None makes label lists from the batches.
+        slots: pairs that the network predicts per image.
+
+    Raises:
+        ParameterError: more parts than images in a batch, or a zero-shot split without a benchmark.
+    """
+    parts = processes.count * recipe.accumulate
+    if parts > recipe.total_batch:
+        raise ParameterError(
+            f"{processes.count} processes with {recipe.accumulate} parts each cannot share a batch of {recipe.total_batch} "
+            "images; lower training.processes or accumulate, or raise batch_per_process"
+        )
+    if recipe.published.part_counts and parts != recipe.processes:
+        ctx.log.info(
+            f"the recipe's losses are those of {recipe.processes} parts (published.part_counts), this run has {parts}: for its losses "
+            f"let training.processes times accumulate be {recipe.processes}"
+        )
+    removed = _removed_texts(recipe, classes)
+    unseen = _unseen(recipe, classes, *removed)
+    image_list = ctx.inputs.get("image_list")
+    train, held = training_images(recipe, image_sources(ctx, recipe), unseen, scene_cache(ctx), seed, image_list)
+    vocabulary = _vocabulary(recipe, classes, train, *removed)
+    first = processes.index * recipe.accumulate
+    return RunData(
+        train,
+        [
+            StepBatches(train, vocabulary, recipe, slots, seed, unseen, Part(first + index, parts))
+            for index in range(recipe.accumulate)
+        ],
+        StepBatches(held, vocabulary, recipe, slots, seed, unseen, training=False),
+    )
+
+
+def image_sources(ctx: StageContext, recipe: Recipe) -> list[ImageSource]:
+    """Return tables and image folder of every source: pseudo labels where the stage has them, the human triplets otherwise."""
+    sources = []
+    for name in recipe.sources:
+        labelled, benchmark = f"pseudo_labels/{name}", name == ZERO_SHOT_BENCHMARK and "benchmark_scenes" in ctx.inputs
+        folder = ctx.inputs.get(labelled) or ctx.inputs["benchmark_scenes" if benchmark else "scenes"]
+        excluded = _excluded(ctx) if name == HUMAN_DATASET else frozenset[str]()
+        sources.append(ImageSource(name, tuple(bucket_folders(folder)), image_root(ctx, name), excluded))
+    return sources
+
+
+def count_test_images(ctx: StageContext, images: TrainingImages) -> int:
+    """Count training images that are, by their ids, test images of a benchmark whose tables the stage reads."""
+    tests = set()
+    for name in ("scenes", "benchmark_scenes"):
+        if name in ctx.inputs:
+            store = open_scenes(ctx, ctx.inputs[name])
+            scenes = (store[row] for row in store.indices("test").tolist())
+            tests |= {image_key(scene.dataset, scene.image_id) for scene in scenes}
+    return sum(key in tests for key in images.image_keys())
+
+
+def open_scenes(ctx: StageContext, tables: Path) -> SceneStore:
+    """Open all buckets of a dataset's scene tables."""
+    return SceneStore.open(bucket_folders(tables), scene_cache(ctx))
+
+
+def scene_cache(ctx: StageContext) -> Path:
+    """Return the folder of memory-mapped scene tables, which all stages share and which can be deleted at any time."""
+    return ctx.shared / "scene_cache"
+
+
+def _excluded(ctx: StageContext) -> frozenset[str]:
+    """Images of the human dataset that occur in the test split of a benchmark, where the profile looks for them."""
+    listed = ctx.inputs.get(HUMAN_EXCLUSIONS)
+    return frozenset().union(*map(read_listed, bucket_folders(listed))) if listed else frozenset()
+
+
+def _vocabulary(
+    recipe: Recipe, classes: Classes | None, images: TrainingImages, objects: Texts, relations: Texts
+) -> Vocabulary:
+    if classes is not None:
+        return FixedVocabulary(benchmark_labels(classes).without(objects, relations), objects)
+    samplers = NameSampler(images.object_counts()), NameSampler(images.relation_counts())
+    return BatchVocabulary(*samplers, recipe.label_budget, recipe.synonym_guard)
+
+
+def _removed_texts(recipe: Recipe, classes: Classes | None) -> tuple[Texts, Texts]:
+    """Object and relation texts that training does not see.
+
+    Raises:
+        ParameterError: the recipe has a zero-shot split, and the stage no benchmark to split.
+    """
+    if recipe.unseen is not None and classes is None:
+        raise ParameterError(
+            f"the recipe's unseen: {recipe.unseen} needs the classes of a benchmark, which only fine-tuning has; set it to null"
+        )
+    if recipe.unseen is None or classes is None or recipe.unseen_texts == "kept":
+        return frozenset(), frozenset()
+    return unseen_texts(classes, recipe.unseen)
+
+
+def _unseen(recipe: Recipe, classes: Classes | None, objects: Texts, relations: Texts) -> frozenset[tuple[str, str]]:
+    """(relation, object) texts that no training target may have."""
+    if recipe.unseen is None or classes is None:
+        return frozenset()
+    return unseen_pairs(classes, recipe.unseen) | pairs_with(classes, objects, relations)

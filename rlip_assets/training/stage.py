@@ -1,0 +1,70 @@
+"""The training stages of the lineage: R-Tagger, pre-training and fine-tuning.
+
+Each one initialises a network, trains it by its recipe, writes the checkpoint with its history, and ends with the predictions that a
+benchmark stage judges: pre-training zero-shot on HICO-DET, fine-tuning on the test split of its benchmark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rlip_assets.datasets.sources.classes import read_classes
+from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.params.training import RecipeChoice
+from rlip_assets.storage.errors import ParameterError
+from rlip_assets.training.run import TrainingRun
+from rlip_assets.training.start import network_from_checkpoint, network_from_parts
+
+
+def r_tagger_stage(ctx: StageContext) -> dict[str, Any]:
+    """Train the R-Tagger on the human triplets of Visual Genome.
+
+    Inputs: `scenes` (tables of Visual Genome), `detector`, `text_encoder`, and `decontamination/visual_genome` (folder of buckets) where
+    images may be those of a test split. Output: `checkpoint`.
+    """
+    choice = ctx.params.training.r_tagger
+    training = TrainingRun(ctx, choice)
+    model, tokenizer = network_from_parts(
+        training.recipe, ctx.inputs["detector"], ctx.inputs["text_encoder"], training.seed
+    )
+    figures = training.run(model, tokenizer, ctx.outputs["checkpoint"])
+    ctx.log.model("r_tagger", ctx.outputs["checkpoint"])
+    return figures
+
+
+def pretrain_stage(ctx: StageContext) -> dict[str, Any]:
+    """Pre-train on human triplets and pseudo labels, then predict HICO-DET's test split with its texts, unseen until then.
+
+    Inputs: `scenes`, `pseudo_labels/DATASET`, `detector`, `text_encoder`, `benchmark_scenes`, `benchmark_classes`, and
+    `decontamination/visual_genome` as in `r_tagger_stage`. Outputs: `checkpoint`, `predictions`.
+    """
+    choice = _choice(ctx.params.training.pretrain, ctx.partition)
+    training = TrainingRun(ctx, choice)
+    model, tokenizer = network_from_parts(
+        training.recipe, ctx.inputs["detector"], ctx.inputs["text_encoder"], training.seed
+    )
+    figures = training.run(model, tokenizer, ctx.outputs["checkpoint"])
+    classes = read_classes(ctx.inputs["benchmark_classes"])
+    figures |= training.predict(model, tokenizer, classes, ctx.inputs["benchmark_scenes"], zero_shot=True)
+    ctx.log.model("rlip-pretrained", ctx.outputs["checkpoint"])
+    return figures
+
+
+def finetune_stage(ctx: StageContext) -> dict[str, Any]:
+    """Fine-tune a pre-trained network on a benchmark, then predict its test split.
+
+    Inputs: `checkpoint`, `scenes`, `classes`, and `image_list` where the recipe names one. Outputs: `checkpoint`, `predictions`.
+    """
+    choice = _choice(ctx.params.training.finetune, ctx.partition)
+    classes = read_classes(ctx.inputs["classes"])
+    training = TrainingRun(ctx, choice, classes)
+    model, tokenizer = network_from_checkpoint(training.recipe, ctx.inputs["checkpoint"])
+    figures = training.run(model, tokenizer, ctx.outputs["checkpoint"])
+    return figures | training.predict(model, tokenizer, classes, ctx.inputs["scenes"], zero_shot=False)
+
+
+def _choice(choices: Mapping[str, RecipeChoice], partition: str | None) -> RecipeChoice:
+    if partition is None or partition not in choices:
+        raise ParameterError(f"training has no recipe for {partition!r}; params.yaml knows {', '.join(choices)}")
+    return choices[partition]
