@@ -19,17 +19,23 @@ def evaluate(
     predictions: Annotated[
         Path,
         typer.Option(
-            help="Parquet of this project, a UPT, PViC, QPIC or CDN list (.json), or official V-COCO content."
+            help="Parquet of this project, a list of UPT, PViC, QPIC, CDN, GEN-VLKT or HOICLIP (.json), a folder of PViC's .mat files, "
+            "or official V-COCO content."
         ),
     ],
     annotations: Annotated[
-        Path, typer.Option(help="Scene table folder, a pair list (instances_test2015.json), or vcoco_test.json.")
+        Path,
+        typer.Option(help="Scene table folder, instances_test2015.json, test_hico.json (HOIA), or vcoco_test.json."),
     ],
     classes: Annotated[Path | None, typer.Option(help="classes.json, where it does not lie beside the table.")] = None,
     split: Annotated[str, typer.Option(help="Which images of a scene table.")] = "test",
     instances: Annotated[Path | None, typer.Option(help="COCO instances, with vcoco_test.json.")] = None,
     coco_ids: Annotated[bool, typer.Option(help="A QPIC list has COCO category ids, and verbs from 1.")] = False,
-    unseen: Annotated[str | None, typer.Option(help="Zero-shot setting to divide by: uc_rf, uc_nf or uo.")] = None,
+    list_classes: Annotated[
+        Path | None,
+        typer.Option(help="JSON with the objects and verbs of a list, where they are not the published ones."),
+    ] = None,
+    unseen: Annotated[str | None, typer.Option(help="Zero-shot setting to divide by: uc_rf, uc_nf, uo or uv.")] = None,
     zero_shot: Annotated[bool, typer.Option(help="Drop pairs whose subject is no person (HICO-DET, NF).")] = False,
     image_labels: Annotated[
         Path | None,
@@ -55,9 +61,21 @@ def evaluate(
     if report is not None and per_class is not None and per_class.resolve().is_relative_to(report.resolve()):
         raise ParameterError(f"{per_class} lies in the report's folder, which has a per_class.parquet of its own")
     question = Question(
-        benchmark, predictions, annotations, classes, split, instances, coco_ids, unseen, zero_shot, image_labels
+        benchmark,
+        predictions,
+        annotations,
+        classes,
+        split,
+        instances,
+        coco_ids,
+        unseen,
+        zero_shot,
+        image_labels,
+        list_classes,
     )
-    sources = [path for path in (predictions, annotations, classes, instances, image_labels) if path is not None]
+    sources = [
+        path for path in (predictions, annotations, classes, instances, image_labels, list_classes) if path is not None
+    ]
     with ExitStack() as outputs:
         report_target = report and outputs.enter_context(output_folder(report, "evaluate", sources))
         table_target = per_class and outputs.enter_context(output_file(per_class, "evaluate", MARK, sources))
@@ -68,8 +86,10 @@ def evaluate(
             table = variants_table(own)
             for name, *values in (table.header, *table.rows):
                 print(f"  {name:22}" + "".join(f"{value:>9}" for value in values))
-        for words in left_out(benchmark, [result.protocol for result in found.results], unseen):
+        for words in left_out(benchmark, [result.protocol for result in found.results]):
             print(f"\n{textwrap.fill(f'Left out: {words}', WIDTH)}")
+        for words in found.suspicions:
+            print(f"\n{textwrap.fill(f'Suspicious: {words}', WIDTH)}")
         if table_target is not None:
             write_table(table_target, class_rows(found.results), {b"made_by": MARK})
         if report_target is not None:

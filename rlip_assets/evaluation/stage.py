@@ -6,15 +6,16 @@ It reads what a training stage predicted and imports neither torch nor transform
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlip_assets.datasets.scenes import bucket_folders, read_scenes
+from rlip_assets.datasets.scenes import Scene
 from rlip_assets.datasets.sources.roots import image_root
-from rlip_assets.evaluation.core.ground_truth import GroundTruth, ground_truth_of_scenes
+from rlip_assets.evaluation.core.ground_truth import benchmark_scenes, ground_truth_of_list
 from rlip_assets.evaluation.core.results import ClassTable, ProtocolResult
 from rlip_assets.evaluation.core.vocabulary import Vocabulary, read_vocabulary
 from rlip_assets.evaluation.errors_by_cause import CAUSES, CauseCounter
@@ -41,7 +42,8 @@ def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
     `worst.json`.
     """
     vocabulary = read_vocabulary(ctx.inputs["classes"])
-    truth = _truth(ctx.inputs["scenes"], vocabulary)
+    scenes = benchmark_scenes(ctx.inputs["scenes"])
+    truth = ground_truth_of_list(scenes, vocabulary, str(ctx.inputs["scenes"]))
     path = ctx.inputs["predictions"] / f"{vocabulary.dataset}.parquet"
     kind, _, name = (ctx.partition or "").partition("-")
     unseen = ctx.params.training.finetune[name].resolve().unseen if kind == "finetune" else None
@@ -65,7 +67,7 @@ def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
     ):
         ctx.log.picture(name, picture)
         save_picture(output / f"{name}.png", picture)
-    write_json(output / WORST, _draw_worst(ctx, table, vocabulary, path))
+    write_json(output / WORST, _draw_worst(ctx, table, vocabulary, path, scenes))
 
     main = {name: value for name, value in figures.items() if name.startswith(headline.protocol)}
     shown = {name: value for name, value in main.items() if value is not None}
@@ -117,30 +119,21 @@ def curve_rows(results: list[ProtocolResult]) -> list[dict[str, Any]]:
     return rows
 
 
-def _truth(scenes: Path, vocabulary: Vocabulary) -> GroundTruth:
-    folders = bucket_folders(scenes)
-    if len(folders) > 1:
-        raise InputError(
-            f"{scenes} has {len(folders)} buckets; a benchmark's tables have one (sources.DATASET.buckets)"
-        )
-    return ground_truth_of_scenes(folders[0], vocabulary, "test")
-
-
 def write_table(path: Path, rows: list[dict[str, Any]], metadata: dict[bytes, bytes] | None = None) -> None:
     """Write rows as one Parquet file, atomically, with `metadata` in its footer."""
     with atomic_file(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata(metadata), temporary)
 
 
-def _draw_worst(ctx: StageContext, table: ClassTable, vocabulary: Vocabulary, path: Path) -> dict[str, str]:
+def _draw_worst(
+    ctx: StageContext, table: ClassTable, vocabulary: Vocabulary, path: Path, scenes: Sequence[Scene]
+) -> dict[str, str]:
     """Draw test images of the worst classes; returns captions by picture. Without the raw images there are none, and the log says so."""
     try:
         root = image_root(ctx, vocabulary.dataset)
     except InputError as error:
         ctx.log.info(f"no examples of the worst classes are drawn: {error}")
         return {}
-    (folder,) = bucket_folders(ctx.inputs["scenes"])
-    scenes = [scene for scene in read_scenes(folder) if scene.split == "test"]
     captions = {}
     for example in worst_examples(table, vocabulary, read_predictions(path), scenes, root):
         ctx.log.picture(example.name, example.picture)

@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from rlip_assets.datasets.scenes import Scene, read_scenes
-from rlip_assets.evaluation.core.ground_truth import GroundTruth
+from rlip_assets.datasets.scenes import Scene
+from rlip_assets.evaluation.core.ground_truth import GroundTruth, benchmark_scenes
 from rlip_assets.evaluation.core.protocols import DESCRIPTIONS, VCOCO_TRAINING
 from rlip_assets.evaluation.core.results import ClassTable, ProtocolResult
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.evaluation.errors_by_cause import CAUSES, CauseCounter
 from rlip_assets.evaluation.examples import worst_examples
 from rlip_assets.evaluation.formats.annotations import read_annotations
-from rlip_assets.evaluation.formats.readers import Answer, Question, predictions_of
+from rlip_assets.evaluation.formats.readers import Answer, Predictions, Question
 from rlip_assets.evaluation.headlines import HEADLINES, Headline
 from rlip_assets.evaluation.pictures import causes_picture, curves_picture
 from rlip_assets.evaluation.published import standing
@@ -75,7 +75,8 @@ def write_evaluation(folder: Path, question: Question, answer: Answer, images: P
     ]
     counted = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in answer.counts.items())
     lead = f"{question.predictions} judged by {question.annotations}. All figures in percent. {counted}."
-    write_text(folder / PAGE, render(f"Evaluation: {question.benchmark}", lead, sections))
+    notice = "".join(f"Suspicious: {words} " for words in answer.suspicions).strip()
+    write_text(folder / PAGE, render(f"Evaluation: {question.benchmark}", lead, sections, notice))
     return folder / PAGE
 
 
@@ -138,7 +139,7 @@ def _published(question: Question, figures: Mapping[str, float | None]) -> Itera
     elif question.unseen:
         keys = [f"{question.benchmark}_{question.unseen}"]
     else:
-        unseen = ("_zero_shot", "_uc_rf", "_uc_nf", "_uo")
+        unseen = ("_zero_shot", "_uc_rf", "_uc_nf", "_uo", "_uv")
         keys = [key for key in table.settings if key.startswith(question.benchmark) and not key.endswith(unseen)]
     tables = []
     for key in (key for key in keys if key in table.settings):
@@ -171,13 +172,15 @@ def _errors(causes: CauseCounter | None) -> Section:
 
 
 def _worst(folder: Path, question: Question, table: ClassTable, images: Path) -> Section:
-    truth, vocabulary = read_annotations(question.annotations, question.classes, question.split)
-    if question.annotations.is_dir():
-        scenes = [scene for scene in read_scenes(question.annotations) if scene.split == question.split]
-    else:
-        scenes = list(scenes_of(truth, vocabulary))
+    truth, vocabulary = read_annotations(question.annotations, question.classes, question.split, question.benchmark)
+    folder_given = question.annotations.is_dir()
+    scenes = (
+        benchmark_scenes(question.annotations, question.split) if folder_given else list(scenes_of(truth, vocabulary))
+    )
     pictures = []
-    for example in worst_examples(table, vocabulary, predictions_of(question, vocabulary), scenes, images):
+    for example in worst_examples(
+        table, vocabulary, Predictions(question, vocabulary, truth.image_ids), scenes, images
+    ):
         save_picture(folder / f"{example.name}.png", example.picture)
         pictures.append(Picture(f"{example.name}.png", example.caption))
     words = "Test images of the worst classes, with the five best triplets of the predictions."

@@ -24,6 +24,10 @@ class Annotated(Protocol):
     """What every benchmark's annotations have: a list of images."""
 
     @property
+    def image_ids(self) -> tuple[str, ...]:
+        """N unique ids."""
+
+    @property
     def sizes(self) -> npt.NDArray[np.int64]:
         """(N, 2) width and height, 0 where unknown."""
 

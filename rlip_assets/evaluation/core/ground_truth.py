@@ -6,19 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from rlip_assets.datasets.scenes.scene import NO_OBJECT
+from rlip_assets.datasets.scenes import NO_OBJECT, Scene, bucket_folders, read_scenes
 from rlip_assets.evaluation.core.overlaps import Columns, columns_of
 from rlip_assets.evaluation.core.ragged import Offsets, offsets_of, owners_of
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.storage.errors import DataError
-
-if TYPE_CHECKING:
-    from rlip_assets.datasets.scenes import Scene
 
 
 @dataclass(frozen=True)
@@ -177,20 +173,19 @@ def ground_truth_of(images: Iterable[AnnotatedImage], origin: int = 0, source: s
     )
 
 
-def ground_truth_of_scenes(folder: Path, vocabulary: Vocabulary, split: str = "test") -> GroundTruth:
-    """The annotated images of one split of a scene table.
+def benchmark_scenes(folder: Path, split: str = "test") -> list[Scene]:
+    """Return the scenes of one split of a scene table; those of several buckets in the order of their ids.
 
     Raises:
-        DataError: a class name or relation that the vocabulary lacks, or a split without images.
+        DataError: a split without images.
     """
-    from rlip_assets.datasets.scenes import read_scenes
-
-    chosen = [scene for scene in read_scenes(folder) if scene.split == split]
+    tables = bucket_folders(folder)
+    chosen = [scene for table in tables for scene in read_scenes(table) if scene.split == split]
     if not chosen:
         raise DataError(
             f"{folder} has no image of split {split!r}; give the scene table that holds the benchmark's test images"
         )
-    return ground_truth_of_list(chosen, vocabulary, str(folder))
+    return chosen if len(tables) == 1 else sorted(chosen, key=lambda scene: scene.image_id)
 
 
 def ground_truth_of_list(scenes: Iterable[Scene], vocabulary: Vocabulary, where: str) -> GroundTruth:

@@ -50,27 +50,19 @@ NO_KNOWN_OBJECT = (
     "the Known-Object setting of HICO-DET. It needs HICO's image labels (of the classification task; boxes cannot replace them): "
     "give them with --image-labels."
 )
-NO_UV = (
-    "the UV setting (unseen verbs) of HICO-DET. Papers use different lists of verbs, and no list of checked origin is shipped; a "
-    "classes.json may bring one under splits.uv."
-)
 NO_OFFICIAL = (
     "the official V-COCO evaluation. A list of pairs lacks persons without an action and roles without a box: give a scene table, or "
     "vcoco_test.json with COCO's instances."
 )
 
 
-def left_out(benchmark: str, computed: Collection[str], unseen: str | None = None) -> Iterator[str]:
+def left_out(benchmark: str, computed: Collection[str]) -> Iterator[str]:
     """Which settings of a benchmark were not computed, and what they would need.
 
     Args:
         computed: names of the protocols that were.
-        unseen: the zero-shot setting that was asked for.
     """
-    if benchmark == "hico_det":
-        if HICO_RLIPV2_KNOWN_OBJECT not in computed:
-            yield NO_KNOWN_OBJECT
-        if unseen != "uv":
-            yield NO_UV
+    if benchmark == "hico_det" and HICO_RLIPV2_KNOWN_OBJECT not in computed:
+        yield NO_KNOWN_OBJECT
     if benchmark == "v_coco" and VCOCO_OFFICIAL not in computed:
         yield NO_OFFICIAL

@@ -1,18 +1,19 @@
-"""The classes of a benchmark, as its `classes.json` names them. Nothing in the evaluators fixes how many there are."""
+"""The classes of a benchmark, as its `classes.json` names them; the evaluators fix no number of them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
-from rlip_assets.evaluation.core.protocols import NO_UV
+from rlip_assets.datasets.sources.classes import Classes, hico_classes, official_table
 from rlip_assets.storage.errors import DataError, InputError
 
 PERSON = "person"
@@ -76,43 +77,37 @@ class Vocabulary:
         """
         if split not in self.splits:
             named = ", ".join(sorted(self.splits)) or "none"
-            if split == "uv":
-                raise DataError(f"left out: {NO_UV}")
             raise DataError(f"the {self.dataset} classes have no zero-shot setting {split!r} (they have: {named})")
         return self.splits[split]
 
 
-def vocabulary_of(content: Mapping[str, Any], where: str) -> Vocabulary:
-    """A vocabulary from the content of a `classes.json`.
+def vocabulary_of_classes(content: Mapping[str, Any] | str, where: str) -> Vocabulary:
+    """Return a vocabulary from the content of a `classes.json`, as an object or as its JSON.
 
     Raises:
-        DataError: a missing list, a repeated name, or an id that points outside its list; `where` names the file.
+        DataError: a missing list, a value of another kind, a repeated name or interaction, or an id that points outside its list; `where`
+            names the file.
     """
     try:
-        objects, verbs = tuple(content["objects"]), tuple(content["relations"] or ())
-        hois = tuple((int(verb), int(label)) for verb, label in content.get("hois") or ())
-        dataset = str(content["dataset"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{where}: not a list of classes ({error!r}); it needs dataset, objects, relations and hois"
-        ) from None
-    for name, names in (("objects", objects), ("relations", verbs)):
-        repeated = {text for text in names if names.count(text) > 1}
-        if repeated:
-            raise DataError(f"{where}: {name} repeats {sorted(repeated)}; give each class its own name")
-    for row, (verb, label) in enumerate(hois):
-        if not (0 <= verb < len(verbs) and 0 <= label < len(objects)):
-            raise DataError(f"{where}: hois row {row} is ({verb}, {label}), outside the lists; use 0-based indices")
+        as_json = isinstance(content, str)
+        classes = Classes.model_validate_json(content, strict=True) if as_json else Classes.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the table"
+        raise DataError(f"{where}: {key}: {first['msg']}; correct the class table") from None
+    hois = tuple(classes.hois or ())
     if len(set(hois)) < len(hois):
         raise DataError(f"{where}: hois repeats an interaction; list each once")
-    splits = {name: tuple(map(int, ids)) for name, ids in (content.get("splits") or {}).items() if ids is not None}
-    rare = tuple(map(int, content.get("rare") or ()))
-    for name, ids in (("rare", rare), *splits.items()):
-        if ids and not (min(ids) >= 0 and max(ids) < len(hois)):
-            raise DataError(
-                f"{where}: {name} names an interaction outside 0..{len(hois) - 1}; use 0-based rows of hois"
-            )
-    return Vocabulary(dataset, objects, verbs, hois, rare, splits, dict(content.get("groups") or {}))
+    splits = {name: tuple(ids) for name, ids in classes.splits.items()}
+    return Vocabulary(
+        classes.dataset,
+        tuple(classes.objects),
+        tuple(classes.relations or ()),
+        hois,
+        tuple(classes.rare),
+        splits,
+        dict(classes.groups),
+    )
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
@@ -120,12 +115,27 @@ def read_vocabulary(path: Path) -> Vocabulary:
 
     Raises:
         InputError: no such file, or not JSON.
-        DataError: see `vocabulary_of`.
+        DataError: see `vocabulary_of_classes`.
     """
     try:
-        content = json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; give the classes.json that the raw_manifest stage wrote") from None
-    except ValueError as error:
+        content = Path(path).read_text(encoding="utf-8-sig")
+        json.loads(content)
+    except OSError as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise InputError(f"{path} {reason}; give the classes.json that the raw_manifest stage wrote") from None
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); make it again") from None
-    return vocabulary_of(content, str(path))
+    return vocabulary_of_classes(content, str(path))
+
+
+def with_official_splits(vocabulary: Vocabulary) -> Vocabulary:
+    """Return HICO-DET's classes with the published zero-shot settings that they lack, where they are the 600 published interactions."""
+    official = hico_classes()
+    verbs = official.relations or []
+    names = [(verbs[verb], official.objects[label]) for verb, label in official.hois or []]
+    ids = {(vocabulary.verbs[verb], vocabulary.objects[label]): i for i, (verb, label) in enumerate(vocabulary.hois)}
+    if vocabulary.dataset != official.dataset or set(names) != set(ids):
+        return vocabulary
+    unseen = {**official.splits, "uv": official_table(official.dataset)["unseen_verbs"]}
+    published = {split: tuple(ids[names[i]] for i in hois) for split, hois in unseen.items()}
+    return replace(vocabulary, splits=published | dict(vocabulary.splits))

@@ -31,6 +31,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rlip_assets.evaluation.formats.json_values import OBJECT, TEXT, field, shown, values
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.files import atomic_file, canonical_json
 
@@ -263,14 +264,17 @@ class PredictionReader:
         raw = (self._parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
         if raw is None or not self._parquet.schema_arrow.equals(SCHEMA):
             raise InputError(f"{path} is not a predictions file of this project; write it with `PredictionWriter`")
-        header = json.loads(raw)
+        header, where = _header(raw, path), f"{path}, metadata"
         if header.get("schema") != SCHEMA_VERSION:
-            found = header.get("schema")
+            found = shown(header.get("schema"))
             raise InputError(f"{path} has schema {found}, this version reads {SCHEMA_VERSION}; write it again")
-        self.benchmark: str = header["benchmark"]
-        self.objects: tuple[str, ...] = tuple(header["objects"])
-        self.verbs: tuple[str, ...] = tuple(header["verbs"])
-        self.metadata: dict[str, Any] = header["metadata"]
+        self.benchmark: str = field(header, "benchmark", TEXT, where)
+        self.objects: tuple[str, ...] = tuple(values(header, "objects", TEXT, where))
+        self.verbs: tuple[str, ...] = tuple(values(header, "verbs", TEXT, where))
+        self.metadata: dict[str, Any] = field(header, "metadata", OBJECT, where)
+        for name, names in (("objects", self.objects), ("verbs", self.verbs)):
+            if len(set(names)) < len(names):
+                raise DataError(f"{where}: {name} names a class twice; write the predictions again")
 
     def __len__(self) -> int:
         """Number of images."""
@@ -336,6 +340,16 @@ class PredictionReader:
             source=str(self.path),
             first_row=first_row,
         )
+
+
+def _header(raw: bytes, path: Path) -> dict[str, Any]:
+    try:
+        header = json.loads(raw)
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise InputError(f"{path} has metadata that are no JSON object; write it with `PredictionWriter`")
+    return header
 
 
 def read_predictions(path: Path) -> PredictionReader:

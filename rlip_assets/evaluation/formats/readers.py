@@ -1,35 +1,46 @@
-"""Judges files as people have them: predictions and annotations in any of the known forms.
+"""Judges files in the forms in common use: predictions and annotations in any of the known ones.
 
-| predictions                         | read by                     |
-|-------------------------------------|-----------------------------|
-| Parquet of this project             | `predictions.py`            |
-| JSON list of UPT, PViC, QPIC or CDN | `hoi_lists.py`              |
-| official V-COCO content, JSON or Parquet | `v_coco_content.py`    |
+| predictions                                      | read by                |
+|--------------------------------------------------|------------------------|
+| Parquet of this project                          | `predictions.py`       |
+| JSON list of UPT, PViC, QPIC, CDN, GEN-VLKT, ... | `hoi_lists.py`         |
+| folder of Matlab files of UPT and PViC           | `mat_cache.py`         |
+| official V-COCO content, JSON or Parquet         | `v_coco/content.py`    |
 
-Annotations: see `annotations.py`; official V-COCO action files, together with COCO instances, in `v_coco_official_files.py`.
+Labels are translated by name (`class_lists.py`), images found by their names with or without folder and ending (`image_names.py`).
+Annotations: `annotations.py`; official V-COCO action files, together with COCO instances, in `v_coco/official_files.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from rlip_assets.evaluation.core.evaluator import Annotated
+from rlip_assets.evaluation.core.ground_truth import GroundTruth
+from rlip_assets.evaluation.core.image_names import ImageNames
 from rlip_assets.evaluation.core.results import ProtocolResult
 from rlip_assets.evaluation.core.vocabulary import Vocabulary, read_vocabulary
 from rlip_assets.evaluation.errors_by_cause import CauseCounter
 from rlip_assets.evaluation.formats.annotations import PAIRS_ONLY, read_annotations
+from rlip_assets.evaluation.formats.class_lists import ClassList, coco_order
 from rlip_assets.evaluation.formats.hoi_lists import read_hoi_lists
-from rlip_assets.evaluation.formats.predictions import PredictionBatch, read_predictions
+from rlip_assets.evaluation.formats.mat_cache import is_mat_cache, read_mat_cache
+from rlip_assets.evaluation.formats.numbering import class_list_of
+from rlip_assets.evaluation.formats.predictions import PredictionBatch, PredictionReader, read_predictions
+from rlip_assets.evaluation.formats.triplets import ListedPredictions
 from rlip_assets.evaluation.hico_det.known_object import read_known_objects
 from rlip_assets.evaluation.suites import Suite, judge, suite
+from rlip_assets.evaluation.suspicions import UNIT, LabelWatch, is_zero, suspicions
 from rlip_assets.evaluation.v_coco.actions import actions_of_vocabulary
 from rlip_assets.evaluation.v_coco.content import is_official_content, read_official_content
 from rlip_assets.evaluation.v_coco.ground_truth import OfficialTruth, official_truth_of_pairs
 from rlip_assets.evaluation.v_coco.official import VcocoOfficialEvaluator, evaluate_official
-from rlip_assets.evaluation.v_coco.official_files import read_official_annotations
+from rlip_assets.evaluation.v_coco.official_files import official_vocabulary, read_official_annotations
 from rlip_assets.storage.errors import DataError, InputError, ParameterError
 
 PICKLES = (".pkl", ".pickle")
@@ -42,13 +53,13 @@ class Question:
     Attributes:
         benchmark: "hico_det", "v_coco" or "open_images".
         predictions, annotations: files of the forms above, or a scene table folder for the annotations.
-        classes: classes.json where it does not lie beside the scene table; needed to judge this project's predictions against
-            official V-COCO files.
+        classes: classes.json where it does not lie beside the scene table.
         split: which images of a scene table.
         instances: COCO instances, if `annotations` is an official V-COCO action file.
         coco_ids: labels in a QPIC list are COCO category ids, verbs from 1.
         unseen, zero_shot: see `suite`.
         image_labels: HICO's image labels (see `read_known_objects`); adds the Known-Object setting.
+        list_classes: JSON file that names the classes of a list (see `read_class_list`), where they are not the published ones.
     """
 
     benchmark: str
@@ -61,6 +72,7 @@ class Question:
     unseen: str | None = None
     zero_shot: bool = False
     image_labels: Path | None = None
+    list_classes: Path | None = None
 
 
 class Answer(NamedTuple):
@@ -70,11 +82,13 @@ class Answer(NamedTuple):
         results: of every protocol that the files allow.
         counts: what they rest on (`Evaluator.counts`).
         causes: of errors, where they were asked for and the predictions are pairs; the content of official V-COCO results is not.
+        suspicions: sentences that say what looks like a misunderstanding of the files.
     """
 
     results: list[ProtocolResult]
     counts: Mapping[str, int]
     causes: CauseCounter | None = None
+    suspicions: tuple[str, ...] = ()
 
 
 def answer(question: Question, causes: bool = False) -> Answer:
@@ -86,7 +100,7 @@ def answer(question: Question, causes: bool = False) -> Answer:
     Raises:
         RlipError: a file that is missing, broken or of another form or benchmark; names file, row and remedy.
     """
-    if not question.predictions.is_file():
+    if not question.predictions.is_file() and not is_mat_cache(question.predictions):
         what = "is no file" if question.predictions.exists() else "does not exist"
         raise InputError(f"{question.predictions} {what}; give a file of predictions")
     if question.predictions.suffix in PICKLES:
@@ -95,7 +109,7 @@ def answer(question: Question, causes: bool = False) -> Answer:
         )
     if question.instances is not None:
         return _official_files(question, question.instances)
-    truth, vocabulary = read_annotations(question.annotations, question.classes, question.split)
+    truth, vocabulary = read_annotations(question.annotations, question.classes, question.split, question.benchmark)
     if vocabulary.dataset != question.benchmark:
         raise ParameterError(
             f"{question.annotations} annotates {vocabulary.dataset}, not {question.benchmark}: name the other benchmark"
@@ -111,7 +125,7 @@ def answer(question: Question, causes: bool = False) -> Answer:
     if question.image_labels is not None:
         if question.benchmark != "hico_det":
             raise ParameterError(f"image labels go with hico_det, not {question.benchmark}: leave --image-labels out")
-        known = read_known_objects(question.image_labels, vocabulary)
+        known = read_known_objects(question.image_labels, vocabulary, ImageNames(truth.image_ids))
     evaluators = suite(truth, vocabulary, zero_shot=question.zero_shot, unseen=question.unseen, known_objects=known)
     counter = None
     if causes:
@@ -119,34 +133,104 @@ def answer(question: Question, causes: bool = False) -> Answer:
             truth,
             vocabulary,
             persons=question.benchmark != "open_images",
-            listed_only=_is_list(question),
+            listed_only=not _is_parquet(question),
             person_filter=question.zero_shot and question.benchmark == "hico_det",
         )
-    return _evaluated(question, evaluators, vocabulary, counter)
+    return _evaluated(question, evaluators, vocabulary, truth, counter)
 
 
-def predictions_of(question: Question, vocabulary: Vocabulary) -> Iterable[PredictionBatch]:
-    """The predictions of a question as batches, where they are pairs.
+class Predictions:
+    """The predictions of a question as batches, where they are pairs: in the benchmark's classes, under its image ids.
+
+    Args:
+        image_ids: the annotated images.
 
     Raises:
-        DataError: they were made for another benchmark or with other classes.
+        DataError: they were made for another benchmark or with other classes, or their class list cannot be known.
     """
-    if _is_list(question):
-        return read_hoi_lists(question.predictions, vocabulary, coco_ids=question.coco_ids)
+
+    def __init__(self, question: Question, vocabulary: Vocabulary, image_ids: tuple[str, ...]) -> None:
+        self._names = ImageNames(image_ids)
+        self._watch: LabelWatch | None = None
+        if _is_parquet(question):
+            self._batches, self._watch = _parquet(question, vocabulary)
+            return
+        if is_mat_cache(question.predictions):
+            if question.benchmark != "hico_det":
+                raise ParameterError(f"{question.predictions} is a cache of HICO-DET, not of {question.benchmark}")
+            images, classes = read_mat_cache(question.predictions, image_ids), coco_order("hico_det")
+            self._batches = ListedPredictions(question.predictions, images, classes, vocabulary)
+            return
+        images, pairs_form = read_hoi_lists(question.predictions)
+        classes, numbered, signs = class_list_of(
+            question.predictions, images, pairs_form, vocabulary, question.list_classes, question.coco_ids
+        )
+        self._batches = ListedPredictions(
+            question.predictions, numbered, classes, vocabulary, signs, repeats=numbered is not images
+        )
+
+    def __iter__(self) -> Iterator[PredictionBatch]:
+        for batch in self._batches:
+            yield replace(batch, image_ids=tuple(self._names.find(name) or name for name in batch.image_ids))
+
+    @property
+    def left_out(self) -> int:
+        """Number of listed triplets of classes that the benchmark lacks."""
+        return self._batches.left_out if isinstance(self._batches, ListedPredictions) else 0
+
+    def suspicions(self) -> Iterator[str]:
+        """Yield what looks like a misunderstanding of the labels, after all batches have passed."""
+        if isinstance(self._batches, ListedPredictions):
+            yield from self._batches.suspicions
+        if self._watch is not None:
+            yield from self._watch.suspicions()
+
+
+def _parquet(question: Question, vocabulary: Vocabulary) -> tuple[Iterable[PredictionBatch], LabelWatch]:
+    """The batches of a file of this project in the benchmark's classes, and what looks at their labels as they are in the file."""
     reader = read_predictions(question.predictions)
     if reader.benchmark != question.benchmark:
         raise DataError(
             f"{question.predictions} holds predictions for {reader.benchmark}, not for {question.benchmark}"
         )
-    if (reader.objects, reader.verbs) != (vocabulary.objects, vocabulary.verbs):
+    classes = ClassList(str(reader.path), reader.objects, reader.verbs)
+    objects, verbs = classes.objects_in(vocabulary), classes.verbs_in(vocabulary)
+    if (objects < 0).any() or set(range(len(vocabulary.verbs))) - set(verbs.tolist()):
         raise DataError(
             f"{question.predictions} was predicted with other classes than {question.annotations} has; predict with its classes"
         )
-    return reader
+    valid = None
+    if vocabulary.hois:
+        valid = np.where((verbs < 0)[:, None], False, vocabulary.valid[verbs][:, objects])
+    human = question.benchmark != "open_images" and not question.zero_shot
+    watch = LabelWatch(valid, reader.objects.index("person") if human and "person" in reader.objects else None)
+    return _Translated(reader, watch, objects, np.argsort(verbs)[np.sort(verbs) >= 0]), watch
 
 
-def _is_list(question: Question) -> bool:
-    return question.predictions.suffix == ".json"
+class _Translated:
+    """Batches with objects and verbs in a benchmark's order.
+
+    Args:
+        objects: its label for each of the file's.
+        verbs: the file's column for each of its verbs.
+    """
+
+    def __init__(self, reader: PredictionReader, watch: LabelWatch, objects: np.ndarray, verbs: np.ndarray) -> None:
+        self.reader, self.watch, self.objects, self.verbs = reader, watch, objects.astype(np.int32), verbs
+        same = [np.array_equal(order, np.arange(len(order))) for order in (objects, verbs)]
+        self.same = all(same) and len(verbs) == len(reader.verbs)
+
+    def __iter__(self) -> Iterator[PredictionBatch]:
+        for batch in self.watch.watch(self.reader):
+            if self.same:
+                yield batch
+            else:
+                labels = {name: self.objects[getattr(batch, name)] for name in ("sub_labels", "obj_labels")}
+                yield replace(batch, **labels, scores=batch.scores[:, self.verbs])
+
+
+def _is_parquet(question: Question) -> bool:
+    return question.predictions.suffix != ".json" and not is_mat_cache(question.predictions)
 
 
 def _official_files(question: Question, instances: Path) -> Answer:
@@ -155,19 +239,28 @@ def _official_files(question: Question, instances: Path) -> Answer:
     truth = read_official_annotations(question.annotations, instances)
     if is_official_content(question.predictions):
         return _content(question, truth)
-    if question.classes is None:
-        raise ParameterError(f"{question.predictions} scores verbs by number: name them with --classes classes.json")
-    vocabulary = read_vocabulary(question.classes)
-    if actions_of_vocabulary(vocabulary) != truth.actions:
-        raise DataError(
-            f"{question.classes}: groups.actions are not those of {question.annotations} in its order; predict with them"
-        )
+    vocabulary = official_vocabulary(truth)
+    if question.classes is not None:
+        vocabulary = read_vocabulary(question.classes)
+        if actions_of_vocabulary(vocabulary) != truth.actions:
+            raise DataError(
+                f"{question.classes}: groups.actions are not those of {question.annotations} in its order; predict with them"
+            )
     return _evaluated(question, [VcocoOfficialEvaluator(truth, vocabulary)], vocabulary)
 
 
 def _content(question: Question, truth: OfficialTruth) -> Answer:
     detections = read_official_content(question.predictions, truth)
-    return Answer(evaluate_official(truth, detections), _counts(truth, len(set(detections.image.tolist()))))
+    results = evaluate_official(truth, detections)
+    signs = []
+    if len(detections.persons) and detections.persons.max() <= UNIT:
+        signs.append(
+            "no person box reaches beyond a pixel: boxes are pixels of the original image, not fractions of it."
+        )
+    signs += [
+        f"{result.name}: nothing is right; look for boxes in other units." for result in results if is_zero(result)
+    ]
+    return Answer(results, _counts(truth, len(set(detections.image.tolist()))), suspicions=tuple(signs))
 
 
 def _counts(truth: Annotated, predicted: int) -> dict[str, int]:
@@ -175,10 +268,19 @@ def _counts(truth: Annotated, predicted: int) -> dict[str, int]:
 
 
 def _evaluated(
-    question: Question, evaluators: Suite, vocabulary: Vocabulary, causes: CauseCounter | None = None
+    question: Question,
+    evaluators: Suite,
+    vocabulary: Vocabulary,
+    truth: GroundTruth | None = None,
+    causes: CauseCounter | None = None,
 ) -> Answer:
+    first = evaluators[0]
     for evaluator in evaluators:
-        evaluator.listed_only = _is_list(question)
-    batches = predictions_of(question, vocabulary)
-    results = judge(evaluators, batches if causes is None else causes.watch(batches))
-    return Answer(results, evaluators[0].counts, causes)
+        evaluator.listed_only = not _is_parquet(question)
+    predictions = Predictions(question, vocabulary, first.truth.image_ids)
+    results = judge(evaluators, predictions if causes is None else causes.watch(predictions))
+    counts = dict(first.counts)
+    if predictions.left_out:
+        counts["triplets_of_other_classes"] = predictions.left_out
+    signs = [*predictions.suspicions(), *suspicions(results, counts, first.gathered(), truth)]
+    return Answer(results, counts, causes, tuple(signs))

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rlip_assets.evaluation.core.ground_truth import GroundTruth
+from rlip_assets.evaluation.core.image_names import ImageNames
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
-from rlip_assets.evaluation.formats.json_values import read_json
+from rlip_assets.evaluation.formats.json_values import WHOLE, read_json, values
 from rlip_assets.storage.errors import DataError
 
 
@@ -41,20 +42,26 @@ class KnownObjects:
         return table
 
 
-def read_known_objects(path: Path, vocabulary: Vocabulary) -> KnownObjects:
+def read_known_objects(path: Path, vocabulary: Vocabulary, names: ImageNames) -> KnownObjects:
     """Read image-level labels: a JSON object from image id to the list of its positive interaction classes (0-based ids).
 
     Raises:
         InputError: no such file, or not JSON.
-        DataError: not an object of lists, or an interaction id outside the classes; names the image.
+        DataError: not an object of lists, an image given twice, or an interaction id outside the classes; names the image.
     """
     content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object from image id to a list of interaction ids")
+    last = len(vocabulary.hois) - 1
     objects: dict[str, tuple[int, ...]] = {}
-    for image_id, ids in content.items():
-        if not isinstance(ids, list) or not all(isinstance(i, int) and 0 <= i < len(vocabulary.hois) for i in ids):
-            last = len(vocabulary.hois) - 1
-            raise DataError(f"{path}: image {image_id!r} lists {ids!r}; expected a list of interaction ids 0..{last}")
-        objects[image_id] = tuple(sorted({vocabulary.hois[i][1] for i in ids}))
+    for image_id in content:
+        where = f"{path}: image {image_id!r}"
+        ids = [int(hoi) for hoi in values(content, image_id, WHOLE, str(path))]
+        wrong = next((hoi for hoi in ids if not 0 <= hoi <= last), None)
+        if wrong is not None:
+            raise DataError(f"{where} lists {wrong}; expected interaction ids 0..{last}")
+        own = names.find(image_id) or image_id
+        if own in objects:
+            raise DataError(f"{where} is listed twice; keep one entry per image")
+        objects[own] = tuple(sorted({vocabulary.hois[hoi][1] for hoi in ids}))
     return KnownObjects(objects)

@@ -1,25 +1,28 @@
-"""The content of the official V-COCO results file as JSON or Parquet. Pickles of others are not opened: they can run code.
+"""The content of the official V-COCO results file as JSON or Parquet. Pickles are not opened: they can run code.
 
-One record a pair of person and object, as in the official pickle: `image_id`; `person_box` xyxy pixels; `ACTION_agent` a score for
+One record per pair of person and object, as in the official pickle: `image_id`; `person_box` xyxy pixels; `ACTION_agent` a score for
 every action; `ACTION_ROLE` x1, y1, x2, y2, score for every action and role. An object box of NaN or 0 stands for "no object", a role
-score of NaN for "not detected". JSON is a list of such records (NaN written as null), Parquet a table with these columns, the boxes
-as lists of doubles. To make JSON of a pickle that you trust: `json.dump(pickle.load(file), out)` after turning arrays into lists.
+score of NaN for "not detected". A record may have the keys of its predicted actions only, as the caches of UPT, PViC, SCG, ADA-CM and
+CMMP have: the others then are what those caches say of them, a score of 0 and a box of a tenth of a pixel. JSON is a list of such
+records (NaN written as null), Parquet a table with these columns, the boxes as lists of doubles. To make JSON of a pickle that you
+trust: `json.dump(pickle.load(file), out)` after turning arrays into lists.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlip_assets.evaluation.formats.json_values import read_json
+from rlip_assets.evaluation.core.image_names import ImageNames
+from rlip_assets.evaluation.formats.json_values import BOX, NUMBER, Kind, field, image_id_of, read_json
+from rlip_assets.evaluation.formats.json_values import IMAGE_ID as IMAGE
 from rlip_assets.evaluation.v_coco.actions import Actions
 from rlip_assets.evaluation.v_coco.ground_truth import OfficialTruth
 from rlip_assets.evaluation.v_coco.official import OfficialDetections
@@ -27,7 +30,17 @@ from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.files import atomic_file
 
 PERSON_BOX, IMAGE_ID = "person_box", "image_id"
+NOT_PREDICTED = (0.0, 0.0, 0.1, 0.1, 0.0)
+"""Box and score of an action's role that a record does not name."""
 ROWS = 4096
+ENTRY = Kind(
+    "x1, y1, x2, y2 and a score, each a finite number, null or NaN",
+    lambda value: isinstance(value, list) and len(value) == 5 and all(map(_number_or_nan, value)),
+)
+
+
+def _number_or_nan(value: Any) -> bool:
+    return value is None or NUMBER.fits(value) or (isinstance(value, float) and math.isnan(value))
 
 
 def agent_keys(actions: Actions) -> list[str]:
@@ -66,32 +79,39 @@ def write_official_content(path: Path, truth: OfficialTruth, detections: Officia
 
 
 def read_official_content(path: Path, truth: OfficialTruth) -> OfficialDetections:
-    """Read detections of the images of `truth`.
-
-    Image ids are those of the annotations, or the number at the end of their names, as the official ids are.
+    """Read detections of the images of `truth`; how images are found: `ImageNames`.
 
     Raises:
         InputError: no such file, not whole, or neither JSON nor Parquet.
-        DataError: an unknown image, a missing key, a box without 4 numbers and a score, a person box or agent score that is not
-            finite, an infinite value anywhere. The message names file and row.
+        DataError: an unknown image, an unknown or no action, a box without 4 numbers and a score, a person box or agent score that is not
+            finite, an infinite value anywhere. The message names file, row, field and value.
     """
     path = Path(path)
-    agents, roles = agent_keys(truth.actions), role_keys(truth.actions)
-    numbers = _numbers(truth)
+    agents = {key: place for place, key in enumerate(agent_keys(truth.actions))}
+    roles = {key: place for place, key in enumerate(role_keys(truth.actions))}
+    names = ImageNames(truth.image_ids)
     image, persons, agent_scores, role_entries = [], [], [], []
     for row, record in enumerate(_read_records(path)):
         where = f"{path}, row {row}"
-        try:
-            image_id = str(record[IMAGE_ID])
-            persons.append(_finite(record[PERSON_BOX], 4, PERSON_BOX, where))
-            agent_scores.append(_finite([record[key] for key in agents], len(agents), "agent scores", where))
-            entries = [_numbers_or_nan(record[key], 5, key, where) for key in roles]
-        except KeyError as error:
-            raise DataError(f"{where}: no {error}; every record needs all actions and roles") from None
-        role_entries.append(np.stack(entries) if entries else np.zeros((0, 5)))
-        if image_id not in numbers:
-            raise DataError(f"{where}: image {image_id!r} is not in the annotations; predict the test images only")
-        image.append(numbers[image_id])
+        name = image_id_of(field(record, IMAGE_ID, IMAGE, where))
+        own = names.find(name)
+        if own is None:
+            raise DataError(f"{where}: image {name!r} is not in the annotations; predict the test images only")
+        image.append(truth.index[own])
+        persons.append(field(record, PERSON_BOX, BOX, where))
+        scores, entries = np.zeros(len(agents)), np.tile(NOT_PREDICTED, (len(roles), 1))
+        actions = {key: value for key, value in record.items() if key not in (IMAGE_ID, PERSON_BOX)}
+        unknown = next((key for key in actions if key not in agents and key not in roles), None)
+        if unknown is not None or not actions:
+            what = "no action" if unknown is None else f"the action {unknown!r}, which the annotations lack"
+            raise DataError(f"{where} has {what}; its keys are such as {', '.join([*agents, *roles][:2])}")
+        for key in actions:
+            if key in agents:
+                scores[agents[key]] = field(record, key, NUMBER, where)
+            else:
+                entries[roles[key]] = [np.nan if value is None else value for value in field(record, key, ENTRY, where)]
+        agent_scores.append(scores)
+        role_entries.append(entries)
     order = np.argsort(np.array(image, np.int64), kind="stable")
     of_roles = np.array(role_entries, np.float64).reshape(-1, len(roles), 5)[order]
     return OfficialDetections(
@@ -106,7 +126,7 @@ def read_official_content(path: Path, truth: OfficialTruth) -> OfficialDetection
 def _read_records(path: Path) -> Iterable[Mapping[str, Any]]:
     if path.suffix == ".json":
         content = read_json(path)
-        if not isinstance(content, list) or not all(isinstance(record, dict) for record in content):
+        if not isinstance(content, list):
             raise InputError(f"{path} is no list of records; write the official results as a JSON list")
         return content
     if path.suffix == ".parquet":
@@ -143,31 +163,3 @@ def _schema(actions: Actions) -> pa.Schema:
     fields: list[tuple[str, pa.DataType]] = [(IMAGE_ID, pa.string()), (PERSON_BOX, pa.list_(pa.float64()))]
     fields += [(key, pa.float64()) for key in agent_keys(actions)]
     return pa.schema(fields + [(key, pa.list_(pa.float64())) for key in role_keys(actions)])
-
-
-def _numbers(truth: OfficialTruth) -> dict[str, int]:
-    """Image id, and the number at its end, to the image's place; a number that two images share names neither."""
-    ends: dict[str, list[int]] = {}
-    for image_id, place in truth.index.items():
-        if found := re.search(r"(\d+)(\.\w+)?$", image_id):
-            ends.setdefault(str(int(found[1])), []).append(place)
-    return {end: places[0] for end, places in ends.items() if len(places) == 1} | truth.index
-
-
-def _numbers_or_nan(values: Any, count: int, what: str, where: str) -> npt.NDArray[np.float64]:
-    try:
-        array = np.array([np.nan if value is None else value for value in values], np.float64)
-    except (TypeError, ValueError):
-        array = np.zeros(0)
-    if array.shape != (count,):
-        raise DataError(f"{where}: {what} is {values!r}; expected {count} numbers")
-    if np.isinf(array).any():
-        raise DataError(f"{where}: {what} is infinite; write finite numbers, or NaN for what was not detected")
-    return array
-
-
-def _finite(values: Any, count: int, what: str, where: str) -> npt.NDArray[np.float64]:
-    array = _numbers_or_nan(values, count, what, where)
-    if np.isnan(array).any():
-        raise DataError(f"{where}: {what} must be finite, found {array.tolist()}; drop the record")
-    return array

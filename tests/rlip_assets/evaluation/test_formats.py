@@ -1,4 +1,4 @@
-"""Predictions in the forms that people have: the same figures as from arrays, and a clear sentence for what is broken."""
+"""Predictions in published forms: the same figures as from arrays, and a clear sentence for what is broken."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from rlip_assets.datasets.scenes import Scene, write_scenes
 from rlip_assets.datasets.sources.classes import hico_classes
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.evaluation.formats.annotations import read_annotations
-from rlip_assets.evaluation.formats.hoi_lists import COCO_IDS, read_hoi_lists
 from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionBatch, PredictionWriter
-from rlip_assets.evaluation.formats.readers import Question, answer
+from rlip_assets.evaluation.formats.readers import Predictions, Question, answer
 from rlip_assets.evaluation.v_coco.content import read_official_content, write_official_content
 from rlip_assets.evaluation.v_coco.official import VcocoOfficialEvaluator, evaluate_official
 from rlip_assets.evaluation.v_coco.official_files import read_official_annotations
@@ -52,9 +51,14 @@ def written(folder: Path, content: Any, name: str = "predictions.json") -> Path:
     return path
 
 
+def listed(path: Path, vocabulary: Vocabulary = VOCABULARY, **options: Any) -> list[ImagePredictions]:
+    """The images of a list in the classes of a vocabulary."""
+    question = Question("hico_det", path, Path("annotations.json"), **options)
+    return [image for batch in Predictions(question, vocabulary, ("image",)) for image in batch.images()]
+
+
 def only_image(folder: Path, content: Any, **options: Any) -> ImagePredictions:
-    (batch,) = read_hoi_lists(written(folder, content), options.pop("vocabulary", VOCABULARY), **options)
-    (image,) = batch.images()
+    (image,) = listed(written(folder, content), **options)
     return image
 
 
@@ -78,21 +82,23 @@ def test_lists_become_pairs_with_a_row_of_scores(tmp_path: Path, content: Any) -
     np.testing.assert_array_equal(image.scores, np.array([[0.9, 0, 0.25], [0, 0.5, 0]], np.float32))
 
 
-def test_coco_ids_become_labels(tmp_path: Path) -> None:
-    objects = ("person", *(f"thing {i}" for i in range(1, 80)))
-    record = json.loads(json.dumps(QPIC))
-    record["predictions"][2]["category_id"] = 90
-    record["predictions"][1]["category_id"] = 13
-    record["predictions"][0]["category_id"] = 1
-    for row in record["hoi_prediction"]:
-        row["category_id"] += 1
-    vocabulary = Vocabulary("hico_det", objects, tuple(VERBS), ())
-    image = only_image(tmp_path, {"image": record}, vocabulary=vocabulary, coco_ids=True)
-    assert image.obj_labels.tolist() == [11, 79]
-    assert image.scores[0, 0] == np.float32(0.9)
-    assert len(COCO_IDS) == 80
-    with pytest.raises(DataError, match="COCO ids need the 80 COCO objects"):
-        only_image(tmp_path, {"image": record}, coco_ids=True)
+def with_coco_ids(horse: int = 19) -> dict[str, Any]:
+    """`QPIC` by COCO category ids (person 1, horse 19, cup 47) and HICO-DET's verb ids (ride 77, hold 37, feed 27)."""
+    return {
+        "predictions": [
+            {**box, "category_id": number} for box, number in zip(QPIC["predictions"], (1, horse, 47), strict=True)
+        ],
+        "hoi_prediction": [
+            {**row, "category_id": verb} for row, verb in zip(QPIC["hoi_prediction"], (77, 37, 27), strict=True)
+        ],
+    }
+
+
+def test_coco_ids_become_labels_by_name(tmp_path: Path) -> None:
+    image = only_image(tmp_path, {"image": with_coco_ids()}, coco_ids=True)
+    expected = only_image(tmp_path, {"image": QPIC})
+    for name in ("sub_labels", "obj_labels", "scores"):
+        np.testing.assert_array_equal(getattr(image, name), getattr(expected, name))
 
 
 def changed(record: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -102,30 +108,40 @@ def changed(record: dict[str, Any], **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (changed(UPT, scores=[0.9, math.nan, 0.25]), "row 0: image 'image', triplet 1: score nan"),
-        (changed(UPT, scores=[0.9, math.inf, 0.25]), "'image', triplet 1: score inf"),
-        (changed(UPT, scores=[0.9, None, 0.25]), "'image', triplet 1: score nan"),
+        (
+            changed(UPT, scores=[0.9, math.nan, 0.25]),
+            "row 0: image 'image': scores, entry 1 is nan; expected a finite number",
+        ),
+        (changed(UPT, scores=[0.9, math.inf, 0.25]), "'image': scores, entry 1 is inf"),
+        (changed(UPT, scores=[0.9, None, 0.25]), "'image': scores, entry 1 is None"),
         (changed(UPT, scores=[0.9, 0.5, -0.25]), "'image', triplet 2: score -0.25"),
         (changed(UPT, scores=[0.9, 0.5, 0.25, 0.1]), "3 pairs, 4 scores"),
-        (changed(UPT, boxes=[*BOXES[:2], [0, 0, math.nan, 1]]), "'image', pair 1: obj_boxes must be finite"),
+        (
+            changed(UPT, boxes=[*BOXES[:2], [0, 0, math.nan, 1]]),
+            r"'image': boxes, entry 2 is \[0, 0, nan, 1\]; expected four finite numbers",
+        ),
         (changed(UPT, labels=[0, 1, 3]), "triplet 2: verb 3 is outside 0..2"),
         (changed(UPT, labels=[-1, 1, 2]), "triplet 0: verb -1 is outside"),
         (changed(UPT, objects=[1, 9, 1]), "triplet 1: object label 9 is outside"),
         (changed(UPT, pairing=[[0, 0, 0], [1, 2, 3]]), "triplet 2: box index 3 is outside 0..2"),
-        (changed(UPT, labels=[0, 1, 0]), "triplet 2: it was listed before"),
-        (changed(QPIC, predictions=QPIC["predictions"][:2]), "outside its 2 predictions"),
-        (changed(QPIC, hoi_prediction=[{"subject_id": 0}]), "not a record of its form"),
-        (changed(UPT, boxes=[box[:3] for box in [*BOXES, BOXES[0]]]), "box 0 is .* not four numbers"),
-        (changed(UPT, labels=[0, 0.5, 2]), "whole numbers, found 0.5"),
-        (changed(UPT, labels=[0, "hold", 2]), "whole numbers, found '0'"),
-        (changed(UPT, pairing=[[0, 0, 0], [1, 2, 1], [0, 0, 0], [1, 1, 1]]), r"pairing has shape \(4, 3\)"),
+        (changed(UPT, labels=[0, 1, 0]), "triplet 2: verb 0 was listed before"),
+        (changed(QPIC, predictions=QPIC["predictions"][:2]), "triplet 1: box index 2 is outside 0..1"),
+        (
+            changed(QPIC, hoi_prediction=[{"subject_id": 0}]),
+            "'image': hoi_prediction 0: object_id is missing; expected a whole number",
+        ),
+        (changed(UPT, boxes=[box[:3] for box in [*BOXES, BOXES[0]]]), "boxes, entry 0 is .* four finite numbers"),
+        (changed(UPT, labels=[0, 0.5, 2]), "labels, entry 1 is 0.5; expected a whole number"),
+        (changed(UPT, labels=[0, "hold", 2]), "labels, entry 1 is 'hold'; expected a whole number"),
+        (changed(UPT, labels=[0, True, 2]), "labels, entry 1 is True; expected a whole number"),
+        (changed(UPT, pairing=[[0, 0, 0], [1, 2, 1], [0, 0, 0], [1, 1, 1]]), r"rows of \[3\] entries; it is \(2, M\)"),
         (
             changed(QPIC, predictions=[{"bbox": [0, math.nan, 9, 9], "category_id": 0}, *QPIC["predictions"][1:]]),
-            "pair 0: sub_boxes",
+            "predictions 0: bbox is",
         ),
-        (changed(QPIC, predictions=[{"bbox": BOXES[0][:3], "category_id": 0}, *QPIC["predictions"][1:]]), "box 0 is"),
+        (changed(QPIC, predictions=[{"bbox": BOXES[0][:3], "category_id": 0}, *QPIC["predictions"][1:]]), "0: bbox is"),
         ([{"image_id": "a", **UPT}, {"image_id": "a", **UPT}], "row 1: image 'a' occurs twice"),
-        ([UPT], "record 0 names no image"),
+        ([UPT], "row 0 is .* names no image"),
         ({"image": {"boxes": BOXES}}, "is no list of human-object predictions"),
         ([], "is no list of human-object predictions"),
         ({"a": UPT, "b": {**UPT, "pairing": [[0, 1], [0, 2], [0, 1]]}}, r"some pairings are \(2, M\)"),
@@ -137,7 +153,7 @@ def changed(record: dict[str, Any], **fields: Any) -> dict[str, Any]:
 )
 def test_broken_lists_are_refused_by_name(tmp_path: Path, content: Any, sentence: str) -> None:
     with pytest.raises(RlipError, match=sentence) as caught:
-        list(read_hoi_lists(written(tmp_path, content), VOCABULARY))
+        listed(written(tmp_path, content))
     assert "predictions.json" in str(caught.value)
 
 
@@ -146,22 +162,19 @@ def test_an_image_that_a_json_object_names_twice_is_no_silent_loss(tmp_path: Pat
     path = tmp_path / "predictions.json"
     path.write_text(f'{{"image": {json.dumps(UPT)}, "image": {json.dumps(UPT)}}}')
     with pytest.raises(InputError, match=r"predictions\.json .*the key 'image' occurs twice"):
-        list(read_hoi_lists(path, VOCABULARY))
+        listed(path)
 
 
 def test_unknown_coco_ids_are_named(tmp_path: Path) -> None:
-    objects = ("person", *(f"thing {i}" for i in range(1, 80)))
-    vocabulary = Vocabulary("hico_det", objects, tuple(VERBS), ())
-    record = {**QPIC, "predictions": [{**QPIC["predictions"][0], "category_id": 12}, *QPIC["predictions"][1:]]}
-    with pytest.raises(DataError, match="no COCO category id"):
-        only_image(tmp_path, {"image": record}, vocabulary=vocabulary, coco_ids=True)
+    with pytest.raises(DataError, match=r"triplet 0: object label 12 is outside .* COCO's category ids"):
+        only_image(tmp_path, {"image": with_coco_ids(horse=12)}, coco_ids=True)
 
 
 def test_a_truncated_list_is_named(tmp_path: Path) -> None:
     path = written(tmp_path, {"image": UPT})
     path.write_text(path.read_text()[:-20])
     with pytest.raises(InputError, match="not valid JSON"):
-        list(read_hoi_lists(path, VOCABULARY))
+        listed(path)
 
 
 def annotated(folder: Path) -> Path:
@@ -234,7 +247,7 @@ def test_image_labels_add_the_known_object_setting(tmp_path: Path) -> None:
 
 def test_a_file_of_other_classes_is_refused(tmp_path: Path) -> None:
     scenes = annotated(tmp_path)
-    with PredictionWriter(tmp_path / "p.parquet", "hico_det", OBJECTS, VERBS[::-1], {}) as out:
+    with PredictionWriter(tmp_path / "p.parquet", "hico_det", OBJECTS, [*VERBS[:2], "lead"], {}) as out:
         out.write(only_image(tmp_path, {"image": UPT}))
     with pytest.raises(DataError, match="predicted with other classes"):
         answer(Question("hico_det", tmp_path / "p.parquet", scenes))
@@ -253,10 +266,10 @@ def test_an_unknown_image_is_named_with_file_and_row(tmp_path: Path, form: str) 
     scenes = annotated(tmp_path)
     path = written(tmp_path, {"image": UPT, "elsewhere": UPT})
     if form == "parquet":
-        (batch,) = read_hoi_lists(path, VOCABULARY)
+        images = listed(path)
         path = tmp_path / "predictions.parquet"
         with PredictionWriter(path, "hico_det", OBJECTS, VERBS, {}) as out:
-            for image in batch.images():
+            for image in images:
                 out.write(image)
     with pytest.raises(DataError, match=rf"predictions\.{form}, row 1: image 'elsewhere' is not in the annotations"):
         answer(Question("hico_det", path, scenes))
@@ -278,10 +291,10 @@ PAIR_LIST = {
     [
         ({"verb": [3]}, "image '2.jpg': verb 3 is outside 0..2"),
         ({"object": [3]}, "image '2.jpg': object label 3 is outside 0..2"),
-        ({"verb": [0.5]}, "image '2.jpg': expected whole numbers, found 0.5"),
+        ({"verb": [0.5]}, "image '2.jpg': verb, entry 0 is 0.5; expected a whole number"),
         ({"verb": [0, 1]}, "image '2.jpg': 1 boxes_h, 1 boxes_o, 1 object, 2 verb"),
-        ({"boxes_h": [BOXES[0][:3]]}, "image '2.jpg': box 0 is .* not four numbers"),
-        ({"boxes_o": [[0, 0, math.inf, 9]]}, "image '2.jpg', box 1: .* is not finite"),
+        ({"boxes_h": [BOXES[0][:3]]}, "image '2.jpg': boxes_h, entry 0 is .* four finite numbers"),
+        ({"boxes_o": [[0, 0, math.inf, 9]]}, r"image '2.jpg': boxes_o, entry 0 is \[0, 0, inf, 9\]"),
     ],
 )
 def test_broken_annotations_are_refused_by_file_and_image(tmp_path: Path, row: dict[str, Any], sentence: str) -> None:
@@ -307,7 +320,12 @@ def test_the_official_interactions_bring_their_zero_shot_settings(tmp_path: Path
         "annotation": [{"boxes_h": [], "boxes_o": [], "object": [], "verb": []}] * 2,
     }
     _, vocabulary = read_annotations(written(tmp_path, content))
-    assert {name: len(ids) for name, ids in vocabulary.splits.items()} == {"uc_rf": 120, "uc_nf": 120, "uo": 100}
+    assert {name: len(ids) for name, ids in vocabulary.splits.items()} == {
+        "uc_rf": 120,
+        "uc_nf": 120,
+        "uo": 100,
+        "uv": 84,
+    }
     assert {official.hois[i] for i in official.splits["uc_rf"]} == {
         vocabulary.hois[i] for i in vocabulary.splits["uc_rf"]
     }
@@ -384,13 +402,18 @@ def without(key: str) -> Callable[[dict[str, Any]], object]:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (without("hit_instr"), "row 1: no 'hit_instr'"),
+        (lambda record: record.update(fly_agent=0.5), "row 1 has the action 'fly_agent', which the annotations lack"),
+        (
+            lambda record: [record.pop(key) for key in list(record) if key not in ("image_id", "person_box")],
+            "row 1 has no action",
+        ),
+        (without("person_box"), "row 1: person_box is missing"),
         (lambda record: record.update(image_id=99), "row 1: image '99' is not in the annotations"),
-        (lambda record: record.update(person_box=[1, 2, 3]), "row 1: person_box is .* expected 4 numbers"),
-        (lambda record: record.update(person_box=[1, 2, 3, None]), "row 1: person_box must be finite"),
-        (lambda record: record.update(cut_agent=math.nan), "row 1: agent scores must be finite"),
-        (lambda record: record.update(cut_obj=[1, 2, 3, 4, math.inf]), "row 1: cut_obj is infinite"),
-        (lambda record: record.update(cut_obj=0.5), "row 1: cut_obj is 0.5; expected 5 numbers"),
+        (lambda record: record.update(person_box=[1, 2, 3]), "row 1: person_box is .* four finite numbers"),
+        (lambda record: record.update(person_box=[1, 2, 3, None]), "row 1: person_box is .* None"),
+        (lambda record: record.update(cut_agent=math.nan), "row 1: cut_agent is nan; expected a finite number"),
+        (lambda record: record.update(cut_obj=[1, 2, 3, 4, math.inf]), "row 1: cut_obj is .* inf"),
+        (lambda record: record.update(cut_obj=0.5), "row 1: cut_obj is 0.5; expected x1, y1, x2, y2 and a score"),
     ],
 )
 def test_broken_official_content_is_refused_by_row(
