@@ -1,4 +1,4 @@
-"""Commands about labels: give them away and take them in, in the json of the published pre-training."""
+"""Commands about labels: export them to, and import them from, the json of the published pre-training."""
 
 from __future__ import annotations
 
@@ -28,29 +28,9 @@ def export(
     profile: Profile = DEFAULT_PROFILE,
 ) -> None:
     """Write tables as one json, image by image; objects of a dataset under sources.own carry the ids of its own annotation files."""
-    from functools import cache
+    from rlip_assets.labelling.exchange.transfer import export_labels
 
-    from rlip_assets.datasets.scenes import bucket_folders, read_scenes
-    from rlip_assets.datasets.sources.roots import open_reader
-    from rlip_assets.labelling.exchange.vg_form import VG_FORM_START, write_vg_form
-    from rlip_assets.lineage.params import load_params
-    from rlip_assets.storage.errors import DataError
-    from rlip_assets.storage.outputs import output_file
-    from rlip_assets.training.training_images import SceneFilter
-
-    root = profile_root(profile)
-    sources = load_params(root / "params.yaml").sources
-
-    @cache
-    def own_ids(dataset: str) -> dict[str, int | str] | None:
-        return open_reader(sources, dataset, root).category_ids() if dataset in sources.own else None
-
-    confident = SceneFilter(threshold)
-    scenes = (confident(scene) for table in tables for bucket in bucket_folders(table) for scene in read_scenes(bucket))
-    with output_file(output, "labels export", VG_FORM_START, tables) as target:
-        if not (written := write_vg_form(target, scenes, own_ids)):
-            raise DataError(f"{', '.join(map(str, tables))} hold no image, so nothing was written")
-    print(f"wrote {written} images to {output}")
+    print(*export_labels(tables, output, threshold, profile_root(profile)), sep="\n")
 
 
 @labels.command("import")
@@ -63,27 +43,6 @@ def import_labels(
     profile: Profile = DEFAULT_PROFILE,
 ) -> None:
     """Read a json into a scene table; image sizes come from the raw datasets of the profile."""
-    from collections import Counter
+    from rlip_assets.labelling.exchange import transfer
 
-    from rlip_assets.datasets.scenes import write_scenes
-    from rlip_assets.datasets.sources.roots import raw_root
-    from rlip_assets.labelling.exchange.vg_form import read_file_names, read_vg_form
-    from rlip_assets.lineage.params import load_params
-    from rlip_assets.storage.errors import DataError
-    from rlip_assets.storage.images import check_image
-    from rlip_assets.storage.outputs import output_folder
-
-    root = profile_root(profile)
-    sources = load_params(root / "params.yaml").sources
-    counts: Counter[str] = Counter()
-    names = read_file_names(files) if files else {}
-
-    def size_of(dataset: str, name: str) -> tuple[int, int]:
-        return check_image(raw_root(sources, dataset, root) / name)
-
-    with output_folder(output, "labels import", [file, *([files] if files else [])]) as target:
-        rows = write_scenes(target, read_vg_form(file, size_of, names, counts, sources.own))
-        dropped = [f"{what.replace('_', ' ')}: {number}" for what, number in sorted(counts.items())]
-        if not rows:
-            raise DataError(f"{file} gives no image, so nothing was written ({'; '.join(dropped) or 'it lists none'})")
-    print(f"wrote {rows} images to {output}", *dropped, sep="\n")
+    print(*transfer.import_labels(file, output, files, profile_root(profile)), sep="\n")

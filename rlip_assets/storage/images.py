@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -86,6 +86,28 @@ def _content(path: Path, sha256: str) -> BytesIO:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise InputError(f"{path} changed since its manifest was made; run the raw_manifest stage again")
     return BytesIO(content)
+
+
+def image_inside(root: Path, name: str) -> Path:
+    """Return the path of the image that an annotation file names, relative to `root`.
+
+    Raises:
+        BadImageError: the name is no relative path, has a part that no file system takes, or leads out of `root`, by a link too.
+    """
+    place = PurePosixPath(name)
+    path = root / place
+    if place.is_absolute() or ".." in place.parts or "\0" in name or not place.parts:
+        raise BadImageError(path, "the name is no path below the root of its dataset")
+    try:
+        path.lstat()
+        real = path.resolve(strict=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except (OSError, RuntimeError, UnicodeError) as error:  # a name too long, links in a circle
+        raise BadImageError(path, f"the name is no path ({getattr(error, 'strerror', error)})") from None
+    if not real.is_relative_to(root.resolve()):
+        raise BadImageError(path, "the name leads out of the root of its dataset")
+    return path
 
 
 def check_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

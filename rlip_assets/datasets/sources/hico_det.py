@@ -46,13 +46,15 @@ class HicoDetReader(Reader):
                 ]
                 yield Fragment(PurePosixPath(file_name).stem, "image", content, origin)
 
+    def image_path(self, split: str, file_name: str) -> str:
+        return f"{self.relative(self.existing(f'images/{_FOLDERS[split]}', _FOLDERS[split]))}/{file_name}"
+
     def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:
         split, file_name, annotations, pairs = fragments[0].content
-        folder = self.existing(f"images/{_FOLDERS[split]}", _FOLDERS[split])
         return RawImage(
             image_id=fragments[0].image_id,
             split=split,
-            file_name=f"{self.relative(folder)}/{file_name}",
+            file_name=self.image_path(split, file_name),
             size=None,
             record=[annotations, pairs],
             origin=fragments[0].origin,

@@ -125,6 +125,11 @@ class Reader(ABC):
             RecordError: an annotation that cannot be used.
         """
 
+    def image_path(self, split: str, file_name: str) -> str:
+        """Return where the file that an annotation names lies, relative to the root: as named, unless the layout says otherwise."""
+        del split
+        return file_name
+
     def relative(self, path: Path) -> str:
         """`path` relative to the root, for messages and file names."""
         return path.relative_to(self.root).as_posix()

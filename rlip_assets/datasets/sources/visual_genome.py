@@ -67,14 +67,15 @@ class VisualGenomeReader(Reader):
                 image_id, width, height = required(image, ("image_id", "width", "height"), origin)
                 yield Fragment(str(image_id), "size", [width, height], origin)
 
+    def image_path(self, split: str, file_name: str) -> str:
+        return self.relative(self.existing(*(f"{folder}/{file_name}" for folder in _FOLDERS)))
+
     def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:
         image, *sizes = fragments
-        name = f"{image.image_id}.jpg"
-        path = self.existing(*(f"{folder}/{name}" for folder in _FOLDERS))
         return RawImage(
             image_id=image.image_id,
             split="train",
-            file_name=self.relative(path),
+            file_name=self.image_path("train", f"{image.image_id}.jpg"),
             size=(int(sizes[0].content[0]), int(sizes[0].content[1])) if sizes else None,
             record=image.content,
             origin=image.origin,

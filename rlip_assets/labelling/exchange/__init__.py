@@ -1,1 +1,5 @@
-"""Labels that come from, or go to, other programs: the json of the published pre-training (`vg_form.py`)."""
+"""Labels exchanged with other programs.
+
+* `vg_form.py`: the json of the published pre-training, read and written row by row.
+* `transfer.py`: the commands `rlip labels export` and `rlip labels import`.
+"""

@@ -1,11 +1,10 @@
 """The json of the published pre-training ("VG form"): a list of images with `objects` and `relationships`.
 
-Released pseudo-label files can be read into scene tables, and tables given away in this form. Names are single texts,
-boxes x y w h in pixels, a relation with `confidence` is a pseudo label and one without is human. Files of several
-gigabytes are streamed both ways.
+Released pseudo-label files are read into scene tables, and tables exported in this form. Names are single texts, boxes x y w h in
+pixels, a relation with `confidence` is a pseudo label and one without is human. Files of several gigabytes are streamed both ways.
 
-Images of a dataset of one's own carry its name, their file below its root, and for each object the id that the dataset's
-own files give to its class (`category_id`), so that labels can go back to where the boxes came from.
+Images of a dataset under `sources.own` carry its name, their file below its root, and for each object the id that the dataset's own
+annotation files give to its class (`category_id`), so that labels can go back to where the boxes came from.
 """
 
 from __future__ import annotations
@@ -15,188 +14,265 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Protocol
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from rlip_assets.datasets.scenes import NO_OBJECT, Scene, make_scene
+from rlip_assets.datasets.sources.boxes import Box, as_annotated, clipped
 from rlip_assets.datasets.sources.json_stream import stream_rows
-from rlip_assets.datasets.sources.readers import objects_of, required
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.files import atomic_file
 from rlip_assets.storage.images import BadImageError
+from rlip_assets.storage.quarantine import Quarantine
 
 DATASETS = {"visual_genome": None, "coco": "coco2017", "objects365": "o365", "hico_det": "hico"}
 """Our name of a dataset and what its images carry under "dataset"; Visual Genome carries nothing."""
 
-_OURS = {theirs: ours for ours, theirs in DATASETS.items()}
-_SPLITS = {"train2017": "train", "val2017": "val", "train": "train", "val": "val"}
-_OWN_SPLITS = {name: name for name in ("train", "val", "test")}
-
 VG_FORM_START = b'[\n{"image_id": '
 """First bytes of a file that `write_vg_form` wrote."""
 
-SizeOf = Callable[[str, str], tuple[int, int]]
-"""(dataset, file name) to (width, height): the form does not tell sizes."""
+_OURS = {theirs: ours for ours, theirs in DATASETS.items()}
+_SPLITS = {"train2017": "train", "val2017": "val", "train": "train", "val": "val"}
+_OWN_SPLITS = {name: name for name in ("train", "val", "test")}
+_SHOWN = 60
+"""Characters of a wrong value that a reason quotes."""
 
 OwnIds = Callable[[str], Mapping[str, int | str] | None]
-"""Name of a dataset of one's own to its class texts and their ids; None for a name that is none."""
+"""Name of a dataset under `sources.own` to its class texts and their ids; None for any other name."""
+
+
+def _identity(value: Any) -> int | str:
+    """Return an id; table libraries write 7 as 7.0."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        raise ValueError("give a number or a text")
+    return value
+
+
+def _text(value: Any) -> Any:
+    """Return a text, None for a value without one ("", 5)."""
+    return value if isinstance(value, str) and value.strip() else None
+
+
+_Id = Annotated[int | str, BeforeValidator(_identity)]
+_Pixels = Annotated[float, Field(ge=-1e9, le=1e9)]
+_Name = Annotated[str, Field(pattern=r"\S"), BeforeValidator(lambda v: v[0] if isinstance(v, list) and v else v)]
+
+
+class Images(Protocol):
+    """The images of raw datasets: the form tells neither where they lie nor how large they are. Both raise `BadImageError`."""
+
+    def place(self, dataset: str, split: str, file_name: str) -> str:
+        """Return where an image lies below the root of its dataset."""
+        ...
+
+    def size(self, dataset: str, place: str) -> tuple[int, int]:
+        """Return width and height of an image that can be decoded."""
+        ...
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Object(_Row):
+    object_id: _Id
+    x: _Pixels
+    y: _Pixels
+    w: _Pixels
+    h: _Pixels
+    names: _Name
+
+
+class _Relation(_Row):
+    subject_id: _Id
+    object_id: _Id
+    predicate: Annotated[str | None, BeforeValidator(_text)]
+    confidence: float | None = Field(default=None, ge=0, le=1)
+
+
+class _Image(_Row):
+    image_id: _Id
+    dataset: str | None = None
+    data_split: str = "train"
+    file_name: _Name | None = None
+    objects: list[_Object]
+    relationships: list[_Relation]
 
 
 def read_vg_form(
     path: Path,
-    size_of: SizeOf,
-    files: Mapping[str, str] | None = None,
-    counts: Counter[str] | None = None,
-    own: Collection[str] = (),
+    images: Images,
+    files: Mapping[str, str],
+    own: Collection[str],
+    counts: Counter[str],
+    quarantine: Quarantine,
 ) -> Iterator[Scene]:
-    """The scenes of a VG-form json, one image in memory at a time.
+    """Yield the scenes of a VG-form json, one image in memory at a time.
 
     Args:
-        size_of: looks up the size of an image, usually `check_image` on the file below the raw root.
-        files: image id to file name for Objects365, whose ids do not tell their patch (the published
-            `image_id_to_filepath.json`).
+        files: image id to file name for Objects365, whose ids do not tell their patch (the published `image_id_to_filepath.json`).
+        own: names of the datasets under `sources.own`.
         counts: figures of what was dropped, added to: `relations_repeated` (equal subject, predicate and object; the highest
-            confidence stays), `relations_unknown_end`, and `images_unreadable`, where `size_of` refuses the file.
-        own: names of datasets of one's own.
+            confidence stays), `relations_unknown_end`, `relations_without_text`, `relations_of_dropped_boxes`, and those of
+            `rlip_assets.datasets.sources.boxes`.
+        quarantine: receives each row that breaks the form, repeats an id or has no usable image, with file, row, field and value.
 
     Raises:
         InputError: the file is missing, truncated or not JSON.
-        DataError: a row without the keys of the form, or of an unknown dataset.
     """
-    tally = Counter() if counts is None else counts
-    for row, image in stream_rows(path):
-        origin = f"{path.name} row {row}"
-        image_id, objects, relations = required(image, ("image_id", "objects", "relationships"), origin)
-        theirs = image.get("dataset")
-        if theirs not in _OURS and theirs not in own:
-            known = ", ".join(repr(name) for name in (*_OURS, *own))
-            raise DataError(
-                f"{origin} is of dataset {theirs!r}, which is none of {known}; correct its 'dataset', or name it under sources.own"
-            )
-        dataset = theirs if theirs in own else _OURS[theirs]
-        splits = _OWN_SPLITS if dataset in own else _SPLITS
-        split = splits.get(image.get("data_split", "train"))
-        if dataset == "hico_det":
-            split = "test" if "test2015" in str(image_id) else "train"
-        if split is None:
-            raise DataError(f"{origin} has data_split {image['data_split']!r}; use one of {', '.join(splits)}")
-        known_files = files or {}
-        file_name = (
-            _own_file(image, origin) if dataset in own else _file_name(dataset, split, image_id, known_files, origin)
-        )
-        entities = [
-            _entity(item, f"{origin} object {n}") for n, item in enumerate(objects_of(objects, "objects", origin))
-        ]
-        position = {key: number for number, (key, _, _) in reversed(list(enumerate(entities)))}
-        best: dict[tuple[int, int, str], float] = {}
-        for number, item in enumerate(objects_of(relations, "relationships", origin)):
-            subject, target, text = required(
-                item, ("subject_id", "object_id", "predicate"), f"{origin} relation {number}"
-            )
-            if subject not in position or target not in position:
-                tally["relations_unknown_end"] += 1
-                continue
-            triplet = (position[subject], position[target], str(text))
-            confidence = float(item.get("confidence", math.nan))
-            if triplet in best:
-                tally["relations_repeated"] += 1
-                if not confidence > best[triplet]:
-                    continue
-            best[triplet] = confidence
+    seen: dict[str, int] = {}
+    for number, content in stream_rows(path):
+        image_id, file_name = f"row {number}", ""
         try:
-            size = size_of(dataset, file_name)
-        except BadImageError:
-            tally["images_unreadable"] += 1
-            continue
-        yield make_scene(
-            PurePosixPath(str(image_id)).stem if dataset == "hico_det" else str(image_id),
-            dataset,
-            split,
-            file_name,
-            *size,
-            [box for _, box, _ in entities],
-            [name for _, _, name in entities],
-            list(best),
-            list(best.values()),
-        )
-
-
-def write_vg_form(path: Path, scenes: Iterable[Scene], own_ids: OwnIds = lambda _: None) -> int:
-    """Write scenes as a VG-form json, atomically, and return their number.
-
-    Object and relation ids count through the whole file. Triplets without object have no place in the form and raise.
-
-    Args:
-        own_ids: looks up datasets of one's own, asked once for each image of another dataset than the form's.
-
-    Raises:
-        DataError: a dataset that the form does not know and that is nobody's own, a label that such a one has no id for, or a triplet
-            without object.
-    """
-    written, next_object, next_relation = 0, 1, 1
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        stream.write("[")
-        for scene in scenes:
-            stream.write(
-                ("\n" if not written else ",\n")
-                + json.dumps(_image(scene, next_object, next_relation, own_ids), ensure_ascii=False)
+            row = _Image.model_validate(content)
+            dataset, split = _dataset(row, own)
+            image_id = str(row.image_id)
+            if dataset == "hico_det":
+                image_id = PurePosixPath(image_id).stem or image_id
+            if (first := seen.setdefault(image_id, number)) != number:
+                raise DataError(f"image_id: {row.image_id!r} is that of row {first}; give each image one row")
+            file_name = _file_name(row, dataset, files)
+            file_name = images.place(dataset, split, file_name)
+            size = images.size(dataset, file_name)
+        except BadImageError as error:
+            quarantine.add(image_id, file_name, error.reason)
+        except ValidationError as error:
+            quarantine.add(image_id, file_name, f"{path.name} row {number}, {_fault(error)}")
+        except DataError as error:
+            quarantine.add(image_id, file_name, f"{path.name} row {number}, {error}")
+        else:
+            boxes, labels, relations = _content(row, dataset, size, counts)
+            yield make_scene(
+                image_id, dataset, split, file_name, *size, boxes, labels, list(relations), list(relations.values())
             )
-            written += 1
-            next_object += len(scene.labels)
-            next_relation += len(scene.relation)
-        stream.write("\n]\n")
-    return written
+
+
+def _fault(error: ValidationError) -> str:
+    """Return field, value and fault of the first error."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(map(str, first["loc"])) or "the row"
+    if first["type"] == "missing":
+        return f"{field} is missing"
+    if first["type"] == "string_pattern_mismatch":
+        first["msg"] = "it is empty"
+    value = repr(first["input"])
+    return f"{field}: {value if len(value) <= _SHOWN else value[:_SHOWN] + '...'}: {first['msg']}"
+
+
+def _dataset(row: _Image, own: Collection[str]) -> tuple[str, str]:
+    """Return our names of a row's dataset and split."""
+    theirs = row.dataset
+    if theirs not in _OURS and theirs not in own:
+        known = ", ".join(repr(name) for name in (*_OURS, *own))
+        raise DataError(f"dataset: {theirs!r} is none of {known}; correct it, or name it under sources.own")
+    dataset = theirs if theirs in own else _OURS[theirs]
+    assert dataset is not None
+    if dataset == "hico_det":
+        return dataset, "test" if "test2015" in str(row.image_id) else "train"
+    splits = _OWN_SPLITS if dataset in own else _SPLITS
+    if row.data_split not in splits:
+        raise DataError(f"data_split: {row.data_split!r} is none of {', '.join(splits)}")
+    return dataset, splits[row.data_split]
+
+
+def _file_name(row: _Image, dataset: str, files: Mapping[str, str]) -> str:
+    """Return an image's file as the annotation files of its dataset name it."""
+    if dataset == "objects365":
+        if str(row.image_id) not in files:
+            raise DataError(f"image_id: {row.image_id!r} is not in the table of file names; give it with --files")
+        return files[str(row.image_id)]
+    if dataset == "hico_det":
+        return str(row.image_id)
+    if dataset == "coco":
+        if not str(row.image_id).isdecimal():
+            raise DataError(f"image_id: {row.image_id!r} is no number, as ids of COCO are")
+        return f"{int(row.image_id):012d}.jpg"
+    if dataset == "visual_genome":
+        return f"{row.image_id}.jpg"
+    if row.file_name is None:
+        raise DataError("file_name is missing; an image of a dataset under sources.own needs it")
+    return row.file_name
+
+
+def _content(
+    row: _Image, dataset: str, size: tuple[int, int], counts: Counter[str]
+) -> tuple[list[Box], list[str], dict[tuple[int, int, str], float]]:
+    """Return boxes, labels, and triplets with their confidences (NaN for human ones)."""
+    boxes: list[Box] = []
+    labels: list[str] = []
+    position: dict[int | str, int | None] = {}
+    for item in row.objects:
+        corners = (item.x, item.y, item.x + item.w, item.y + item.h)
+        box = as_annotated(corners, counts) if dataset == "hico_det" else clipped(corners, size, counts)
+        position.setdefault(item.object_id, None if box is None else len(boxes))
+        if box is not None:
+            boxes.append(box)
+            labels.append(item.names)
+    best: dict[tuple[int, int, str], float] = {}
+    for relation in row.relationships:
+        if relation.predicate is None:
+            counts["relations_without_text"] += 1
+            continue
+        if relation.subject_id not in position or relation.object_id not in position:
+            counts["relations_unknown_end"] += 1
+            continue
+        subject, target = position[relation.subject_id], position[relation.object_id]
+        if subject is None or target is None:
+            counts["relations_of_dropped_boxes"] += 1
+            continue
+        triplet = (subject, target, relation.predicate)
+        confidence = math.nan if relation.confidence is None else relation.confidence
+        if triplet in best:
+            counts["relations_repeated"] += 1
+            if not confidence > best[triplet]:
+                continue
+        best[triplet] = confidence
+    return boxes, labels, best
 
 
 def read_file_names(path: Path) -> dict[str, str]:
-    """The published table of Objects365 ids and file names.
+    """Return the published table of Objects365 ids and file names.
 
     Raises:
         InputError: missing, or not a JSON object of texts.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; give the image_id_to_filepath.json of the release") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}); download it again") from None
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content.values()):
         raise InputError(f"{path} is no table of image ids and file names; give the image_id_to_filepath.json")
     return content
 
 
-def _entity(item: dict[str, Any], origin: str) -> tuple[Any, tuple[float, float, float, float], str]:
-    key, x, y, width, height, names = required(item, ("object_id", "x", "y", "w", "h", "names"), origin)
-    name = names[0] if isinstance(names, list) and names else names
-    if not isinstance(name, str):
-        raise DataError(f"{origin} has names {names!r}, not a text; correct the object")
-    try:
-        box = (float(x), float(y), float(x) + float(width), float(y) + float(height))
-    except (TypeError, ValueError):
-        raise DataError(
-            f"{origin} has a box of {[x, y, width, height]!r}, not four numbers; correct the object"
-        ) from None
-    return key, box, name
+def write_vg_form(path: Path, scenes: Iterable[Scene], own_ids: OwnIds = lambda _: None) -> tuple[int, int]:
+    """Write scenes as a VG-form json, atomically, and return the numbers of images and relations.
 
+    Object and relation ids count through the whole file.
 
-def _file_name(dataset: str, split: str, image_id: Any, files: Mapping[str, str], origin: str) -> str:
-    """Where the image lies below the raw root of its dataset, by the rules of its official layout."""
-    if dataset == "visual_genome":
-        return f"images/{image_id}.jpg"
-    if dataset == "coco":
-        return f"{split}2017/{int(image_id):012d}.jpg"
-    if dataset == "hico_det":
-        return f"images/{split}2015/{image_id}"
-    if str(image_id) not in files:
-        raise DataError(f"{origin}: no file name for Objects365 image {image_id}; give the table of ids and paths")
-    return files[str(image_id)]
+    Args:
+        own_ids: looks up datasets under `sources.own`, asked once for each image of another dataset than the form's.
 
-
-def _own_file(image: dict[str, Any], origin: str) -> str:
-    """Where an image of one's own dataset lies below its root, as the row says."""
-    (name,) = required(image, ("file_name",), origin)
-    if not isinstance(name, str) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise DataError(f"{origin} has the file_name {name!r}; give a path relative to the root of its dataset")
-    return name
+    Raises:
+        DataError: a dataset that neither the form nor `own_ids` knows, a label that has no id in its own annotation files, or a
+            triplet without object, which the form cannot hold.
+    """
+    images, objects, relations = 0, 0, 0
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.write("[")
+        for scene in scenes:
+            image = _image(scene, objects + 1, relations + 1, own_ids)
+            stream.write(("\n" if not images else ",\n") + json.dumps(image, ensure_ascii=False))
+            images += 1
+            objects += len(scene.labels)
+            relations += len(scene.relation)
+        stream.write("\n]\n")
+    return images, relations
 
 
 def _image(scene: Scene, first_object: int, first_relation: int, own_ids: OwnIds) -> dict[str, Any]:
@@ -243,11 +319,11 @@ def _image(scene: Scene, first_object: int, first_relation: int, own_ids: OwnIds
 
 
 def _their_id(scene: Scene) -> int | str:
-    """The id of an image as its annotation files have it: HICO-DET's is the name of the file, others are numbers wherever they can be."""
+    """Return an image's id as its annotation files have it: HICO-DET's is the name of the file, others are numbers where they can be."""
     if scene.dataset == "hico_det":
         return PurePosixPath(scene.file_name).name
     text = scene.image_id
-    return text if scene.dataset not in DATASETS and not (text.isdecimal() and str(int(text)) == text) else int(text)
+    return int(text) if text.isdecimal() and str(int(text)) == text else text
 
 
 def _own_id(scene: Scene, label: str, ids: Mapping[str, int | str]) -> int | str:
