@@ -1,6 +1,6 @@
 """How far captions depend on the batch size: the same images captioned with several, against one of them.
 
-    python perf/caption_identity.py [--images 300] [--captions 10] [--batches 1,4,16,32] [--against 8] [--json out.json]
+    python -m perf.caption_identity [--images 300] [--captions 10] [--batches 1,4,16,32] [--against 8] [--json out.json]
 
 The shipped captioner samples captions of pictures of the micro world that no dataset has, with the decoding of the lineage. One batch
 size gives the same captions whatever the order and the company of images (checked here too, with the images backwards); float sums of

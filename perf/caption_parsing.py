@@ -1,6 +1,6 @@
 """Quality and speed of the caption parser on real captions.
 
-    python perf/caption_parsing.py CAPTIONS.json [--part held_out] [--parser rules] [--json out.json]
+    python -m perf.caption_parsing CAPTIONS.json [--part held_out] [--parser rules] [--json out.json]
 
 CAPTIONS.json is a list of {"image_id", "caption"}: the generated captions of COCO val2014 that github
 `tylin/coco-caption` publishes. 200 of

@@ -1,6 +1,6 @@
 """Captioning speed: N captions from one encoding of an image, against N separate passes as published.
 
-    python perf/captions.py [--size large_like|micro] [--images 8] [--captions 10] [--device cpu] [--json out.json]
+    python -m perf.captions [--size large_like|micro] [--images 8] [--captions 10] [--device cpu] [--json out.json]
 
 `large_like` is a BLIP with random weights whose image encoder dominates as in the large model (24 layers, 384 pixels; `--width`
 makes it narrower so that a laptop can run it). Separate passes use the same sampling code with one caption a pass, so that only the

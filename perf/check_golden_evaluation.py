@@ -1,6 +1,6 @@
 """Compare the evaluators with a folder of reference cases.
 
-    python perf/check_golden_evaluation.py tests/golden/evaluation
+    python -m perf.check_golden_evaluation tests/golden/evaluation
 
 Prints the largest difference of each recorded run and exits with 1 if one is past its tolerance.
 """

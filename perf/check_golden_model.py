@@ -1,6 +1,6 @@
 """Check the network against recorded behaviour of the reference networks.
 
-    python perf/check_golden_model.py DIR [CASE ...]
+    python -m perf.check_golden_model DIR [CASE ...]
 
 DIR holds `<case>.npz` files, `weights_rule.py` and `check.py` (see `tests/golden/model/README.md`). Each case is rebuilt from
 its description, filled with the rule's weights, run for evaluation, post-processing and one training step, and compared.
@@ -9,22 +9,23 @@ Prints the largest difference of every quantity; exits with 1 when one is past i
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 from torch import Tensor, nn
 
+from perf.command import run_command
 from rlip_model.checkpoints.official_layout import layout_of, load_official, official_state_dict
 from rlip_model.config import SWIN_LARGE, SWIN_TINY, ModelConfig, TextConfig
 from rlip_model.losses import LossConfig, RelationCriterion, pseudo_relations
@@ -341,15 +342,12 @@ def recompute(file: Path, rule: ModuleType) -> Arrays:
     return {name: value.detach().numpy() for name, value in result.items()}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, help="folder with .npz cases, weights_rule.py and check.py")
-    parser.add_argument("cases", nargs="*", help="names of cases; all by default")
-    arguments = parser.parse_args()
-    rule, check = (load_module(arguments.folder / name) for name in ("weights_rule.py", "check.py"))
-    files = [arguments.folder / f"{name}.npz" for name in arguments.cases] or sorted(arguments.folder.glob("*.npz"))
+def check_cases(folder: Path, cases: Sequence[str] = ()) -> int:
+    """Compare the cases of a folder (all by default) and print how they agree; return the exit status."""
+    rule, check = (load_module(folder / name) for name in ("weights_rule.py", "check.py"))
+    files = [folder / f"{name}.npz" for name in cases] or sorted(folder.glob("*.npz"))
     if not files:
-        print(f"no .npz case in {arguments.folder}", file=sys.stderr)
+        print(f"no .npz case in {folder}", file=sys.stderr)
         return 2
     failed = []
     for file in files:
@@ -364,5 +362,13 @@ def main() -> int:
     return int(bool(failed))
 
 
+def main(
+    folder: Annotated[Path, typer.Argument(help="Folder with .npz cases, weights_rule.py and check.py.")],
+    cases: Annotated[list[str] | None, typer.Argument(help="Names of cases; all by default.")] = None,
+) -> None:
+    """Exit with status 1 when a case disagrees."""
+    raise typer.Exit(check_cases(folder, cases or ()))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

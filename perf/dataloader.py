@@ -1,6 +1,6 @@
 """The loader of training batches: images a second and memory, beside one that keeps the published json in memory.
 
-    python perf/dataloader.py [--scale 0.02] [--json-scale 0.02] [--workers 0 1 2] [--steps 40] [--json benchmark.json]
+    python -m perf.dataloader [--scale 0.02] [--json-scale 0.02] [--workers 2] [--steps 40] [--json benchmark.json]
 
 Both loaders give the same batches by the published recipe of pre-training (sizes, augmentation, 500 texts a step): ours reads the
 memory-mapped store, the other holds the list of images of the published json, as the published code does. Tables are synthetic at
@@ -15,7 +15,6 @@ processes together counts every page once, mapped pages of the store included, w
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -28,13 +27,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import psutil
 import torch
+import typer
 from PIL import Image
 
+from perf.command import JsonFile, run_command, write_figures
 from perf.scene_tables import IMAGES, synthetic_bucket, vg_form
 from rlip_assets.datasets.scenes import Scene, write_scenes
 from rlip_assets.lineage.recipe_files import recipe
@@ -201,55 +202,55 @@ def extended(less: Mapping[str, Any], more: Mapping[str, Any], name: str, images
     return float(more[name] + slope * (images - more["images"]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", type=float, default=0.02, help="fraction of Objects365's images")
-    parser.add_argument("--json-scale", type=float, help="the same for the json loader; by default --scale")
-    parser.add_argument("--workers", type=int, nargs="+", default=[2])
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--folder", type=Path, default=Path("build/dataloader"))
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    options = parser.parse_args()
+def main(
+    scale: Annotated[float, typer.Option(help="Fraction of Objects365's images.")] = 0.02,
+    json_scale: Annotated[float | None, typer.Option(help="The same for the json loader; by default --scale.")] = None,
+    workers: Annotated[list[int], typer.Option(help="Worker processes; may be given several times.")] = [2],  # noqa: B006
+    steps: int = 40,
+    folder: Path = Path("build/dataloader"),
+    json_file: JsonFile = None,
+) -> None:
+    """Print the figures."""
     print(f"{platform.machine()}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
     print(
         f"{'images':>9} {'loader':8} {'workers':>7} {'images/s':>9} {'MB a worker':>12} {'growth MB':>10} {'MB of all':>10}"
     )
-    large, listed = (round(IMAGES * scale) for scale in (options.scale, options.json_scale or options.scale))
+    large, listed = (round(IMAGES * scale) for scale in (scale, json_scale or scale))
     rows: list[dict[str, Any]] = []
     try:
-        pictures = options.folder / "pictures"
+        pictures = folder / "pictures"
         write_pictures(pictures)
         for images in sorted({large // 4, large, listed // 4, listed}):
             loaders = [name for name, top in (("store", large), ("json", listed)) if images in (top // 4, top)]
-            table = in_fresh_process(make_table, images, options.folder, pictures, "json" in loaders)
+            table = in_fresh_process(make_table, images, folder, pictures, "json" in loaders)
             for loader in loaders:
-                for workers in options.workers:
-                    figures = in_fresh_process(measure, table, loader, workers, options.steps)
-                    rows.append({"images": images, "loader": loader, "workers": workers, **figures})
+                for number in workers:
+                    figures = in_fresh_process(measure, table, loader, number, steps)
+                    rows.append({"images": images, "loader": loader, "workers": number, **figures})
                     print(
-                        f"{images:9,} {loader:8} {workers:7} {figures['images_per_second']:9.1f} "
+                        f"{images:9,} {loader:8} {number:7} {figures['images_per_second']:9.1f} "
                         f"{figures['worker_memory_mb']:12.1f} {figures['worker_growth_mb']:10.1f} "
                         f"{figures['all_memory_mb']:10.1f}",
                         flush=True,
                     )
     finally:
-        shutil.rmtree(options.folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     flat = True
-    for workers in options.workers:
-        at = {(row["images"], row["loader"]): row for row in rows if row["workers"] == workers}
+    for number in workers:
+        at = {(row["images"], row["loader"]): row for row in rows if row["workers"] == number}
         store, less, other = at[large, "store"], at[large // 4, "store"], at[listed, "json"]
         there = {
             name: extended(at[listed // 4, "json"], other, name, large)
             for name in ("worker_memory_mb", "all_memory_mb")
         }
         aside = "" if listed == large else f" (by the line through {listed // 4:,} and {listed:,} images)"
-        print(f"{workers} workers, {large:,} images{aside}:")
+        print(f"{number} workers, {large:,} images{aside}:")
         print(f"  speed {store['images_per_second'] / other['images_per_second']:.2f} times that of the json loader")
         print(
             f"  all processes: {store['all_memory_mb']:,.0f} MB; json {there['all_memory_mb']:,.0f} MB, "
             f"{there['all_memory_mb'] / store['all_memory_mb']:.1f} times"
         )
-        if workers:
+        if number:
             more = store["worker_memory_mb"] - less["worker_memory_mb"]
             flat &= more <= BAR_GROWTH_MB
             print(
@@ -257,10 +258,9 @@ def main() -> None:
                 f"({'flat' if more <= BAR_GROWTH_MB else 'NOT FLAT'}); json {there['worker_memory_mb']:,.0f} MB, "
                 f"{there['worker_memory_mb'] / store['worker_memory_mb']:.1f} times"
             )
-    if options.json:
-        options.json.write_text(json.dumps({"flat": flat, "figures": rows}, indent=2) + "\n")
+    write_figures(json_file, {"flat": flat, "figures": rows})
     sys.exit(0 if flat else 1)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

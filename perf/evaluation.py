@@ -1,6 +1,6 @@
 """Time the evaluators at full scale, and against the loop formulations of `tests/oracle`.
 
-    python perf/evaluation.py [--data ../shared/data] [--only hico_det v_coco open_images] [--oracle-images 400]
+    python -m perf.evaluation [--data ../shared/data] [--only hico_det v_coco open_images] [--oracle-images 400]
 
 Predictions of 100 pairs an image are generated and written as Parquet: 9,658 images on the real HICO-DET test annotations (from
 `--data`; left out where they are absent), 4,946 and 5,322 images on synthetic V-COCO and Open Images annotations. Each

@@ -1,6 +1,6 @@
 """Time and memory of a forward pass, beside the plain formulation (grid sampling, texts encoded in every call).
 
-    python perf/forward.py [--threads 2] [--repeats 3] [--batch 4] [--compile] [--small] [--json FILE]
+    python -m perf.forward [--threads 2] [--repeats 3] [--batch 4] [--compile] [--small] [--json FILE]
 
 The plain formulation is the same network with everything of `plain_forms` in it (grid sampling, whole images in the encoder, frozen
 batch normalisation as an operation), so the ratios are about what was changed and not about how the rest happens to be written.
@@ -13,8 +13,6 @@ what the process holds before its first call. `--small` runs a toy size that onl
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
 import resource
@@ -23,12 +21,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from torch import Tensor, nn
 
+from perf.command import JsonFile, run_command, write_figures
 from perf.plain_forms import plain
 from rlip_model import ModelConfig, ModelOutput, Rlip, build_model
 from rlip_model.fusion import BiFusion
@@ -200,31 +199,30 @@ def report(found: dict[str, Any], memory: dict[str, float]) -> dict[str, Any]:
     return {"difference": found["difference"], "forms": rows, "memory_mb": memory, "breakdown_s": found["breakdown"]}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--compile", action="store_true", help="also time torch.compile (needs a C++ compiler)")
-    parser.add_argument("--small", action="store_true")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--memory-of", choices=("plain", "own"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    if options.memory_of:
-        print_memory(options.memory_of, options.small)
+def main(
+    threads: int = 2,
+    repeats: int = 3,
+    batch: int = 4,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Also time torch.compile (needs a C++ compiler).")
+    ] = False,
+    small: Annotated[bool, typer.Option("--small")] = False,
+    json_file: JsonFile = None,
+    memory_of: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Print the figures."""
+    torch.set_num_threads(threads)
+    if memory_of:
+        print_memory(memory_of, small)
         return
-    print(
-        f"{platform.machine()}, torch {torch.__version__}, {options.threads} threads, load {os.getloadavg()[0]:.1f}\n"
-    )
-    memory = {form: peak_memory(form, options.small, options.threads) for form in ("plain", "own")}
-    case, several = Case.make(1, options.small), Case.make(options.batch, options.small)
+    print(f"{platform.machine()}, torch {torch.__version__}, {threads} threads, load {os.getloadavg()[0]:.1f}\n")
+    memory = {form: peak_memory(form, small, threads) for form in ("plain", "own")}
+    case, several = Case.make(1, small), Case.make(batch, small)
     several.model = case.model
-    table = report(measure(case, several, options.repeats, options.compile), memory)
-    if options.json:
-        options.json.write_text(json.dumps(table, indent=2) + "\n")
+    table = report(measure(case, several, repeats, compiled), memory)
+    write_figures(json_file, table)
     sys.exit(0 if table["difference"] <= TOLERANCE else 1)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -1,6 +1,6 @@
 """How well copies of pictures are told from other pictures, as decontamination does it (`rlip_assets/datasets/perceptual_hash.py`).
 
-    python perf/likeness.py [--pictures 3000] [--copies 500] [--json out.json]
+    python -m perf.likeness [--pictures 3000] [--copies 500] [--json out.json]
 
 Pictures of the micro world, which share backdrops and sprites, stand for the images of a test split. Each alteration is applied to
 `--copies` of them (enlarged four times before, so that a cut of 2 % is no whole number of pixels), and the copy is found when its likeness
@@ -10,18 +10,18 @@ included. Ends with status 1 where a picture is taken for another one, or fewer 
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
 from random import Random
+from typing import Annotated
 
 import numpy as np
+import typer
 from PIL import Image, ImageOps
 
+from perf.command import JsonFile, run_command, write_figures
 from rlip_assets.datasets.perceptual_hash import Thumbnails, alike, thumbnail
 from rlip_assets.lineage.params.labels import DecontaminationParams
 from rlip_assets.micro_world.render import render
@@ -83,15 +83,14 @@ def likeness_of_copies(
     return np.array(found)
 
 
-def main() -> None:
+def main(
+    picture_count: Annotated[int, typer.Option("--pictures")] = 3000,
+    copies: int = 500,
+    json_file: JsonFile = None,
+) -> None:
     """Print recall by alteration and the likeness of different pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=3000)
-    parser.add_argument("--copies", type=int, default=500)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
     least = DecontaminationParams().min_likeness
-    pictures = [render(picture) for picture in held_out_pictures(5, options.pictures)]
+    pictures = [render(picture) for picture in held_out_pictures(5, picture_count)]
     thumbnails = np.stack([found for picture in pictures if (found := thumbnail(picture)) is not None])
     began = time.process_time()
     others = [(likeness, i, j) for i, j, likeness in alike(thumbnails, thumbnails, 0.8) if i < j]
@@ -106,17 +105,16 @@ def main() -> None:
     met = not false
     rng = Random(0)
     for name, alter in alterations(rng).items():
-        likeness = likeness_of_copies(pictures[: options.copies], thumbnails[: options.copies], alter)
+        likeness = likeness_of_copies(pictures[:copies], thumbnails[:copies], alter)
         share = float((likeness >= least).mean())
         figures[name] = share
         met &= share >= BAR or "no bar" in name
         low, middle = np.quantile(likeness, [0.01, 0.5])
         print(f"{name:44}found {100 * share:5.1f} %   likeness: 1 % below {low:.3f}, median {middle:.3f}")
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures(json_file, figures)
     print(f"bars (no false match, {100 * BAR:g} % of copies): {'met' if met else 'missed'}")
     sys.exit(0 if met else 1)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -1,6 +1,6 @@
 """What orchestration costs: Dagster and DVC around 2,000 shards in 64 buckets that do no work.
 
-    python perf/orchestration.py [--buckets 64] [--shards 2000] [--runs 64] [--folder DIR] [--json out.json]
+    python -m perf.orchestration [--buckets 64] [--shards 2000] [--runs 64] [--folder DIR] [--json out.json]
 
 Measured, each as a command that a person would give:
 
@@ -19,7 +19,6 @@ hour a bucket, that is 180 seconds of the clock.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import json
 import os
@@ -33,11 +32,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import psutil
+import typer
 import yaml
 
+from perf.command import JsonFile, run_command
 from perf.empty_lineage import ROOT_VARIABLE, change_seed, make_project
 
 if TYPE_CHECKING:
@@ -162,25 +163,26 @@ def add_entries(root: Path, count: int) -> None:
     (root / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
 
 
-def main() -> None:
+def main(
+    bucket_count: Annotated[int, typer.Option("--buckets")] = 64,
+    shards: int = 2000,
+    by_run: Annotated[
+        int | None, typer.Option("--runs", help="Buckets of the backfill by runs; all by default.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Empty folder to keep the project in; by default a temporary one.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--buckets", type=int, default=64)
-    parser.add_argument("--shards", type=int, default=2000)
-    parser.add_argument("--runs", type=int, help="buckets of the backfill by runs; all by default")
-    parser.add_argument(
-        "--folder", type=Path, help="an empty folder to keep the project in; by default a temporary one"
-    )
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    runs = min(options.runs or options.buckets, options.buckets)
-    base = options.folder or Path(tempfile.mkdtemp(prefix="orchestration-"))
+    runs = min(by_run or bucket_count, bucket_count)
+    base = folder or Path(tempfile.mkdtemp(prefix="orchestration-"))
     root, home = base / "project", base / "dagster_home"
     home.mkdir(parents=True)
     shutil.copy(HERE.parent / "dagster_home" / "dagster.yaml", home)
-    make_project(root, options.buckets, options.shards)
+    make_project(root, bucket_count, shards)
     single, apart = (environment(root, home, number) for number in (0, 1))
-    everything = f"bucket-0...bucket-{options.buckets - 1}"
+    everything = f"bucket-0...bucket-{bucket_count - 1}"
     costs: dict[str, Cost] = {}
 
     buckets: dict[str, int] = {}
@@ -196,7 +198,7 @@ def main() -> None:
         print(row, flush=True)
 
     adopt_orphans()
-    print(f"{options.shards} shards in {options.buckets} buckets; {platform.machine()}, {os.cpu_count()} cores, "
+    print(f"{shards} shards in {bucket_count} buckets; {platform.machine()}, {os.cpu_count()} cores, "
           f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
     print(f"{'':58}{'clock s':>9}{'processor':>11}{'clock a':>11}{'processor':>11}{'% of an':>10}  bar 5 %")
     print(f"{'':58}{'':>9}{'s':>11}{'bucket s':>11}{'s a bucket':>11}{'hour':>10}")
@@ -207,7 +209,7 @@ def main() -> None:
     step(
         "single run: one Dagster run and DVC process for all",
         lambda: command([*materialise, "--partition-range", everything], root, single),
-        options.buckets,
+        bucket_count,
     )
     status: list[str] = []
     step("dvc status with nothing to do", lambda: status.append(command(["-m", "dvc", "status"], root, apart)))
@@ -215,23 +217,23 @@ def main() -> None:
         raise RuntimeError(f"dvc status finds something to do: {status[0][:500]}")
     change_seed(root, 7)
     step(f"a run per bucket, {runs} of them", lambda: backfill_by_run(root, apart, runs, base / "daemon.log"), runs)
-    made = sum(len((root / f"data/bucket-{n}/shards.txt").read_text().split()) for n in range(options.buckets))
+    made = sum(len((root / f"data/bucket-{n}/shards.txt").read_text().split()) for n in range(bucket_count))
     change_seed(root, 8)
     add_entries(root, OTHER_ENTRIES)
     step(f"dvc repro of a bucket beside {OTHER_ENTRIES} other entries", lambda: command(by_item, root, apart), 1)
     worst = max(costs[name][0] / share for name, share in buckets.items())
     print(f"{made} shards made; at most {worst:.1f} s a bucket, {100 * worst / HOUR:.2f} % of an hour "
           f"(bar {100 * BAR:.0f} %: {'met' if worst < BAR * HOUR else 'missed'})")  # fmt: skip
-    if options.json:
+    if json_file:
         figures = {
             name: {"seconds": cost[0], "processor_seconds": cost[1], "buckets": buckets.get(name, 0)}
             for name, cost in costs.items()
         }
         machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-        options.json.write_text(json.dumps({"shards": made, "machine": machine, "costs": figures}, indent=2) + "\n")
-    if options.folder is None:
+        json_file.write_text(json.dumps({"shards": made, "machine": machine, "costs": figures}, indent=2) + "\n")
+    if folder is None:
         shutil.rmtree(base)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

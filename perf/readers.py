@@ -1,6 +1,6 @@
 """Memory of reading a COCO-form json, beside loading it whole: a 10 GB json does not need 10 GB.
 
-    python perf/readers.py [--gigabytes 2] [--whole-gigabytes 0.2] [--folder build/readers] [--json benchmark.json]
+    python -m perf.readers [--gigabytes 2] [--whole-gigabytes 0.2] [--folder build/readers] [--json benchmark.json]
 
 Writes a synthetic annotation file with the images, boxes and segments of Objects365 and measures, each in a fresh process: spreading its
 records over 64 buckets (what the first stage of a dataset does, once), then the images of one bucket; and `json.load` of a smaller file.
@@ -10,7 +10,6 @@ machine does not count. Linux alone. Everything written is removed at the end.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import shutil
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from perf.command import JsonFile, run_command, write_figures
 from rlip_assets.datasets.sources.coco_style import CocoStyleReader
 from rlip_assets.datasets.sources.record_index import RecordIndex
 
@@ -112,25 +112,24 @@ def run(folder: Path, gigabytes: float, whole_gigabytes: float) -> dict[str, Any
     return report
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gigabytes", type=float, default=2.0)
-    parser.add_argument("--whole-gigabytes", type=float, default=0.2)
-    parser.add_argument("--folder", type=Path, default=Path("build/readers"))
-    parser.add_argument("--json", type=Path)
-    chosen = parser.parse_args()
+def main(
+    gigabytes: float = 2.0,
+    whole_gigabytes: float = 0.2,
+    folder: Path = Path("build/readers"),
+    json_file: JsonFile = None,
+) -> None:
+    """Print the figures."""
     try:
-        report = run(chosen.folder, chosen.gigabytes, chosen.whole_gigabytes)
+        report = run(folder, gigabytes, whole_gigabytes)
     finally:
-        shutil.rmtree(chosen.folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     for name, figures in report.items():
         print(
             f"{name:7s} {figures['megabytes']:7.0f} MB of json: peak {figures['peak_mb_above_start']:6.0f} MB above start "
             f"({figures['peak_to_file']:.2f} of the file), {figures['megabytes_per_cpu_second']:.1f} MB a CPU second"
         )
-    if chosen.json:
-        chosen.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_figures(json_file, report)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -1,6 +1,6 @@
 """Scene tables at the size of Objects365: 1.82 M images, 26 M boxes, 6 M triplets.
 
-    python perf/scene_tables.py [--scale 1.0] [--folder build/scene_tables] [--json benchmark.json]
+    python -m perf.scene_tables [--scale 1.0] [--folder build/scene_tables] [--json benchmark.json]
 
 Writes a synthetic table (64 folders, as the paper profile has buckets), derives the memory-mapped store, and measures
 in fresh processes: opening, random access, one shuffled epoch and its peak memory, and the same for the equivalent
@@ -15,7 +15,6 @@ up.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import platform
@@ -24,11 +23,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import psutil
+import typer
 
+from perf.command import JsonFile, run_command, write_figures
 from rlip_assets.datasets.scenes import Scene, SceneStore, write_scenes
 
 IMAGES, BOXES, TRIPLETS = 1_822_000, 26_000_000, 6_000_000
@@ -190,19 +191,17 @@ def size_mb(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", type=float, default=1.0, help="fraction of Objects365's images")
-    parser.add_argument("--folder", type=Path, default=Path("build/scene_tables"))
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument(
-        "--json-scale", type=float, default=0.1, help="fraction of the table written as json; times are per row"
-    )
-    parser.add_argument("--keep", action="store_true", help="leave the tables for another run")
-    arguments = parser.parse_args()
+def main(
+    scale: Annotated[float, typer.Option(help="Fraction of Objects365's images.")] = 1.0,
+    folder: Path = Path("build/scene_tables"),
+    json_scale: Annotated[float, typer.Option(help="Fraction of the table written as json; times are per row.")] = 0.1,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the tables for another run.")] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Print the figures."""
 
-    tables, cache, listing = (arguments.folder / name for name in ("tables", "cache", "vg_form.json"))
-    images = max(BUCKETS, round(IMAGES * arguments.scale))
+    tables, cache, listing = (folder / name for name in ("tables", "cache", "vg_form.json"))
+    images = max(BUCKETS, round(IMAGES * scale))
     figures: dict[str, Any] = {
         "images": images // BUCKETS * BUCKETS,
         "machine": platform.processor() or platform.machine(),
@@ -215,11 +214,11 @@ def main() -> None:
             measured = in_fresh_process(function, folders, cache)
             name = function.__name__.removeprefix("measure_")
             figures |= {key if not key.endswith("_mb") else f"{name}_{key}": value for key, value in measured.items()}
-        some = folders[: max(1, round(BUCKETS * arguments.json_scale))]
+        some = folders[: max(1, round(BUCKETS * json_scale))]
         write_json_form(listing, some, cache)
         measured = in_fresh_process(measure_json, listing)
         times = len(folders) / len(some)
-        figures["json_mb"] = size_mb(arguments.folder) - figures["parquet_mb"] - figures["store_mb"]
+        figures["json_mb"] = size_mb(folder) - figures["parquet_mb"] - figures["store_mb"]
         figures["json_measured_fraction"] = 1 / times
         figures["json_load_seconds"] = measured["json_load_seconds"] * times
         figures["json_epoch_seconds"] = measured["json_epoch_seconds"] * times
@@ -227,8 +226,8 @@ def main() -> None:
         figures["json_load_to_open"] = figures["json_load_seconds"] / figures["open_seconds"]
         figures["json_to_store_peak_memory"] = figures["json_peak_memory_mb"] / figures["epoch_peak_memory_mb"]
     finally:
-        if not arguments.keep:
-            shutil.rmtree(arguments.folder, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
     checks = {
         "open_seconds": figures["open_seconds"] < BARS["open_seconds"],
         "random_rows_per_cpu_second": figures["random_rows_per_cpu_second"] >= BARS["random_rows_per_cpu_second"],
@@ -238,9 +237,8 @@ def main() -> None:
         print(f"{key:40} {value:,.3f}" if isinstance(value, float) else f"{key:40} {value}")
     for key, passed in checks.items():
         print(f"{'met' if passed else 'NOT MET':8} {key}: bar {BARS[key]:g}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures | {"met": checks}, indent=2) + "\n")
+    write_figures(json_file, figures | {"met": checks})
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

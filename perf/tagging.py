@@ -1,6 +1,6 @@
 """Tagging speed: one encoding of an image for all of its candidates, against an encoding for each group of pairs as published.
 
-    python perf/tagging.py [--size r50|micro] [--groups 8] [--images 1] [--short-side 800] [--rounds 1] [--json out.json]
+    python -m perf.tagging [--size r50|micro] [--groups 8] [--images 1] [--short-side 800] [--rounds 1] [--json out.json]
 
 The R-Tagger has random weights; `r50` has the published sizes (ResNet-50, 100 pair slots). Each image has `groups` times as many
 candidates as there are slots, every pair with one relation, so that the published grouping needs `groups` encodings. Both ways ask

@@ -1,6 +1,6 @@
 """Both ways of tagging on the truth that was kept aside: groups of the union (default) and published groups.
 
-    python perf/tagging_quality.py [--root .] [--dataset coco] [--images 400] [--device auto] [--json out.json]
+    python -m perf.tagging_quality [--root .] [--dataset coco] [--images 400] [--device auto] [--json out.json]
 
 ROOT is a profile whose lineage has run up to `candidates` and `r_tagger`. The same images are tagged both ways with the profile's
 parameters; published groups encode an image again for each group of pairs and score every text of a group for every pair, whatever its

@@ -1,6 +1,6 @@
 """Time of a training step, beside the plain formulation: what a port of the published code does.
 
-    python perf/train_step.py [--threads 2] [--repeats 3] [--batch 2] [--small]
+    python -m perf.train_step [--threads 2] [--repeats 3] [--batch 2] [--small]
 
 A step is texts, forward, losses, backward and clipping, without the optimiser, which is the same in all forms. The plain form encodes
 the texts once, padded to the longest, samples by `grid_sample`, normalises in the backbone by an operation of its own, holds the
@@ -14,19 +14,21 @@ splits some of the words.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 from torch import Tensor
 
+from perf.command import run_command
 from perf.plain_forms import PLAIN, plain
 from rlip_model import LossConfig, ModelConfig, RelationCriterion, build_model
 from rlip_model.matching import match_hungarian
@@ -145,21 +147,21 @@ def report(best: dict[str, tuple[float, float]]) -> None:
     print(f"the bar is {BAR} times the steps of the plain form")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--small", action="store_true", help="a toy size that only shows that the program works")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    print(f"{platform.machine()}, torch {torch.__version__}, {options.threads} threads, load {os.getloadavg()[0]:.1f}")
-    case = Case(options.batch, options.small)
+def main(
+    threads: int = 2,
+    repeats: int = 3,
+    batch: int = 2,
+    small: Annotated[bool, typer.Option("--small", help="A toy size that only shows that the program works.")] = False,
+) -> None:
+    """Print the figures."""
+    torch.set_num_threads(threads)
+    print(f"{platform.machine()}, torch {torch.__version__}, {threads} threads, load {os.getloadavg()[0]:.1f}")
+    case = Case(batch, small)
     loss, gradient = differences(case)
     print(f"relative difference of losses {loss:.1e}, of gradients {gradient:.1e}\n")
-    report(measure(case, options.repeats))
+    report(measure(case, repeats))
     sys.exit(0 if loss <= LOSS_TOLERANCE and gradient <= GRADIENT_TOLERANCE else 1)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,8 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
-    monkeypatch.setattr(sys, "argv", ["check_golden_model", str(folder)])
-    return golden.main()
+    return golden.check_cases(folder)
 
 
 def test_another_folder_agrees(

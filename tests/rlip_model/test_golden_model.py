@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,10 +63,9 @@ def test_keys_are_the_recorded_ones() -> None:
 def test_command_prints_and_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     recorded = dict(np.load(FOLDER / "tagger.npz", allow_pickle=False))
     monkeypatch.setattr(check_golden_model, "recompute", lambda file, rule: recorded)
-    monkeypatch.setattr(sys, "argv", ["check", str(FOLDER), "tagger"])
-    assert check_golden_model.main() == 0
+    assert check_golden_model.check_cases(FOLDER, ["tagger"]) == 0
     recorded["train/pred_verb_logits"] = recorded["train/pred_verb_logits"] + 1e-2
-    assert check_golden_model.main() == 1
+    assert check_golden_model.check_cases(FOLDER, ["tagger"]) == 1
     printed = capsys.readouterr().out
     assert "train/pred_verb_logits" in printed
     assert "failed: tagger" in printed
