@@ -26,7 +26,7 @@ Sides = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 
 class PublishedTraining(_Data):
-    """Quirks of the published training, each off unless a recipe asks for it; the numbers are the rows of docs/quirks.md."""
+    """Quirks of the published training, each off unless a recipe switches it on; the numbers are rows of docs/quirks.md."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -47,7 +47,7 @@ class PublishedTraining(_Data):
 
     @classmethod
     def whole(cls) -> PublishedTraining:
-        """All quirks on."""
+        """Return the switches with all quirks on."""
         return cls(**dict.fromkeys(cls.model_fields, True))
 
 
@@ -83,7 +83,7 @@ class Recipe(_Data):
     confidence_weight: bool = False
     """Weigh a pseudo label's positive target by its confidence instead of taking it for certain (published)."""
     label_budget: int = Field(0, ge=0)
-    """Texts in the list of a step: names of the batch filled up with negatives; 0 for a fixed vocabulary."""
+    """Texts in the list of a step: the names in the batch filled up with negatives; 0 for a fixed vocabulary."""
     synonym_guard: bool = False
     """Draw no negatives that are inflections of a text in the batch."""
     share_inflections: bool = False
@@ -93,14 +93,14 @@ class Recipe(_Data):
     """Share of the training images (few-shot)."""
     image_list: str | None = None
     """File with the images to train on instead of a share, relative to the profile's root: a released few-shot split in HOIA json, or
-    one file name a line. An image that is listed twice is seen twice as often, as published."""
+    one file name per line. An image that is listed twice is seen twice as often, as published."""
     unseen: Literal["uc_rf", "uc_nf", "uo"] | None = None
     """Zero-shot split whose triplets are removed from training."""
     unseen_texts: Literal["kept", "removed"] = "kept"
     """Texts that no seen combination has, such as those of unseen objects: `removed` leaves them out of training's label list, so that the
-    network meets them in the test alone; `kept` trains them as negatives, as published."""
+    network meets them only in the test; `kept` trains them as negatives, as published."""
     holdout: float = Field(0.0, ge=0, lt=1)
-    """Share of the training images kept for validation."""
+    """Share of the training images held out for validation."""
 
     batch_per_process: int = Field(gt=0)
     processes: int = Field(1, gt=0)
@@ -160,23 +160,23 @@ class Recipe(_Data):
 
     @property
     def total_batch(self) -> int:
-        """Images in an optimiser step, all processes together."""
+        """Images per optimiser step, all processes together."""
         return self.batch_per_process * self.processes
 
     def total_steps(self, images: float) -> int:
-        """Optimiser steps of the whole training on an epoch of `images` images."""
+        """Return the optimiser steps of the whole training on an epoch of `images` images."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
         return max(1, math.floor(images / self.total_batch)) * math.ceil(self.epochs)
 
     def learning_rates(self) -> dict[str, float]:
-        """Base rates of the three parameter groups at this recipe's total batch."""
+        """Return the base rates of the three parameter groups at this recipe's total batch."""
         scale = math.sqrt(self.total_batch / self.lr_batch)
         return {"main": self.lr * scale, "backbone": self.lr_backbone * scale, "text": self.lr_text * scale}
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
-        """This recipe with some fields replaced; `augmentation`, `published` and `model_changes` are merged.
+        """Return this recipe with some fields replaced; `augmentation`, `published` and `model_changes` are merged.
 
         Raises:
             ParameterError: an unknown field or a wrong value.
@@ -204,6 +204,6 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 
 def differences(first: Recipe, second: Recipe) -> dict[str, tuple[Any, Any]]:
-    """Fields in which two recipes differ, with both values."""
+    """Return the fields in which two recipes differ, with both values."""
     one, two = first.model_dump(), second.model_dump()
     return {key: (one[key], two[key]) for key in one if one[key] != two[key]}

@@ -1,7 +1,7 @@
 """The batch of a training step, as a function of seed and step alone.
 
-Nothing else decides what a step sees: not the number of workers, not where a run was interrupted, not what came before.
-Every random draw comes from a generator seeded by (seed, what it is for, step, place in the batch).
+Neither the number of workers nor an interruption changes what a step sees. Every random draw comes from a generator seeded by (seed,
+purpose, step, place in the batch).
 """
 
 from __future__ import annotations
@@ -37,16 +37,21 @@ PUBLISHED_SUBJECT = 1
 
 
 def seed_of(*numbers: int) -> int:
-    """A 32-bit seed that depends on all numbers and their order."""
+    """Return a 32-bit seed that depends on all numbers and their order."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 @dataclass
 class Batch:
-    """One step's input.
+    """The input of one step.
 
-    images (B, 3, H, W), mask (B, H, W) True = padding; targets one an image; pairs: the tagger's queries.
-    image_ids name the images, skipped the unreadable ones; cut_pairs counts pairs beyond the network's slots.
+    Attributes:
+        images: (B, 3, H, W).
+        mask: (B, H, W), True = padding.
+        targets: one per image.
+        pairs: the tagger's queries.
+        skipped: files that cannot be read.
+        cut_pairs: pairs beyond the network's slots.
     """
 
     step: int
@@ -71,14 +76,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Part:
-    """Which part of the batch of a step: process `index` of `count`, or a slice for accumulation."""
+    """Part `index` of `count` of the batch of a step: that of a process, or a slice for accumulation."""
 
     index: int = 0
     count: int = 1
 
 
 class StepBatches(Dataset[Batch]):
-    """All batches of a training, addressed by step; works in worker processes.
+    """All batches of a training, indexed by step; works in worker processes.
 
     Args:
         images: the training images.
@@ -86,7 +91,8 @@ class StepBatches(Dataset[Batch]):
         recipe: sizes, augmentation, noise.
         slots: pairs that the network can predict.
         seed: of the run.
-        part: the share of every batch that this process gets; label lists are made from the whole batch, so that they are the same
+        unseen: (relation, object) texts that no target may have.
+        part: the share of every batch that this process gets. Label lists are made from the whole batch, so that they are the same
             in all processes (the quirk `part_counts` makes them from the part alone).
         training: False takes evaluation sizes, no noise of any kind and images in their order.
     """
@@ -122,7 +128,7 @@ class StepBatches(Dataset[Batch]):
         return self._orders[epoch]
 
     def indices(self, step: int) -> list[int]:
-        """Image numbers of the whole batch of a step; in training every batch is full."""
+        """Return the image numbers of the whole batch of a step; in training every batch is full."""
         epoch, place = divmod(step, self.steps_per_epoch) if self.training else (0, step)
         start = place * self.recipe.total_batch
         return self._order(epoch)[start : start + self.recipe.total_batch].tolist()
@@ -154,7 +160,7 @@ class StepBatches(Dataset[Batch]):
 
     @property
     def _own_list(self) -> int:
-        """Processes draw different negatives where each has a list of its own."""
+        """Seed that makes processes draw different negatives where each has its own list."""
         return self.part.index if self.recipe.published.part_counts else 0
 
     def _load(self, step: int, place: int, index: int, scene: Scene) -> Sample:
@@ -222,5 +228,5 @@ def _mirrored_texts(scene: Scene) -> Scene:
 
 
 def _rescaled(scene: Scene, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Boxes for an image file of another size than its table says (a resized copy of a dataset)."""
+    """Boxes scaled to the size of the image file, which differs from the table's in a resized copy of a dataset."""
     return scene.boxes * np.array([size[0] / scene.width, size[1] / scene.height] * 2, np.float32)

@@ -1,7 +1,7 @@
 """Figures of a network in training, by the benchmark's own evaluator, on images that it is neither trained nor tested on.
 
-Fine-tuning is judged on the training images that were kept back; pre-training zero-shot on training images of HICO-DET, none of
-which it sees. So no test image decides which checkpoint is the best, or how many steps are enough.
+Fine-tuning is evaluated on held-out training images, pre-training zero-shot on training images of HICO-DET, which it does not see.
+So no test image decides which checkpoint is the best or how many steps are enough.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rlip_model import LabelTokenizer, Rlip
 
 @dataclass(frozen=True)
 class BenchmarkEvaluation:
-    """Predict some annotated scenes and judge them.
+    """Predicts annotated scenes and evaluates the predictions.
 
     Attributes:
         classes: `classes.json` of the benchmark.
@@ -42,7 +42,7 @@ class BenchmarkEvaluation:
     options: dict[str, Any]
 
     def __call__(self, model: Rlip, tokenizer: LabelTokenizer) -> dict[str, float]:
-        """The benchmark's headline protocol: `headline`, the one figure that networks are compared by, and all others by name."""
+        """Return the figures of the benchmark's headline protocol by name, and as `headline` the one that networks are compared by."""
         classes, vocabulary = read_classes(self.classes), read_vocabulary(self.classes)
         found = predict(
             model,
@@ -64,12 +64,12 @@ class BenchmarkEvaluation:
             for result in results
             if result.name == headline.protocol
             for name, value in result.figures.items()
-            if value == value  # the mean of nothing is no number
+            if value == value  # NaN: the mean of no class
         }
         return {HEADLINE: figures.get(headline.figure, 0.0), **figures}
 
 
 def evenly(scenes: Sequence[Scene], number: int) -> list[Scene]:
-    """At most `number` of the scenes, spread evenly over them, in their order."""
+    """Return at most `number` scenes, spread evenly, in their order."""
     step = max(1.0, len(scenes) / number)
     return [scenes[int(place * step)] for place in range(min(number, len(scenes)))]

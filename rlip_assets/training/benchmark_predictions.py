@@ -105,7 +105,7 @@ def _post_process(
 def write_predictions(
     path: Path, classes: Classes, predictions: Iterator[tuple[Scene, PairPredictions]], metadata: Mapping[str, Any]
 ) -> int:
-    """Write a predictions file; returns its number of images."""
+    """Write a predictions file and return its number of images."""
     number = 0
     with PredictionWriter(
         path, classes.dataset, benchmark_labels(classes).real_objects, classes.relations or [], metadata

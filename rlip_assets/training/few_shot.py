@@ -16,15 +16,15 @@ from rlip_assets.datasets.sources.classes import Classes
 from rlip_assets.storage.errors import DataError, InputError
 
 PUBLISHED_ATTEMPTS = 200
-"""Draws by the published rule before the missing classes are filled in on purpose."""
+"""Random draws by the published rule before missing classes are filled in directly."""
 
 
 def select_share(scenes: Sequence[Scene], share: float, seed: int) -> list[int]:
-    """Indices of floor(share * n) scenes in which every relation and every object class of `scenes` occurs.
+    """Return indices of floor(share * n) scenes that together have every relation and every object class of `scenes`.
 
-    Published rule: one random image a relation, then random others, and these others again until the selection covers all relations and
-    object classes. Where a small set makes that hopeless, the last places are given to images that bring missing classes.
-    Unlike the published selection this one is seeded and holds no image twice.
+    Published rule: one random image per relation, then random others, drawn again until the selection covers all relations and object
+    classes. Where a small set makes that unlikely, the last places go to images with missing classes. Unlike the published selection
+    this one is seeded and has no image twice.
 
     Raises:
         DataError: so few images cannot cover the classes.
@@ -49,10 +49,10 @@ def select_share(scenes: Sequence[Scene], share: float, seed: int) -> list[int]:
 
 
 def read_image_list(path: Path) -> list[str]:
-    """File names, without folders, of a released few-shot split (HOIA json: records with `file_name`) or of a text file, one a line.
+    """Read the file names, without folders, of a released few-shot split (HOIA json: records with `file_name`) or a text file of names.
 
     Raises:
-        InputError: missing, or JSON of another form.
+        InputError: the file is missing, or JSON of another form.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -67,16 +67,16 @@ def read_image_list(path: Path) -> list[str]:
 
 
 def listed_images(scenes: Sequence[Scene], names: Sequence[str], where: str) -> list[int]:
-    """Indices of the scenes that `names` lists, in its order, repeats included.
+    """Return the indices of the scenes that `names` lists, in its order, repeats included.
 
     Raises:
-        DataError: a name that no scene has, or no names.
+        DataError: no scene has a listed name, or the list is empty.
     """
     index = {PurePosixPath(scene.file_name).name: number for number, scene in enumerate(scenes)}
-    strange = [name for name in names if name not in index]
-    if strange or not names:
+    unknown = [name for name in names if name not in index]
+    if unknown or not names:
         problem = (
-            f"lists {len(strange)} images without training triplets, such as {strange[0]}" if strange else "is empty"
+            f"lists {len(unknown)} images without training triplets, such as {unknown[0]}" if unknown else "is empty"
         )
         raise DataError(f"{where} {problem}; give the list of this dataset")
     return [index[name] for name in names]
@@ -110,7 +110,7 @@ def _classes(scene: Scene) -> frozenset[str]:
 
 
 def unseen_pairs(classes: Classes, split: str) -> frozenset[tuple[str, str]]:
-    """(relation, object) texts of a zero-shot split.
+    """Return the (relation, object) texts of a zero-shot split.
 
     Args:
         classes: of the benchmark.
@@ -129,7 +129,7 @@ def unseen_pairs(classes: Classes, split: str) -> frozenset[tuple[str, str]]:
 
 
 def unseen_texts(classes: Classes, split: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Object texts and relation texts that occur in unseen combinations of a zero-shot split alone.
+    """Return the object texts and the relation texts that occur only in unseen combinations of a zero-shot split.
 
     Raises:
         DataError: the benchmark has no such split.
@@ -143,13 +143,13 @@ def unseen_texts(classes: Classes, split: str) -> tuple[frozenset[str], frozense
 
 
 def pairs_with(classes: Classes, objects: frozenset[str], relations: frozenset[str]) -> frozenset[tuple[str, str]]:
-    """All (relation, object) texts with one of these, whether or not they are a class."""
+    """Return all (relation, object) texts with one of these, whether or not they are a class."""
     every = product(classes.relations or [], classes.objects)
     return frozenset((relation, thing) for relation, thing in every if relation in relations or thing in objects)
 
 
 def keep_triplets(scene: Scene, kept: npt.NDArray[np.bool_]) -> Scene:
-    """The scene with the triplets of `kept` (m,) alone; all boxes stay."""
+    """Return the scene with only the triplets that `kept` (m,) marks; all boxes stay."""
     if kept.all():
         return scene
     return replace(
@@ -162,12 +162,12 @@ def keep_triplets(scene: Scene, kept: npt.NDArray[np.bool_]) -> Scene:
 
 
 def without_unseen(scene: Scene, unseen: frozenset[tuple[str, str]]) -> Scene:
-    """Drop unseen triplets; the image stays even if it has none left (published)."""
+    """Drop unseen triplets; an image without any left stays (published)."""
     return keep_triplets(scene, np.array([pair not in unseen for pair in triplet_pairs(scene)], bool).reshape(-1))
 
 
 def triplet_pairs(scene: Scene) -> list[tuple[str, str]]:
-    """(relation, object) texts of the triplets; an absent object is ""."""
+    """Return the (relation, object) texts of the triplets; an absent object is ""."""
     return [
         (relation, scene.labels[index] if index != NO_OBJECT else "")
         for relation, index in zip(scene.relation, scene.object.tolist(), strict=True)

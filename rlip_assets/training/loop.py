@@ -1,8 +1,8 @@
-"""The training loop: texts once a step, forward, loss, backward, clip, step. One page, whatever is trained.
+"""The training loop: encode the texts once per step, forward, loss, backward, clip, step.
 
 It runs unchanged in one process and under `torchrun` (every process computes its part of each batch, gradients are summed),
 with a batch in one piece or in `accumulate` parts. A step is a function of the weights, the seed and the step number, so a
-killed training continues where its last state was kept and ends with the same weights.
+killed training resumes from its last state and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ Evaluate = Callable[[Rlip, LabelTokenizer], dict[str, float]]
 
 
 class NotFiniteError(RlipError):
-    """The loss is no longer a number."""
+    """The loss or a gradient is NaN or infinite."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a training is run, as opposed to what is trained: nothing here changes a result beyond float rounding."""
+    """Settings of the execution; none changes a result beyond float rounding."""
 
     device: torch.device
     precision: str = "fp32"
-    """Of the network; losses and weights are float32. `fp16` scales the loss and leaves out a step whose gradients overflow."""
+    """Precision of the network; losses and weights are float32. `fp16` scales the loss and skips a step whose gradients overflow."""
     workers: int = 0
     checkpoint_every: int = 100
     recompute: bool = False
     """Gradient checkpointing: keep fewer activations and compute them again."""
     evaluate_every: int | None = None
-    """Steps between two evaluations; the last step has one too. None makes none."""
+    """Steps between two evaluations; the last step is evaluated too. None evaluates nothing."""
 
 
 @dataclass
 class Counters:
-    """What was left out on the way; shown with the result."""
+    """Counts of skipped input, shown with the result."""
 
     skipped_images: int = 0
     cut_pairs: int = 0
@@ -81,9 +81,9 @@ class Trainer:
     Args:
         model: on the device of `settings`, in the state to start from.
         parts: the batches of this process, `recipe.accumulate` views of each step.
-        resume: where the state is kept; None keeps none.
-        evaluate: figures of the network as it is, on images that it is not trained on.
-        kept: checkpoints beside the last one.
+        resume: saves the state; None saves none.
+        evaluate: computes figures of the network on images that it is not trained on.
+        retained: checkpoints beside the last one.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Trainer:
         log: StageLog,
         resume: Resume | None = None,
         evaluate: Evaluate | None = None,
-        kept: RetainedCheckpoints | None = None,
+        retained: RetainedCheckpoints | None = None,
     ) -> None:
         self.model, self.tokenizer, self.recipe, self.settings = model, tokenizer, recipe, settings
         self.parts, self.processes, self.seed, self.log, self.resume = parts, processes, seed, log, resume
@@ -108,14 +108,14 @@ class Trainer:
         self.schedule = build_schedule(self.optimiser, recipe, self.total_steps)
         self.average = None if recipe.average is None else weight_average(model, recipe.average)
         self.scaler = torch.amp.GradScaler(settings.device.type, enabled=settings.precision == "fp16")
-        self.evaluate, self.kept = evaluate, kept
+        self.evaluate, self.retained = evaluate, retained
         self.counters = Counters()
         self._process = psutil.Process()
         if settings.recompute:
             enable_gradient_checkpointing(model)
 
     def run(self) -> History:
-        """All steps that are not done yet; returns one row a step."""
+        """Run the steps that are not done yet; return the history, one row per step."""
         done, history = 0, History()
         if self.resume:
             done, history = self.resume.load(self.model, self.optimiser, self.average, self.scaler)
@@ -131,8 +131,8 @@ class Trainer:
                 self.average.update_parameters(self.model)
             row |= self._evaluate(step + 1)
             history.rows.append(row)
-            if self.kept and self.processes.is_first:
-                self.kept.update(history.rows, self._final_model, self.tokenizer)
+            if self.retained and self.processes.is_first:
+                self.retained.update(history.rows, self._final_model, self.tokenizer)
             self._report(row, {"seconds_data": began - waiting, "seconds_step": time.perf_counter() - began})
             waiting = time.perf_counter()
             last = step + 1 == self.total_steps
@@ -144,7 +144,7 @@ class Trainer:
         return history
 
     def _evaluate(self, steps: int) -> dict[str, float]:
-        """Figures of the first process after `steps` steps where they are due; the others wait for it in the next step."""
+        """Figures after `steps` steps where they are due. The first process computes them; the others wait for it in the next step."""
         every = self.settings.evaluate_every
         due = every is not None and (steps % every == 0 or steps == self.total_steps)
         if self.evaluate is None or not due or not self.processes.is_first:
@@ -157,7 +157,7 @@ class Trainer:
 
     @property
     def _final_model(self) -> Rlip:
-        """The network that a checkpoint would hold now: the average where there is one."""
+        """The network that a checkpoint saved now would hold: the average where there is one."""
         model = self.average.module if self.average else self.model
         assert isinstance(model, Rlip)
         return model
@@ -170,7 +170,7 @@ class Trainer:
         return map(list, zip(*loaders, strict=True))
 
     def _step(self, step: int, batches: list[Batch]) -> dict[str, float]:
-        """One optimiser step; returns its row of the history."""
+        """Take one optimiser step; return its row of the history."""
         torch.manual_seed(seed_of(self.seed, step, self.processes.index))  # dropout
         self.optimiser.zero_grad(set_to_none=True)
         values = self._backward(step, [batch.to(self.settings.device) for batch in batches])
@@ -245,7 +245,7 @@ class Trainer:
         return torch.autocast(self.settings.device.type, low, enabled=precision != torch.float32)
 
     def _report(self, row: dict[str, float], seconds: dict[str, float]) -> None:
-        """To the log: the row, and what may differ between equal trainings, times and memory."""
+        """Log the row, and what may differ between equal trainings: times and memory."""
         step = int(row["step"])
         if step % LOG_EVERY == 0 or step in (1, self.total_steps):
             seconds = seconds | system_metrics(self._process, self.settings.device)
@@ -253,7 +253,7 @@ class Trainer:
         self.log.progress(step, self.total_steps, "steps")
 
     def _stop(self, step: int, batches: list[Batch], what: str) -> NoReturn:
-        """Stop before a step that is not finite reaches the weights; keep its input to look at.
+        """Stop before a step that is not finite reaches the weights; save its input for inspection.
 
         Raises:
             NotFiniteError: naming the images.
@@ -271,7 +271,7 @@ class Trainer:
 
 
 def loss_config(recipe: Recipe) -> LossConfig:
-    """The criterion of a recipe."""
+    """Return the criterion's configuration of a recipe."""
     return LossConfig(
         relational_quality=recipe.quality,
         pseudo_relations=recipe.pseudo,
@@ -294,5 +294,5 @@ def save_batch(folder: Path, batches: Sequence[Batch]) -> None:
 
 
 def _as_float(output: ModelOutput) -> ModelOutput:
-    """Losses are computed in float32 whatever the network ran in."""
+    """The output in float32, in which losses are computed whatever the network ran in."""
     return ModelOutput(**{name: value.float() for name, value in vars(output).items()})

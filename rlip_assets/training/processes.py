@@ -1,7 +1,7 @@
-"""The processes of one training: alone, or started by `torchrun` (or `accelerate launch`) and joined by sums.
+"""The processes of one training: a single one, or several that `torchrun` (or `accelerate launch`) started.
 
 `accelerate` joins them: it picks the backend and gives each process its GPU. Gradients are summed in one go after the backward passes
-and not by DDP's hooks, which expect one backward pass a step: here the parts of a batch come first and the text encoder once, last.
+and not by DDP's hooks, which expect one backward pass per step: here the parts of a batch come first and the text encoder once, last.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rlip_assets.storage.errors import ParameterError
 from rlip_assets.training.normalise import Counts
 
 PATIENCE = timedelta(hours=6)
-"""How long processes wait for each other: the first one evaluates while the others stand still."""
+"""Time that processes wait for each other: the first one evaluates while the others are idle."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Processes:
         return self.index == 0
 
     def sum_counts(self, counts: Counts) -> Counts:
-        """Counts of all processes together."""
+        """Return the counts of all processes together."""
         return counts if self.count == 1 else Counts(self.sum_values(counts.values))
 
     def sum_values(self, values: Tensor) -> Tensor:
-        """Element-wise sum over all processes."""
+        """Return the element-wise sum over all processes."""
         if self.count == 1:
             return values
         total = values.clone()
@@ -44,7 +44,7 @@ class Processes:
         return total
 
     def sum_gradients(self, model: nn.Module) -> None:
-        """Replace every gradient by its sum over all processes; each part was divided by the counts of the whole step already."""
+        """Replace every gradient by its sum over all processes; each part is already divided by the counts of the whole step."""
         if self.count == 1:
             return
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -56,7 +56,7 @@ class Processes:
 
 
 def join_processes(device: torch.device) -> Processes:
-    """Join the processes that were started together (RANK and WORLD_SIZE are set); alone without them."""
+    """Join the processes that were started together (RANK and WORLD_SIZE are set), if any."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes()
     from accelerate import PartialState
@@ -66,10 +66,10 @@ def join_processes(device: torch.device) -> Processes:
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" is this process's GPU where there is one.
+    """Return the device of `training.device`; "auto" is this process's GPU where there is one.
 
     Raises:
-        ParameterError: "cuda" without a GPU, or another name.
+        ParameterError: "cuda" without a GPU, or an unknown name.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise ParameterError(f"training.device is {name!r}; choose auto, cpu or cuda")

@@ -1,7 +1,7 @@
-"""What a killed training needs to go on as if nothing had happened: one safetensors file and the history of steps.
+"""The state from which a killed training resumes bit for bit: one safetensors file and the history of steps.
 
-All random draws follow from seed and step (`batches.py`, `loop.py`), so no random state has to be kept. The header carries a digest of the
-tensors: a state that is read back is the one that was written.
+All random draws follow from seed and step (`batches.py`, `loop.py`), so no random state is saved. The header carries a digest of the
+tensors, which is verified on loading.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MODEL, _OPTIMISER, _AVERAGE = "model/", "optimiser/", "average/"
 
 @dataclass
 class History:
-    """One row a step: losses by term, learning rates, gradient norm. No times: equal trainings have equal histories."""
+    """One row per step: losses by term, learning rates, gradient norm. No times: equal trainings have equal histories."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
 
@@ -39,7 +39,7 @@ class History:
 
 @dataclass(frozen=True)
 class Resume:
-    """The folder of a training in progress; `digest` stands for everything that decides its course."""
+    """The folder of a training in progress; `digest` identifies everything that decides its course."""
 
     folder: Path
     digest: str
@@ -53,10 +53,10 @@ class Resume:
         average: AveragedModel | None = None,
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
-        """Keep the state after `step` steps; the history first, so that the state never lacks its rows.
+        """Write the state after `step` steps; the history first, so that the state never lacks its rows.
 
         Raises:
-            InputError: the disk is full; the state that was kept before stays.
+            InputError: the disk is full; the previous state stays.
         """
         tensors = {f"{_MODEL}{name}": value for name, value in model.state_dict().items()}
         for name, values in _optimiser_state(model, optimiser).items():
@@ -76,7 +76,7 @@ class Resume:
         except OSError as error:
             raise InputError(
                 f"the state after step {step} cannot be written to {self.folder} ({error.strerror}); make room and start again: "
-                "the training goes on from the last state that was kept"
+                "the training resumes from its last state"
             ) from error
 
     def load(
@@ -86,7 +86,7 @@ class Resume:
         average: AveragedModel | None = None,
         scaler: torch.amp.GradScaler | None = None,
     ) -> tuple[int, History]:
-        """Restore model, optimiser and average; returns the finished steps and their history, (0, empty) where nothing was kept.
+        """Restore model, optimiser and average; return the finished steps and their history, (0, empty) where nothing was saved.
 
         Raises:
             InputError: the state is damaged or belongs to another training.

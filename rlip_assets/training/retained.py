@@ -1,4 +1,4 @@
-"""Checkpoints of a training beside its last state: the best one by an evaluated figure, and one every so many steps."""
+"""Checkpoints of a training beside its last state: the best one by an evaluated figure, and one at regular steps."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BEST = "best"
 
 @dataclass(frozen=True)
 class RetainedCheckpoints:
-    """Folders `best` and `step-NNNNNN` below `folder`. What is kept follows from the history alone, so a resumed training keeps the same.
+    """Folders `best` and `step-NNNNNN` below `folder`. They follow from the history alone, so a resumed training retains the same.
 
     Attributes:
-        metric: key of the history's rows by which the best one is known; the first of equals counts.
-        every: steps between two that stay; None keeps the best one alone.
+        metric: key of the history's rows whose highest value marks the best one; the first of equals counts.
+        every: steps between two that stay; None retains only the best one.
         metadata: goes into every checkpoint, with the step and its figures.
     """
 
@@ -28,7 +28,7 @@ class RetainedCheckpoints:
     metadata: Mapping[str, Any]
 
     def update(self, rows: Sequence[Mapping[str, float]], model: Rlip, tokenizer: LabelTokenizer) -> None:
-        """Keep the network after the last of `rows` if it is the best so far or its turn."""
+        """Save the network after the last of `rows` if it is the best so far or its turn."""
         step = int(rows[-1]["step"])
         names = [BEST] if best_step(rows, self.metric) == step else []
         if self.every and step % self.every == 0:
@@ -39,6 +39,6 @@ class RetainedCheckpoints:
 
 
 def best_step(rows: Sequence[Mapping[str, float]], metric: str) -> int | None:
-    """The step of the highest `metric`, the first of equals; None where no row has it."""
+    """Return the step of the highest `metric`, the first of equals; None where no row has it."""
     judged = [row for row in rows if metric in row]
     return int(max(judged, key=lambda row: row[metric])["step"]) if judged else None

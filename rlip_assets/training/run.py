@@ -1,4 +1,4 @@
-"""One training of a stage: train by a recipe, judge on the way, choose the result, write the checkpoint, predict the test split."""
+"""One training of a stage: train by a recipe, evaluate on the way, choose the result, write the checkpoint, predict the test split."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from rlip_assets.training.validation import validate
 from rlip_model import LabelTokenizer, Rlip, load_checkpoint, save_checkpoint
 
 RETAINED = "kept"
-"""Folder of a checkpoint with those that were retained beside it."""
+"""Folder inside a checkpoint with those that were retained beside it."""
 FREQUENT_TEXTS = 100
 """Object and relation texts that a pre-trained checkpoint offers for photos when the caller names none."""
 
@@ -117,7 +117,7 @@ class TrainingRun:
         )
 
     def _retained(self, data: RunData) -> RetainedCheckpoints | None:
-        """Checkpoints beside the last state, where the profile asks for any."""
+        """The checkpoints beside the last state, where the profile asks for any."""
         if self.policy.evaluate_every is None and self.policy.keep_every is None:
             return None
         figure = "held_out_f1" if self.recipe.kind == "tagger" else HEADLINE
@@ -129,7 +129,7 @@ class TrainingRun:
         )
 
     def _choose(self, model: Rlip, history: History, retained: RetainedCheckpoints) -> dict[str, Any]:
-        """Give the network the weights that are the training's result; returns which step is the best, and its figure."""
+        """Give the network the weights that are the training's result; return the best step and its figure."""
         best = best_step(history.rows, retained.metric)
         if best is None:
             return {}
@@ -138,10 +138,10 @@ class TrainingRun:
         return {"best_step": best, f"best_{retained.metric}": history.rows[best - 1][retained.metric]}
 
     def _evaluation(self, data: RunData) -> Evaluate:
-        """How the network is judged on the way.
+        """The evaluation of the network on the way.
 
         Raises:
-            ParameterError: there are no images to judge it on.
+            ParameterError: there are no images to evaluate it on.
         """
         held = data.held_out.images
         scenes, dataset, classes = (
@@ -176,9 +176,9 @@ class TrainingRun:
         )
 
     def _metadata(self, images: TrainingImages, figures: Mapping[str, Any]) -> dict[str, Any]:
-        """What travels with a checkpoint: how it was made, and what somebody who opens it for a photo need not know.
+        """Metadata of a checkpoint: how it was made, and defaults for its use on photos.
 
-        A network that was not fine-tuned on a benchmark's closed list is asked for the texts that its training tables use most.
+        The default texts are those of the benchmark, or in pre-training those that the training tables use most.
         """
         augmentation = self.recipe.augmentation
         subjects = self.classes is None or self.classes.dataset not in PERSON_BENCHMARKS
@@ -207,7 +207,7 @@ class TrainingRun:
     def predict(
         self, model: Rlip, tokenizer: LabelTokenizer, classes: Classes, tables: Path, *, zero_shot: bool
     ) -> dict[str, Any]:
-        """Write the predictions of a benchmark's test split; the first process does it alone."""
+        """Write the predictions of a benchmark's test split in the first process; return their number."""
         if not self.processes.is_first:
             return {}
         store = open_scenes(self.ctx, tables)
@@ -243,7 +243,7 @@ class TrainingRun:
 
 
 def compared(recipe: Recipe) -> dict[str, Any]:
-    """What trainings are told apart by, one short value each: columns to group by in a list of runs."""
+    """Return the values that tell trainings apart, as columns to group by in a list of runs."""
     config = model_config(recipe)
     return {
         "data_mix": "+".join(recipe.sources),

@@ -1,4 +1,4 @@
-"""What a training reads: the batches of its steps, made from the tables that its stage was given, and its held-out images."""
+"""The data of a training run: the batches of its steps, made from the tables of its stage, and its held-out images."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The training stages of the lineage: R-Tagger, pre-training and fine-tuning.
 
-Each one initialises a network, trains it by its recipe, writes the checkpoint with its history, and ends with the predictions that a
-benchmark stage judges: pre-training zero-shot on HICO-DET, fine-tuning on the test split of its benchmark.
+Each initialises a network, trains it by its recipe, writes the checkpoint with its history, and ends with the predictions that a
+benchmark stage evaluates: pre-training zero-shot on HICO-DET, fine-tuning on the test split of its benchmark.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def r_tagger_stage(ctx: StageContext) -> dict[str, Any]:
     """Train the R-Tagger on the human triplets of Visual Genome.
 
     Inputs: `scenes` (tables of Visual Genome), `detector`, `text_encoder`, and `decontamination/visual_genome` (folder of buckets) where
-    images may be those of a test split. Output: `checkpoint`.
+    images may occur in a test split. Output: `checkpoint`.
     """
     choice = ctx.params.training.r_tagger
     training = TrainingRun(ctx, choice)
@@ -34,7 +34,7 @@ def r_tagger_stage(ctx: StageContext) -> dict[str, Any]:
 
 
 def pretrain_stage(ctx: StageContext) -> dict[str, Any]:
-    """Pre-train on human triplets and pseudo labels, then predict HICO-DET's test split with its texts, unseen until then.
+    """Pre-train on human triplets and pseudo labels, then predict HICO-DET's test split zero-shot.
 
     Inputs: `scenes`, `pseudo_labels/DATASET`, `detector`, `text_encoder`, `benchmark_scenes`, `benchmark_classes`, and
     `decontamination/visual_genome` as in `r_tagger_stage`. Outputs: `checkpoint`, `predictions`.

@@ -1,4 +1,4 @@
-"""Where a training starts: a fresh network on pretrained parts, or a checkpoint."""
+"""The initial network of a training: fresh weights on pretrained parts, or a checkpoint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rlip_model import (
 
 
 def model_config(recipe: Recipe) -> ModelConfig:
-    """The network of a recipe.
+    """Return the configuration of a recipe's network.
 
     Raises:
         ParameterError: an unknown preset or field.
@@ -43,7 +43,7 @@ def model_config(recipe: Recipe) -> ModelConfig:
 
 
 def network_from_parts(recipe: Recipe, detector: Path, text_encoder: Path, seed: int) -> tuple[Rlip, LabelTokenizer]:
-    """A network with the vision side of a detector, the text encoder of a folder, and fresh weights in between, drawn by `seed`."""
+    """Build a network with the vision side of a detector, a text encoder, and fresh weights in between, drawn by `seed`."""
     disable_progress_bar()  # of a text encoder that loads in a moment
     torch.manual_seed(seed)
     model = build_model(model_config(recipe))
@@ -53,10 +53,10 @@ def network_from_parts(recipe: Recipe, detector: Path, text_encoder: Path, seed:
 
 
 def network_from_checkpoint(recipe: Recipe, folder: Path) -> tuple[Rlip, LabelTokenizer]:
-    """The network of a checkpoint, which must be the recipe's.
+    """Load the network of a checkpoint, which must be the recipe's.
 
     Raises:
-        ParameterError: the checkpoint is of another architecture; the message names the first field that differs.
+        ParameterError: the checkpoint has another architecture; the message names the first field that differs.
     """
     checkpoint = load_checkpoint(folder)
     wanted = model_config(recipe)

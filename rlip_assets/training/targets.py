@@ -16,14 +16,14 @@ from rlip_model import Targets
 
 
 def unit_boxes(scene: Scene) -> npt.NDArray[np.float32]:
-    """(n, 4) centre and size as fractions of the image."""
+    """Return the boxes as (n, 4) centre and size in fractions of the image."""
     low, high = scene.boxes[:, :2], scene.boxes[:, 2:]
     scale = np.array([scene.width, scene.height] * 2, np.float32)
     return (np.concatenate([(low + high) / 2, high - low], axis=1) / scale).astype(np.float32)
 
 
 def ranked_pairs(scene: Scene) -> list[tuple[int, int]]:
-    """Distinct (subject, object) pairs: human before pseudo labels, these by falling confidence, equals in table order."""
+    """Return the distinct (subject, object) pairs: human before pseudo labels, these by falling confidence, equals in table order."""
     confidence = np.where(np.isnan(scene.confidence), np.inf, scene.confidence)
     order = np.argsort(-confidence, kind="stable")
     return list(dict.fromkeys(zip(scene.subject[order].tolist(), scene.object[order].tolist(), strict=True)))
@@ -37,7 +37,7 @@ def pair_targets(
     subject_label: int | None = None,
     share_inflections: bool = False,
 ) -> Targets:
-    """The targets of some pairs of a scene; pairs without a triplet get no relation.
+    """Return the targets of some pairs of a scene; pairs without a triplet get no relation.
 
     Args:
         pairs: n pairs of box indices; an object of `NO_OBJECT` becomes a box of zeros and the label of a missing object.
@@ -73,10 +73,10 @@ def pair_targets(
 
 
 def tagger_pairs(scene: Scene, number: int, generator: np.random.Generator) -> list[tuple[int, int]]:
-    """Pairs to train the R-Tagger on: the annotated ones, then random other ordered pairs of boxes.
+    """Return the pairs to train the R-Tagger on: the annotated ones, then random other ordered pairs of boxes.
 
-    There are `number` in all where the image has as many. Of more annotated pairs a random choice is taken. Pairs without
-    an object are left out.
+    There are `number` in all where the image has as many; of more annotated pairs a random choice is taken. Pairs without an object are
+    left out.
     """
     positives = [pair for pair in ranked_pairs(scene) if pair[1] != NO_OBJECT]
     if len(positives) > number:
@@ -87,7 +87,7 @@ def tagger_pairs(scene: Scene, number: int, generator: np.random.Generator) -> l
 
 
 def refuse_unseen(scene: Scene, unseen: frozenset[tuple[str, str]]) -> None:
-    """Last guard of a zero-shot split: an unseen combination in a target is a defect of the program.
+    """Refuse unseen combinations in the targets of a zero-shot split; one here is a defect of the program.
 
     Raises:
         AssertionError: a triplet of `scene` is unseen.

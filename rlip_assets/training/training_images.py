@@ -23,13 +23,13 @@ HOLDOUT_CELLS = 1000
 
 
 def is_held_out(image_id: str, share: float) -> bool:
-    """Whether an image is among the share of a source that its recipe keeps back from training."""
+    """Return whether an image is in the share of a source that is held out from training."""
     return bucket_of(f"holdout:{image_id}", HOLDOUT_CELLS) < round(share * HOLDOUT_CELLS)
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One dataset: its scene tables, where its images lie, and the ids of those that nothing is trained on."""
+    """One dataset: its scene tables, its image folder, and the ids of images that are excluded from training."""
 
     name: str
     tables: tuple[Path, ...]
@@ -39,7 +39,7 @@ class ImageSource:
 
 @dataclass(frozen=True)
 class SceneFilter:
-    """What is left out of every scene: weak pseudo labels and unseen combinations."""
+    """Drops weak pseudo labels and unseen combinations from a scene."""
 
     relation_threshold: float = 0.0
     unseen: frozenset[tuple[str, str]] = frozenset()
@@ -51,16 +51,16 @@ class SceneFilter:
 
 
 class TrainingImages:
-    """Images with triplets, addressed by one running number over all sources.
+    """Images with triplets, indexed by one running number over all sources.
 
     Attributes:
-        excluded: how many images of this part were left out because their source excludes them.
+        excluded: number of images left out because their source excludes them.
 
     Args:
-        sources: datasets in the order in which they are concatenated.
+        sources: datasets in the order of their concatenation.
         weights: by dataset, how often an epoch sees each image.
         scene_filter: applied to every scene.
-        holdout: share of the images kept back; `part` says which side this object is.
+        holdout: share of the images held out; `part` says which side this object holds.
     """
 
     def __init__(
@@ -129,21 +129,21 @@ class TrainingImages:
         return self._filter(self._stores[number][row])
 
     def image_path(self, index: int, scene: Scene) -> Path:
-        """File of image `index`."""
+        """Return the file of image `index`."""
         return self.sources[self._locate(index)[0]].image_root / scene.file_name
 
     def image_keys(self) -> Iterator[ImageKey]:
-        """The key of every image, without making its scene."""
+        """Yield the key of every image without building its scene."""
         for source, store, rows in zip(self.sources, self._stores, self._rows, strict=True):
             yield from (image_key(source.name, store.image_id(row)) for row in rows.tolist())
 
     @property
     def epoch_images(self) -> int:
-        """Images in an epoch, weights included."""
+        """Number of images in an epoch, weights included."""
         return sum(round(len(rows) * weight) for rows, weight in zip(self._rows, self.weights, strict=True))
 
     def epoch_order(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-        """Image numbers of one epoch in training order, a function of seed and epoch: whole passes over a source, then a random part."""
+        """Return the image numbers of one epoch in training order: whole passes over each source, then a random part, all shuffled."""
         generator = np.random.default_rng([seed, 1, epoch])
         parts = []
         for number, (rows, weight) in enumerate(zip(self._rows, self.weights, strict=True)):
@@ -153,11 +153,11 @@ class TrainingImages:
         return generator.permutation(np.concatenate(parts)).astype(np.int64)
 
     def object_counts(self) -> Counter[str]:
-        """Boxes by class name over all sources."""
+        """Count boxes by class name over all sources."""
         return sum((store.object_counts("train") for store in self._stores), Counter())
 
     def relation_counts(self) -> Counter[str]:
-        """Triplets by relation text over all sources, weak pseudo labels left out."""
+        """Count triplets by relation text over all sources, without weak pseudo labels."""
         counts = (store.relation_counts(self._filter.relation_threshold, "train") for store in self._stores)
         return sum(counts, Counter())
 
@@ -170,7 +170,7 @@ def training_images(
     seed: int,
     image_list: Path | None = None,
 ) -> tuple[TrainingImages, TrainingImages]:
-    """Training images and held-out images of a recipe; `image_list` is the file that it names, if it does."""
+    """Return the training images and the held-out images of a recipe; `image_list` is the file that it names, if any."""
     scene_filter = SceneFilter(recipe.relation_threshold, unseen)
     train, held = (
         TrainingImages(sources, recipe.sources, scene_filter, cache, recipe.holdout, part)

@@ -1,7 +1,7 @@
 """Augmentations of an image together with its scene, as published, sized by the recipe.
 
 Each transform takes and returns `(image, scene)`: a PIL image and the `Scene` whose boxes refer to its pixels. A scene that comes out is
-whole: boxes inside the image, triplets that point at surviving boxes.
+valid: boxes inside the image, triplets between surviving boxes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OTHER_SIDE = {"left": "right", "right": "left"}
 
 
 def mirror_text(text: str) -> str:
-    """The text as it reads in a mirror: "left" and "right" as whole words change places."""
+    """Swap "left" and "right" as whole words."""
     return _SIDE_WORDS.sub(lambda match: _OTHER_SIDE[match.group()], text)
 
 
@@ -50,7 +50,7 @@ def jitter(sample: Sample, strength: float, generator: np.random.Generator) -> S
 
 
 def target_size(width: int, height: int, short: int, longest: int) -> tuple[int, int]:
-    """(width, height) with short side `short`, or less where the long side would exceed `longest`. Published rule of rounding."""
+    """Return (width, height) with short side `short`, or less where the long side would exceed `longest`; rounded as published."""
     low, high = min(width, height), max(width, height)
     if high * short > longest * low:
         short = max(1, round(longest * low / high))
@@ -59,7 +59,7 @@ def target_size(width: int, height: int, short: int, longest: int) -> tuple[int,
 
 
 def resize(sample: Sample, size: tuple[int, int]) -> Sample:
-    """Resize to (width, height); boxes follow."""
+    """Resize the image to (width, height), and its boxes with it."""
     image, scene = sample
     if size == image.size:
         return sample
@@ -70,7 +70,7 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
 
 
 def keep_boxes(scene: Scene, kept: npt.NDArray[np.bool_]) -> Scene:
-    """The scene with the boxes of `kept` (n,) alone; a triplet survives only if its subject and, where it has one, its object do."""
+    """Return the scene with only the boxes that `kept` (n,) marks, and the triplets whose subject and object, if any, are among them."""
     new_index = np.where(kept, np.cumsum(kept) - 1, NO_OBJECT).astype(np.int32)
     has_object = scene.object != NO_OBJECT
     alive = kept[scene.subject] & (~has_object | kept[np.where(has_object, scene.object, 0)])
@@ -88,7 +88,7 @@ def keep_boxes(scene: Scene, kept: npt.NDArray[np.bool_]) -> Scene:
 
 
 def crop(sample: Sample, left: int, top: int, width: int, height: int) -> Sample:
-    """Cut out a rectangle. Boxes are clipped and dropped when nothing of them is left."""
+    """Cut out a rectangle; boxes are clipped to it, and dropped outside it."""
     image, scene = sample
     low, high = np.zeros(4, np.float32), np.array([width, height, width, height], np.float32)
     boxes = np.clip(scene.boxes - np.array([left, top, left, top], np.float32), low, high)
@@ -98,7 +98,7 @@ def crop(sample: Sample, left: int, top: int, width: int, height: int) -> Sample
 
 
 def random_crop(sample: Sample, smallest: int, largest: int, generator: np.random.Generator) -> Sample:
-    """Cut out a random rectangle with sides of `smallest` to `largest` pixels, never more than the image has."""
+    """Cut out a random rectangle with sides of `smallest` to `largest` pixels, at most those of the image."""
     image, _ = sample
     sides = [int(generator.integers(min(smallest, side), min(largest, side) + 1)) for side in image.size]
     corner = [int(generator.integers(0, side - length + 1)) for side, length in zip(image.size, sides, strict=True)]
@@ -106,7 +106,7 @@ def random_crop(sample: Sample, smallest: int, largest: int, generator: np.rando
 
 
 def clip_boxes(scene: Scene) -> Scene:
-    """Boxes inside the image; those of no area are dropped with their triplets."""
+    """Clip boxes to the image; boxes without area are dropped with their triplets."""
     limit = np.array([scene.width, scene.height, scene.width, scene.height], np.float32)
     boxes = np.clip(scene.boxes, 0, limit)
     kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
@@ -114,7 +114,7 @@ def clip_boxes(scene: Scene) -> Scene:
 
 
 def augment(sample: Sample, settings: Augmentation, generator: np.random.Generator, swap_sides: bool = True) -> Sample:
-    """The published training augmentation: flip, colours, then either a resize or resize, crop and resize."""
+    """Apply the published training augmentation: flip, colours, then either a resize or resize, crop and resize."""
     if generator.random() < settings.flip:
         sample = flip(sample, swap_sides)
     if settings.jitter:
@@ -126,7 +126,7 @@ def augment(sample: Sample, settings: Augmentation, generator: np.random.Generat
 
 
 def for_evaluation(sample: Sample, settings: Augmentation) -> Sample:
-    """The one size of evaluation and tagging."""
+    """Resize to the size of evaluation and tagging."""
     image, _ = sample
     return resize(sample, target_size(*image.size, settings.test_short_side, settings.longest))
 

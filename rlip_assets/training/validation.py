@@ -1,4 +1,4 @@
-"""Figures on held-out training images: what thresholds and lengths of training are chosen by, so that no test image decides anything."""
+"""Figures on held-out training images, by which thresholds and lengths of training are chosen: no test image decides anything."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2)
 def validate(
     model: Rlip, tokenizer: LabelTokenizer, recipe: Recipe, batches: Dataset[Batch], device: torch.device
 ) -> dict[str, float]:
-    """Mean losses on held-out images, weighted by images; for an R-Tagger also its best threshold. Empty without images."""
+    """Return mean losses on held-out images, and for an R-Tagger its best threshold. Empty without images."""
     criterion = RelationCriterion(loss_config(recipe))
     totals: dict[str, float] = {}
     scored: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]] = []
@@ -42,7 +42,7 @@ def validate(
 
 
 def tagger_scores(output: ModelOutput, batch: Batch) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]]:
-    """Score of every (pair, relation) of every image, and whether it is annotated."""
+    """Return per image the scores of all (pair, relation) cells, and whether each is annotated."""
     scores = output.relation_logits[-1].sigmoid().cpu().numpy()
     return [
         (scores[row, : len(target)].ravel(), target.relations.cpu().numpy().ravel() > 0)
@@ -51,7 +51,7 @@ def tagger_scores(output: ModelOutput, batch: Batch) -> list[tuple[npt.NDArray[n
 
 
 def best_threshold(scored: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]]) -> dict[str, float]:
-    """The threshold of highest F1 over all (pair, relation) cells, with its precision and recall.
+    """Return the threshold of highest F1 over all (pair, relation) cells, with its precision and recall.
 
     Unannotated relations count as wrong although many of them hold, so precision is a lower bound.
     """

@@ -65,7 +65,7 @@ def trainer_of(
         every: int = 3,
         precision: str = "fp32",
         evaluate: Evaluate | None = None,
-        kept: RetainedCheckpoints | None = None,
+        retained: RetainedCheckpoints | None = None,
         evaluate_every: int | None = None,
         **options: object,
     ) -> Trainer:
@@ -89,7 +89,7 @@ def trainer_of(
             log or NullLog(),
             Resume(resume, "d") if resume else None,
             evaluate,
-            kept,
+            retained,
         )
 
     return make
@@ -334,8 +334,8 @@ def test_evaluations_stand_in_the_history_and_the_best_checkpoint_is_kept(
         return {"headline": float(model.heads.projection.weight.detach().sum())}
 
     def trained(folder: Path, log: NullLog | None = None) -> History:
-        kept = RetainedCheckpoints(folder / "kept", "evaluated_headline", 4, {"name": "t"})
-        return trainer_of(resume=folder, log=log, evaluate=evaluate, kept=kept, evaluate_every=2).run()
+        retained = RetainedCheckpoints(folder / "kept", "evaluated_headline", 4, {"name": "t"})
+        return trainer_of(resume=folder, log=log, evaluate=evaluate, retained=retained, evaluate_every=2).run()
 
     plain, history = trainer_of().run(), trained(tmp_path / "a")
     judged = [row["step"] for row in history.rows if "evaluated_headline" in row]
