@@ -1,4 +1,20 @@
-"""The network: configuration, forward pass, matching, losses, inference and checkpoints.
+"""The network of RLIPv2: configuration, forward pass, matching, losses and checkpoints.
+
+From the paper to the code (quirks are rows of `docs/quirks.md`):
+
+| paper | file | test | quirk |
+|---|---|---|---|
+| ALIF | rlip_model/alif.py | tests/rlip_model/test_golden_model.py | 1, 20 |
+| gated fusion | rlip_model/fusion.py | tests/rlip_model/test_plain_variants.py | 1, 2, 3 |
+| sparsified language layers | rlip_model/language_layers.py | tests/rlip_model/test_language_layers.py | 4, 5 |
+| parallel entity decoder | rlip_model/decoder.py (`EntityDecoder`) | tests/rlip_model/test_model.py | 9, 10 |
+| sequential relation decoder | rlip_model/decoder.py (`RelationDecoder`) | tests/rlip_model/test_model.py | 6, 8 |
+| R-Tagger | rlip_model/tagger.py | tests/rlip_model/test_tagger.py | 19, 21, 35 |
+| caption parsing | rlip_assets/labelling/caption_parsing/rules.py | tests/rlip_assets/labelling/test_caption_parsing_rules.py | - |
+| relation candidates | rlip_assets/labelling/candidates.py | tests/rlip_assets/labelling/test_candidates.py | 20 |
+| losses, RQL and RPL | rlip_model/losses.py | tests/rlip_model/test_losses.py | 15, 16, 17, 18 |
+| recipes | rlip_assets/training/recipes | tests/rlip_assets/training/test_recipes.py | 13, 14, 25 |
+| evaluators | rlip_assets/evaluation | tests/rlip_assets/evaluation/test_evaluators_against_oracle.py | - |
 
 Names are imported on first use: reading a configuration imports no torch.
 """
@@ -22,6 +38,7 @@ if TYPE_CHECKING:
     from rlip_model.dab_deformable_detr import DetectorCriterion as DetectorCriterion
     from rlip_model.kernels.gradient_checkpointing import enable_gradient_checkpointing as enable_gradient_checkpointing
     from rlip_model.losses import LossConfig as LossConfig
+    from rlip_model.losses import LossCounts as LossCounts
     from rlip_model.losses import Losses as Losses
     from rlip_model.losses import RelationCriterion as RelationCriterion
     from rlip_model.matching import Targets as Targets
@@ -50,6 +67,7 @@ _HOME = {
     "initialise_text_encoder": "checkpoints.transfer",
     "with_fewer_queries": "checkpoints.transfer",
     "LossConfig": "losses",
+    "LossCounts": "losses",
     "Losses": "losses",
     "RelationCriterion": "losses",
     "Targets": "matching",

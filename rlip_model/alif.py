@@ -1,6 +1,7 @@
-"""The deformable image encoder, with asymmetric language-image fusion (ALIF) or without.
+"""ALIF: the deformable image encoder with asymmetric language-image fusion (RLIPv2, "Asymmetric Language-Image Fusion").
 
-Shape legend: B batch, S tokens of all levels, L levels, T labels, C model width, W text width.
+The gated fusion is in `fusion.py`, the sparsified language layers are in `language_layers.py`.
+Shape legend: B batch, S image tokens of all levels, L levels, T texts, C model width, W text width.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, memory: Memory, position: Tensor, references: Tensor) -> Tensor:
-        """Return new tokens (B, S, C) from memory and position (B, S, C) and references (B, S, L, 2)."""
+        """Return new tokens (B, S, C); memory and position (B, S, C), references (B, S, L, 2). Deformable DETR, section 4.2."""
         values = self.attention.project(memory)
 
         def update(tokens: Tensor, position: Tensor, references: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """ALIF: before every second layer the coarsest level and the labels attend to each other, then the labels pass a text layer.
+    """Before every second layer the coarsest level and the labels attend to each other, then the labels pass a language layer.
 
     With `late` fusion only the deformable layers exist.
     """
@@ -56,13 +57,12 @@ class Encoder(nn.Module):
         self.text_layers = nn.ModuleList(LanguageLayer(config.text) for _ in range(config.fusions))
 
     def forward(self, pyramid: Pyramid, pooled: Tensor, text_mask: Tensor | None) -> tuple[Memory, list[Tensor]]:
-        """
+        """Return the encoded memory, and the labels (B, T, W) after each fusion; no labels where nothing is fused here.
+
         Args:
             pyramid: the image tokens.
             pooled: (T, W) label vectors.
-            text_mask: (T,) bool, True = no key in the text layers; or None.
-        Returns:
-            the encoded memory, and after each fusion the labels (B, T, W); no labels where nothing is fused here.
+            text_mask: (T,) bool, True = no key in the language layers; or None.
         """
         if not self.fusions:
             return self.encode_image(pyramid), []
@@ -81,7 +81,7 @@ class Encoder(nn.Module):
         return memory, saved
 
     def encode_image(self, pyramid: Pyramid) -> Memory:
-        """The deformable layers alone."""
+        """Return the memory after the deformable layers alone."""
         memory, references = _start(pyramid)
         for layer in self.layers:
             memory = replace(memory, tokens=layer(memory, pyramid.position, references))
@@ -94,11 +94,7 @@ def _start(pyramid: Pyramid) -> tuple[Memory, Tensor]:
 
 
 def grid_references(pyramid: Pyramid) -> Tensor:
-    """Reference points of the tokens themselves: cell centres as fractions of the unpadded image, scaled back for each level.
-
-    Returns:
-        (B, S, L, 2)
-    """
+    """Return the tokens' own places (B, S, L, 2): cell centres as fractions of the unpadded image, scaled back for each level."""
     ratios = pyramid.valid_ratios
     points = []
     for level, (height, width) in enumerate(pyramid.shapes):

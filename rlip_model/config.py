@@ -1,4 +1,4 @@
-"""What changes a forward pass, and nothing else: one frozen configuration for every variant, with named presets.
+"""Everything that changes a forward pass, and nothing else: one frozen configuration for every variant, with named presets.
 
 Training choices (loss weights, label sampling, noise, schedules) live elsewhere; a checkpoint carries its configuration,
 so no flag has to match a weight file by luck.
@@ -43,7 +43,7 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The RoBERTa text encoder; the text layers inside the vision encoder have the same shape."""
+    """The RoBERTa text encoder; the language layers of ALIF have the same shape."""
 
     vocabulary: int = 50265
     width: int = 768
@@ -54,7 +54,7 @@ class TextConfig:
     pad_id: int = 1
     layer_norm_eps: float = 1e-5
     dropout: float = 0.1
-    """Hidden and attention dropout of text encoder and text layers, and the dropout of the resizer."""
+    """Hidden and attention dropout of text encoder and language layers, and the dropout of the resizer."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ModelConfig:
     fusion: Fusion = "alif"
     """`alif`: in the encoder; `late`: after the decoders (RLIPv1); `none`: labels meet the image in the logits alone."""
     gate: Gate = "vxac"
-    """ALIF's residual gate: one scalar a side (`vxac`), a vector a side (`glip`), or 1 (`none`)."""
+    """ALIF's residual gate: one scalar per side (`vxac`), one vector per side (`glip`), or 1 (`none`)."""
     relation_query: RelationQuery = "mbf_learned"
     """Content of relation queries: learned vectors, a fusion of the pair's entity features (MBF), or their sum."""
     tagger: bool = False
@@ -133,7 +133,7 @@ class ModelConfig:
         return self.relation_query != "learned"
 
     def without_dropout(self) -> ModelConfig:
-        """The same network with every dropout and drop-path rate 0."""
+        """Return the same network with every dropout and drop-path rate 0."""
         return replace(
             self,
             backbone=replace(self.backbone, drop_path=0.0),
@@ -143,7 +143,7 @@ class ModelConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     @classmethod
@@ -158,7 +158,7 @@ class ModelConfig:
 
     @classmethod
     def preset(cls, name: str) -> ModelConfig:
-        """A named configuration; see `PRESETS` for the names."""
+        """Return a named configuration; see `PRESETS` for the names."""
         try:
             return PRESETS[name]
         except KeyError:

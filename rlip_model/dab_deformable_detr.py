@@ -1,6 +1,6 @@
 """DAB-Deformable-DETR: the box detector whose weights the relation network starts from.
 
-Same backbone, pyramid, encoder and decoder layers as ParSeDA; one decoder with a class head and a box head a layer and
+Same backbone, pyramid, encoder and decoder layers as ParSeDA; one decoder with a class head and a box head per layer and
 iterative refinement. Saved in the key layout of the published detector, so that a converted published one fits too.
 
 Shape legend: B batch, Q queries, D decoder layers, K classes, n boxes of one image, N boxes of the batch, M matched boxes.
@@ -44,7 +44,7 @@ class BoxDecoder(nn.Module):
         self.anchor_position = AnchorPosition(config.width)
 
     def forward(self, content: Tensor, anchors: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        """content (B, Q, C), anchors (B, Q, 4) -> features (D, B, Q, C), boxes (D, B, Q, 4)."""
+        """Return features (D, B, Q, C) and boxes (D, B, Q, 4) of content (B, Q, C) and anchors (B, Q, 4), as in DAB-DETR."""
         x, reference = content, anchors
         features, boxes = [], []
         for index, layer in enumerate(self.layers):
@@ -90,7 +90,7 @@ class DabDeformableDetr(nn.Module):
         self.classes = nn.ModuleList(heads)
 
     def forward(self, images: Tensor, mask: Tensor) -> DetectorOutput:
-        """images (B, 3, H, W) normalised and zero-padded, mask (B, H, W) bool, True = padding."""
+        """Return class logits and boxes of images (B, 3, H, W), normalised and zero-padded; mask (B, H, W) bool, True = padding."""
         pyramid = self.pyramid(self.backbone(images), mask)
         memory = self.encoder.encode_image(pyramid)
         batch = len(images)
@@ -120,11 +120,10 @@ class DetectorCriterion(nn.Module):
     def forward(
         self, output: DetectorOutput, targets: Sequence[tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """
+        """Return the total to minimise, and the unweighted terms of the last layer by name. As in Deformable DETR.
+
         Args:
             targets: per image (labels (n,) int64, boxes (n, 4) centre and size, fractions).
-        Returns:
-            the total to minimise, and the unweighted terms of the last layer by name.
         """
         config = self.config
         labels = torch.cat([label for label, _ in targets])
@@ -144,7 +143,7 @@ class DetectorCriterion(nn.Module):
     def match(
         self, output: DetectorOutput, targets: Sequence[tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Index tensors (D, M): layer, image, query and row of the concatenated targets."""
+        """Return index tensors (D, M): layer, image, query and row of the concatenated targets."""
         layers = len(output.logits)
         rows: list[list[tuple[int, int, int]]] = [[] for _ in range(layers)]
         offset = 0
@@ -189,7 +188,7 @@ class Detections:
 
 @torch.no_grad()
 def detections(output: DetectorOutput, original_sizes: Tensor, limit: int = 100) -> list[Detections]:
-    """The `limit` best (box, class) combinations of each image; sizes (B, 2) height and width in pixels."""
+    """Return the `limit` best (box, class) combinations of each image; sizes (B, 2) height and width in pixels."""
     scores = output.logits[-1].sigmoid()
     boxes = to_pixels(output.boxes[-1], original_sizes.to(scores.device))
     classes = scores.shape[-1]

@@ -1,4 +1,4 @@
-"""Parallel entity decoder and sequential relation decoder (RLIPv2 sections 3.1 and 3.3; anchors as in DAB-DETR).
+"""Parallel entity decoder and sequential relation decoder (ParSe of RLIPv1; RLIPv2, figure 2; anchors of DAB-DETR).
 
 Query i is the subject and query P + i the object of pair i; relation query i reads the same pair.
 Shape legend: B batch, Q entity queries, P = Q / 2 pairs, L levels, C model width, D decoder layers.
@@ -26,7 +26,7 @@ class AnchorPosition(nn.Module):
         self.scale = Mlp((width, width, width))
 
     def forward(self, references: Tensor, content: Tensor | None) -> Tensor:
-        """references (B, Q, 4), content (B, Q, C) or None in the first layer -> (B, Q, C)."""
+        """Return positions (B, Q, C) of references (B, Q, 4); content (B, Q, C), None in the first layer. As in DAB-DETR."""
         position: Tensor = self.from_sine(sine_of_boxes(references, self.width // 2))
         return position if content is None else position * self.scale(content)
 
@@ -59,7 +59,8 @@ class DecoderLayer(nn.Module):
         unused: Tensor | None = None,
         blocked: Tensor | None = None,
     ) -> Tensor:
-        """
+        """Return the queries (B, Q, C) after one layer.
+
         Args:
             x, position: (B, Q, C).
             references: (B, Q, 2) or (B, Q, 4), fractions of the unpadded image.
@@ -79,7 +80,7 @@ class DecoderLayer(nn.Module):
 
 @dataclass(frozen=True)
 class EntityStates:
-    """What the entity decoder gives, by layer.
+    """Output of the entity decoder, by layer.
 
     features: (D, B, Q, C); sub_boxes, obj_boxes: (D, B, P, 4), with gradient to that layer only; starts: for each layer
     the references (sub, obj) its boxes were refined from, (B, P, 2 or 4), without gradient (the first: with).
@@ -93,7 +94,7 @@ class EntityStates:
 
 @dataclass(frozen=True)
 class RelationStates:
-    """What the relation decoder gives, by layer: features (D, B, P, C) and the moved references (D, B, P, 4)."""
+    """Output of the relation decoder, by layer: features (D, B, P, C) and the moved references (D, B, P, 4)."""
 
     features: Tensor
     sub_references: Tensor
@@ -101,7 +102,7 @@ class RelationStates:
 
 
 class PairDecoder(nn.Module):
-    """What both decoders share: layers, one subject and one object box head a layer, anchor positions."""
+    """The parts of both decoders: layers, one subject and one object box head per layer, anchor positions."""
 
     def __init__(self, config: ModelConfig, first_size_bias: float) -> None:
         super().__init__()
@@ -112,6 +113,7 @@ class PairDecoder(nn.Module):
         self.anchor_position = AnchorPosition(config.width) if config.anchors == "boxes" else None
 
     def position_of(self, layer: int, references: Tensor, x: Tensor, learned: Tensor | None, memory: Memory) -> Tensor:
+        """Return the queries' positions (B, Q, C): of their anchors, or the learned ones."""
         if self.anchor_position is not None:
             at_finest = on_levels(references, memory)[:, :, 0]
             return self.anchor_position(at_finest, x if layer > 0 else None)
@@ -120,7 +122,7 @@ class PairDecoder(nn.Module):
 
 
 class EntityDecoder(PairDecoder):
-    """Subjects and objects in parallel: one set of Q queries, all reading each other; boxes are refined layer by layer."""
+    """Parallel entity detection: one set of Q queries, all reading each other; boxes are refined layer by layer."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config, first_size_bias=-2.0)
@@ -135,7 +137,10 @@ class EntityDecoder(PairDecoder):
         unused: Tensor | None = None,
         blocked: Tensor | None = None,
     ) -> EntityStates:
-        """content (B, Q, C), references (B, P, 2 or 4); see `DecoderLayer` for the rest."""
+        """Return features and boxes of all layers; content (B, Q, C), references (B, P, 2 or 4). RLIPv1, "Parallel entity detection".
+
+        See `DecoderLayer` for the other arguments.
+        """
         x, pairs = content, content.shape[1] // 2
         features, sub_boxes, obj_boxes, starts = [], [], [], []
         for index, layer in enumerate(self.layers):
@@ -151,7 +156,7 @@ class EntityDecoder(PairDecoder):
 
 
 class RelationDecoder(PairDecoder):
-    """One query a pair, reading the image around the mean of the subject and the object box.
+    """Sequential relation inference: one query per pair, reading around the mean of the subject and the object box.
 
     Its box heads move the references between layers. They give no output and receive no gradient: they keep what a
     detector left in them, or identity.
@@ -169,7 +174,10 @@ class RelationDecoder(PairDecoder):
         memory: Memory,
         unused: Tensor | None = None,
     ) -> RelationStates:
-        """content (B, P, C), references (B, P, 4); see `DecoderLayer` for the rest."""
+        """Return features of all layers; content (B, P, C), references (B, P, 4). RLIPv1, "Sequential relation inference".
+
+        See `DecoderLayer` for the other arguments.
+        """
         x, features, moved = content, [], []
         for index, layer in enumerate(self.layers):
             references = (sub_reference + obj_reference) / 2
@@ -200,7 +208,7 @@ class MultiBranchFusion(nn.Module):
                 nn.init.uniform_(getattr(self, f"{name}_{part}"), -(fan_in**-0.5), fan_in**-0.5)
 
     def forward(self, sub: Tensor, obj: Tensor) -> Tensor:
-        """sub, obj (B, P, C) -> (B, P, C)."""
+        """Return relation queries (B, P, C) from subjects and objects (B, P, C); the multi-branch fusion of SCG."""
         a = nn.functional.linear(sub, self.sub_weight.flatten(0, 1), self.sub_bias.flatten())
         b = nn.functional.linear(obj, self.obj_weight.flatten(0, 1), self.obj_bias.flatten())
         weight = self.out_weight.transpose(0, 1).flatten(1)

@@ -1,6 +1,6 @@
-"""Gated bi-attention between image tokens and label vectors (ALIF, section 3.2 of the paper; GLIP's deep fusion).
+"""Gated fusion of ALIF: bi-attention between image tokens and label vectors (RLIPv2, "Asymmetric Language-Image Fusion"; GLIP).
 
-Shape legend: B batch, N image tokens of the coarsest level, T labels, C model width, W text width, M heads, D channels a head.
+Shape legend: B batch, S image tokens of the coarsest level, T texts, C model width, W text width.
 """
 
 from __future__ import annotations
@@ -51,12 +51,14 @@ class BiFusion(nn.Module):
             self.gate_label = nn.Parameter(torch.full((text,), start))
 
     def forward(self, visual: Tensor, position: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """
+        """Return the fused tokens (B, S, C) and labels (B, T, W).
+
+        With v and l the normalised inputs and one score matrix A = (v + position) Wq (l Wk)^T per head:
+        v + g_v * softmax(A) (l W) and l + g_l * softmax(A^T) (v W), gates g_v and g_l.
+
         Args:
-            visual: (B, N, C); position: (B, N, C), added to the queries only.
+            visual, position: (B, S, C); the position is added to the queries only.
             labels: (B, T, W), or (1, T, W) while the labels are the same for all images.
-        Returns:
-            (B, N, C) and (B, T, W)
         """
         visual = self.norm_visual(visual)
         labels = self.norm_label(labels)

@@ -1,6 +1,6 @@
-"""Sparsified language layers: one RoBERTa layer between two fusions, three in the published networks (RLIPv2 section 3.2).
+"""Sparsified language layers of ALIF: one RoBERTa layer after each fusion, one per two vision layers.
 
-Shape legend: B batch, T labels, W text width.
+RLIPv2, "Asymmetric Language-Image Fusion". Shape legend: B batch, T texts, W text width.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rlip_model.text import roberta_config
 
 
 class LanguageLayer(nn.Module):
-    """One post-norm RoBERTa layer over the set of labels (no positions); masked labels are no keys."""
+    """One post-norm RoBERTa layer over the set of labels, without positions; it starts from random weights."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class LanguageLayer(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def forward(self, labels: Tensor, text_mask: Tensor | None) -> Tensor:
-        """labels (B, T, W), text_mask (T,) or (B, T) bool, True = ignored as key -> (B, T, W)."""
+        """Return labels (B, T, W) after one layer; text_mask (T,) or (B, T) bool, True = ignored as key."""
         bias = None
         if text_mask is not None:
             bias = torch.zeros(text_mask.shape, dtype=labels.dtype, device=labels.device)

@@ -1,6 +1,6 @@
-"""Late fusion of RLIPv1: queries and label vectors pass joint self-attention layers after the decoders.
+"""Late fusion: queries and label vectors pass joint self-attention layers after the decoders (RLIPv1, "Cross-Modal Fusion").
 
-Shape legend: B batch, N queries, T labels, C model width, D layers.
+Shape legend: B batch, N queries, T texts, C model width, D layers.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class JointLayer(nn.Module):
         nn.init.xavier_uniform_(self.attention.out_proj.weight)
 
     def forward(self, x: Tensor, ignored: Tensor | None) -> Tensor:
+        """Return the sequence x (B, N + T, C) after one layer; ignored (B, N + T) bool, True = no key."""
         normed = self.norm_attention(x)
         read, _ = self.attention(normed, normed, normed, key_padding_mask=ignored, need_weights=False)
         x = x + self.dropout(read)
@@ -40,13 +41,12 @@ class JointEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, queries: Tensor, labels: Tensor, text_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """
+        """Return queries (D, B, N, C) and labels (D, B, T, C) after each layer.
+
         Args:
             queries: (B, N, C).
             labels: (T, C).
             text_mask: (T,) bool, True = label is no key; or None.
-        Returns:
-            queries (D, B, N, C) and labels (D, B, T, C) after each layer.
         """
         batch, count, _ = queries.shape
         x = torch.cat([queries, labels.expand(batch, -1, -1)], dim=1)
@@ -62,7 +62,7 @@ class JointEncoder(nn.Module):
 
 
 class LateFusion(nn.Module):
-    """Entities with object labels, relations with relation labels, each with own layers."""
+    """Separate layers for entities with object labels and relations with relation labels."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ from rlip_model.kernels.deformable_attention import sample_bags, short_softmax
 
 
 class Mlp(nn.Module):
-    """Linear layers with ReLU in between."""
+    """Linear layers with ReLU in between: (..., first size) -> (..., last size)."""
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Mlp(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Linear, ReLU, dropout, linear."""
+    """Linear, ReLU, dropout, linear: (..., C) -> (..., C)."""
 
     def __init__(self, width: int, inner: int, dropout: float) -> None:
         super().__init__()
@@ -64,7 +64,10 @@ class BoxHead(Mlp):
             last.bias[2:] = size_bias
 
     def refine(self, features: Tensor, reference: Tensor) -> Tensor:
-        """features (..., C), reference (..., 4) box or (..., 2) point -> (..., 4) box; a point moves only the centre."""
+        """Return boxes (..., 4) from features (..., C) and references, boxes (..., 4) or points (..., 2), which move the centre alone.
+
+        Deformable DETR, "Iterative bounding box refinement".
+        """
         change = self(features)
         start = inverse_sigmoid(reference)
         if start.shape[-1] == 2:
@@ -74,7 +77,7 @@ class BoxHead(Mlp):
 
 @dataclass(frozen=True)
 class Memory:
-    """What queries attend to: the tokens (B, S, C), their padding (B, S) (True = padding) and the shapes of the levels."""
+    """The image that queries attend to: tokens (B, S, C), padding (B, S), True = padding, and rows and columns of each level."""
 
     tokens: Tensor
     padding: Tensor
@@ -84,7 +87,7 @@ class Memory:
 
 
 class DeformableAttention(nn.Module):
-    """Each query and head reads K points a level around its reference (Deformable DETR, section 4.1)."""
+    """Multi-scale deformable attention: each query and head reads K points per level (Deformable DETR, section 4.1)."""
 
     def __init__(self, width: int, heads: int, levels: int, points: int) -> None:
         super().__init__()
@@ -97,7 +100,7 @@ class DeformableAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Point k of head m starts k + 1 steps in direction 2 pi m / M, scaled to the unit square's border."""
+        """Start point k of head m k + 1 steps in direction 2 pi m / M, scaled to the unit square's border."""
         angles = torch.arange(self.heads, dtype=torch.float32) * (2 * math.pi / self.heads)
         directions = torch.stack([angles.cos(), angles.sin()], -1)
         directions = directions / directions.abs().amax(-1, keepdim=True)
@@ -113,14 +116,13 @@ class DeformableAttention(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, queries: Tensor, references: Tensor, memory: Memory, values: Tensor | None = None) -> Tensor:
-        """
+        """Return what each query reads, (B, Q, C); equation 3 of Deformable DETR.
+
         Args:
             queries: (B, Q, C), position code included.
             references: (B, Q, L, 2) points or (B, Q, L, 4) boxes (centre and size), fractions of the padded map.
             memory: the tokens to read; projected values of padded tokens count as zero.
             values: `project(memory)`, from a caller that reads the same memory more than once.
-        Returns:
-            (B, Q, C)
         """
         batch, count, _ = queries.shape
         if values is None:
@@ -130,7 +132,7 @@ class DeformableAttention(nn.Module):
         return self.output(sample_bags(values, memory.shapes, positions, weights))
 
     def project(self, memory: Memory) -> Tensor:
-        """The values that queries read: (B, S, M, D), zero where the memory is padding."""
+        """Return the values that queries read: (B, S, M, D), zero where the memory is padding."""
         values: Tensor = self.values(memory.tokens).masked_fill(memory.padding[..., None], 0.0)
         return values.unflatten(-1, (self.heads, -1))
 
@@ -167,6 +169,6 @@ def sine_code(angles: Tensor, channels: int) -> Tensor:
 
 
 def on_levels(references: Tensor, memory: Memory) -> Tensor:
-    """(B, Q, 2 or 4) fractions of the image -> (B, Q, L, 2 or 4) fractions of each padded level."""
+    """Return fractions of each padded level (B, Q, L, 2 or 4) of fractions of the unpadded image (B, Q, 2 or 4)."""
     ratios = memory.valid_ratios.repeat(1, 1, references.shape[-1] // 2)
     return references[:, :, None] * ratios[:, None]

@@ -1,4 +1,6 @@
-"""The losses of pre-training, fine-tuning and tagger training (RLIPv1 sections 3.3 and 3.4, used unchanged by RLIPv2).
+"""Losses of pre-training, fine-tuning and tagger training, with RQL and RPL (RLIPv1, used unchanged by RLIPv2).
+
+RQL: "Relational Quality Labels", `quality` below. RPL: "Relational Pseudo-Labels", `pseudo_relations`.
 
 Shape legend: D decoder layers, B batch, P pairs, M matched pairs, N targets of the batch, No object labels
 ("no objects" last), Nv relation labels, W text width.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -58,76 +61,128 @@ class LossConfig:
             )
 
 
-@dataclass(frozen=True)
-class Losses:
-    """total: the weighted sum to minimise. terms: unweighted values by name, last layer bare, others with `_0`, `_1`..."""
-
-    total: Tensor
-    terms: dict[str, Tensor]
-    matches: Matches
-
-
 TERM_NAMES = ("class", "relation", "sub_l1", "obj_l1", "sub_giou", "obj_giou")
 
 
+@dataclass(frozen=True)
+class LossCounts:
+    """Divisors of a batch's sums; the counts of several batches add up.
+
+    The published losses divide by the counts of each process, so that their value depends on how many processes share a batch.
+    Divided by the counts of the whole step instead, one process, several processes and accumulated parts give the same losses and
+    gradients, but for padding: parts are padded to their own largest image, and padded tokens take part in the language update.
+
+    values: (4, D) or, where all layers count alike, (4, 1), float64: class weights of the judged pairs (background weighs less),
+    triplets, triplets with an object, positive relation targets.
+    """
+
+    values: Tensor
+
+    def __add__(self, other: LossCounts) -> LossCounts:
+        return LossCounts(self.values + other.values)
+
+    def divisors(self) -> Tensor:
+        """Return what each term is divided by, (6, D) or (6, 1), rows as `TERM_NAMES`."""
+        weight, triplets, objects, positive = self.values
+        weight, triplets, positive = weight.where(weight > 0, 1.0), triplets.clamp(min=1), positive.clamp(min=1)
+        return torch.stack([weight, positive, triplets, objects + 1e-4, triplets, objects + 1e-4])
+
+    def published_divisors(self, whole: LossCounts, parts: int) -> Tensor:
+        """Return the divisors of one of `parts` parts of a step as published: the part's own counts, and the mean over the parts.
+
+        Subject boxes alone are divided by the mean number of triplets. A part is a process or an accumulated slice of its batch, so
+        that one process with eight slices follows a recipe of eight GPUs.
+        """
+        weight, _, objects, positive = self.values
+        return LossCounts(torch.stack([weight, whole.values[1] / parts, objects, positive])).divisors() * parts
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Output of the criterion: sums (6, D), rows as `TERM_NAMES`, columns decoder layers; their counts and weights (6,)."""
+
+    sums: Tensor
+    counts: LossCounts
+    weights: Tensor
+    matches: Matches
+
+    def divided(self, divisors: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the total to minimise and the unweighted terms by name, last layer bare, others with `_0`, `_1`..."""
+        terms = self.sums / divisors.to(self.sums)
+        last = terms.shape[1] - 1
+        named = {
+            name if layer == last else f"{name}_{layer}": terms[row, layer]
+            for row, name in enumerate(TERM_NAMES)
+            for layer in range(last + 1)
+        }
+        return (self.weights[:, None] * terms).sum(), named
+
+    @cached_property
+    def _alone(self) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.divided(self.counts.divisors())
+
+    @property
+    def total(self) -> Tensor:
+        """The total of this batch alone, divided by its own counts."""
+        return self._alone[0]
+
+    @property
+    def terms(self) -> dict[str, Tensor]:
+        """The terms of this batch alone, divided by its own counts."""
+        return self._alone[1]
+
+
 class RelationCriterion(nn.Module):
-    """Matches predictions with targets, layer by layer, and sums all losses over the layers."""
+    """Match predictions with targets, layer by layer, and sum all losses (set prediction as in DETR and RLIPv1)."""
 
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
         self.config = config
         self.cost = MatchCost(config.classes, config.relations, config.l1, config.giou, config.subject_class)
 
-    def forward(
-        self,
-        output: ModelOutput,
-        targets: Sequence[Targets],
-        pooled: Tensor,
-        num_objects: int,
-        mean_triplets: float | None = None,
-    ) -> Losses:
-        """
+    def forward(self, output: ModelOutput, targets: Sequence[Targets], pooled: Tensor, num_objects: int) -> Losses:
+        """Return the sums of all losses and their counts.
+
         Args:
             output: predictions of all layers.
-            targets: one entry an image; an image without triplets is background only.
+            targets: one entry per image; an image without triplets is background only.
             pooled: (T, W) label vectors the output was made with (RPL reads the relation rows).
             num_objects: No, "no objects" included.
-            mean_triplets: triplets of such a batch, averaged over the processes that share a step, which subject boxes are divided by; by
-                default those of this batch.
         """
         config = self.config
         slots = config.assignment == "slots"
         matches = match_slots(output, targets) if slots else match_hungarian(output, targets, self.cost)
         flat = concatenate(targets)
-        count = max(float(len(flat)) if mean_triplets is None else mean_triplets, 1.0)
-        values = {"class": self._class_loss(output, flat, matches)}
-        boxes, quality = _box_losses(output, flat, matches, count)
-        values["relation"] = self._relation_loss(output, flat, matches, quality, pooled[num_objects:])
-        values.update(boxes)
-        weights = {
-            "class": config.classes,
-            "relation": config.relations,
-            "sub_l1": config.l1,
-            "obj_l1": config.l1,
-            "sub_giou": config.giou,
-            "obj_giou": config.giou,
-        }
-        total = torch.stack([weights[name] * values[name].sum() for name in TERM_NAMES]).sum()
-        layers = len(output.sub_logits)
-        terms = {
-            name if layer == layers - 1 else f"{name}_{layer}": values[name][layer]
-            for name in TERM_NAMES
-            for layer in range(layers)
-        }
-        return Losses(total, terms, matches)
+        classes, weight = self._class_loss(output, flat, matches)
+        boxes, quality, objects = _box_losses(output, flat, matches)
+        relation, positive = self._relation_loss(output, flat, matches, quality, pooled[num_objects:])
+        counts = torch.stack([weight, torch.full_like(weight, len(flat)), objects, positive]).double()
+        weights = boxes.new_tensor([config.classes, config.relations, config.l1, config.l1, config.giou, config.giou])
+        return Losses(torch.cat([torch.stack([classes, relation]), boxes]), LossCounts(counts), weights, matches)
 
-    def _class_loss(self, output: ModelOutput, targets: Targets, matches: Matches) -> Tensor:
-        """Weighted cross-entropy of objects (and subjects), (D,)."""
+    @torch.no_grad()
+    def counts(self, targets: Sequence[Targets], pairs: int, pooled: Tensor, num_objects: int) -> LossCounts:
+        """Return the counts of a batch from its targets alone, before the network has run: (4, 1).
+
+        Args:
+            targets: one entry per image, with at most `pairs` triplets each.
+            pairs: P of the network.
+            pooled, num_objects: as in `forward`.
+        """
+        flat = concatenate(targets)
+        background = 0 if self.config.assignment == "slots" else pairs * len(targets) - len(flat)
+        weight = len(flat) + self.config.no_objects_weight * background
+        positive = self._relation_targets(flat, pooled[num_objects:]) > 0
+        values = [weight, len(flat), has_object(flat.obj_boxes).sum(), positive.sum()]
+        return LossCounts(torch.tensor(values, dtype=torch.float64, device=pooled.device)[:, None])
+
+    def _class_loss(self, output: ModelOutput, targets: Targets, matches: Matches) -> tuple[Tensor, Tensor]:
+        """Weighted cross-entropy of objects (and subjects), and the weights of the objects' labels; (D,) each."""
         roles = [(output.obj_logits, targets.obj_labels)]
         if self.config.subject_class:
             roles.append((output.sub_logits, targets.sub_labels))
-        result = output.obj_logits.new_zeros(len(output.obj_logits))
-        for logits, labels in roles:
+        total = weight = output.obj_logits.new_zeros(len(output.obj_logits))
+        for logits, labels in reversed(roles):
             wanted = labels[matches.target]
             if self.config.assignment == "slots":
                 logits = matches.take(logits)
@@ -135,26 +190,17 @@ class RelationCriterion(nn.Module):
                 everywhere = torch.full(logits.shape[:3], logits.shape[-1] - 1, device=logits.device)
                 everywhere[matches.layer, matches.image, matches.pair] = wanted
                 wanted, logits = everywhere.flatten(1), logits.flatten(1, 2)
-            if wanted.shape[1]:
-                result = result + self._cross_entropy(logits, wanted)
-        return result
-
-    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(D, N, No), (D, N) -> (D,): mean weighted by the labels' class weights."""
-        surprise = -logits.log_softmax(-1).gather(-1, labels[..., None])[..., 0]
-        background = labels == logits.shape[-1] - 1
-        weight = torch.where(background, self.config.no_objects_weight, 1.0).to(logits.dtype)
-        return (surprise * weight).sum(1) / weight.sum(1)
+            surprise = -logits.log_softmax(-1).gather(-1, wanted[..., None])[..., 0]
+            background = wanted == logits.shape[-1] - 1
+            weights = torch.where(background, self.config.no_objects_weight, 1.0).to(logits.dtype)
+            total, weight = total + (surprise * weights).sum(1), weights.sum(1)
+        return total, weight
 
     def _relation_loss(
         self, output: ModelOutput, targets: Targets, matches: Matches, quality: Tensor, label_vectors: Tensor
-    ) -> Tensor:
-        """(D,); quality (D, M) in 0..1."""
-        wanted = targets.relations
-        if self.config.pseudo_relations:
-            vectors = label_vectors if self.config.pseudo_gradient else label_vectors.detach()
-            wanted = wanted + pseudo_relations(vectors, wanted, self.config.pseudo_threshold)
-        wanted = wanted[matches.target]
+    ) -> tuple[Tensor, Tensor]:
+        """(Quality) focal loss and its positive targets, (D,) each; quality (D, M) in 0..1."""
+        wanted = self._relation_targets(targets, label_vectors)[matches.target]
         if self.config.relational_quality:
             wanted = wanted * quality[..., None]
         logits = output.relation_logits
@@ -164,29 +210,36 @@ class RelationCriterion(nn.Module):
             everywhere = torch.zeros_like(logits)
             wanted = everywhere.index_put((matches.layer, matches.image, matches.pair), wanted).flatten(1, 2)
             logits = logits.flatten(1, 2)
-        return quality_focal_loss(logits, wanted) if self.config.relational_quality else focal_loss(logits, wanted)
+        loss = quality_focal_loss if self.config.relational_quality else focal_loss
+        return loss(logits, wanted), (wanted > 0).flatten(1).sum(1)
+
+    def _relation_targets(self, targets: Targets, label_vectors: Tensor) -> Tensor:
+        """Targets (N, Nv) before their quality is known: what is annotated, and with RPL what is similar to it."""
+        relations = targets.relations
+        if not self.config.pseudo_relations:
+            return relations
+        vectors = label_vectors if self.config.pseudo_gradient else label_vectors.detach()
+        return relations + pseudo_relations(vectors, relations, self.config.pseudo_threshold)
 
 
 def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """CornerNet's focal loss over (D, N, Nv), divided by the number of ones; (D,)."""
+    """Return CornerNet's focal loss, summed over (D, N, Nv) to (D,); published divided by the number of ones."""
     probability = logits.sigmoid().clamp(EPS, 1 - EPS)
     is_one = targets == 1
     positive = torch.where(is_one, probability.log() * (1 - probability) ** 2, 0.0)
     negative = torch.where(is_one, 0.0, (1 - probability).log() * probability**2 * (1 - targets) ** 4)
-    count = is_one.flatten(1).sum(1).clamp(min=1)
-    return -(positive + negative).flatten(1).sum(1) / count
+    return -(positive + negative).flatten(1).sum(1)
 
 
 def quality_focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Quality focal loss over (D, N, Nv) with soft targets, divided by the number of positive targets; (D,)."""
+    """Return the quality focal loss of soft targets, summed over (D, N, Nv) to (D,); published divided by the positive targets."""
     probability = logits.sigmoid().clamp(EPS, 1 - EPS)
     entropy = targets * probability.log() + (1 - targets) * (1 - probability).log()
-    count = (targets > 0).flatten(1).sum(1).clamp(min=1)
-    return -((targets - probability) ** 2 * entropy).flatten(1).sum(1) / count
+    return -((targets - probability) ** 2 * entropy).flatten(1).sum(1)
 
 
 def pseudo_relations(label_vectors: Tensor, relations: Tensor, threshold: float) -> Tensor:
-    """RPL: how true the *other* relations are of each triplet, by the distance of their label vectors.
+    """Return RPL: the share of truth of the *other* relations of each triplet, by the distance of their label vectors.
 
     Args:
         label_vectors: (Nv, W) vectors of the relation labels before any fusion.
@@ -204,29 +257,20 @@ def pseudo_relations(label_vectors: Tensor, relations: Tensor, threshold: float)
 
 
 def label_distances(vectors: Tensor) -> Tensor:
-    """(Nv, W) -> (Nv, Nv): Euclidean distances, without the differences of all pairs in memory."""
+    """Return Euclidean distances (Nv, Nv) of vectors (Nv, W), without the differences of all pairs in memory."""
     # The published code adds 1e-6 to every difference; it keeps the gradient finite where two vectors coincide.
     return torch.cdist(vectors + 1e-6, vectors, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _box_losses(
-    output: ModelOutput, targets: Targets, matches: Matches, count: float
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Box losses (D,) by name, and the quality (D, M) of each matched pair, without gradient.
-
-    Subject terms are divided by the mean number of triplets over all ranks, object terms by the local number of objects.
-    """
+def _box_losses(output: ModelOutput, targets: Targets, matches: Matches) -> tuple[Tensor, Tensor, Tensor]:
+    """Box sums (4, D), rows as the last of `TERM_NAMES`; quality (D, M) of matched pairs, without gradient; number of objects (D,)."""
     sub_target, obj_target = targets.sub_boxes[matches.target], targets.obj_boxes[matches.target]
     sub, obj = matches.take(output.sub_boxes), matches.take(output.obj_boxes)
     exists = has_object(obj_target)
-    objects = exists.sum(1) + 1e-4
     sub_giou = generalized_iou(sub, sub_target)
     obj_giou = generalized_iou(obj, obj_target)
-    losses = {
-        "sub_l1": (sub - sub_target).abs().sum((1, 2)) / count,
-        "sub_giou": (1 - sub_giou).sum(1) / count,
-        "obj_l1": ((obj - obj_target).abs().sum(-1) * exists).sum(1) / objects,
-        "obj_giou": torch.where(exists, 1 - obj_giou, 0.0).sum(1) / objects,
-    }
+    sub_l1 = (sub - sub_target).abs().sum((1, 2))
+    obj_l1 = ((obj - obj_target).abs().sum(-1) * exists).sum(1)
+    sums = torch.stack([sub_l1, obj_l1, (1 - sub_giou).sum(1), torch.where(exists, 1 - obj_giou, 0.0).sum(1)])
     quality = (torch.where(exists, torch.minimum(sub_giou, obj_giou), sub_giou).detach() + 1) / 2
-    return losses, quality
+    return sums, quality, exists.sum(1)

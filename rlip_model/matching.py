@@ -1,4 +1,4 @@
-"""Targets and their assignment to predicted pairs.
+"""Targets and their assignment to predicted pairs (bipartite matching as in DETR and RLIPv1).
 
 Shape legend: D decoder layers, B batch, P pairs, n targets of one image, N targets of the batch, M matched targets,
 No object labels ("no objects" last), Nv relation labels.
@@ -39,7 +39,7 @@ class Targets:
 
 
 def concatenate(targets: Sequence[Targets]) -> Targets:
-    """All triplets of a batch as one."""
+    """Return all triplets of a batch as one."""
     parts = {name: torch.cat([vars(target)[name] for target in targets]) for name in vars(targets[0])}
     return Targets(**parts)
 
@@ -54,7 +54,7 @@ class Matches:
     target: Tensor
 
     def take(self, values: Tensor) -> Tensor:
-        """(D, B, P, ...) -> (D, M, ...)."""
+        """Return the matched rows (D, M, ...) of values (D, B, P, ...)."""
         return values[self.layer, self.image, self.pair]
 
 
@@ -71,7 +71,7 @@ class MatchCost:
 
 @torch.no_grad()
 def pair_costs(output: ModelOutput, targets: Sequence[Targets], cost: MatchCost) -> list[Tensor]:
-    """Cost of giving target t of an image to pair p: one (D, P, n) tensor an image."""
+    """Return the cost of giving target t of an image to pair p: one (D, P, n) tensor per image."""
     # Images are padded to the same number of targets, so that all layers and images take one pass.
     most = max(len(target) for target in targets)
     padded = {
@@ -96,7 +96,7 @@ def pair_costs(output: ModelOutput, targets: Sequence[Targets], cost: MatchCost)
 
 
 def has_object(obj_boxes: Tensor) -> Tensor:
-    """(..., 4) -> (...) bool, False for an all-zero box."""
+    """Return (...) bool, False for an all-zero box (..., 4)."""
     return (obj_boxes != 0).any(-1)
 
 
@@ -119,7 +119,7 @@ def _relation_cost(logits: Tensor, relations: Tensor) -> Tensor:
 
 
 def match_hungarian(output: ModelOutput, targets: Sequence[Targets], cost: MatchCost) -> Matches:
-    """Best assignment in each image and layer; with more targets than pairs, the cheapest P of them.
+    """Return the best assignment of each image and layer; with more targets than pairs, of the cheapest P of them.
 
     Raises ValueError when a prediction is not finite.
     """
@@ -140,7 +140,7 @@ def match_hungarian(output: ModelOutput, targets: Sequence[Targets], cost: Match
 
 
 def match_slots(output: ModelOutput, targets: Sequence[Targets]) -> Matches:
-    """The tagger's assignment: target i of an image belongs to slot i. Raises ValueError when slots do not suffice."""
+    """Return the tagger's assignment: target i of an image belongs to slot i. Raises ValueError when there are too few slots."""
     layers, _, slots = output.sub_logits.shape[:3]
     rows: list[tuple[int, int, int]] = []
     for image, target in enumerate(targets):

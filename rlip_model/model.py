@@ -1,6 +1,6 @@
-"""The network: RLIPv2-ParSeDA, RLIPv2-ParSeD and R-Tagger, with ALIF or late fusion.
+"""The network: RLIPv2-ParSeDA, RLIPv2-ParSeD and R-Tagger, with ALIF or late fusion (RLIPv2, figure 2).
 
-Shape legend: B batch, Q entity queries, P = Q / 2 pairs, T labels, No object labels ("no objects" last), Nv relation
+Shape legend: B batch, Q entity queries, P = Q / 2 pairs, T texts, No object labels ("no objects" last), Nv relation
 labels (T = No + Nv), C model width, W text width, D decoder layers.
 """
 
@@ -48,7 +48,7 @@ class ModelOutput:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Images and labels after the encoder: what the decoders read, however many sets of pairs are decoded from it.
+    """Images and labels after the encoder, from which any number of sets of pairs can be decoded.
 
     memory: image tokens; labels: (D, B or 1, T, C) label features; text_mask: as given to the encoder.
     """
@@ -70,7 +70,7 @@ class Encoded:
         return cls(memory, torch.cat([part.labels for part in parts], dim=1), parts[0].text_mask)
 
     def select(self, rows: Tensor) -> Encoded:
-        """Encodings of the images `rows` (R,), int64, in that order; an image may appear several times."""
+        """Return the encodings of the images `rows` (R,), int64, in that order; an image may appear several times."""
         memory = self.memory
         chosen = replace(
             memory, tokens=memory.tokens[rows], padding=memory.padding[rows], valid_ratios=memory.valid_ratios[rows]
@@ -89,16 +89,16 @@ class SimilarityHeads(nn.Module):
         self.relation_bias = nn.Parameter(torch.zeros(width))
 
     def label_vectors(self, labels: Tensor) -> Tensor:
-        """(D, B or 1, T, C) label features -> the same shape, normalised to length 1/2 and projected."""
+        """Return label features (D, B or 1, T, C) normalised to length 1/2 and projected."""
         result: Tensor = self.projection(F.normalize(labels, dim=-1) / 2)
         return result
 
     def entity_logits(self, features: Tensor, labels: Tensor) -> Tensor:
-        """features (D, B, N, C), labels (D, B or 1, No, C) -> (D, B, N, No)."""
+        """Return logits (D, B, Q, No) of features (D, B, Q, C) and labels (D, B or 1, No, C)."""
         return (features + self.entity_bias) @ labels.transpose(-1, -2) + PRIOR_LOGIT
 
     def relation_logits(self, features: Tensor, labels: Tensor) -> Tensor:
-        """features (D, B, P, C), labels (D, B or 1, Nv, C) -> (D, B, P, Nv)."""
+        """Return logits (D, B, P, Nv) of features (D, B, P, C) and labels (D, B or 1, Nv, C)."""
         return (features + self.relation_bias) @ labels.transpose(-1, -2) + PRIOR_LOGIT
 
 
@@ -124,7 +124,7 @@ class Rlip(nn.Module):
         self.heads = SimilarityHeads(config.width)
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Label tokens (T, N) -> (T, W): the pooler output, one vector a label. Depends on no image: keep it across calls."""
+        """Return one vector per label, (T, W), of tokens (T, N): the pooler output, to be kept across images."""
         return pooled_labels(self.text_encoder, input_ids, attention_mask)
 
     def forward(
@@ -136,7 +136,8 @@ class Rlip(nn.Module):
         text_mask: Tensor | None = None,
         pairs: TaggerPairs | None = None,
     ) -> ModelOutput:
-        """
+        """Return scored pairs: backbone, ALIF encoder, entity decoder, relation decoder, similarity with the labels.
+
         Args:
             images: (B, 3, H, W), normalised, padded with zeros at the right and the bottom.
             mask: (B, H, W) bool, True = padding.
@@ -155,7 +156,7 @@ class Rlip(nn.Module):
         return self.decode(self.encode(images, mask, pooled, text_mask), num_objects, pairs)
 
     def encode(self, images: Tensor, mask: Tensor, pooled: Tensor, text_mask: Tensor | None = None) -> Encoded:
-        """Backbone and encoder; arguments as in `forward`."""
+        """Return memory (B, S, C) and label features (D, B, T, C) of the encoder; arguments as in `forward`."""
         return Encoded.joined([self._encode(*batch, pooled, text_mask) for batch in image_batches(images, mask)])
 
     def _encode(self, images: Tensor, mask: Tensor, pooled: Tensor, text_mask: Tensor | None) -> Encoded:
@@ -165,12 +166,12 @@ class Rlip(nn.Module):
         return Encoded(memory, labels, text_mask)
 
     def _by_decoder_layer(self, fused: list[Tensor]) -> list[Tensor]:
-        """The labels that each decoder layer reads, the last ones for the last; see `ModelConfig.fusion_interval`."""
+        """Return the labels that each decoder layer reads, the last ones for the last; see `ModelConfig.fusion_interval`."""
         ahead = len(fused) - self.config.decoder_layers
         return [fused[max(0, layer + ahead)] for layer in range(self.config.decoder_layers)] if fused else []
 
     def decode(self, encoded: Encoded, num_objects: int, pairs: TaggerPairs | None = None) -> ModelOutput:
-        """Decoders and heads; other arguments as in `forward`."""
+        """Return the predictions of decoders and heads; other arguments as in `forward`."""
         memory, labels, text_mask = encoded.memory, encoded.labels, encoded.text_mask
         start = self._start(len(memory.tokens), labels[-1], pairs)
         entities = self.entity_decoder(
@@ -205,7 +206,7 @@ class Rlip(nn.Module):
         return self.queries(batch)
 
     def _relation_start(self, start: QueryStart, entities: EntityStates) -> tuple[Tensor, Tensor | None]:
-        """Content and position of the relation queries, (B, P, C) each; the position is None with anchors."""
+        """Return content and position of the relation queries, (B, P, C) each; the position is None with anchors."""
         sub, obj = entities.features[-1].chunk(2, dim=1)
         content = start.relation_content.expand(len(sub), -1, -1)
         if self.relation_seed is not None:
@@ -226,7 +227,7 @@ class Rlip(nn.Module):
     def _fuse_late(
         self, entities: EntityStates, relations: Tensor, labels: Tensor, num_objects: int, text_mask: Tensor | None
     ) -> ModelOutput:
-        """Joint layers over last-layer queries and labels (T, C); their stages take the place of decoder layers.
+        """Return predictions of the joint layers over last-layer queries and labels (T, C), which stand for decoder layers.
 
         Boxes of stage d come from the fused features and the references that decoder layer d started from.
         """
@@ -252,5 +253,5 @@ def _build_queries(config: ModelConfig) -> nn.Module:
 
 
 def build_model(config: ModelConfig) -> Rlip:
-    """A network with fresh weights."""
+    """Return a network with fresh weights."""
     return Rlip(config)

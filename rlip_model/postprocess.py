@@ -1,4 +1,4 @@
-"""From network outputs to scored pairs in pixels.
+"""Network outputs as scored pairs in pixels.
 
 Shape legend: B batch, P pairs, No object labels ("no objects" last), Nv relation labels.
 """
@@ -32,7 +32,7 @@ class PairPredictions:
         return len(self.sub_labels)
 
     def keep(self, rows: Tensor) -> PairPredictions:
-        """The pairs that `rows` (bool mask or index) selects."""
+        """Return the pairs that `rows` (bool mask or index) selects."""
         return PairPredictions(**{name: value[rows] for name, value in vars(self).items()})
 
 
@@ -40,7 +40,7 @@ class PairPredictions:
 def hoi_predictions(
     output: ModelOutput, original_sizes: Tensor, *, persons_only: bool = False
 ) -> list[PairPredictions]:
-    """Human-object interaction form: subject label 0, score = relation x object probability.
+    """Return pairs in human-object interaction form: subject label 0, score = relation x object probability.
 
     Args:
         output: predictions; the last layer is used.
@@ -58,7 +58,7 @@ def hoi_predictions(
 
 @torch.no_grad()
 def sgg_predictions(output: ModelOutput, original_sizes: Tensor) -> list[PairPredictions]:
-    """Scene-graph form: both labels predicted, score = relation x object x subject probability."""
+    """Return pairs in scene-graph form: both labels predicted, score = relation x object x subject probability."""
     sub_scores, sub_labels = _best_class(output.sub_logits[-1])
     obj_scores, obj_labels = _best_class(output.obj_logits[-1])
     scores = output.relation_logits[-1].sigmoid() * obj_scores[..., None] * sub_scores[..., None]

@@ -1,4 +1,4 @@
-"""Where queries start: learned anchors (ParSeDA) or learned reference points (ParSeD). The tagger's are in `tagger.py`.
+"""The starts of the queries: learned anchors (ParSeDA) or learned reference points (ParSeD). The tagger's are in `tagger.py`.
 
 Shape legend: B batch, Q entity queries, P = Q / 2 pairs, C model width.
 """
@@ -34,13 +34,13 @@ class QueryStart:
 
 
 def sum_of_roles(table: Tensor) -> Tensor:
-    """(Q, C) -> (P, C): row i plus row P + i."""
+    """Return row i plus row P + i: (Q, C) -> (P, C)."""
     sub, obj = table.chunk(2, dim=0)
     return sub + obj
 
 
 class AnchorQueries(nn.Module):
-    """ParSeDA: content tables and four-number anchors, shared by all images."""
+    """Queries of ParSeDA: content tables and four-number anchors, shared by all images (DAB-DETR)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -49,6 +49,7 @@ class AnchorQueries(nn.Module):
         self.anchors = nn.Parameter(torch.randn(config.queries, 4))
 
     def forward(self, batch: int) -> QueryStart:
+        """Return content (B, Q, C) and anchors (B, P, 4) for `batch` images."""
         sub, obj = self.anchors.sigmoid().expand(batch, -1, -1).chunk(2, dim=1)
         return QueryStart(
             content=self.content.expand(batch, -1, -1),
@@ -72,7 +73,7 @@ class ReferencePoints(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, position: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, Q, C) -> two times (B, P, 2), fractions."""
+        """Return points of subjects and objects, (B, P, 2) fractions each, from position codes (B, Q, C)."""
         sub, obj = position.chunk(2, dim=1)
         # bf16 autocast must not round places: the sigmoid is taken in the precision of the weights.
         exact = self.sub.weight.dtype
@@ -80,12 +81,12 @@ class ReferencePoints(nn.Module):
 
 
 def relation_position_table(config: ModelConfig) -> nn.Parameter | None:
-    """ParSeD with MBF has learned relation positions; without it, the sum of the pair's entity features serves."""
+    """Return the learned relation positions of ParSeD with MBF; without it, the sum of the pair's entity features serves."""
     return nn.Parameter(torch.randn(config.pairs, config.width)) if config.uses_mbf else None
 
 
 class PointQueries(nn.Module):
-    """ParSeD: one table of [position | entity content | relation content]."""
+    """Queries of ParSeD: one table of [position | entity content | relation content] (Deformable DETR)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -94,6 +95,7 @@ class PointQueries(nn.Module):
         self.relation_position = relation_position_table(config)
 
     def forward(self, batch: int) -> QueryStart:
+        """Return content and position (B, Q, C) and points (B, P, 2) for `batch` images."""
         position, content, relation = self.table.chunk(3, dim=-1)
         position = position.expand(batch, -1, -1)
         sub, obj = self.points(position)

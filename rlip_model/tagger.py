@@ -1,6 +1,6 @@
-"""R-Tagger: queries made from given pairs of labelled boxes, and the noise of its training (RLIPv2 section 3.4).
+"""R-Tagger: queries made from given pairs of labelled boxes, and the noise of its training (RLIPv2, "Relation Tagger").
 
-Shape legend: B batch, P pair slots, T labels, C model width.
+Shape legend: B batch, P pair slots, T texts, C model width.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class PairNoise:
 
 
 def perturb_pairs(pairs: TaggerPairs, noise: PairNoise, num_objects: int, generator: torch.Generator) -> TaggerPairs:
-    """Noisy copy of `pairs`; `num_objects` counts the object labels without "no objects"."""
+    """Return a noisy copy of `pairs`; `num_objects` counts the object labels without "no objects"."""
     limit = pairs.valid.shape[0] if noise.label_range == "batch" else num_objects
 
     def move(boxes: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def perturb_pairs(pairs: TaggerPairs, noise: PairNoise, num_objects: int, genera
 
 
 def leak_guard(pairs: TaggerPairs, kind: Literal["each_image", "published", "off"]) -> Tensor | None:
-    """Which slot must not read which: different slots of one entity (same label, same clean box).
+    """Return the slots that must not read each other: different slots of one entity (same label, same clean box).
 
     Several noisy copies of one box would together give the clean one away.
 
@@ -138,7 +138,7 @@ class TaggerQueries(nn.Module):
             layer.weight.copy_(centre)
 
     def forward(self, pairs: TaggerPairs, labels: Tensor) -> QueryStart:
-        """labels: (B, T, C), the text features of the last fusion; used without gradient."""
+        """Return the queries of given pairs; labels (B, T, C), text features of the last fusion, are used without gradient."""
         if pairs.valid.shape[1] != self.pairs:
             raise ValueError(f"this tagger has {self.pairs} pair slots, got {pairs.valid.shape[1]}")
         valid = torch.cat([pairs.valid, pairs.valid], dim=1)

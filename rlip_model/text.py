@@ -1,4 +1,4 @@
-"""Label texts: tokens, the RoBERTa text encoder, and what is done with its vectors.
+"""Label texts: tokenizer, RoBERTa text encoder, and the resizing of its vectors (RoBERTa, as in RLIPv1).
 
 One label, one vector: the pooler output of the encoder. No prompt, no article. Rows are objects, then "no objects",
 then relations; the order within each is the caller's.
@@ -34,7 +34,7 @@ class TokenBatch(NamedTuple):
 
 
 class LabelTokenizer:
-    """A fast byte-level BPE tokenizer of the RoBERTa kind; calls give padded tensors."""
+    """A fast byte-level BPE tokenizer of the RoBERTa kind; a call returns padded tensors."""
 
     def __init__(self, tokenizer: Tokenizer, max_length: int = 512) -> None:
         pad = tokenizer.token_to_id("<pad>")
@@ -52,7 +52,7 @@ class LabelTokenizer:
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def __call__(self, texts: Sequence[str]) -> TokenBatch:
-        """Tokenise T texts together. Texts beyond the encoder's positions are cut. Raises ValueError on an empty list."""
+        """Return the tokens of T texts; texts beyond the encoder's positions are cut. Raises ValueError on an empty list."""
         if not texts:
             raise ValueError("there are no texts to tokenise: give at least one label")
         encodings = self._tokenizer.encode_batch(list(texts))
@@ -98,7 +98,7 @@ def train_label_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int
     Args:
         texts: labels, in any order (sorted before use).
         vocabulary: upper limit; at least 261 (256 bytes and 5 special tokens).
-        max_length: tokens a label, the two sentence marks included.
+        max_length: tokens per label, the two sentence marks included.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -122,14 +122,14 @@ def train_label_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int
 
 
 def build_text_encoder(config: TextConfig) -> nn.Module:
-    """A `RobertaModel` with pooler."""
+    """Return a `RobertaModel` with pooler and fresh weights."""
     from transformers.models.roberta.modeling_roberta import RobertaModel
 
     return RobertaModel(roberta_config(config))
 
 
 def roberta_config(config: TextConfig) -> Any:
-    """The `transformers` configuration of text encoder and text layers."""
+    """Return the `transformers` configuration of text encoder and language layers."""
     from transformers import RobertaConfig
 
     return RobertaConfig(
@@ -160,12 +160,13 @@ class TextResizer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, labels: Tensor) -> Tensor:
+        """Return labels of model width (..., T, C) from those of text width (..., T, W)."""
         result: Tensor = self.dropout(self.norm(self.linear(labels)))
         return result
 
 
 def sign_text_mask(pooled: Tensor) -> Tensor:
-    """The mask of the published training: labels whose vector has a component sum that is not positive.
+    """Return the mask of the published training: labels whose vector has a component sum that is not positive.
 
     It marked padding rows of per-image label lists; with one merged list there are none, and it hides valid labels.
     Evaluation never used it.

@@ -28,7 +28,6 @@ from rlip_assets.storage.errors import RlipError
 from rlip_assets.storage.files import write_bytes, write_json
 from rlip_assets.training.batches import Batch, seed_of
 from rlip_assets.training.label_lists import LabelList
-from rlip_assets.training.normalise import Counts, averaged, rescaled
 from rlip_assets.training.optimiser import build_optimiser, build_schedule, weight_average
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.resume import History, Resume
@@ -202,28 +201,26 @@ class Trainer:
         """
         texts = {labels: self._encode(labels) for labels in dict.fromkeys(batch.labels for batch in batches)}
         vectors = {labels: pooled.detach().requires_grad_() for labels, pooled in texts.items()}
-        config = self.criterion.config
-        slots = self.model.config.pairs
-        with torch.no_grad():
-            counts = [
-                Counts.of(batch.targets, slots, vectors[batch.labels][batch.labels.num_objects :].float(), config)
-                for batch in batches
-            ]
+        counts = [
+            self.criterion.counts(
+                batch.targets, self.model.config.pairs, vectors[batch.labels].float(), batch.labels.num_objects
+            )
+            for batch in batches
+        ]
         whole = self.processes.sum_counts(sum(counts[1:], counts[0]))
-        means = [self.processes.sum_counts(part).triplets / self.processes.count for part in counts]
+        parts = len(batches) * self.processes.count
         sums: dict[str, Tensor] = {}
-        for batch, part, mean in zip(batches, counts, means, strict=True):
+        for batch, part in zip(batches, counts, strict=True):
             own, objects = vectors[batch.labels], batch.labels.num_objects
             text_mask = sign_text_mask(own.detach().float()) if self.recipe.published.text_mask else None
             with self._autocast():
                 output = self.model(batch.images, batch.mask, own, objects, text_mask, batch.pairs)
             if not all(bool(torch.isfinite(value).all()) for value in vars(output).values()):
                 self._stop(step, [batch], "the predictions are not finite")
-            losses = self.criterion(_as_float(output), batch.targets, own.float(), objects, mean)
-            if self.recipe.published.part_counts:
-                total, terms = averaged(losses, whole, len(batches) * self.processes.count, config, mean)
-            else:
-                total, terms = rescaled(losses, part, whole, config, mean)
+            losses = self.criterion(_as_float(output), batch.targets, own.float(), objects)
+            published = self.recipe.published.part_counts
+            divisors = part.published_divisors(whole, parts) if published else whole.divisors()
+            total, terms = losses.divided(divisors)
             self.scaler.scale(total).backward()
             for name, value in {"loss": total, **terms}.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()

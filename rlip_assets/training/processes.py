@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rlip_assets.storage.errors import ParameterError
-from rlip_assets.training.normalise import Counts
+from rlip_model import LossCounts
 
 PATIENCE = timedelta(hours=6)
 """Time that processes wait for each other: the first one evaluates while the others are idle."""
@@ -31,9 +31,9 @@ class Processes:
     def is_first(self) -> bool:
         return self.index == 0
 
-    def sum_counts(self, counts: Counts) -> Counts:
+    def sum_counts(self, counts: LossCounts) -> LossCounts:
         """Return the counts of all processes together."""
-        return counts if self.count == 1 else Counts(self.sum_values(counts.values))
+        return counts if self.count == 1 else LossCounts(self.sum_values(counts.values))
 
     def sum_values(self, values: Tensor) -> Tensor:
         """Return the element-wise sum over all processes."""

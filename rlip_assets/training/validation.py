@@ -11,6 +11,7 @@ from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.training.batches import Batch
 from rlip_assets.training.loop import loss_config
 from rlip_model import LabelTokenizer, ModelOutput, RelationCriterion, Rlip
+from rlip_model.losses import TERM_NAMES
 
 THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2)
 
@@ -32,9 +33,8 @@ def validate(
         losses = criterion(output, batch.targets, pooled=pooled, num_objects=batch.labels.num_objects)
         number = len(batch.image_ids)
         images += number
-        for name, value in {"loss": losses.total, **losses.terms}.items():
-            if not name[-1].isdigit() or name.endswith("_l1"):
-                totals[name] = totals.get(name, 0.0) + float(value) * number
+        for name, value in {"loss": losses.total, **{name: losses.terms[name] for name in TERM_NAMES}}.items():
+            totals[name] = totals.get(name, 0.0) + float(value) * number
         if recipe.kind == "tagger":
             scored += tagger_scores(output, batch)
     figures = {f"held_out_{name}": value / images for name, value in totals.items()}

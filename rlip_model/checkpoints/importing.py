@@ -33,7 +33,7 @@ DETECTOR_SIGNS = {
     "transformer.level_embed": "several feature levels",
     "transformer.encoder.layers.0.self_attn.sampling_offsets.weight": "deformable attention",
     "transformer.decoder.layers.0.cross_attn.sampling_offsets.weight": "one decoder",
-    "bbox_embed.1.layers.2.weight": "a box head a layer, as iterative refinement has",
+    "bbox_embed.1.layers.2.weight": "a box head per layer, as iterative refinement has",
 }
 """Keys that every detector has which a relation network can start from."""
 

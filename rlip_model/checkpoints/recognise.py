@@ -1,4 +1,4 @@
-"""Which variant a released state dict belongs to, read from its tensors and stored command line; every field with its evidence."""
+"""Recognise the variant of a released state dict from its tensors and stored command line; every field with its evidence."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Recognised:
 def recognise(
     state: Mapping[str, Tensor], arguments: Mapping[str, Any] | None = None, gate: Gate | None = None
 ) -> Recognised:
-    """Say which variant, backbone, sizes, gate and text encoder a state dict in the official layout belongs to.
+    """Return variant, backbone, sizes, gate and text encoder of a state dict in the official layout.
 
     Args:
         state: official keys and tensors.
@@ -119,7 +119,7 @@ def _shape(shapes: Shapes, key: str, dimensions: int | None = None) -> tuple[int
 
 
 def _number(arguments: Mapping[str, Any], name: str, default: Any) -> Any:
-    """A stored argument as a number of the default's type. Raises ValueError when it is none."""
+    """A stored argument as a number of the default's type. Raises ValueError for anything else."""
     value = arguments.get(name, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"the file's args.{name} is {value!r}, which is no number")
@@ -133,7 +133,7 @@ def _dropout(arguments: Mapping[str, Any], boxes: bool) -> tuple[float, str]:
 
 
 def _count(shapes: Shapes, pattern: str) -> int:
-    """How many different numbers stand in the first group of `pattern`."""
+    """Count the different numbers in the first group of `pattern`."""
     return len({match[1] for key in shapes if (match := re.match(pattern, key))})
 
 

@@ -42,7 +42,7 @@ def initialise_from_detector_state(model: Rlip, state: Mapping[str, Tensor]) -> 
     """As `initialise_from_detector`, from a state dict (see the released conversion scripts).
 
     Encoder, pyramid and backbone go to their namesakes. The detector's decoder layers go to both decoders, as many as
-    these have. Of its box heads (one a layer) the first go to the entity decoder, the following to the relation decoder,
+    these have. Of its box heads (one per layer) the first go to the entity decoder, the following to the relation decoder,
     for subjects and objects alike. Queries go to the first rows. Class heads have no place.
     """
     config = model.config

@@ -1,11 +1,11 @@
 """The sampling of deformable attention in stock PyTorch; on a CUDA device with Triton, `triton_attention` does it.
 
-Bilinear sampling is a weighted sum of at most four cells a point. All points of one query and head are one *bag* of
+Bilinear sampling is a weighted sum of at most four cells per point. All points of one query and head are one *bag* of
 cells, so the whole operation is one `F.embedding_bag` with per-sample weights. On small maps its backward pass scatters
 the weights into dense query x cell matrices, a few images at a time so that they stay in cache: matrix products are much
 cheaper there than the sort that `embedding_bag` needs for its gradient.
 
-Shape legend: B batch, Q queries, S cells of all levels, L levels, K points, M heads, D channels a head,
+Shape legend: B batch, Q queries, S cells of all levels, L levels, K points, M heads, D channels per head,
 N = 4 L K cells of one bag.
 """
 
@@ -30,7 +30,7 @@ DENSE_BLOCK = 1 << 19
 
 
 def short_softmax(logits: Tensor) -> Tensor:
-    """Softmax over the last dimension; one that is shorter than a vector register goes first, which is several times faster on a CPU."""
+    """Return the softmax over the last dimension; on a CPU, one shorter than a vector register goes first, several times faster."""
     if logits.device.type != "cpu" or logits.shape[-1] >= REGISTER:
         return logits.softmax(-1)
     return logits.flatten(0, -2).t().softmax(0).t().view(logits.shape)
@@ -45,7 +45,7 @@ def has_kernels(device: torch.device) -> bool:
 
 
 def sample_bags(values: Tensor, shapes: Sequence[tuple[int, int]], positions: Tensor, weights: Tensor) -> Tensor:
-    """Weighted bilinear samples, zero outside a map, summed over levels and points.
+    """Return weighted bilinear samples, zero outside a map, summed over levels and points.
 
     Args:
         values: (B, S, M, D), levels one after the other, rows of cells within.
@@ -167,7 +167,7 @@ def _corners(shapes: Sequence[tuple[int, int]], positions: Tensor, weights: Tens
     heads, samples = weights.shape[-2:]
     sizes = torch.tensor(shapes, device=positions.device, dtype=torch.int32)
     ends = (sizes[:, 0] * sizes[:, 1]).cumsum(0, dtype=torch.int32)
-    # One full row a head and point: broadcasting over short inner dimensions would cost more than the arithmetic.
+    # One full row per head and point: broadcasting over short inner dimensions would cost more than the arithmetic.
     table = torch.stack([sizes[:, 0], sizes[:, 1], ends - sizes[:, 0] * sizes[:, 1]])
     rows, columns, start = (
         table.repeat_interleave(samples // len(shapes), 1)[:, None].expand(-1, heads, -1).reshape(3, -1)

@@ -26,11 +26,12 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def constants(self) -> tuple[Tensor, Tensor]:
-        """Scale and shift, (C,) each: the result is x * scale + shift."""
+        """Return scale and shift, (C,) each: the result is x * scale + shift."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         return scale, self.bias - self.running_mean * scale
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return maps (B, C, H, W), scaled and shifted."""
         scale, shift = self.constants()
         return x * scale[:, None, None] + shift[:, None, None]
 
@@ -46,6 +47,7 @@ class FrozenConvolution(nn.Module):
         self.activation: nn.Module = getattr(layer, "activation", nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return maps (B, C_out, ...) of maps (B, C_in, H, W)."""
         scale, shift = self.normalization.constants()
         own = self.convolution
         x = F.conv2d(x, own.weight * scale[:, None, None, None], shift, own.stride, own.padding)
@@ -63,5 +65,5 @@ def freeze_batch_norms(module: nn.Module) -> None:
 
 
 def channels_innermost(images: Tensor) -> Tensor:
-    """On a CPU the same images with channels innermost in memory; maps then keep this order, in which convolutions are faster there."""
+    """Return the same images, on a CPU with channels innermost in memory; maps keep this order, in which convolutions are faster."""
     return images.contiguous(memory_format=torch.channels_last) if images.device.type == "cpu" else images

@@ -12,16 +12,14 @@ from torch import Tensor, nn
 
 
 def pooled_labels(encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """The pooler output of a `RobertaModel`, computed for the tokens that it depends on.
+    """Return the pooler output (T, W) of a `RobertaModel`, computed for the tokens that it depends on.
 
-    Labels are short and a few of them long, so that most of a padded batch is padding: here tokens stand in one row without it, and
-    padded only where they attend. The last layer is that of the first tokens alone, since nobody reads the others.
+    Tokens stand in one row without padding, and are padded only where they attend. The last layer is that of the first tokens alone,
+    since nothing reads the others.
 
     Args:
         encoder: as `build_text_encoder` makes it.
         input_ids, attention_mask: as in `TokenBatch`.
-    Returns:
-        (T, W)
     """
     roberta: Any = encoder
     present = attention_mask.bool()
@@ -47,22 +45,22 @@ def _after_attention(layer: Any, read: Tensor, tokens: Tensor) -> Tensor:
 
 
 class Packing(NamedTuple):
-    """Where the n tokens of T texts stand in the padded batch: present (T, N) bool, and their places (n,) in it as one row."""
+    """The places of the n tokens of T texts in the padded batch: present (T, N) bool, and places (n,) in it as one row."""
 
     present: Tensor
     places: Tensor
 
     def pad(self, tokens: Tensor) -> Tensor:
-        """(n, W) -> (T, N, W), zero where there is no token."""
+        """Return tokens (n, W) as (T, N, W), zero where there is none."""
         padded = tokens.new_zeros(self.present.numel(), tokens.shape[1])
         return padded.index_copy(0, self.places, tokens).unflatten(0, self.present.shape)
 
     def pack(self, padded: Tensor) -> Tensor:
-        """(T, N, W) -> (n, W)"""
+        """Return the n tokens (n, W) of a padded batch (T, N, W)."""
         return padded.flatten(0, 1).index_select(0, self.places)
 
     def attend(self, attention: Any, queries: Tensor, tokens: Tensor) -> Tensor:
-        """Projected queries (T, Q, W) read the tokens (n, W) of their own text -> (T, Q, W)."""
+        """Return what projected queries (T, Q, W) read from the tokens (n, W) of their own text: (T, Q, W)."""
         query, key, value = (
             x.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
             for x in (queries, self.pad(attention.key(tokens)), self.pad(attention.value(tokens)))

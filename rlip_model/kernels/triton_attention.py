@@ -7,7 +7,7 @@ those additions, and with it the last digits of a gradient, differs between runs
 
 `TRITON_INTERPRET=1`, set before this module is imported, runs the kernels on the CPU for tests.
 
-Shape legend: B batch, Q queries, S cells of all levels, L levels, K points, M heads, D channels a head.
+Shape legend: B batch, Q queries, S cells of all levels, L levels, K points, M heads, D channels per head.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 QUERIES_AT_ONCE = 32
-"""Queries of one program: with 32 channels a head, 1,024 sums in registers."""
+"""Queries of one program: with 32 channels per head, 1,024 sums in registers."""
 
 
 @triton.jit
@@ -191,7 +191,7 @@ def _sizes(values: Tensor, weights: Tensor, levels: Tensor) -> dict[str, int]:
 
 
 def sample_bags(values: Tensor, shapes: Sequence[tuple[int, int]], positions: Tensor, weights: Tensor) -> Tensor:
-    """Same arguments and result as `rlip_model.kernels.deformable_attention.sample_bags`; `values` may be of lower precision."""
+    """Return the same as `rlip_model.kernels.deformable_attention.sample_bags`; `values` may be of lower precision."""
     rows, first = [], 0
     for height, width in shapes:
         rows.append((height, width, first))

@@ -38,7 +38,7 @@ class ResNetBody(nn.Module):
             self.stages[0].requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> three maps (B, C_l, H / 8.., W / 8..)."""
+        """Return three maps (B, C_l, H / 8.., W / 8..) of images (B, 3, H, W)."""
         x = self.stem(channels_innermost(images))
         maps = []
         for stage in self.stages:
@@ -81,7 +81,7 @@ class SwinBody(nn.Module):
                     parameter.requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> three maps (B, C_l, H / 8.., W / 8..)."""
+        """Return three maps (B, C_l, H / 8.., W / 8..) of images (B, 3, H, W)."""
         x, (height, width) = self.embeddings(images)
         maps = []
         stages: list[Any] = list(self.stages)

@@ -1,4 +1,4 @@
-"""The four-level feature pyramid: image tokens with sine position codes.
+"""The four-level feature pyramid: image tokens with sine position codes (Deformable DETR, appendix A.2).
 
 Shape legend: B batch, C channels, L levels, S tokens of all levels, H and W rows and columns of one level.
 """
@@ -21,7 +21,7 @@ GROUPS = 32
 
 
 def sine_position(padding: Tensor, width: int, kind: Literal["resnet", "swin"]) -> Tensor:
-    """Sine position code of a padded map.
+    """Return the sine position code of a padded map.
 
     Rows and columns are numbered by the cumulative count of valid cells, scaled to 2 pi; with a Swin backbone half a
     cell is subtracted first (the two published backbones differ here).
@@ -64,7 +64,7 @@ class Pyramid:
 
 
 class FeaturePyramid(nn.Module):
-    """Projects backbone maps to width C and adds coarser levels; gives tokens with position codes."""
+    """Project backbone maps to width C, add coarser levels, and flatten them to tokens with position codes."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class FeaturePyramid(nn.Module):
         self.level_embedding = nn.Parameter(torch.randn(config.levels, config.width))
 
     def forward(self, maps: list[Tensor], padding: Tensor) -> Pyramid:
-        """Backbone maps and the pixel padding mask (B, H, W) -> tokens of all levels."""
+        """Return the tokens (B, S, C) of backbone maps (B, C_l, H_l, W_l) and the pixel padding mask (B, H, W)."""
         levels = [projection(x) for projection, x in zip(self.projections, maps, strict=False)]
         for index in range(len(maps), len(self.projections)):
             # The first extra level reads the raw stride-32 map, not its projection.

@@ -38,7 +38,7 @@ def test_focal_loss_written_out() -> None:
     for z, y in zip(logits.flatten().tolist(), targets.flatten().tolist(), strict=True):
         p = 1 / (1 + math.exp(-z))
         total -= math.log(p) * (1 - p) ** 2 if y else math.log(1 - p) * p**2
-    assert focal_loss(logits, targets).item() == pytest.approx(total / 2, rel=1e-5)
+    assert focal_loss(logits, targets).item() == pytest.approx(total, rel=1e-5)
     assert focal_loss(logits, torch.zeros_like(targets)).item() > 0
 
 
@@ -49,7 +49,7 @@ def test_quality_focal_loss_written_out() -> None:
     for z, y in zip(logits.flatten().tolist(), targets.flatten().tolist(), strict=True):
         p = 1 / (1 + math.exp(-z))
         total -= (y - p) ** 2 * (y * math.log(p) + (1 - y) * math.log(1 - p))
-    assert quality_focal_loss(logits, targets).item() == pytest.approx(total / 2, rel=1e-5)
+    assert quality_focal_loss(logits, targets).item() == pytest.approx(total, rel=1e-5)
 
 
 def test_label_distances_are_pairwise_distances() -> None:
@@ -60,6 +60,40 @@ def test_label_distances_are_pairwise_distances() -> None:
     probe = torch.randn_like(theirs)
     gradients = [torch.autograd.grad(distances, vectors, probe)[0] for distances in (ours, theirs)]
     torch.testing.assert_close(*gradients, atol=1e-7, rtol=1e-7)
+
+
+@pytest.mark.parametrize("assignment", ["hungarian", "slots"])
+@pytest.mark.parametrize("pseudo", [True, False])
+def test_counts_are_known_before_the_network_has_run(assignment: str, pseudo: bool) -> None:
+    """From targets alone, the counts that the criterion finds on its matches; and what the relation term is divided by."""
+    output, targets = random_output(2, 2, 5), [make_targets(n, OBJECTS, RELATIONS) for n in (3, 2)]
+    targets[0].obj_boxes[1] = 0.0
+    criterion = RelationCriterion(LossConfig(pseudo_relations=pseudo, assignment=assignment))  # type: ignore[arg-type]
+    losses, counts = criterion(output, targets, POOLED, OBJECTS), criterion.counts(targets, 5, POOLED, OBJECTS)
+    torch.testing.assert_close(losses.counts.values, counts.values.expand(-1, 2), rtol=1e-6, atol=1e-6)
+    relations = sum(int((target.relations > 0).sum()) for target in targets)
+    assert counts.values[1:3].flatten().tolist() == [5, 4]
+    assert (counts.values[3].item() > relations) if pseudo else (counts.values[3].item() == relations)
+    weight = 5 if assignment == "slots" else 5.5
+    assert counts.values[0].item() == pytest.approx(weight)
+    assert losses.terms["relation"].item() == pytest.approx(losses.sums[1, 1].item() / counts.values[3].item())
+
+
+def test_parts_divided_by_the_counts_of_the_whole_add_up_to_it() -> None:
+    output, targets = random_output(2, 2, 5), [make_targets(n, OBJECTS, RELATIONS) for n in (3, 1)]
+    criterion = RelationCriterion(LossConfig())
+    whole = criterion(output, targets, POOLED, OBJECTS)
+    images = [
+        ModelOutput(**{name: value[:, row : row + 1] for name, value in vars(output).items()}) for row in range(2)
+    ]
+    parts = [criterion(image, [target], POOLED, OBJECTS) for image, target in zip(images, targets, strict=True)]
+    counts = parts[0].counts + parts[1].counts
+    torch.testing.assert_close(sum(part.divided(counts.divisors())[0] for part in parts), whole.total)
+    published = [part.divided(part.counts.published_divisors(counts, 2)) for part in parts]
+    for name in TERM_NAMES:
+        mean = (parts[0].terms[name] + parts[1].terms[name]) / 2
+        want = whole.terms[name] if name.startswith("sub_") else mean
+        torch.testing.assert_close(published[0][1][name] + published[1][1][name], want)
 
 
 def test_extreme_logits_stay_finite() -> None:

@@ -1,4 +1,4 @@
-"""Every file and test that the quirk table names is there."""
+"""Every file and test that the quirk table and the paper table name is there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+
+import rlip_model
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"M": "rlip_model", "A": "rlip_assets", "TM": "tests/rlip_model", "TA": "tests/rlip_assets"}
@@ -29,3 +31,14 @@ def test_tests_are_there() -> None:
     source = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
     for name in set(re.findall(r"`(test_\w+)`", TABLE)):
         assert f"def {name}(" in source, name
+
+
+def test_the_paper_table_leads_to_files_tests_and_quirks() -> None:
+    assert rlip_model.__doc__
+    rows = re.findall(r"^\| (.+) \| (rlip_\S+)(?: \(`(\w+)`\))? \| (\S+) \| (.+) \|$", rlip_model.__doc__, re.MULTILINE)
+    assert len(rows) == 11
+    for section, file, name, test, quirks in rows:
+        assert (ROOT / file).exists(), section
+        assert not name or f"class {name}(" in (ROOT / file).read_text(), section
+        assert (ROOT / test).is_file(), section
+        assert all(1 <= int(number) <= len(ROWS) for number in re.findall(r"\d+", quirks)), section

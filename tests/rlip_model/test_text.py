@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from rlip_model.kernels.packed_text import pooled_labels
-from rlip_model.language_layers import LanguageLayer
 from rlip_model.text import (
     LabelTokenizer,
     build_text_encoder,
@@ -90,51 +84,6 @@ def test_padding_does_not_change_a_label() -> None:
     torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
-@settings(max_examples=20)
-@given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5))
-def test_pooled_labels_are_those_of_the_padded_encoder(lengths: list[int]) -> None:
-    """Values and gradients, whatever the lengths, in float64."""
-    config = small("micro_parseda").text
-    encoder: Any = build_text_encoder(config).double()
-    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
-    ids = torch.randint(5, config.vocabulary, mask.shape).masked_fill(mask == 0, config.pad_id)
-    ours, theirs = pooled_labels(encoder, ids, mask), encoder(input_ids=ids, attention_mask=mask).pooler_output
-    torch.testing.assert_close(ours, theirs)
-    probe, weights = torch.randn_like(theirs), list(encoder.parameters())
-    gradients = [torch.autograd.grad(pooled, weights, probe) for pooled in (ours, theirs)]
-    for a, b in zip(*gradients, strict=True):
-        torch.testing.assert_close(a, b)
-
-
-def test_pooled_labels_drop_out_in_training_alone() -> None:
-    config = replace(small("micro_parseda").text, dropout=0.5)
-    encoder, tokens = build_text_encoder(config), train_label_tokenizer(TEXTS, config.vocabulary)(TEXTS)
-    assert (pooled_labels(encoder, *tokens) - pooled_labels(encoder, *tokens)).abs().max() > 0.01
-    encoder.eval()
-    assert torch.equal(pooled_labels(encoder, *tokens), pooled_labels(encoder, *tokens))
-
-
 def test_sign_mask() -> None:
     pooled = torch.tensor([[0.5, -0.4], [-0.5, 0.4], [0.0, 0.0], [1.0, 1.0]])
     assert sign_text_mask(pooled).tolist() == [False, True, True, False]
-
-
-def test_masked_labels_are_no_keys() -> None:
-    layer = LanguageLayer(small("micro_parseda").text).eval()
-    labels = torch.randn(2, 5, 32)
-    mask = torch.tensor([False, True, False, False, True])
-    changed = labels.clone()
-    changed[:, mask] = torch.randn(2, 2, 32)
-    with torch.no_grad():
-        a, b = layer(labels, mask), layer(changed, mask)
-        everything = layer(labels, torch.ones(5, dtype=torch.bool))
-    torch.testing.assert_close(a[:, ~mask], b[:, ~mask], atol=1e-6, rtol=1e-6)
-    assert torch.isfinite(everything).all()
-    assert (layer(labels, None) - a).abs().max() > 1e-3
-
-
-def test_labels_are_a_set() -> None:
-    layer = LanguageLayer(small("micro_parseda").text).eval()
-    labels, order = torch.randn(1, 6, 32), torch.randperm(6)
-    with torch.no_grad():
-        torch.testing.assert_close(layer(labels, None)[:, order], layer(labels[:, order], None), atol=1e-6, rtol=1e-6)

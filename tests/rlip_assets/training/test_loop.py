@@ -17,14 +17,14 @@ from rlip_assets.storage.errors import InputError
 from rlip_assets.training.batches import Batch, Part, StepBatches
 from rlip_assets.training.label_lists import BatchVocabulary, NameSampler
 from rlip_assets.training.loop import Evaluate, NotFiniteError, Settings, Trainer
-from rlip_assets.training.normalise import Counts
 from rlip_assets.training.optimiser import weight_average
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.resume import HISTORY, History, Resume
 from rlip_assets.training.retained import RetainedCheckpoints, best_step
 from rlip_assets.training.training_images import ImageSource, training_images
 from rlip_assets.training.validation import best_threshold, validate
-from rlip_model import LabelTokenizer, Rlip, enable_gradient_checkpointing, load_checkpoint
+from rlip_model import LabelTokenizer, LossCounts, Rlip, enable_gradient_checkpointing, load_checkpoint
+from rlip_model.losses import TERM_NAMES
 
 CPU = torch.device("cpu")
 MakeTrainer = Callable[..., Trainer]
@@ -178,10 +178,10 @@ def test_accumulated_parts_give_the_whole_steps_gradient(
         assert torch.allclose(accumulated[name], gradient, rtol=2e-3, atol=2e-5 * float(gradient.abs().max() + 1)), name
 
 
-def term_counts(trainer: Trainer, batch: Batch) -> Counts:
+def term_counts(trainer: Trainer, batch: Batch) -> LossCounts:
     with torch.no_grad():
-        vectors = trainer._encode(batch.labels)[batch.labels.num_objects :]
-    return Counts.of(batch.targets, trainer.model.config.pairs, vectors, trainer.criterion.config)
+        vectors = trainer._encode(batch.labels)
+    return trainer.criterion.counts(batch.targets, trainer.model.config.pairs, vectors, batch.labels.num_objects)
 
 
 def test_published_normalisation_averages_parts_where_global_divides_once(
@@ -196,13 +196,13 @@ def test_published_normalisation_averages_parts_where_global_divides_once(
     batches = [part[1] for part in trainer.parts]
     alone = [trainer_of(recipe, dropout=False)._backward(1, [batch]) for batch in batches]
     counts = [term_counts(trainer, batch) for batch in batches]
-    assert counts[0].triplets != counts[1].triplets
+    assert counts[0].values[1] != counts[1].values[1]
     by_global = trainer._backward(1, batches)
     trainer.recipe = trainer.recipe.changed({"published": {"part_counts": True}})
     by_published = trainer._backward(1, batches)
-    whole = (counts[0] + counts[1]).divisors
-    for name, divisor in whole.items():
-        weighted = sum(value[name] * part.divisors[name] for value, part in zip(alone, counts, strict=True)) / divisor
+    whole, own = (counts[0] + counts[1]).divisors().tolist(), [part.divisors().tolist() for part in counts]
+    for row, name in enumerate(TERM_NAMES):
+        weighted = sum(value[name] * part[row][0] for value, part in zip(alone, own, strict=True)) / whole[row][0]
         plain = sum(value[name] for value in alone) / 2
         assert by_global[name] == pytest.approx(weighted, rel=1e-4, abs=1e-6)
         assert by_published[name] == pytest.approx(weighted if name.startswith("sub_") else plain, rel=1e-4, abs=1e-6)

@@ -291,7 +291,7 @@ def test_test_images_in_training_are_counted(project: Project) -> None:
 def test_a_stage_in_two_processes_trains_like_in_one(tmp_path: Path, tokenizer: LabelTokenizer) -> None:
     """`training.processes: 2` is all that a user sets: `rlip stage` starts itself under torchrun.
 
-    The images have one size, since padding takes part in the language update (`normalise.py`).
+    The images have one size, since padding takes part in the language update (`LossCounts`).
     """
     rows = []
     for count in (1, 2):
