@@ -54,7 +54,7 @@ def evaluate(
     from rlip_assets.evaluation.core.protocols import DESCRIPTIONS, left_out
     from rlip_assets.evaluation.formats.readers import Question, answer
     from rlip_assets.evaluation.stage import class_rows, write_table
-    from rlip_assets.report.evaluation import PAGE, by_protocol, variants_table, write_evaluation
+    from rlip_assets.report.evaluation_page import PAGE, by_protocol, variants_table, write_evaluation
     from rlip_assets.storage.errors import ParameterError
     from rlip_assets.storage.outputs import output_file, output_folder
 

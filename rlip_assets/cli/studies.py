@@ -37,7 +37,7 @@ def study(
         return
     for profile in made:
         _reproduce(profile.root, profile.targets)
-    from rlip_assets.report.studies.results import write_results
+    from rlip_assets.report.studies.study_report import write_results
 
     print(write_results(chosen, made, PROJECT_ROOT / FOLDER))
     print(f"All studies that have run: {FOLDER}/index.html")

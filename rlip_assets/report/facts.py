@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 from rlip_assets.evaluation.headlines import HEADLINES
 from rlip_assets.evaluation.published import standing
+from rlip_assets.report.artifacts import read_json
 from rlip_assets.report.repeats import Comparison, Metrics, compare, summary
-from rlip_assets.storage.errors import InputError
 
 HICO, V_COCO, OPEN_IMAGES = (HEADLINES[name].protocol for name in ("hico_det", "v_coco", "open_images"))
 
@@ -98,20 +97,6 @@ COMPARISONS = (
     Comparison("ALIF beats late fusion, equal steps", FUSION[0][1], FUSION[1][1], f"{HICO}/full"),
     Comparison("ALIF beats late fusion, equal seconds", FUSION[0][1], FUSION[2][1], f"{HICO}/full"),
 )
-
-
-def read_json(file: Path) -> Any:
-    """Content of a JSON file that an earlier stage wrote.
-
-    Raises:
-        InputError: missing or damaged; the sentence says which stage to run.
-    """
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{file} is missing: run the stage that writes it (`dvc repro`)") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file} is damaged ({error}): run the stage that writes it again") from None
 
 
 def gather(benchmarks: Path, label_quality: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.report import plots
-from rlip_assets.report.classes import class_facts
-from rlip_assets.report.facts import gather, read_json
+from rlip_assets.report.artifacts import read_history, read_json
+from rlip_assets.report.class_facts import class_facts
+from rlip_assets.report.facts import gather
 from rlip_assets.report.markdown import to_markdown
 from rlip_assets.report.page import Picture, render_page
 from rlip_assets.report.repeats import REPEAT
@@ -66,11 +66,7 @@ def _verbs(ctx: StageContext) -> list[dict[str, Any]]:
 
 def _histories(pretrained: Path) -> dict[str, list[dict[str, float]]]:
     """One row a step of every pre-training."""
-    return {
-        run.name: [json.loads(line) for line in (run / HISTORY).read_text().splitlines()]
-        for run in sorted(pretrained.iterdir())
-        if (run / HISTORY).is_file()
-    }
+    return {run.name: read_history(run / HISTORY) for run in sorted(pretrained.iterdir()) if (run / HISTORY).is_file()}
 
 
 def _draw(facts: Mapping[str, Any], histories: Mapping[str, list[dict[str, float]]], folder: Path) -> None:

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+from rlip_assets.report.artifacts import read_rows
 
 
 def relation_counts(folder: Path) -> Counter[str]:
     """Occurrences of each relation text, lower case, in the scene tables under `folder`."""
     counts: Counter[str] = Counter()
     for part in sorted(folder.rglob("part-*.parquet")):
-        for relations in pq.read_table(part, columns=["relation"]).column("relation").to_pylist():
-            counts.update(relation.lower() for relation in relations or ())
+        for row in read_rows(part, ["relation"]):
+            counts.update(relation.lower() for relation in row["relation"] or ())
     return counts
 
 

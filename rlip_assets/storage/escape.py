@@ -5,12 +5,15 @@ from __future__ import annotations
 import html
 import re
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t")
 
 
 def csv_cell(value: object) -> object:
-    """Return the value of a CSV cell; a text that a spreadsheet would run as a formula gets an apostrophe in front (OWASP)."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(FORMULA_STARTS) else value
+    """Return the value of a CSV cell: text on one line, with an apostrophe in front of what a spreadsheet would run (OWASP)."""
+    if not isinstance(value, str):
+        return value
+    line = re.sub(r"[\r\n]+", " ", value)
+    return f"'{line}" if line.lstrip(" ").startswith(FORMULA_STARTS) else line
 
 
 def markdown_cell(text: str) -> str:

@@ -27,8 +27,10 @@ LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8}
 
 def new_figure(width: float = 5.6, height: float = 3.6) -> Figure:
     """Return an empty figure of this size in inches; it belongs to no window and needs no closing."""
+    from matplotlib import rcParams
     from matplotlib.figure import Figure
 
+    rcParams["text.parse_math"] = False  # a "$" in a class name is a dollar
     return Figure(figsize=(width, height))
 
 

@@ -20,7 +20,7 @@ from rlip_assets.evaluation.formats.readers import Predictions, Question, answer
 from rlip_assets.evaluation.v_coco.content import read_official_content, write_official_content
 from rlip_assets.evaluation.v_coco.official import VcocoOfficialEvaluator, evaluate_official
 from rlip_assets.evaluation.v_coco.official_files import read_official_annotations
-from rlip_assets.report.evaluation import write_evaluation
+from rlip_assets.report.evaluation_page import write_evaluation
 from rlip_assets.storage.errors import DataError, InputError, ParameterError, RlipError
 from tests.oracle.v_coco_official import evaluate_vcoco_official
 from tests.support.random_official_worlds import make_official_world

@@ -1,19 +1,26 @@
 """The report shows what its inputs say, and nothing in their place."""
 
+import csv
+import io
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rlip_assets.report.classes import class_facts
+from rlip_assets.report.artifacts import read_history, read_json, read_rows
+from rlip_assets.report.class_facts import class_facts, classes_csv
 from rlip_assets.report.facts import HICO, gather
-from rlip_assets.report.markdown import to_markdown
-from rlip_assets.report.page import NOTICE, Picture, render_page
+from rlip_assets.report.markdown import tables_markdown, to_markdown
+from rlip_assets.report.page import NOTICE, Picture, Section, render, render_page
+from rlip_assets.report.plots import scaling_plot
 from rlip_assets.report.repeats import Comparison, compare
-from rlip_assets.report.sections import sections_of
+from rlip_assets.report.sections import class_table, sections_of
 from rlip_assets.report.verbs import verb_sources
 from rlip_assets.storage.errors import InputError
 
@@ -135,6 +142,43 @@ def test_classes_stand_one_by_one(folders: tuple[Path, Path], tmp_path: Path) ->
     assert "| role_s1 12 | 12 | 9 | 100.00 | 60.00 |" in text
     assert "| hold | 3 | 0 | 0 | 0 | 0 | 0 |" in text
     assert "a caption" in text
+
+
+def test_damaged_tables_and_histories_are_named(tmp_path: Path) -> None:
+    for read in (read_json, read_history, read_rows):
+        (tmp_path / "file").write_bytes(b"\xff\xfe{")
+        with pytest.raises(InputError, match="file is damaged"):
+            read(tmp_path / "file")
+        with pytest.raises(InputError, match="nowhere is missing"):
+            read(tmp_path / "nowhere")
+
+
+HOSTILE = st.text(st.sampled_from("=+-@|`*[]<>&$\\\n\r\t,\"'# ab"), min_size=1, max_size=12)
+
+
+@given(HOSTILE)
+def test_class_names_are_text_in_every_form_of_the_report(name: str) -> None:
+    """A spreadsheet runs none, a Markdown table keeps its shape, a page has no tag of theirs."""
+    row = {"class": name, "positives": 1, "detections": 2, "right": 1, "recall": 0.5, "ap": 0.25}
+    (cells,) = list(csv.reader(io.StringIO(classes_csv([row]), newline="")))[1:]
+    assert len(cells) == 6
+    assert not cells[0].startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert cells[0].removeprefix("'").split() == name.removeprefix("'").split()
+    section = Section(name, tables=[class_table([row])], pictures=[Picture("a.png", name)])
+    lines = tables_markdown([section]).splitlines()
+    assert len(lines) == 5
+    assert [len(re.split(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines[2:]] == [7, 7, 7]
+    assert "<" not in "".join(lines)
+    page = render("t", "l", [section])
+    assert (
+        re.findall(r"<(?!/?(?:html|meta|title|style|h1|h2|p|table|tr|th|td|figure|img|figcaption)\b|!doctype)", page)
+        == []
+    )
+
+
+def test_a_dollar_in_a_class_name_is_no_formula(tmp_path: Path) -> None:
+    scaling_plot([{"data": "$\\nonsense{$", "figures": {"$a$b$": 0.5}}], tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
 
 
 def test_verbs_are_counted_by_text_and_by_synonym() -> None:

@@ -14,9 +14,10 @@ from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.profiles import PARAMS_FILE, profile_root, relative_project
 from rlip_assets.lineage.recipes import differences
 from rlip_assets.lineage.registry import build_registry
+from rlip_assets.report.markdown import tables_markdown
 from rlip_assets.report.studies.definitions import Study, studies, study
-from rlip_assets.report.studies.profiles import StudyProfile, run_name, study_profiles, write_profile
-from rlip_assets.report.studies.results import PROTOCOL, earliness, gather, section_of, to_markdown, write_results
+from rlip_assets.report.studies.study_profiles import StudyProfile, run_name, study_profiles, write_profile
+from rlip_assets.report.studies.study_report import PROTOCOL, earliness, gather, section_of, write_results
 from rlip_assets.storage.errors import InputError, ParameterError
 from rlip_assets.training.start import model_config
 
@@ -150,7 +151,7 @@ def test_results_have_mean_spread_and_verdict(tmp_path: Path) -> None:
     (row,) = facts["comparisons"]
     assert row["difference"] == pytest.approx(0.1)
     assert (row["seeds"], row["verdict"]) == (3, "shown")
-    text = to_markdown([section_of(facts)])
+    text = tables_markdown([section_of(facts)])
     assert "41.00 ± 1.00" in text
     assert "| a beats b | +10.00 |" in text
     (tmp_path / "data/benchmarks/pretrain-a/metrics.json").unlink()
@@ -163,7 +164,7 @@ def test_the_page_has_every_study_that_has_run(tmp_path: Path, monkeypatch: pyte
         name: toy_study(("a", "b"), figure).model_copy(update={"name": name, "title": f"Study {name}"})
         for name, figure in (("early", "earliness"), ("late", "zero_shot_mAP"), ("never", "zero_shot_mAP"))
     }
-    monkeypatch.setattr("rlip_assets.report.studies.results.studies", lambda: toys)
+    monkeypatch.setattr("rlip_assets.report.studies.study_report.studies", lambda: toys)
     runs = {run_name(arm, seed): (arm, seed) for arm in ("a", "b") for seed in range(3)}
     for run, (arm, _) in runs.items():
         write_run(tmp_path, run, 0.3 if arm == "a" else 0.2, [0.1, 0.3 if arm == "a" else 0.2])

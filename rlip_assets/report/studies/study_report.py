@@ -7,20 +7,19 @@ FOLDER/index.html, summary.md   all studies that have run
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlip_assets.evaluation.headlines import EVALUATED, HEADLINE, HEADLINES
-from rlip_assets.report.facts import read_json
-from rlip_assets.report.markdown import table
+from rlip_assets.report.artifacts import read_history, read_json
+from rlip_assets.report.markdown import tables_markdown
 from rlip_assets.report.page import NOTICE, Section, render
 from rlip_assets.report.repeats import Comparison, compare, summary
 from rlip_assets.report.sections import comparisons_table, figures_table
 from rlip_assets.report.studies.definitions import Study, studies
-from rlip_assets.report.studies.plots import arms_plot, evaluations_plot
-from rlip_assets.report.studies.profiles import StudyProfile, run_name
+from rlip_assets.report.studies.study_plots import arms_plot, evaluations_plot
+from rlip_assets.report.studies.study_profiles import StudyProfile, run_name
 from rlip_assets.storage.files import write_json, write_text
 
 PROTOCOL = HEADLINES["hico_det"].protocol
@@ -37,7 +36,7 @@ def write_results(study: Study, profiles: Sequence[StudyProfile], folder: Path) 
         InputError: a run of the study is not there; the message names its file.
     """
     facts = gather(study, profiles)
-    text = to_markdown([section_of(facts)])
+    text = tables_markdown([section_of(facts)])
     write_json(folder / f"{study.name}.json", facts)
     write_text(folder / f"{study.name}.md", text)
     arms_plot(facts, folder / f"{study.name}.png")
@@ -56,7 +55,7 @@ def write_summary(folder: Path) -> None:
         "fusion before every second encoder layer, generated captions, threshold 0.20 and both label terms."
     )
     write_text(folder / "index.html", render("Studies", lead, sections, NOTICE))
-    write_text(folder / "summary.md", to_markdown(sections))
+    write_text(folder / "summary.md", tables_markdown(sections))
 
 
 def gather(study: Study, profiles: Sequence[StudyProfile]) -> dict[str, Any]:
@@ -70,8 +69,7 @@ def gather(study: Study, profiles: Sequence[StudyProfile]) -> dict[str, Any]:
                 "zero_shot_mAP": found[f"{PROTOCOL}/full"],
                 **{name: found.get(f"{PROTOCOL}/{name}") for name in ("rare", "non_rare")},
             }
-            file = profile.root / f"data/models/pretrain/{run}/history.jsonl"
-            histories[run] = [json.loads(line) for line in file.read_text().splitlines()]
+            histories[run] = read_history(profile.root / f"data/models/pretrain/{run}/history.jsonl")
     for seed in range(study.seeds):
         runs = [run_name(arm, seed) for arm in study.arms]
         for run, value in earliness({run: histories[run] for run in runs}).items():
@@ -122,9 +120,3 @@ def section_of(facts: Mapping[str, Any]) -> Section:
         [figures_table("arm", facts["arms"]), comparisons_table(facts["comparisons"])],
         [f"{name}.png", *([f"{name}_learning.png"] if facts["learning"] else [])],
     )
-
-
-def to_markdown(sections: Sequence[Section]) -> str:
-    """The tables of studies as text."""
-    parts = [part for one in sections for part in (f"## {one.title}", one.text, *map(table, one.tables))]
-    return "\n\n".join(parts) + "\n"

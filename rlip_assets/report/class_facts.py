@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from rlip_assets.evaluation.headlines import HEADLINES
+from rlip_assets.report.artifacts import read_json, read_rows
+from rlip_assets.storage.escape import csv_cell
 from rlip_assets.storage.files import write_text
 
 SHOWN = 5
@@ -35,18 +34,18 @@ def class_facts(benchmark: Path, dataset: str, output: Path) -> dict[str, Any]:
     headline = HEADLINES[dataset]
     rows = [
         {name: row[name] for name in COLUMNS}
-        for row in pq.read_table(benchmark / "per_class.parquet").to_pylist()
+        for row in read_rows(benchmark / "per_class.parquet")
         if (row["protocol"], row["task"]) == (headline.protocol, headline.task)
     ]
     annotated = sorted((row for row in rows if row["positives"]), key=lambda row: (-row["ap"], row["positives"]))
     table = f"classes/{benchmark.name}.csv"
     write_text(output / table, classes_csv(rows))
-    captions: Mapping[str, str] = json.loads((benchmark / "worst.json").read_text())
+    captions: Mapping[str, str] = read_json(benchmark / "worst.json")
     copies = {file: _copied(benchmark / file, output) for file in (*PLOTS, *captions)}
     return {
         "best": annotated[:SHOWN],
         "worst": annotated[SHOWN:][-SHOWN:],
-        "causes": json.loads((benchmark / "errors.json").read_text())["by_verb"],
+        "causes": read_json(benchmark / "errors.json")["by_verb"],
         "examples": {copies[file]: caption for file, caption in captions.items()},
         "plots": [copies[file] for file in PLOTS],
         "table": table,
@@ -62,9 +61,9 @@ def _copied(file: Path, output: Path) -> str:
 
 
 def classes_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of `class_rows` as CSV."""
+    """Return rows of `class_rows` as CSV that a spreadsheet may open, whatever the names of the classes."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: csv_cell(row[name]) for name in COLUMNS} for row in rows)
     return stream.getvalue()

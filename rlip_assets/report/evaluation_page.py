@@ -29,7 +29,7 @@ from rlip_assets.evaluation.headlines import HEADLINES, Headline
 from rlip_assets.evaluation.pictures import causes_picture, curves_picture
 from rlip_assets.evaluation.published import standing
 from rlip_assets.evaluation.stage import class_rows, curve_rows, flat_figures, write_table
-from rlip_assets.report.classes import classes_csv
+from rlip_assets.report.class_facts import classes_csv
 from rlip_assets.report.page import Picture, Section, Table, render
 from rlip_assets.report.sections import causes_by_verb, class_table, percent, published_table
 from rlip_assets.storage.files import write_json, write_text
