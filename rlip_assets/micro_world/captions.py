@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from rlip_assets.micro_world.picture import Picture, Relation
-from rlip_assets.micro_world.plans import bystanders, draw_deeds
+from rlip_assets.micro_world.plans import bystanders, draw_events
 from rlip_assets.micro_world.render import render
 from rlip_assets.micro_world.scene_generator import compose
 from rlip_assets.micro_world.vocabularies import category_text
@@ -85,7 +85,7 @@ def corpus_pictures(kind: str, seed: int, count: int) -> Iterator[tuple[Picture,
     for number in range(count):
         rng = Random(f"corpus/{kind}/{seed}/{number}")
         dataset = ("coco", "objects365")[number % 2]
-        yield compose(rng, draw_deeds(dataset, rng), bystanders(dataset)), rng
+        yield compose(rng, draw_events(dataset, rng), bystanders(dataset)), rng
 
 
 def caption_corpus(seed: int, count: int, captions: int = 5) -> Iterator[tuple[Image.Image, list[str]]]:

@@ -1,4 +1,4 @@
-"""A group: the few things and marks that one or two deeds consist of, before they find their place in a picture.
+"""A group: the few things and marks that one or two events consist of, before they find their place in a picture.
 
 Coordinates are local: x = 0 is the middle, y = 0 the ground, y grows downwards. Groups are built looking to the left at scale 1; the scene
 generator mirrors, scales and moves them.

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from rlip_assets.micro_world.world import DATA
 from rlip_assets.storage.files import write_bytes, write_json
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
@@ -27,61 +28,7 @@ FONT_PIXELS = 109  # the only bitmap strike of the font
 PERSON_SCALE = CELL / 120  # one scale for all poses, so that a sitting person is as big as a standing one
 FINE = 4  # supersampling of what is drawn here
 
-GLYPHS = {
-    "bicycle": "🚲",
-    "motorcycle": "🏍️",
-    "car_red": "🚗",
-    "car_blue": "🚙",
-    "bus": "🚌",
-    "dog_spotted": "🐕",
-    "dog_grey": "🐩",
-    "cat_orange": "🐈",
-    "cat_black": "🐈‍⬛",
-    "horse": "🐎",
-    "cow": "🐄",
-    "sheep": "🐑",
-    "elephant": "🐘",
-    "bird_blue": "🐦",
-    "bird_green": "🦜",
-    "bed": "🛏️",
-    "chair": "🪑",
-    "umbrella": "☂️",
-    "backpack": "🎒",
-    "ball_soccer": "⚽",
-    "ball_basket": "🏀",
-    "kite": "🪁",
-    "cup_coffee": "☕",
-    "cup_straw": "🥤",
-    "book_open": "📖",
-    "book_red": "📕",
-    "cell_phone": "📱",
-    "laptop": "💻",
-    "banana": "🍌",
-    "apple": "🍎",
-    "pizza": "🍕",
-    "teddy_bear": "🧸",
-    "potted_plant": "🪴",
-    "tv": "📺",
-    "hat": "🧢",
-    "guitar": "🎸",
-    "balloon": "🎈",
-    "camera": "📷",
-    "rabbit": "🐇",
-    "pig": "🐖",
-    "duck": "🦆",
-    "deer": "🦌",
-    "penguin": "🐧",
-    "tent": "⛺",
-    "flower": "🌻",
-    "watermelon": "🍉",
-    "camel": "🐫",
-    "basket": "🧺",
-    "tree": "🌳",
-    "pine": "🌲",
-    "house": "🏠",
-    "cloud": "☁️",
-    "sun": "☀️",
-}
+GLYPHS: dict[str, str] = DATA["glyphs"]
 SKINS = {"light": "", "dark": "🏾"}
 GENDERS = {"man": "‍♂️", "woman": "‍♀️", "child": ""}
 POSES = {"stand": "🧍", "walk": "🚶", "run": "🏃", "kneel": "🧎", "squat": "🧘"}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rlip_assets.micro_world.anatomy import anchor_fraction
-from rlip_assets.micro_world.world import Deed
+from rlip_assets.micro_world.world import Event
 
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
@@ -90,6 +90,6 @@ class Picture:
     scenery: list[Thing] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
 
-    def deed(self, relation: Relation) -> Deed:
+    def event(self, relation: Relation) -> Event:
         """The relation in terms of categories."""
-        return Deed(relation.text, self.things[relation.subject].category, self.things[relation.object].category)
+        return Event(relation.text, self.things[relation.subject].category, self.things[relation.object].category)

@@ -1,4 +1,4 @@
-"""Compose a picture: act the deeds out, add what has no relation, find places, read off the spatial relations.
+"""Compose a picture: act the events out, add what has no relation, find places, read off the spatial relations.
 
 All randomness comes from the generator passed in; a picture depends on nothing else.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from random import Random
 
-from rlip_assets.micro_world.deeds import act_out
 from rlip_assets.micro_world.group import Group
 from rlip_assets.micro_world.near_misses import idle_person, lonely_thing, unrelated_pair
 from rlip_assets.micro_world.picture import Colour, Mark, Picture, Relation, Thing
+from rlip_assets.micro_world.relation_drawing import act_out
 from rlip_assets.micro_world.sprite_sheet import sprite_size
-from rlip_assets.micro_world.world import Deed
+from rlip_assets.micro_world.world import Event
 
 HEIGHT = 128
 WIDTHS = (128, 136, 144, 152, 160)
@@ -32,16 +32,16 @@ BACKDROPS: tuple[tuple[Colour, Colour, tuple[str, ...]], ...] = (
 )
 
 
-def compose(rng: Random, deeds: list[Deed], bystanders: tuple[str, ...]) -> Picture:
-    """A picture in which all `deeds` happen, and no other, with up to two groups of bystanders of the categories given.
+def compose(rng: Random, events: list[Event], bystanders: tuple[str, ...]) -> Picture:
+    """A picture in which all `events` happen, and no other, with up to two groups of bystanders of the categories given.
 
     Args:
         rng: source of all randomness.
-        deeds: one to three.
+        events: one to three.
         bystanders: categories (other than person) that may stand around without a relation.
     """
     picture = _backdrop(rng)
-    groups = sorted(act_out(rng, deeds), key=lambda group: group.extent()[0] - group.extent()[2])
+    groups = sorted(act_out(rng, events), key=lambda group: group.extent()[0] - group.extent()[2])
     wanted = len(groups)
     groups += _bystanders(rng, bystanders, sum(len(group.things) for group in groups))
     shrink = 1.0 if len(groups) <= 2 else 0.92 if len(groups) == 3 else 0.86

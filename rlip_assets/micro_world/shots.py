@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 from rlip_assets.micro_world.picture import Picture
-from rlip_assets.micro_world.plans import bystanders, draw_deeds, hico_plan
+from rlip_assets.micro_world.plans import bystanders, draw_events, hico_plan
 from rlip_assets.micro_world.scene_generator import compose
 
 
@@ -27,5 +27,5 @@ def shots(dataset: str, split: str, count: int, seed: int) -> Iterator[Shot]:
     for number in range(count):
         stream = f"{seed}/{dataset}/{split}/{number}"
         rng = Random(stream)
-        deeds = draw_deeds(dataset, rng) if plan is None else plan[number]
-        yield Shot(number, compose(rng, deeds, around), Random(f"{stream}/annotator"))
+        events = draw_events(dataset, rng) if plan is None else plan[number]
+        yield Shot(number, compose(rng, events, around), Random(f"{stream}/annotator"))

@@ -42,8 +42,8 @@ def recipe(params: WorldParams) -> str:
     """Digest of what decides the bytes of the world: parameters, source of this package, sprites, and the image library."""
     sources = {
         file.relative_to(PACKAGE).as_posix(): sha256_file(file)
-        for file in sorted(PACKAGE.rglob("*.py"))
-        if "starting_weights" not in file.parts
+        for file in sorted(PACKAGE.rglob("*"))
+        if file.suffix in (".py", ".toml") and "starting_weights" not in file.parts
     }
     return digest_json(
         {

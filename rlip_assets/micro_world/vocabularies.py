@@ -23,38 +23,7 @@ from rlip_assets.micro_world.world import (
     unseen_rare_first,
 )
 
-OPEN_IMAGES_RELATIONS = (
-    "at",
-    "holds",
-    "wears",
-    "surf",
-    "hang",
-    "drink",
-    "holding_hands",
-    "on",
-    "ride",
-    "dance",
-    "skateboard",
-    "catch",
-    "highfive",
-    "inside_of",
-    "eat",
-    "cut",
-    "contain",
-    "handshake",
-    "kiss",
-    "talk_on_phone",
-    "interacts_with",
-    "under",
-    "hug",
-    "throw",
-    "hits",
-    "snowboard",
-    "kick",
-    "ski",
-    "plays",
-    "read",
-)
+OPEN_IMAGES_RELATIONS: tuple[str, ...] = tuple(official_table("open_images")["relations"])
 
 
 @cache

@@ -8,57 +8,14 @@ from __future__ import annotations
 
 from random import Random
 
-from rlip_assets.micro_world.world import VISUAL_GENOME_WORDING
+from rlip_assets.micro_world.world import DATA, VISUAL_GENOME_WORDING
 
-NOUNS: dict[str, tuple[str, ...]] = {
-    "man": ("man", "man", "man", "guy", "person"),
-    "woman": ("woman", "woman", "woman", "lady", "person"),
-    "child": ("child", "child", "boy", "kid", "person"),
-    "bicycle": ("bicycle", "bike"),
-    "motorcycle": ("motorcycle", "motorbike"),
-    "bird": ("bird",),
-    "cat": ("cat", "cat", "kitten"),
-    "dog": ("dog", "dog", "puppy"),
-    "couch": ("couch", "sofa"),
-    "sports ball": ("ball",),
-    "cup": ("cup", "cup", "mug"),
-    "dining table": ("table",),
-    "tv": ("tv", "television"),
-    "cell phone": ("cell phone", "phone"),
-    "potted plant": ("plant", "potted plant"),
-    "teddy bear": ("teddy bear", "stuffed toy"),
-    "pizza": ("pizza", "slice of pizza"),
-    "hat": ("hat", "cap"),
-}
+NOUNS: dict[str, list[str]] = DATA["nouns"]
 """Nouns by look (for persons) or category, repeated by how common they are; a category that is missing is called by its name."""
 
 Form = tuple[str, str]
 FORMS: dict[str, tuple[Form, ...]] = {
-    "ride": (("riding", "rides"), ("riding on", "rides on")),
-    "sit on": (("sitting on", "sits on"), ("seated on", "is seated on")),
-    "lie on": (("lying on", "lies on"), ("laying on", "lays on"), ("sleeping on", "sleeps on")),
-    "stand on": (("standing on", "stands on"), ("standing on top of", "stands on top of")),
-    "hold": (("holding", "holds"), ("grasping", "grasps")),
-    "carry": (("carrying", "carries"), ("lifting", "lifts")),
-    "wear": (("wearing", "wears"), ("wearing", "has on")),
-    "walk": (("walking", "walks"), ("leading", "leads")),
-    "feed": (("feeding", "feeds"), ("giving food to", "gives food to")),
-    "pet": (("petting", "pets"), ("stroking", "strokes")),
-    "chase": (("chasing", "chases"), ("running after", "runs after")),
-    "push": (("pushing", "pushes"), ("shoving", "shoves")),
-    "wash": (("washing", "washes"), ("cleaning", "cleans")),
-    "kick": (("kicking", "kicks"),),
-    "throw": (("throwing", "throws"), ("tossing", "tosses")),
-    "eat": (("eating", "eats"), ("biting", "bites")),
-    "fly": (("flying", "flies"),),
-    "read": (("reading", "reads"),),
-    "drink from": (("drinking from", "drinks from"), ("sipping from", "sips from")),
-    "talk on": (("talking on", "talks on"),),
-    "work on": (("working on", "works on"), ("typing on", "types on")),
-    "on": (("on", "is on"), ("on top of", "is on top of")),
-    "under": (("under", "is under"), ("below", "is below"), ("beneath", "is beneath")),
-    "next to": (("next to", "is next to"), ("beside", "is beside"), ("near", "is near")),
-    "behind": (("behind", "is behind"),),
+    relation: tuple((progressive, third) for progressive, third in forms) for relation, forms in DATA["forms"].items()
 }
 PREPOSITIONS = frozenset({"on", "under", "next to", "behind"})
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rlip_assets.datasets.language.lemmas import noun_lemma, relation_lemma
 from rlip_assets.labelling.caption_parsing.rules import parse_caption
 from rlip_assets.micro_world.picture import Picture
-from rlip_assets.micro_world.plans import bystanders, draw_deeds
+from rlip_assets.micro_world.plans import bystanders, draw_events
 from rlip_assets.micro_world.render import render
 from rlip_assets.micro_world.scene_generator import compose
 from rlip_assets.micro_world.wording import NOUNS, accepted
@@ -24,7 +24,7 @@ Statement = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class TrueRelation:
-    """One relation of a picture: every (subject, relation, object) wording that states it. `happening`: it names a deed."""
+    """One relation of a picture: every (subject, relation, object) wording that states it. `happening`: it names an event."""
 
     statements: frozenset[Statement]
     happening: bool
@@ -35,7 +35,7 @@ def held_out_pictures(seed: int, count: int) -> Iterator[Picture]:
     for number in range(count):
         rng = Random(f"held-out-captions/{seed}/{number}")
         dataset = ("coco", "objects365")[number % 2]
-        yield compose(rng, draw_deeds(dataset, rng), bystanders(dataset))
+        yield compose(rng, draw_events(dataset, rng), bystanders(dataset))
 
 
 def true_relations(picture: Picture) -> list[TrueRelation]:
@@ -65,11 +65,11 @@ def measure(captioner: Captioner, seed: int, pictures: int, batch: int = 25) -> 
     Returns:
         `captions_all_true`: share of captions all of whose triplets are true (a caption without a triplet is not);
         `triplet_precision`: share of true triplets among all stated; `distinct_precision`: the same counted once an image;
-        `recall`: share of deeds that at least one caption of their image states; `recall_first`: that the first one states.
+        `recall`: share of events that at least one caption of their image states; `recall_first`: that the first one states.
     """
     chosen = list(held_out_pictures(seed, pictures))
     counts = dict.fromkeys(
-        ("captions", "all_true", "triplets", "true", "distinct", "distinct_true", "deeds", "found", "first"), 0
+        ("captions", "all_true", "triplets", "true", "distinct", "distinct_true", "events", "found", "first"), 0
     )
     for start in range(0, len(chosen), batch):
         part = chosen[start : start + batch]
@@ -82,8 +82,8 @@ def measure(captioner: Captioner, seed: int, pictures: int, batch: int = 25) -> 
         "captions_all_true": counts["all_true"] / counts["captions"],
         "triplet_precision": counts["true"] / max(counts["triplets"], 1),
         "distinct_precision": counts["distinct_true"] / max(counts["distinct"], 1),
-        "recall": counts["found"] / counts["deeds"],
-        "recall_first": counts["first"] / counts["deeds"],
+        "recall": counts["found"] / counts["events"],
+        "recall_first": counts["first"] / counts["events"],
     }
 
 
@@ -91,16 +91,16 @@ def _count(relations: list[TrueRelation], captions: list[str], counts: dict[str,
     every = frozenset().union(*(relation.statements for relation in relations))
     stated = [{(t.subject, t.relation, t.object) for t in parse_caption(caption)} for caption in captions]
     distinct = set().union(*stated)
-    deeds = [relation for relation in relations if relation.happening]
+    events = [relation for relation in relations if relation.happening]
     counts["captions"] += len(captions)
     counts["all_true"] += sum(bool(triplets) and triplets <= every for triplets in stated)
     counts["triplets"] += sum(map(len, stated))
     counts["true"] += sum(len(triplets & every) for triplets in stated)
     counts["distinct"] += len(distinct)
     counts["distinct_true"] += len(distinct & every)
-    counts["deeds"] += len(deeds)
-    counts["found"] += sum(bool(deed.statements & distinct) for deed in deeds)
-    counts["first"] += sum(bool(deed.statements & stated[0]) for deed in deeds)
+    counts["events"] += len(events)
+    counts["found"] += sum(bool(event.statements & distinct) for event in events)
+    counts["first"] += sum(bool(event.statements & stated[0]) for event in events)
 
 
 def _entity(name: str) -> str:

@@ -151,7 +151,7 @@ class CaptionedImages:
 class DenseImages:
     """Images in memory, (n, H, W, 3) uint8, with what each patch shows: (n, C, G, G) bool.
 
-    The C statements about a patch: it shows a thing of a kind; the thing does a deed; a deed is done to it; it does something to a
+    The C statements about a patch: it shows a thing of a kind; the thing does an event; an event is done to it; it does something to a
     thing of a kind.
     """
 
@@ -162,8 +162,8 @@ class DenseImages:
     def draw(cls, pictures: Iterable[Picture], size: CaptionerSize) -> DenseImages:
         """Draw pictures; a patch shows a thing when its centre lies in the box of the thing."""
         kinds = {kind: number for number, kind in enumerate(sorted({*CATEGORIES, *STATURE} - {"person"}))}
-        deeds = {deed: number for number, deed in enumerate(FORMS)}
-        does, done, to = len(kinds), len(kinds) + len(deeds), len(kinds) + 2 * len(deeds)
+        events = {event: number for number, event in enumerate(FORMS)}
+        does, done, to = len(kinds), len(kinds) + len(events), len(kinds) + 2 * len(events)
         centres = (np.arange(size.image // size.patch) + 0.5) / (size.image // size.patch)
         pixels, shown = [], []
         for picture in pictures:
@@ -179,8 +179,8 @@ class DenseImages:
             for relation in picture.relations:
                 if not relation.spatial:
                     subject, target = patches[relation.subject], patches[relation.object]
-                    grid[does + deeds[relation.text]] |= subject
-                    grid[done + deeds[relation.text]] |= target
+                    grid[does + events[relation.text]] |= subject
+                    grid[done + events[relation.text]] |= target
                     grid[to + kinds[picture.things[relation.object].kind]] |= subject
             shown.append(grid)
         return cls(np.stack(pixels), np.stack(shown))

@@ -11,7 +11,7 @@ from rlip_assets.lineage.params.world import WorldParams
 from rlip_assets.micro_world.picture import Picture
 from rlip_assets.micro_world.shots import shots
 from rlip_assets.micro_world.vocabularies import OPEN_IMAGES_RELATIONS, open_images_name, open_images_objects
-from rlip_assets.micro_world.world import Deed
+from rlip_assets.micro_world.world import Event
 from rlip_assets.micro_world.writers import Progress, save_json, save_picture
 
 OF_RELATION = {
@@ -39,15 +39,15 @@ OF_RELATION = {
 ON_BOARDS = {"surfboard": "surf", "skateboard": "skateboard"}
 
 
-def predicate(deed: Deed) -> str | None:
+def predicate(event: Event) -> str | None:
     """Open Images' name of a relation, None where it has none (walk, chase, fly, next to, behind)."""
-    if deed.relation == "ride" and deed.subject == "person":
-        return ON_BOARDS.get(deed.object, "ride")
-    return OF_RELATION.get(deed.relation)
+    if event.relation == "ride" and event.subject == "person":
+        return ON_BOARDS.get(event.object, "ride")
+    return OF_RELATION.get(event.relation)
 
 
 def _record(name: str, picture: Picture, objects: list[str]) -> dict[str, Any]:
-    named = [(relation, predicate(picture.deed(relation))) for relation in picture.relations]
+    named = [(relation, predicate(picture.event(relation))) for relation in picture.relations]
     return {
         "img_fn": name,
         "img_size": [picture.width, picture.height],

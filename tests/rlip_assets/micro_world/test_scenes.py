@@ -13,23 +13,23 @@ from rlip_assets.micro_world.plans import bystanders, hico_plan
 from rlip_assets.micro_world.render import encode_jpeg, render
 from rlip_assets.micro_world.scene_generator import compose
 from rlip_assets.micro_world.shots import shots
-from rlip_assets.micro_world.world import Deed, interactions, objects365_deeds, other_deeds, person_deeds
+from rlip_assets.micro_world.world import Event, interactions, objects365_events, other_events, person_events
 
-DEEDS = sorted({*person_deeds(), *other_deeds(), *objects365_deeds()})
+EVENTS = sorted({*person_events(), *other_events(), *objects365_events()})
 AROUND = bystanders("coco")
 
 
-def deeds_of(picture: Picture) -> list[Deed]:
-    return sorted(picture.deed(relation) for relation in picture.relations if not relation.spatial)
+def events_of(picture: Picture) -> list[Event]:
+    return sorted(picture.event(relation) for relation in picture.relations if not relation.spatial)
 
 
 @pytest.mark.parametrize(
-    "deed", DEEDS, ids=lambda deed: f"{deed.subject}-{deed.relation}-{deed.object}".replace(" ", "_")
+    "event", EVENTS, ids=lambda event: f"{event.subject}-{event.relation}-{event.object}".replace(" ", "_")
 )
-def test_every_deed_is_drawn_inside_the_canvas_and_alone(deed: Deed) -> None:
+def test_every_event_is_drawn_inside_the_canvas_and_alone(event: Event) -> None:
     for seed in range(4):
-        picture = compose(Random(f"{deed}/{seed}"), [deed], AROUND)
-        assert deeds_of(picture) == [deed]
+        picture = compose(Random(f"{event}/{seed}"), [event], AROUND)
+        assert events_of(picture) == [event]
         assert picture.width in range(128, 161)
         assert picture.height == 128
         for thing in picture.things:
@@ -41,11 +41,11 @@ def test_every_deed_is_drawn_inside_the_canvas_and_alone(deed: Deed) -> None:
         assert max(picture.things[relation.subject].width, picture.things[relation.subject].height) >= 15
 
 
-def test_many_deeds_all_happen_exactly_once() -> None:
+def test_many_events_all_happen_exactly_once() -> None:
     for seed in range(150):
         rng = Random(f"many/{seed}")
-        deeds = sorted(rng.choice(DEEDS) for _ in range(3))
-        assert deeds_of(compose(rng, list(deeds), AROUND)) == deeds
+        events = sorted(rng.choice(EVENTS) for _ in range(3))
+        assert events_of(compose(rng, list(events), AROUND)) == events
 
 
 def test_a_picture_has_three_to_eight_boxes_as_a_rule() -> None:
@@ -105,8 +105,8 @@ def test_spatial_relations_hold_for_the_boxes() -> None:
 
 
 def test_a_box_is_where_the_sprite_is() -> None:
-    deed = Deed("ride", "person", "elephant")
-    picture = compose(Random("tight"), [deed], AROUND)
+    event = Event("ride", "person", "elephant")
+    picture = compose(Random("tight"), [event], AROUND)
     elephant = next(thing for thing in picture.things if thing.category == "elephant")
     pixels = np.asarray(render(picture), dtype=int)
     x0, y0, x1, y1 = (int(value) for value in elephant.box)
@@ -128,9 +128,9 @@ def test_the_same_seed_draws_the_same_bytes_whatever_was_drawn_before() -> None:
 def test_the_plan_gives_every_class_its_instances(split: str, images: int) -> None:
     plan = hico_plan(split, images, 7)
     assert len(plan) == images
-    assert all(1 <= len(deeds) <= 3 for deeds in plan)
+    assert all(1 <= len(events) <= 3 for events in plan)
     counts = {
-        item: sum(deeds.count(Deed(item.verb, "person", item.object)) for deeds in plan) for item in interactions()
+        item: sum(events.count(Event(item.verb, "person", item.object)) for events in plan) for item in interactions()
     }
     rare = [item for item in interactions() if item.frequency < 10]
     if split == "test":

@@ -20,7 +20,7 @@ def test_the_world_is_large_enough() -> None:
     assert len(world.COCO_CATEGORIES) >= 22
     assert len(world.HICO_VERBS) >= 14
     assert 45 <= len(world.interactions()) <= 70
-    assert len({deed.relation for deed in world.other_deeds()}) >= 5
+    assert len({event.relation for event in world.other_events()}) >= 5
 
 
 def test_ids_are_the_official_ones() -> None:
@@ -80,8 +80,8 @@ def test_the_class_table_is_valid_and_holds_rare_classes() -> None:
 
 
 def test_every_relation_can_be_said_and_no_text_names_two_verbs() -> None:
-    deeds = (*world.person_deeds(), *world.other_deeds(), *world.objects365_deeds())
-    assert {deed.relation for deed in deeds} | set(world.SPATIAL_RELATIONS) == set(FORMS)
+    events = (*world.person_events(), *world.other_events(), *world.objects365_events())
+    assert {event.relation for event in events} | set(world.SPATIAL_RELATIONS) == set(FORMS)
     texts = [text for relation in FORMS for text in accepted(relation)]
     assert len(texts) == len(set(texts))
 

@@ -1,4 +1,4 @@
-"""Deeds of the hands, given to a person who is there already: holding, eating, drinking, reading, wearing ..."""
+"""Events of the hands, given to a person who is there already: holding, eating, drinking, reading, wearing ..."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def wear(group: Group, person: Thing, noun: str) -> None:
     group.relate(person, "wear", thing)
 
 
-HAND_DEEDS = {
+HAND_EVENTS = {
     "hold": hold,
     "eat": eat,
     "drink from": drink_from,

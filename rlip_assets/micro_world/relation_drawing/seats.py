@@ -23,5 +23,5 @@ def put_on(group: Group, subject: str, seat: Thing, x: float) -> Thing:
     return thing
 
 
-SEAT_DEEDS = {"sit on": sit_down, "on": put_on}
+SEAT_EVENTS = {"sit on": sit_down, "on": put_on}
 """Relation -> function(group, subject, seat, x)."""

@@ -1,4 +1,4 @@
-"""Deeds done to an animal or vehicle that is there already: feeding, petting, washing."""
+"""Events done to an animal or vehicle that is there already: feeding, petting, washing."""
 
 from __future__ import annotations
 
@@ -60,5 +60,5 @@ def wash(group: Group, target: Thing) -> None:
     group.relate(person, "wash", target)
 
 
-CARE_DEEDS = {"feed": feed, "pet": pet, "wash": wash}
+CARE_EVENTS = {"feed": feed, "pet": pet, "wash": wash}
 """Relation -> function(group, target)."""

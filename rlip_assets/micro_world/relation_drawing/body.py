@@ -1,10 +1,10 @@
-"""Deeds of the whole body: riding, sitting, lying, standing on, walking along, pushing, chasing, kicking, throwing, flying, carrying."""
+"""Events of the whole body: riding, sitting, lying, standing on, walking along, pushing, chasing, kicking, throwing, flying, carrying."""
 
 from __future__ import annotations
 
-from rlip_assets.micro_world.deeds.seats import sit_down
 from rlip_assets.micro_world.group import REACH, Group, stature
 from rlip_assets.micro_world.picture import Thing
+from rlip_assets.micro_world.relation_drawing.seats import sit_down
 
 SEA = (60, 130, 205)
 FOAM = (240, 250, 255)
@@ -185,7 +185,7 @@ def carry(group: Group, noun: str) -> Thing:
     return porter
 
 
-BODY_DEEDS = {
+BODY_EVENTS = {
     "ride": ride,
     "sit on": sit_on,
     "lie on": lie_on,
