@@ -1,4 +1,4 @@
-"""How far captions depend on the batch size: the same images captioned with several, against one of them.
+"""Dependence of captions on the batch size: the same images captioned with several, against one of them.
 
     python -m perf.caption_identity [--images 300] [--captions 10] [--batches 1,4,16,32] [--against 8] [--json out.json]
 
@@ -40,7 +40,7 @@ def captions(captioner: Captioner, ids: list[str], images: list[Image.Image], ba
 
 
 def identical(first: dict[str, list[str]], second: dict[str, list[str]]) -> int:
-    """How many captions of the same image and number are the same text."""
+    """Return the number of captions of the same image and number that are the same text."""
     return sum(a == b for image, texts in first.items() for a, b in zip(texts, second[image], strict=True))
 
 

@@ -24,7 +24,7 @@ ANNOTATIONS = Path(__file__).parent / "data" / "caption_annotations.json"
 
 
 def main() -> None:
-    """Print precision, recall and captions a second."""
+    """Print precision, recall and captions per second."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("captions", type=Path)
     parser.add_argument("--part", choices=("development", "held_out"), default="development")

@@ -25,7 +25,7 @@ from rlip_assets.datasets.sources.bucket_images import BucketImages
 from rlip_assets.datasets.sources.roots import raw_root
 from rlip_assets.labelling.quality import Judged, at_threshold, calibration, operating_threshold
 from rlip_assets.labelling.tables import CandidateRow, read_rows
-from rlip_assets.labelling.tagging.rules import Labels
+from rlip_assets.labelling.tagging.filters import Labels
 from rlip_assets.labelling.tagging.stage import filtered, labelled, open_tagger, tag_scenes
 from rlip_assets.labelling.true_relations import TrueRelation, read_true_relations
 from rlip_assets.lineage.params import load_params

@@ -10,7 +10,7 @@ From the paper to the code (quirks are rows of `docs/quirks.md`):
 | parallel entity decoder | rlip_model/decoder.py (`EntityDecoder`) | tests/rlip_model/test_model.py | 9, 10 |
 | sequential relation decoder | rlip_model/decoder.py (`RelationDecoder`) | tests/rlip_model/test_model.py | 6, 8 |
 | R-Tagger | rlip_model/tagger.py | tests/rlip_model/test_tagger.py | 19, 21, 35 |
-| caption parsing | rlip_assets/labelling/caption_parsing/rules.py | tests/rlip_assets/labelling/test_caption_parsing_rules.py | - |
+| caption parsing | rlip_assets/labelling/caption_parsing/parser.py | tests/rlip_assets/labelling/test_caption_parser.py | - |
 | relation candidates | rlip_assets/labelling/candidates.py | tests/rlip_assets/labelling/test_candidates.py | 20 |
 | losses, RQL and RPL | rlip_model/losses.py | tests/rlip_model/test_losses.py | 15, 16, 17, 18 |
 | recipes | rlip_assets/training/recipes | tests/rlip_assets/training/test_recipes.py | 13, 14, 25 |

@@ -1,7 +1,7 @@
 """Relation candidates: text triplets of an image's captions, matched to the classes of its boxes.
 
 A caption says "a man is riding a horse" but not which man. Every ordered pair of boxes whose classes the triplet names is a candidate
-for its relation; the R-Tagger decides (`pseudo_labels`). How a noun finds its class is `rlip_assets.labelling.caption_parsing.classes`.
+for its relation; the R-Tagger decides (`pseudo_labels`). How a noun finds its class: `caption_parsing/class_matching.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from rlip_assets.datasets.scenes import Scene, read_scenes, scene_hash
 from rlip_assets.datasets.sources.classes import read_classes
-from rlip_assets.labelling.caption_parsing.classes import ClassMatcher
+from rlip_assets.labelling.caption_parsing.class_matching import ClassMatcher
 from rlip_assets.labelling.synonyms import read_synonyms
 from rlip_assets.labelling.tables import CandidateRow, TripletRow, read_rows, write_rows
 from rlip_assets.lineage.context import StageContext
@@ -33,7 +33,7 @@ _LISTED = 200
 
 @dataclass(frozen=True)
 class ClassTriplet:
-    """What the captions of an image say of its boxed classes."""
+    """A statement of an image's captions about its boxed classes."""
 
     subject: str
     relation: str
@@ -145,7 +145,7 @@ def boxes_overlap(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
 
 
 class _Yields:
-    """What became of the triplets, in all, by class and by relation."""
+    """Counts of the triplets that were matched, in all, by class and by relation."""
 
     def __init__(self) -> None:
         self.total: Counter[str] = Counter(

@@ -1,6 +1,6 @@
 """Drift: how far the labels of a bucket are from those before them, by the figures of their manifests.
 
-* yield: labels an image, now by before, less one.
+* yield: labels per image, now by before, less one.
 * confidence, relations: total variation distance between the distributions then and now, 0 (equal) to 1 (nothing in common).
 """
 
@@ -34,7 +34,7 @@ class Drift:
         )
 
     def judge(self, limits: DriftParams) -> tuple[bool, str]:
-        """Whether all distances are within their limits, and all of them in words."""
+        """Return whether all distances are within their limits, and all of them in words."""
         found = {"yield": (self.yields, limits.yields), "confidence": (self.confidence, limits.confidence),
                  "relations": (self.relations, limits.relations)}  # fmt: skip
         words = [

@@ -1,8 +1,8 @@
 """Human relations of Visual Genome as truth for pseudo labels of COCO, for the images that are in both (about 51,000 of Visual Genome's).
 
-`image_data.json` of Visual Genome names the COCO image of each. The two datasets have boxes of their own, so a human triplet is carried
-over to the COCO boxes that its boxes overlap best, by an IoU of at least `MINIMUM_IOU`. People annotated some relations and left out
-others: only labels of pairs that they said something about can be judged, and "wrong" then means "not what they said".
+`image_data.json` of Visual Genome names the COCO image of each. The boxes of the two datasets differ, so a human triplet is carried
+over to the COCO boxes that its boxes overlap best, by an IoU of at least `MINIMUM_IOU`. Annotators noted some relations and left out
+others: only labels of pairs with an annotated relation can be judged, and "wrong" then means "not what was annotated".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPATIAL = frozenset(
          "over", "under", "with"),
     )
 )  # fmt: skip
-"""Relations of place, which people mention now and then where they hold."""
+"""Relations of place, which annotators mention only now and then."""
 
 
 def human_relations(

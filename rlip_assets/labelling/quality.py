@@ -1,4 +1,4 @@
-"""How true the pseudo labels are, measured on relations that were kept aside, or on human triplets (`human_truth`) for real COCO images.
+"""Quality of the pseudo labels, measured on relations that were kept aside, or on human triplets for real COCO images.
 
 A label is right when its relation, in normal form, names a true relation of its pair or one that this implies. A true relation is found
 when a label of its pair names it. Relations that happen ("ride") and relations of place ("next to", which hold for all pairs that stand so
@@ -157,8 +157,8 @@ def judge_by_people(ctx: StageContext, tables: Sequence[Path], counts: Counter[s
     """Judge labels of COCO by the human triplets of Visual Genome; the halves that choose and that are reported.
 
     Where the R-Tagger's recipe holds images back, they alone are judged, for it was trained on the triplets of the others. Labels of pairs
-    of which people said nothing are not judged. `counts` says how many (`labels_not_judged`), how many of the images judged were trained on
-    (`images_trained_on`), and what `human_relations` counts.
+    without an annotated relation are not judged. Added to `counts`: those labels (`labels_not_judged`), the judged images that were trained
+    on (`images_trained_on`), and what `human_relations` counts.
 
     Raises:
         InputError: Visual Genome has no `image_data.json`, which names the COCO image of each.

@@ -1,4 +1,4 @@
-"""The tables between images and pseudo labels: captions, text triplets and candidates. One row an image, Parquet parts in a folder.
+"""The tables between images and pseudo labels: captions, text triplets and candidates. One row per image, Parquet parts in a folder.
 
 Columns of a row's lists are parallel. A row refers to entities of a scene by index, together with the scene's content hash.
 """
@@ -46,7 +46,7 @@ class TripletRow:
 
 @dataclass(frozen=True)
 class CandidateRow:
-    """Which ordered pairs of an image's entities may hold which relation.
+    """The relations that ordered pairs of an image's entities may hold.
 
     subject, object: entity indices of the scene whose hash is `scene_hash`. relation: the text that a label will carry;
     surface: the wording most captions used. votes: captions that state it of this pair's classes.

@@ -2,8 +2,8 @@
 
 Read it in this order:
 
-* `world.py` what there is and what can happen; `wording.py` how people put it; `vocabularies.py` what each dataset calls it.
-* `relation_drawing/` how each relation is drawn; `near_misses.py` what looks alike and is none; `scene_generator.py` whole pictures.
-* `plans.py` and `shots.py` which picture shows what; `render.py` pixels; `captions.py` sentences and training corpora.
-* `writers/` one module a dataset; `truth.py` the hidden relations; `stage.py` the stage.
+* `world.py` (and `world.toml`) categories and events; `wording.py` nouns and verb forms; `vocabularies.py` names in each dataset.
+* `relation_drawing/` relations; `near_misses.py` what looks alike without a relation; `scene_generator.py` whole pictures.
+* `plans.py` and `shots.py` the plan of each picture; `render.py` pixels; `captions.py` sentences and training corpora.
+* `writers/` one module per dataset; `truth.py` the true relations; `simulated_captions.py` captions from them; `stage.py` the stage.
 """

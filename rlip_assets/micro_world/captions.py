@@ -1,6 +1,6 @@
 """Sentences about pictures, and corpora of pictures with sentences or boxes to make the external weights from.
 
-The corpora draw from random streams of their own: none of their images is an image of any dataset part.
+The corpora draw from separate random streams: none of their images occurs in a dataset.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _two(first: Relation, second: Relation, names: list[str], rng: Random) -> st
 
 
 def _with_place(first: Relation, standing: list[Relation], names: list[str], rng: Random) -> str:
-    """A clause with "next to a dog" appended where that says something of its object; otherwise a clause of its own."""
+    """A clause with "next to a dog" appended where that says something of its object; otherwise a separate clause."""
     place = rng.choice(standing)
     following = [other for other in standing if other.subject == first.object and other.object != first.subject]
     if following:

@@ -32,7 +32,7 @@ class Thing:
 
     @property
     def kind(self) -> str:
-        """What to call it: the look of a person, the category of anything else."""
+        """The look of a person, the category of anything else."""
         return self.look or self.category
 
     @property

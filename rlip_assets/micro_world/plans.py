@@ -1,4 +1,4 @@
-"""Which events happen in which image.
+"""The plan of a dataset: which events happen in which image.
 
 HICO-DET is planned as a whole, so that the number of instances of every class is exact; everywhere else each image draws its own events.
 """
@@ -106,7 +106,7 @@ def _happens_in(dataset: str, event: Event) -> bool:
 
 
 def _draw_event(dataset: str, rng: Random) -> Event:
-    """V-COCO is about persons alone; Objects365 has events of its own; Visual Genome lacks some verbs."""
+    """V-COCO is about persons alone; some events occur in Objects365 alone; Visual Genome lacks some verbs."""
     while True:
         dice = rng.random()
         if dataset == "objects365" and rng.random() < OBJECTS365_SHARE:

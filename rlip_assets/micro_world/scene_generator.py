@@ -97,7 +97,7 @@ def _covered(thing: Thing, by: Thing) -> float:
 
 
 def _crowding(things: list[Thing], placed: list[Thing], scale: float, dx: float, dy: float) -> float:
-    """How much the things, scaled and moved, and those placed already would hide of each other."""
+    """Return how much the things, scaled and moved, and those placed already would hide of each other."""
     crowding = 0.0
     for thing in things:
         x0, y0 = thing.x * scale + dx, thing.y * scale + dy

@@ -1,4 +1,4 @@
-"""Pictures of a dataset split, one by one, each from a random stream of its own."""
+"""Pictures of a dataset split, one by one, each from its own random stream."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def images_of(params: WorldParams) -> dict[str, int]:
 
 
 def _fits(root: Path, truth: Path | None, mark: str) -> dict[str, Any] | None:
-    """What was noted when the tree was made, if the same recipe made it, its truth is there and no file of it changed since."""
+    """Return the notes on a tree if the same recipe made it, its truth is there and no file of it changed since."""
     try:
         noted: dict[str, Any] = json.loads((root / MARK).read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):

@@ -1,4 +1,4 @@
-"""What each dataset calls the things of the world, and the class tables that its raw root brings along."""
+"""Names of the world's things in each dataset, and the class tables that its raw root brings along."""
 
 from __future__ import annotations
 

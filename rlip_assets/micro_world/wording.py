@@ -1,4 +1,4 @@
-"""How people put it: nouns for categories, verb forms for relations, in captions and in the Visual Genome part.
+"""Wording: nouns for categories, verb forms for relations, in captions and in the Visual Genome part.
 
 Every relation has a base text (the benchmark's own words, "sit on") and forms: pairs of progressive and third person. Any of these
 texts names the relation; `accepted` lists them all.

@@ -1,4 +1,4 @@
-"""What there is in the micro world and what can happen in it: categories, relations, interaction classes.
+"""The content of the micro world: categories, relations, interaction classes.
 
 Names and ids are those of the benchmarks: COCO ids (1..90), Objects365 v2 ids (1..365), Open Images names, HICO-DET verb ids
 (1..117) and interaction ids (1..600). A `Event` is one thing that happens: a relation between a subject and an object category.

@@ -1,4 +1,4 @@
-"""What earlier stages wrote, read for the report: a missing or damaged file is one sentence that says what to run."""
+"""Readers of what earlier stages wrote: a missing or damaged file is one sentence that says what to run."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ COLUMNS = ("class", "positives", "detections", "right", "recall", "ap")
 
 
 def class_facts(benchmark: Path, dataset: str, output: Path) -> dict[str, Any]:
-    """What the report says of one run's classes.
+    """Return what the report says of one run's classes.
 
     Args:
         benchmark: folder of a benchmark run.

@@ -103,7 +103,7 @@ def gather(benchmarks: Path, label_quality: Path) -> dict[str, Any]:
     """All facts of a run.
 
     Args:
-        benchmarks: folder with one folder a run, each with `metrics.json` (fractions).
+        benchmarks: folder with one folder per run, each with `metrics.json` (fractions).
         label_quality: folder with `label_quality.json`.
 
     Returns:
@@ -145,7 +145,7 @@ def _zero_shot(metrics: Metrics, run: str) -> dict[str, Any]:
 
 
 def _errors(benchmarks: Path, metrics: Metrics) -> list[dict[str, Any]]:
-    """Shares of the causes of errors, one row a setting of the results table."""
+    """Return the shares of the causes of errors, one row per setting of the results table."""
     return [
         {"setting": row.title, "figures": read_json(benchmarks / row.run / "errors.json")["shares"], "spread": {}}
         for row in ROWS

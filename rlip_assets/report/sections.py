@@ -23,7 +23,7 @@ def figures_table(first: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     Args:
         first: title of the first column, and key of its text in each row.
         rows: with `figures` and `spread` by column; the columns are the union of the rows' names, in order of appearance. Training
-            `steps` have a column of their own where rows have them.
+            `steps` have a separate column where rows have them.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row["figures"]))
     plain = [name for name in ("steps",) if any(name in row for row in rows)]
@@ -179,7 +179,7 @@ def published_table(
 
 
 def _verbs(facts: Mapping[str, Any]) -> list[Table]:
-    """How each source names each benchmark verb."""
+    """Return how each source names each benchmark verb."""
     verbs = facts["verb_sources"]
     if not verbs:
         return []
@@ -202,7 +202,7 @@ def _label_quality(quality: Mapping[str, Any]) -> Table:
 
 
 def _people(counts: Mapping[str, int] | None) -> str:
-    """What to know of figures that follow from human triplets."""
+    """Return a caution about figures that follow from human triplets."""
     if not counts:
         return ""
     counts = Counter(counts)

@@ -65,7 +65,7 @@ def _verbs(ctx: StageContext) -> list[dict[str, Any]]:
 
 
 def _histories(pretrained: Path) -> dict[str, list[dict[str, float]]]:
-    """One row a step of every pre-training."""
+    """Return one row per step of every pre-training."""
     return {run.name: read_history(run / HISTORY) for run in sorted(pretrained.iterdir()) if (run / HISTORY).is_file()}
 
 

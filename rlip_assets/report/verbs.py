@@ -1,4 +1,4 @@
-"""How each source of relations names each verb of the benchmark."""
+"""Names of the benchmark's verbs in each source of relations."""
 
 from __future__ import annotations
 

@@ -6,8 +6,7 @@
 * `stage.py`: the stage `caption_triplets`.
 """
 
-from rlip_assets.labelling.caption_parsing.rules import parse_caption
+from rlip_assets.labelling.caption_parsing.parser import TextTriplet, parse_caption
 from rlip_assets.labelling.caption_parsing.stage import parse_stage
-from rlip_assets.labelling.caption_parsing.triplets import TextTriplet
 
 __all__ = ["TextTriplet", "parse_caption", "parse_stage"]

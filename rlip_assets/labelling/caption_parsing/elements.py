@@ -14,7 +14,7 @@ from rlip_assets.datasets.language.lexicon import lexicon
 
 
 class Sign(Enum):
-    """Elements without content of their own."""
+    """Elements that carry no content."""
 
     AND = auto()
     COMMA = auto()
@@ -43,13 +43,13 @@ class Entity:
 
     @property
     def alive(self) -> bool:
-        """A person or an animal; a "hot dog" is none."""
+        """Whether it is a person or an animal, which a "hot dog" is not."""
         words = lexicon()
         return self.head in words.animate and tuple(self.text.split()[-2:]) not in words.fixed_compounds
 
 
 class Form(Enum):
-    """How a verb stands in its clause."""
+    """The form of a verb in its clause."""
 
     PROGRESSIVE = auto()
     PARTICIPLE = auto()  # "parked", "ridden"
@@ -220,7 +220,7 @@ class _Chunker:
         return None
 
     def _matched(self, i: int, phrase: tuple[str, ...]) -> int:
-        """How many words from `i` on spell `phrase`, articles inside allowed; 0 if they do not."""
+        """Return the number of words from `i` on that spell `phrase`, articles inside allowed; 0 if they do not."""
         start = i
         for expected in phrase:
             while i > start and self._word(i) in ("a", "an", "the"):
@@ -251,7 +251,7 @@ class _Chunker:
         return Form.FINITE if self._agrees(word, lemma, following) else None
 
     def _starts_argument(self, word: str) -> bool:
-        """Whether `word` begins what follows a verb: its object, a preposition, or the end of the clause."""
+        """Return whether `word` begins what follows a verb: its object, a preposition, or the end of the clause."""
         words = self.lexicon
         closed = (words.determiners, words.prepositions, words.pronouns, words.conjunctions, words.clause_conjunctions)
         return not word or word in (",", ".", ";") or any(word in group for group in closed)
@@ -282,7 +282,7 @@ class _Chunker:
         return Form.FINITE if self.phrase and (following in words.determiners or following in words.pronouns) else None
 
     def _agrees(self, word: str, lemma: str, following: str) -> bool:
-        """Whether a base form or third person agrees with the noun before it and is likelier a verb than a noun."""
+        """Return whether a base form or third person agrees with the noun before it and is likelier a verb than a noun."""
         words = self.lexicon
         noun_like = lemma in words.noun_like_verbs
         before_object = following in words.determiners or following in words.pronouns

@@ -11,7 +11,7 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from rlip_assets.labelling.caption_parsing.triplets import CaptionParser
+from rlip_assets.labelling.caption_parsing.parser import CaptionParser
 
 Statement = tuple[str, str, str]
 

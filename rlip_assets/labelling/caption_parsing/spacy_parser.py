@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlip_assets.datasets.language.lemmas import noun_lemma, verb_lemma
 from rlip_assets.datasets.language.lexicon import lexicon
-from rlip_assets.labelling.caption_parsing.triplets import CaptionParser, TextTriplet
+from rlip_assets.labelling.caption_parsing.parser import CaptionParser, TextTriplet
 from rlip_assets.storage.errors import InputError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ Phrase = tuple[tuple[str, ...], list["Token"]]
 def _phrases(head: Token) -> Iterator[Phrase]:
     """Prepositional phrases of a noun or verb: their prepositions and the nouns these end in.
 
-    "on top of" is followed to its last preposition; the "of" of a quantity ("group of") or inside such a phrase is none.
+    "on top of" is followed to its last preposition; the "of" of a quantity ("group of") or inside such a phrase does not count.
     """
     for child in head.children:
         if child.dep_ in ("prep", "agent"):
@@ -167,12 +167,12 @@ def _long_prepositions() -> frozenset[tuple[str, ...]]:
 
 
 def _inside_long_preposition(noun: Token) -> bool:
-    """Whether a noun is the "top" of "on top of"."""
+    """Return whether a noun is the "top" of "on top of"."""
     return noun.dep_ == "pobj" and (noun.head.lower_, noun.lower_, "of") in _long_prepositions()
 
 
 def _subjects(verb: Token) -> list[Token]:
-    """Who a verb is said of: its own subject, the noun that it describes, or that of the clause above."""
+    """Return the subjects of a verb: its own, the noun that it describes, or that of the clause above."""
     own = [child for child in verb.children if child.dep_ in (*_SUBJECTS, "nsubjpass")]
     if own and own[0].pos_ != "PRON":
         return own
@@ -215,7 +215,7 @@ def _is_quantity(noun: Token) -> bool:
 
 
 def _counted_nouns(noun: Token) -> list[Token]:
-    """What a word of quantity counts."""
+    """Return the nouns that a word of quantity counts."""
     return [c for p in noun.children if p.dep_ == "prep" and p.lower_ == "of" for c in p.children if c.dep_ == "pobj"]
 
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlip_assets.labelling.caption_parsing.rules import parse_caption
-from rlip_assets.labelling.caption_parsing.triplets import CaptionParser, TextTriplet
+from rlip_assets.labelling.caption_parsing.parser import CaptionParser, TextTriplet, parse_caption
 from rlip_assets.labelling.tables import CaptionRow, TripletRow, read_rows, write_rows
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import ParsingParams

@@ -1,4 +1,4 @@
-"""Captioning: N captions an image with a BLIP captioner, the image encoded once.
+"""Captioning: N captions per image with a BLIP captioner, the image encoded once.
 
 * `random_streams.py`: random numbers by (seed, image, caption, token).
 * `decoding.py`: nucleus sampling of many captions from one encoding; beam search.

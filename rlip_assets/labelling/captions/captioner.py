@@ -58,7 +58,7 @@ class Captioner:
         return cls(model.to(device), processor, tokenizer, params)
 
     def __call__(self, image_ids: Sequence[str], images: Sequence[Image.Image]) -> list[list[str]]:
-        """Captions of a batch of RGB images, one list an image, the prompt removed."""
+        """Return the captions of a batch of RGB images, one list per image, the prompt removed."""
         params = self.params
         pixels = self.pixels(images)
         if params.mode == "beam":

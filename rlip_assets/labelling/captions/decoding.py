@@ -1,10 +1,10 @@
-"""Nucleus sampling of many captions an image, with the image encoded once.
+"""Nucleus sampling of many captions per image, with the image encoded once.
 
 Published: N independent passes through image encoder and decoder for N captions. Here the image is encoded once, the decoder reads
-the prompt once an image (which also computes the cross-attention keys and values of the image tokens), its cache is repeated for the
+the prompt once per image (which also computes the cross-attention keys and values of the image tokens), its cache is repeated for the
 N captions, and only the new tokens are decoded N times. The distribution is the same.
 
-Shape legend: B images, N captions an image, R = B N rows, V vocabulary, S tokens so far.
+Shape legend: B images, N captions per image, R = B N rows, V vocabulary, S tokens so far.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def beam_captions(
     min_tokens: int,
     max_tokens: int,
 ) -> Tensor:
-    """One caption an image by beam search, as published: (B, 1, S) token ids, prompt included."""
+    """Return one caption per image by beam search, as published: (B, 1, S) token ids, prompt included."""
     text: Any = model.config.text_config
     start: Any = torch.tensor([*prompt, text.sep_token_id], device=pixels.device).repeat(len(pixels), 1)
     found: Tensor = model.generate(
@@ -100,7 +100,7 @@ def penalise(logits: Tensor, tokens: Tensor, penalty: float) -> Tensor:
 
 
 def choose(logits: Tensor, chances: Tensor, top_p: float) -> Tensor:
-    """Draw one token a row from the smallest set of most likely tokens whose probability exceeds `top_p`.
+    """Draw one token per row from the smallest set of most likely tokens whose probability exceeds `top_p`.
 
     Args:
         logits: (R, V). chances: (R,) in [0, 1): position in the cumulative distribution over that set, most likely first.

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from rlip_assets.datasets.scenes import Scene, read_scenes, table_digest
 from rlip_assets.datasets.sources.bucket_images import BucketImages
 from rlip_assets.datasets.sources.roots import raw_root
 from rlip_assets.inference.micro_batches import MicroBatches
-from rlip_assets.labelling.captions.pictures import captioned_picture
 from rlip_assets.labelling.tables import CaptionRow, read_rows, write_rows
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import CaptionParams
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _FILE, _BAD = "captions.parquet", "unreadable.json"
 _PICTURES = 3
+_WIDTH, _LINE, _MARGIN = 480, 18, 8
+"""Pixels of a picture with its captions."""
 Captions = Callable[[Sequence[Scene], Sequence[Image.Image]], list[list[str]]]
 """Scenes and images of a batch to the captions of each image."""
 
@@ -188,4 +190,17 @@ def _show(ctx: StageContext, finished: Sequence[FinishedShard], scenes: Sequence
     by_id = {scene.image_id: scene for scene in scenes}
     for number, row in enumerate(islice(read_rows(ctx.outputs["captions"], CaptionRow), _PICTURES)):
         scene = by_id[row.image_id]
-        ctx.log.picture(f"captions-{number}", captioned_picture(open_image(root / scene.file_name), row.captions))
+        ctx.log.picture(f"captions-{number}", _captioned(open_image(root / scene.file_name), row.captions))
+
+
+def _captioned(image: Image.Image, captions: Sequence[str]) -> Image.Image:
+    """Return the image above its captions, the most frequent first, each with its count."""
+    scale = _WIDTH / image.width
+    photo = image.convert("RGB").resize((_WIDTH, max(1, round(image.height * scale))), Image.Resampling.BICUBIC)
+    lines = [f"{count}x  {text}" if count > 1 else text for text, count in Counter(captions).most_common()]
+    picture = Image.new("RGB", (_WIDTH, photo.height + 2 * _MARGIN + _LINE * len(lines)), (255, 255, 255))
+    picture.paste(photo)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
+    for number, line in enumerate(lines):
+        pen.text((_MARGIN, photo.height + _MARGIN + number * _LINE), line, fill=(20, 20, 20), font=font)
+    return picture

@@ -1,4 +1,4 @@
-"""Tables of nouns that name a class ("puppy" is a dog): data, one TOML file a class list, each with its source.
+"""Tables of nouns that name a class ("puppy" is a dog): one TOML file per class list, each with its source.
 
 A file has `source` (a sentence) and a table `[synonyms]` from a class name to a list of singular nouns or compounds.
 """

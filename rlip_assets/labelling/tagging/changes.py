@@ -1,4 +1,4 @@
-"""What a run changed against the last labels of its bucket: labels added and removed, confidences that moved.
+"""Changes of a bucket's labels from one run to the next: labels added and removed, confidences that moved.
 
 DVC removes a stage's output before it runs the stage, so the last labels are kept in the work folder, beside the shards. What changed is no
 part of the manifest: it follows from what was there before, not from inputs and parameters.
@@ -26,7 +26,7 @@ Label = tuple[int, int, str]
 
 
 def last_labels(folder: Path, digest: str) -> list[Scene] | None:
-    """The newest labels kept in `folder` that another state of inputs and parameters than `digest` gave, None where there are none.
+    """Return the newest labels kept in `folder` that another state of inputs and parameters than `digest` gave, or None.
 
     A run that is killed at its end and resumed, or forced, is thus compared with what the first one was compared with.
     """

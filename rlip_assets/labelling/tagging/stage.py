@@ -33,7 +33,7 @@ from rlip_assets.datasets.sources.roots import raw_root
 from rlip_assets.labelling.candidates import most_frequent
 from rlip_assets.labelling.tables import CandidateRow, read_rows
 from rlip_assets.labelling.tagging.changes import compare_labels, keep_labels, last_labels
-from rlip_assets.labelling.tagging.rules import Labels, at_least, deduplicate, overlapping, top_k
+from rlip_assets.labelling.tagging.filters import Labels, at_least, deduplicate, overlapping, top_k
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import TaggingParams
 from rlip_assets.lineage.shards import FinishedShard, Shard, ShardStore, add_figures, part_name, split
@@ -44,7 +44,7 @@ from rlip_assets.storage.images import BadImageError
 from rlip_assets.storage.quarantine import Quarantine
 
 if TYPE_CHECKING:
-    from rlip_assets.labelling.tagging.tagging import CandidateTagger
+    from rlip_assets.labelling.tagging.candidate_tagger import CandidateTagger
     from rlip_assets.lineage.recipes import Augmentation
 
 _SCORES, _BAD = "scores.parquet", "unreadable.json"
@@ -153,7 +153,7 @@ def _paired(ctx: StageContext) -> list[Item]:
 
 
 def read_excluded(files: Iterable[str]) -> set[str]:
-    """Image ids of the given files, one a line.
+    """Return the image ids of the given files, one per line.
 
     Raises:
         InputError: a file that does not exist.
@@ -197,7 +197,7 @@ def open_tagger(
     Raises:
         InputError: no checkpoint there, or one of a network that is no tagger.
     """
-    from rlip_assets.labelling.tagging.tagging import CandidateTagger
+    from rlip_assets.labelling.tagging.candidate_tagger import CandidateTagger
     from rlip_assets.lineage.recipes import Augmentation
     from rlip_assets.training.processes import choose_device
     from rlip_model import load_checkpoint
@@ -228,7 +228,7 @@ def tag_scenes(
 
     Images of similar shape share a forward pass; those without candidates are read by nobody.
     """
-    from rlip_assets.labelling.tagging.tagging import TaggingImage
+    from rlip_assets.labelling.tagging.candidate_tagger import TaggingImage
     from rlip_assets.training.transforms import for_evaluation
     from rlip_model.vision.images import image_tensor
 
@@ -296,7 +296,7 @@ def labelled(scene: Scene, labels: Labels) -> Scene:
 def _write_table(
     ctx: StageContext, shards: Sequence[Shard[Item]], finished: Sequence[FinishedShard], files: BucketImages
 ) -> dict[str, Any]:
-    """Filter the scores and write the parts of the table, one a shard."""
+    """Filter the scores and write the parts of the table, one per shard."""
     params, output = ctx.params.tagging, ctx.outputs["pseudo_labels"]
     quarantine, by_relation = Quarantine(), Counter[str]()
     total = Counter[str](images=0, labels=0, images_without_label=0)

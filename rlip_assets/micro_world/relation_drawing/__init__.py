@@ -1,4 +1,4 @@
-"""How each event is drawn: poses, positions, depth and small cues, so that a person names the relation at a glance."""
+"""Drawing of relations: poses, positions, depth and small cues, so that a person names the relation at a glance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDE_SEATS = ("bench", "couch", "bed")
 
 
 def goes_with(first: Event, second: Event) -> bool:
-    """Whether `second` may share a person or an object with `first`."""
+    """Return whether `second` may share a person or an object with `first`."""
     if first == second and second.relation not in SEAT_EVENTS:
         return False
     if second.object == first.object:

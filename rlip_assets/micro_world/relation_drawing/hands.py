@@ -131,7 +131,7 @@ def poses_for(relation: str, noun: str) -> tuple[str, ...]:
 
 
 def can_take(group: Group, person: Thing, relation: str, noun: str) -> bool:
-    """Whether a person who is doing something else can do this as well."""
+    """Return whether a person who is doing something else can do this as well."""
     if person.pose not in (*SIDE_POSES, "stand", "squat") or relation == "work on" or relation in group.related(person):
         return False
     if relation == "wear":

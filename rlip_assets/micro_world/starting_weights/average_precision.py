@@ -34,7 +34,7 @@ def average_precision(
     """`ap50` and `ap` (mean over IoU 0.50 to 0.95), in percent, averaged over the classes that occur.
 
     Args:
-        found, true: one entry an image, in the same order.
+        found, true: one entry per image, in the same order.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

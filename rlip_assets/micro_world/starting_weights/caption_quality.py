@@ -1,4 +1,4 @@
-"""How true a captioner's sentences are on pictures whose relations are known, with the parser and the sampling of the lineage."""
+"""Quality of a captioner on pictures whose relations are known, with the parser and the sampling of the lineage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from rlip_assets.datasets.language.lemmas import noun_lemma, relation_lemma
-from rlip_assets.labelling.caption_parsing.rules import parse_caption
+from rlip_assets.labelling.caption_parsing.parser import parse_caption
 from rlip_assets.micro_world.picture import Picture
 from rlip_assets.micro_world.plans import bystanders, draw_events
 from rlip_assets.micro_world.render import render

@@ -20,7 +20,7 @@ _AUXILIARIES = frozenset({"is", "has"})
 
 
 class TextTriplet(NamedTuple):
-    """What a sentence says, in its own words."""
+    """A statement of a sentence, in its own words."""
 
     subject: str
     predicate: str
@@ -117,7 +117,7 @@ def find_paraphrases(
 
 
 class _Tally:
-    """How often phrases stood in the same place of the same scene, and how often they were said at all."""
+    """Counts of phrases in the same place of the same scene, and of phrases in all."""
 
     def __init__(self) -> None:
         self._together: Counter[Pair] = Counter()

@@ -1,4 +1,4 @@
-"""What the text encoder learns from: captions, phrases that paraphrase each other, and the label texts it will have to tell apart."""
+"""Training texts of the text encoder: captions, phrases that paraphrase each other, and the label texts it will have to tell apart."""
 
 from __future__ import annotations
 

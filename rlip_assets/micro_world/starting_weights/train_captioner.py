@@ -4,7 +4,7 @@ Two phases. First the vision transformer learns what each of its patches shows, 
 dropped afterwards): it stands in for the pre-training that a published image encoder brings along, and saves most of the steps. Then
 image encoder and text decoder learn to caption, with all sentences of an image decoded against one encoding of it.
 
-Shape legend: B images, K captions an image, S tokens, G x G patches.
+Shape legend: B images, K captions per image, S tokens, G x G patches.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class CaptionerSize:
 
 @dataclass(frozen=True)
 class CaptionerSchedule:
-    """What decides the outcome of the training besides the corpora."""
+    """Everything that decides the outcome besides the corpora."""
 
     seed: int = 7
     dense_images: int = 10000

@@ -1,6 +1,6 @@
 """The shipped box detector: a micro DAB-Deformable-DETR trained on boxes of the COCO and Objects365 classes of the micro world.
 
-As published, the relation network starts from a detector of these two datasets. The images come from a stream of the generator of its own
+As published, the relation network starts from a detector of these two datasets. The images come from a separate stream of the generator
 (`detection_corpus`), not from any raw dataset of the lineage.
 """
 
@@ -157,7 +157,7 @@ def _batches(
 def evaluate_detector(
     model: DabDeformableDetr, images: Sequence[Drawn], class_names: Sequence[str], batch: int = 16
 ) -> dict[str, float]:
-    """COCO average precision on annotated images, in percent, and the mean number of boxes an image."""
+    """COCO average precision on annotated images, in percent, and the mean number of boxes per image."""
     found: list[ap.Detections] = []
     for first in range(0, len(images), batch):
         chunk = images[first : first + batch]

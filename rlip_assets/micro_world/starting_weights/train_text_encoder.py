@@ -48,11 +48,11 @@ class TextEncoderTraining:
     steps: int = 1500
     scenes: int = 4000
     captions: int = 8
-    """Sentences a scene."""
+    """Sentences per scene."""
     phrase_batch: int = 128
-    """Phrase pairs a step."""
+    """Phrase pairs per step."""
     caption_batch: int = 8
-    """Scenes a step, two captions each."""
+    """Scenes per step, two captions each."""
     temperature: float = 0.1
     caption_weight: float = 0.3
     masked_weight: float = 0.3
@@ -182,7 +182,7 @@ class MaskedWords(nn.Module):
 
 @torch.no_grad()
 def phrase_figures(encoder: Any, tokenizer: LabelTokenizer, held_out: HeldOut) -> dict[str, float]:
-    """How well the paraphrase is found among all phrases of its kind, in percent.
+    """Return how well the paraphrase is found among all phrases of its kind, in percent.
 
     For a held-out pair (a, b), b must be nearer to a (cosine) than every phrase that is no known paraphrase of a, and the reverse.
     `*_nearest` is the share of all phrases whose nearest neighbour paraphrases them; `*_similar` and `*_other` are mean cosines.

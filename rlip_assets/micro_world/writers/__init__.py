@@ -1,4 +1,4 @@
-"""One module a dataset: its pictures, drawn and written in the official raw layout.
+"""One module per dataset: its pictures, drawn and written in the official raw layout.
 
 Every `write(root, params, progress)` fills an empty folder and returns figures about it; those of the detection datasets also return the
 true relations of their images, which no file below `root` contains.

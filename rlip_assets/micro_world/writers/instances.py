@@ -1,4 +1,4 @@
-"""What COCO, Objects365 and V-COCO share: an instances file of images, boxes and categories."""
+"""The instances file of images, boxes and categories that COCO, Objects365 and V-COCO share."""
 
 from __future__ import annotations
 

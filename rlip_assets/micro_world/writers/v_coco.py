@@ -100,7 +100,7 @@ def _actions(picture: Picture, person: int) -> dict[str, dict[str, int | None]]:
 
 
 def _action_file(agents: Iterable[Agent], box_ids: dict[int, dict[int, int]]) -> list[dict[str, Any]]:
-    """The official structure: one entry an action, every agent of the split in each of them."""
+    """Return the official structure: one entry per action, every agent of the split in each of them."""
     rows = list(agents)
     content = []
     for action, roles in ACTIONS.items():

@@ -1,7 +1,7 @@
 """The profiles of a study: made from the base profile and the same registry of stages, and thrown away without loss.
 
 A profile shares the base's raw data (a link) and its DVC cache, run cache included: captions, labels and the R-Tagger that the base
-has made are fetched and not made again. What a study adds are pre-trainings, one an arm and seed.
+has made are fetched and not made again. A study adds pre-trainings, one per arm and seed.
 """
 
 from __future__ import annotations

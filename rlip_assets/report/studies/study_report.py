@@ -1,4 +1,4 @@
-"""What a study found: each arm's figures over the seeds, the paired comparisons, and the mAP on the way.
+"""Results of a study: each arm's figures over the seeds, the paired comparisons, and the mAP during training.
 
 FOLDER/NAME.json, NAME.md       one study
 FOLDER/NAME*.png                its plots
@@ -111,7 +111,7 @@ def evaluations(history: History) -> list[tuple[int, float]]:
 
 
 def section_of(facts: Mapping[str, Any]) -> Section:
-    """A row an arm with mean and spread over its seeds, what each comparison shows, and the plots."""
+    """Return a row per arm with mean and spread over its seeds, the verdict of each comparison, and the plots."""
     name = facts["study"]
     return Section(
         facts["title"],

@@ -25,7 +25,7 @@ STAGES = (
     "rlip_assets.lineage.runner",
     "rlip_assets.training.stage",
     "rlip_assets.labelling.captions.captioner",
-    "rlip_assets.labelling.tagging.tagging",
+    "rlip_assets.labelling.tagging.candidate_tagger",
 )
 SHARED, HOLDOUT = 20, 0.2
 

@@ -10,8 +10,8 @@ import torch
 
 from rlip_assets.datasets.scenes import scene_hash
 from rlip_assets.labelling.tables import CandidateRow
+from rlip_assets.labelling.tagging.candidate_tagger import CandidateTagger, TaggingImage
 from rlip_assets.labelling.tagging.stage import open_tagger
-from rlip_assets.labelling.tagging.tagging import CandidateTagger, TaggingImage
 from rlip_assets.lineage.params.labels import TaggingParams
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.images import open_image

@@ -39,7 +39,7 @@ HEAVY = (
     *LIGHT,
     "rlip_assets.training.stage",
     "rlip_assets.labelling.captions.captioner",
-    "rlip_assets.labelling.tagging.tagging",
+    "rlip_assets.labelling.tagging.candidate_tagger",
 )
 
 

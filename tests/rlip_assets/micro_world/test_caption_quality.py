@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from rlip_assets.labelling.caption_parsing.parser import TextTriplet
 from rlip_assets.labelling.caption_parsing.scoring import Share, read_annotations, score
 from rlip_assets.labelling.caption_parsing.stage import open_parser
-from rlip_assets.labelling.caption_parsing.triplets import TextTriplet
 from rlip_assets.lineage.params.labels import ParsingParams
 from rlip_assets.storage.errors import InputError
 from tests.support.facts import FACTS, ROOT

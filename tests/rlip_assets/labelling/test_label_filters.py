@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlip_assets.datasets.scenes import check_scene, make_scene
-from rlip_assets.labelling.tagging.rules import Labels, at_least, deduplicate, overlapping, top_k
+from rlip_assets.labelling.tagging.filters import Labels, at_least, deduplicate, overlapping, top_k
 from rlip_assets.labelling.tagging.stage import filtered, labelled
 from rlip_assets.lineage.params.labels import TaggingParams
 

@@ -1,4 +1,4 @@
-"""Which class a noun phrase names: by words, never by substrings.
+"""The class that a noun phrase names: found by words, never by substrings.
 
 The published rule takes a class when one of its nouns is a substring of the phrase, and the last class that matches: "woman" is a man,
 a "carpet" is a car, and the answer depends on the order of annotations. Here a class matches when one of its nouns, as a sequence of

@@ -7,11 +7,29 @@ nearest thing, a preposition after a verb that has its object describes the subj
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from rlip_assets.datasets.language.lexicon import lexicon
 from rlip_assets.labelling.caption_parsing.elements import Action, Element, Entity, Form, Preposition, Sign, elements
-from rlip_assets.labelling.caption_parsing.triplets import TextTriplet
+
+
+@dataclass(frozen=True)
+class TextTriplet:
+    """A (subject, relation, object) statement of a caption.
+
+    `subject` and `object` are noun phrases without determiners whose last word, the head, is in the singular; `relation` is the lemma of
+    the verb with its prepositions ("sit on"), `surface` the same as written ("sitting on").
+    """
+
+    subject: str
+    relation: str
+    surface: str
+    object: str
+
+
+CaptionParser = Callable[[Sequence[str]], list[list[TextTriplet]]]
+"""Captions to the triplets of each."""
 
 _STATIC = frozenset(
     {"park", "sit", "stand", "lay", "lie", "hang", "dock", "perch", "seat", "gather", "place", "moor", "line"}
@@ -36,7 +54,7 @@ class _Waiting:
 
 @dataclass
 class _Clause:
-    """What has been read of the current clause."""
+    """The current clause, as far as it has been read."""
 
     subjects: list[Entity] = field(default_factory=list)
     mentioned: list[Entity] = field(default_factory=list)
@@ -108,7 +126,7 @@ class _Reader:
         clause.mentioned.append(entity)
 
     def _begins_clause(self, index: int) -> bool:
-        """Whether a coordinated entity is the subject of what follows ("... and a dog sitting on a bench", "... and a cat on a chair").
+        """Return whether a coordinated entity is the subject of what follows ("... and a dog sitting on a bench").
 
         Before a preposition that is so when the entity is alive or the relation before it says a place, as its own does.
         """
@@ -131,7 +149,7 @@ class _Reader:
         self.waiting, self.answered = _Waiting(actors, action.lemma, action.surface), None
 
     def _actors(self, index: int, action: Action) -> list[Entity]:
-        """Who or what the action is said of."""
+        """Return the subjects of an action."""
         clause, before = self.clause, self._before(index)
         if before is Sign.RELATIVE:
             return clause.last
@@ -167,7 +185,7 @@ class _Reader:
             clause.preposition = text
 
     def _described(self, index: int, text: str) -> list[Entity]:
-        """What a prepositional phrase is said of."""
+        """Return the subjects of a prepositional phrase."""
         clause, before = self.clause, self._before(index)
         following = self.found[index + 1] if index + 1 < len(self.found) else None
         if before is Sign.RELATIVE or (before is Sign.AUXILIARY and self._before(index - 1) is Sign.RELATIVE):

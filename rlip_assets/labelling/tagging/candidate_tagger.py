@@ -22,7 +22,7 @@ from torch import Tensor
 from rlip_assets.datasets.scenes import Scene
 from rlip_assets.inference.micro_batches import MicroBatches
 from rlip_assets.labelling.tables import CandidateRow
-from rlip_assets.labelling.tagging.rules import Labels
+from rlip_assets.labelling.tagging.filters import Labels
 from rlip_assets.lineage.params.labels import TaggingParams
 from rlip_assets.training.targets import unit_boxes
 from rlip_model import NO_OBJECTS, Checkpoint, TaggerPairs
@@ -176,7 +176,7 @@ class CandidateTagger:
     def _group_scores(
         self, image: TaggingImage, groups: Sequence[Sequence[Entry]], texts: Sequence[str]
     ) -> list[Scores]:
-        """(P, Nv) scores of each group, in a pass of its own encoding."""
+        """Return the (P, Nv) scores of each group, each with its own encoding of the image."""
         pooled = torch.cat([self._objects, self.vectors(texts)])
 
         def score(part: Sequence[Sequence[Entry]]) -> list[Scores]:

@@ -1,4 +1,4 @@
-"""What becomes of scored candidates: pure functions on the labels of one image.
+"""Filters of scored candidates: pure functions on the labels of one image.
 
 Order of labels: by falling confidence, ties by subject, object and relation, so that a reader who keeps the first N keeps the best N.
 """
