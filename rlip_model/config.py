@@ -215,7 +215,7 @@ def _presets() -> dict[str, ModelConfig]:
     micro_tagger = replace(micro, anchors="points", tagger=True, queries=48)
     named = {
         "parseda_r50": parseda,
-        "parseda_late_r50": replace(parseda, fusion="late"),
+        "parseda_late_r50": replace(parseda, fusion="late", late_feed_forward=2048),
         "parsed_r50": parsed,
         "tagger_r50": replace(parsed, gate="glip", relation_query="learned", tagger=True),
         "rlipv1_parsed_r50": replace(parsed, fusion="late", relation_query="learned"),

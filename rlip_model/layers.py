@@ -62,6 +62,8 @@ class BoxHead(Mlp):
         nn.init.zeros_(last.bias)
         with torch.no_grad():
             last.bias[2:] = size_bias
+            for layer in self.layers[:-1]:
+                layer.weight /= 3**0.5  # PyTorch's default range for a square layer, as published, from Xavier's
 
     def refine(self, features: Tensor, reference: Tensor) -> Tensor:
         """Return boxes (..., 4) from features (..., C) and references, boxes (..., 4) or points (..., 2), which move the centre alone.

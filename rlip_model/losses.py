@@ -94,7 +94,8 @@ class LossCounts:
         that one process with eight slices follows a recipe of eight GPUs.
         """
         weight, _, objects, positive = self.values
-        return LossCounts(torch.stack([weight, whole.values[1] / parts, objects, positive])).divisors() * parts
+        triplets = (whole.values[1] / parts).expand_as(weight)
+        return LossCounts(torch.stack([weight, triplets, objects, positive])).divisors() * parts
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,14 @@ class RelationCriterion(nn.Module):
         """Return the counts of a batch from its targets alone, before the network has run: (4, 1).
 
         Args:
-            targets: one entry per image, with at most `pairs` triplets each.
+            targets: one entry per image. Where an image has more than `pairs` triplets, those that stay unmatched count too.
             pairs: P of the network.
             pooled, num_objects: as in `forward`.
         """
         flat = concatenate(targets)
-        background = 0 if self.config.assignment == "slots" else pairs * len(targets) - len(flat)
-        weight = len(flat) + self.config.no_objects_weight * background
+        matched = sum(min(len(target), pairs) for target in targets)
+        background = 0 if self.config.assignment == "slots" else pairs * len(targets) - matched
+        weight = matched + self.config.no_objects_weight * background
         positive = self._relation_targets(flat, pooled[num_objects:]) > 0
         values = [weight, len(flat), has_object(flat.obj_boxes).sum(), positive.sum()]
         return LossCounts(torch.tensor(values, dtype=torch.float64, device=pooled.device)[:, None])

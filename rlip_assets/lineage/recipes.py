@@ -44,6 +44,8 @@ class PublishedTraining(_Data):
     """Quirk 19: the tagger's wrong labels come from the first batch-size many, and its leak guard acts in full batches alone."""
     unchanged_sides: bool = False
     """Quirk 33: a mirrored image keeps "left" and "right" in its texts."""
+    file_order: bool = False
+    """Quirk 38: what exceeds the network is cut in file order before augmentation, and pairs that still exceed it are all matched."""
 
     @classmethod
     def whole(cls) -> PublishedTraining:
@@ -89,6 +91,8 @@ class Recipe(_Data):
     share_inflections: bool = False
     """A relation is a positive under every inflection of its text in the step's list, "rides" for "riding"; published: under its own text
     alone, so that the texts of different images contradict each other."""
+    images_without_triplets: Literal["dropped", "kept"] = "dropped"
+    """Training images without a triplet: `kept` trains on them as background alone, as published everywhere but in mixed pre-training."""
     share: float = Field(1.0, gt=0, le=1)
     """Share of the training images (few-shot)."""
     image_list: str | None = None

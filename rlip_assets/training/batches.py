@@ -20,6 +20,7 @@ from rlip_assets.lineage.datasets import PERSON_BENCHMARKS
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.images import BadImageError, open_image
+from rlip_assets.training.few_shot import keep_triplets
 from rlip_assets.training.label_lists import BatchVocabulary, LabelList, Vocabulary
 from rlip_assets.training.targets import (
     pair_targets,
@@ -28,7 +29,7 @@ from rlip_assets.training.targets import (
     tagger_pairs,
 )
 from rlip_assets.training.training_images import TrainingImages
-from rlip_assets.training.transforms import Sample, augment, clip_boxes, for_evaluation, mirror_text
+from rlip_assets.training.transforms import Sample, augment, clip_boxes, for_evaluation, keep_boxes, mirror_text
 from rlip_model import PairNoise, TaggerPairs, Targets, collate_pairs, perturb_pairs
 from rlip_model.vision.images import image_tensor, stack_images
 
@@ -131,7 +132,7 @@ class StepBatches(Dataset[Batch]):
         """Return the image numbers of the whole batch of a step; in training every batch is full."""
         epoch, place = divmod(step, self.steps_per_epoch) if self.training else (0, step)
         start = place * self.recipe.total_batch
-        return self._order(epoch)[start : start + self.recipe.total_batch].tolist()
+        return [int(index) for index in self._order(epoch)[start : start + self.recipe.total_batch]]
 
     def __getitem__(self, step: int) -> Batch:
         if not 0 <= step < len(self):
@@ -139,7 +140,7 @@ class StepBatches(Dataset[Batch]):
         indices = self.indices(step)
         mine = list(range(len(indices)))[self.part.index :: self.part.count]
         seen = mine if self.recipe.published.part_counts else range(len(indices))
-        scenes = {place: self.images[indices[place]] for place in {*seen, *mine}}
+        scenes = {place: self._scene(indices[place]) for place in {*seen, *mine}}
         labels = self._labels(step, [scenes[place] for place in seen])
         loaded, skipped = [], []
         for place in mine:
@@ -152,6 +153,15 @@ class StepBatches(Dataset[Batch]):
                 f"no image of step {step} can be read, such as {skipped[0]}; check the images of the sources"
             )
         return self._batch(step, labels, loaded, tuple(skipped))
+
+    def _scene(self, index: int) -> Scene:
+        scene = self.images[index]
+        if not self.recipe.published.file_order:
+            return scene
+        if self.recipe.benchmark:
+            return keep_boxes(scene, np.arange(len(scene.labels)) < 2 * self.slots)
+        mixed = len(self.recipe.sources) > 1
+        return keep_triplets(scene, np.arange(len(scene.relation)) < (self.slots if mixed else 2 * self.slots))
 
     def _labels(self, step: int, scenes: Sequence[Scene]) -> LabelList:
         if self._swaps_texts and self.training:
@@ -183,7 +193,7 @@ class StepBatches(Dataset[Batch]):
             targets.append(
                 pair_targets(
                     scene,
-                    pairs[: self.slots],
+                    pairs if self.recipe.published.file_order else pairs[: self.slots],
                     labels,
                     self.recipe.confidence_weight,
                     self._subject_label,

@@ -194,10 +194,10 @@ class Trainer:
         }
 
     def _backward(self, step: int, batches: list[Batch]) -> dict[str, float]:
-        """Gradients of the whole step; returns the step's loss and terms.
+        """Compute the gradients of the whole step; return its loss and terms.
 
         Every list of texts is encoded once. Each part of the batch adds its gradient to the label vectors, and at the end one
-        backward pass a list takes the sum into the text encoder.
+        backward pass per list takes the sum into the text encoder.
         """
         texts = {labels: self._encode(labels) for labels in dict.fromkeys(batch.labels for batch in batches)}
         vectors = {labels: pooled.detach().requires_grad_() for labels, pooled in texts.items()}
@@ -210,7 +210,7 @@ class Trainer:
         whole = self.processes.sum_counts(sum(counts[1:], counts[0]))
         parts = len(batches) * self.processes.count
         sums: dict[str, Tensor] = {}
-        for batch, part in zip(batches, counts, strict=True):
+        for batch in batches:
             own, objects = vectors[batch.labels], batch.labels.num_objects
             text_mask = sign_text_mask(own.detach().float()) if self.recipe.published.text_mask else None
             with self._autocast():
@@ -219,7 +219,7 @@ class Trainer:
                 self._stop(step, [batch], "the predictions are not finite")
             losses = self.criterion(_as_float(output), batch.targets, own.float(), objects)
             published = self.recipe.published.part_counts
-            divisors = part.published_divisors(whole, parts) if published else whole.divisors()
+            divisors = losses.counts.published_divisors(whole, parts) if published else whole.divisors()
             total, terms = losses.divided(divisors)
             self.scaler.scale(total).backward()
             for name, value in {"loss": total, **terms}.items():

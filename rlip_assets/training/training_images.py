@@ -51,7 +51,7 @@ class SceneFilter:
 
 
 class TrainingImages:
-    """Images with triplets, indexed by one running number over all sources.
+    """Training images of some sources, indexed by one running number over all of them.
 
     Attributes:
         excluded: number of images left out because their source excludes them.
@@ -61,6 +61,7 @@ class TrainingImages:
         weights: by dataset, how often an epoch sees each image.
         scene_filter: applied to every scene.
         holdout: share of the images held out; `part` says which side this object holds.
+        with_triplets: leave out images without a triplet that is human or of the filter's confidence.
     """
 
     def __init__(
@@ -71,12 +72,13 @@ class TrainingImages:
         cache: Path,
         holdout: float = 0.0,
         part: str = "train",
+        with_triplets: bool = True,
     ) -> None:
         self.sources = list(sources)
         self.weights = [weights[source.name] for source in sources]
         self._filter = scene_filter
         self._stores = [SceneStore.open(source.tables, cache) for source in sources]
-        chosen = [self._select(store, holdout, part) for store in self._stores]
+        chosen = [self._select(store, holdout, part, with_triplets) for store in self._stores]
         self._rows = [self._allowed(*each) for each in zip(self.sources, self._stores, chosen, strict=True)]
         self.excluded = sum(map(len, chosen)) - sum(map(len, self._rows))
         self._offsets = np.cumsum([0, *map(len, self._rows)])
@@ -84,23 +86,23 @@ class TrainingImages:
             for source, rows in zip(self.sources, self._rows, strict=True):
                 if not len(rows):
                     raise DataError(
-                        f"{source.name} has no training image with a relation; lower relation_threshold, "
+                        f"{source.name} has no training image{' with a relation' * with_triplets}; lower relation_threshold, "
                         "rebuild its tables, or take the source out of the recipe"
                     )
 
-    def _select(self, store: SceneStore, holdout: float, part: str) -> npt.NDArray[np.int64]:
-        rows = store.indices("train", with_triplets=True, min_confidence=self._filter.relation_threshold)
+    def _select(self, store: SceneStore, holdout: float, part: str, with_triplets: bool) -> npt.NDArray[np.int64]:
+        rows = store.indices("train", with_triplets, self._filter.relation_threshold)
         if not holdout:
             return rows if part == "train" else rows[:0]
-        held = np.array([is_held_out(store.image_id(row), holdout) for row in rows.tolist()], bool)
-        return rows[held if part == "holdout" else ~held]
+        held = [is_held_out(store.image_id(row), holdout) == (part == "holdout") for row in rows.tolist()]
+        return np.compress(held, rows)
 
     @staticmethod
     def _allowed(source: ImageSource, store: SceneStore, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The rows of images that may be trained on."""
         if not source.excluded:
             return rows
-        return rows[np.array([store.image_id(row) not in source.excluded for row in rows.tolist()], bool)]
+        return np.compress([store.image_id(row) not in source.excluded for row in rows.tolist()], rows)
 
     def keep_share(self, share: float, seed: int) -> None:
         """Reduce to a few-shot share; see `select_share`."""
@@ -172,8 +174,9 @@ def training_images(
 ) -> tuple[TrainingImages, TrainingImages]:
     """Return the training images and the held-out images of a recipe; `image_list` is the file that it names, if any."""
     scene_filter = SceneFilter(recipe.relation_threshold, unseen)
+    with_triplets = recipe.images_without_triplets == "dropped"
     train, held = (
-        TrainingImages(sources, recipe.sources, scene_filter, cache, recipe.holdout, part)
+        TrainingImages(sources, recipe.sources, scene_filter, cache, recipe.holdout, part, with_triplets)
         for part in ("train", "holdout")
     )
     if recipe.share < 1:

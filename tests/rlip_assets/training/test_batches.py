@@ -205,6 +205,43 @@ def test_triplets_beyond_the_pairs_are_cut_and_counted_the_surest_stay(
         assert target.relations.argmax(1).tolist() == kept
 
 
+@pytest.mark.parametrize(("kind", "rows"), [("mixed", [1, 0]), ("single", [2, 1, 0]), ("benchmark", [0])])
+def test_what_exceeds_the_network_is_cut_in_file_order_as_published(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path, kind: str, rows: list[int]
+) -> None:
+    """Mixed pre-training cuts relations beyond the pairs, a single source those beyond the queries, fine-tuning boxes beyond them.
+
+    Every image has four boxes and pseudo labels of confidence 0.1, 0.3 and 0.5, from the first box to each other one.
+    """
+    images, _ = training_images(small_recipe, [drawn(triplets=3, pseudo=True)], frozenset(), tmp_path / "c", seed=3)
+    changes = {
+        "mixed": {"sources": {"drawn": 1.0, "other": 1.0}},
+        "single": {},
+        "benchmark": {"benchmark": "open_images"},
+    }[kind]
+    recipe = small_recipe.changed(
+        {"augmentation": {"crop": 0.0, "flip": 0.0}, "published": {"file_order": True}, **changes}
+    )
+    batches = StepBatches(images, FixedVocabulary(FULL), recipe, 1 if kind == "benchmark" else 2, 3)
+    batch = batches[0]
+    assert batch.cut_pairs == 4 * (kind == "single")
+    for place, target in enumerate(batch.targets):
+        scene = images[batches.indices(0)[place]]
+        assert target.relations.argmax(1).tolist() == [FULL.relation_index[scene.relation[row]] for row in rows]
+
+
+def test_images_without_triplets_are_dropped_or_train_as_background(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path
+) -> None:
+    source = drawn(number=16)  # four of the sixteen have no triplet
+    kept = small_recipe.changed({"images_without_triplets": "kept", "epochs": 2})
+    dropped, all_images = (batches_of(source, recipe, tmp_path / "c") for recipe in (small_recipe, kept))
+    assert (dropped.steps_per_epoch, all_images.steps_per_epoch) == (3, 4)
+    batches = [all_images[step] for step in range(4)]
+    assert sum(len(target) == 0 for batch in batches for target in batch.targets) >= 4
+    assert {name for batch in batches for name in batch.image_ids} == {f"i{number}" for number in range(16)}
+
+
 def test_tagger_pairs_hold_all_positives_and_fill_up() -> None:
     boxes = [(i, 0, i + 5, 5) for i in range(4)]
     scene = make_scene(

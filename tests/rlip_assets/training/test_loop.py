@@ -209,6 +209,18 @@ def test_published_normalisation_averages_parts_where_global_divides_once(
     assert by_published["relation"] != pytest.approx(by_global["relation"], rel=1e-3)
 
 
+def test_more_pairs_than_the_network_has_are_all_matched_as_published(
+    trainer_of: MakeTrainer, small_recipe: Recipe
+) -> None:
+    """Losses stay finite, and a part counts the triplets that were matched."""
+    quirks = {"file_order": True, "part_counts": True}
+    recipe = small_recipe.changed({"steps": 2, "images_without_triplets": "kept", "published": quirks})
+    trainer = trainer_of(recipe, queries=2)
+    assert max(len(target) for step in range(2) for target in trainer.parts[0][step].targets) > 1
+    assert trainer.run().rows[-1]["loss"] > 0
+    assert trainer.counters.cut_pairs > 0
+
+
 def test_published_parts_have_label_lists_of_their_own(trainer_of: MakeTrainer, small_recipe: Recipe) -> None:
     """As processes of the published code have; each part is judged with the list that its targets count in."""
     recipe = small_recipe.changed({"published": {"part_counts": True}, "label_budget": 6, "augmentation": ONE_SIZE})

@@ -117,6 +117,7 @@ def test_recipe_has_the_published_hyperparameters(row: dict[str, str]) -> None:
     assert config.dropout == (float(row["dropout"]) if row["dropout"] else 0.1)
     assert config.anchors == ("boxes" if row["RLIP_ParSeDA_v2"] else "points")
     assert config.tagger == bool(row["verb_tagger"])
+    assert config.fusion != "late" or config.late_feed_forward == int(row["dim_feedforward"])
     assert config.fusion == {"GLIP_attn": "alif", "MDETR_attn": "late"}[row["fusion_type"]]
     assert config.relation_query == QUERY_SEEDS[row["verb_query_tgt_type"]]
     if config.fusion == "alif":
