@@ -10,16 +10,17 @@ the captions are identical.
 
 from __future__ import annotations
 
-import argparse
-import json
 import platform
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 from PIL import Image
 
+from perf.command import JsonFile, run_command, write_figures
 from rlip_assets.labelling.captions.captioner import Captioner
 from rlip_assets.lineage.params.labels import CaptionParams
 from rlip_assets.micro_world.render import render
@@ -44,49 +45,47 @@ def identical(first: dict[str, list[str]], second: dict[str, list[str]]) -> int:
     return sum(a == b for image, texts in first.items() for a, b in zip(texts, second[image], strict=True))
 
 
-def main() -> None:
+def main(
+    images: int = 300,
+    per_image: Annotated[int, typer.Option("--captions")] = 10,
+    batches: str = "1,4,16,32",
+    against: int = 8,
+    folder: Annotated[str, typer.Option("--captioner")] = str(CAPTIONER),
+    threads: int = 1,
+    device: str = "cpu",
+    json: JsonFile = None,
+) -> None:
     """Print the share of identical captions for each batch size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=300)
-    parser.add_argument("--captions", type=int, default=10)
-    parser.add_argument("--batches", type=lambda text: [int(part) for part in text.split(",")], default=[1, 4, 16, 32])
-    parser.add_argument("--against", type=int, default=8)
-    parser.add_argument("--captioner", default=str(CAPTIONER))
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    params = CaptionParams(captions_per_image=options.captions)
-    captioner = Captioner.open(options.captioner, params, options.device)
-    images = [render(picture) for picture in held_out_pictures(1, options.images)]
-    ids = [f"picture-{number}" for number in range(len(images))]
-    total = options.images * options.captions
+    torch.set_num_threads(threads)
+    captioner = Captioner.open(folder, CaptionParams(captions_per_image=per_image), device)
+    pictures = [render(picture) for picture in held_out_pictures(1, images)]
+    ids = [f"picture-{number}" for number in range(images)]
+    total = images * per_image
 
-    reference = captions(captioner, ids, images, options.against)
-    backwards = captions(captioner, ids[::-1], images[::-1], options.against)
-    shares = {f"{options.against}, backwards": identical(reference, backwards) / total}
-    for batch in options.batches:
+    reference = captions(captioner, ids, pictures, against)
+    backwards = captions(captioner, ids[::-1], pictures[::-1], against)
+    shares = {f"{against}, backwards": identical(reference, backwards) / total}
+    for batch in map(int, batches.split(",")):
         began = time.perf_counter()
-        shares[str(batch)] = identical(reference, captions(captioner, ids, images, batch)) / total
-        print(f"batch size {batch}: {options.images / (time.perf_counter() - began):.1f} images/s", file=sys.stderr)
-    figures = {
-        "images": options.images,
-        "captions": total,
-        "different_captions": len({text for texts in reference.values() for text in texts}),
-        "against_batch_size": options.against,
-        "identical": shares,
-        "machine": f"{platform.machine()}, {options.threads} thread(s), {options.device}",
-    }
-    print(f"{total} captions of {options.images} images, {figures['different_captions']} different texts")
+        shares[str(batch)] = identical(reference, captions(captioner, ids, pictures, batch)) / total
+        print(f"batch size {batch}: {images / (time.perf_counter() - began):.1f} images/s", file=sys.stderr)
+    different = len({text for texts in reference.values() for text in texts})
+    print(f"{total} captions of {images} images, {different} different texts")
     for name, share in shares.items():
-        print(f"batch size {name:16}{100 * share:8.3f} % identical to batch size {options.against}")
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        print(f"batch size {name:16}{100 * share:8.3f} % identical to batch size {against}")
+    figures = {
+        "images": images,
+        "captions": total,
+        "different_captions": different,
+        "against_batch_size": against,
+        "identical": shares,
+        "machine": f"{platform.machine()}, {threads} thread(s), {device}",
+    }
+    write_figures(json, figures)
     met = min(shares.values()) >= BAR
     print(f"bar {100 * BAR:g} %: {'met' if met else 'missed'}")
     sys.exit(0 if met else 1)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

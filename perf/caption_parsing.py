@@ -11,11 +11,14 @@ the development part alone. The English model that spaCy's makers publish is no 
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
+from json import loads
 from pathlib import Path
+from typing import Annotated, Literal
 
+import typer
+
+from perf.command import JsonFile, run_command, write_figures
 from rlip_assets.labelling.caption_parsing.scoring import read_annotations, score
 from rlip_assets.labelling.caption_parsing.stage import open_parser
 from rlip_assets.lineage.params.labels import ParsingParams
@@ -23,35 +26,27 @@ from rlip_assets.lineage.params.labels import ParsingParams
 ANNOTATIONS = Path(__file__).parent / "data" / "caption_annotations.json"
 
 
-def main() -> None:
+def main(
+    captions_file: Annotated[Path, typer.Argument(metavar="CAPTIONS.json")],
+    part: Annotated[Literal["development", "held_out"], typer.Option()] = "development",
+    parser: Annotated[Literal["rules", "spacy"], typer.Option()] = "rules",
+    spacy_model: str = ParsingParams().spacy_model,
+    json: JsonFile = None,
+) -> None:
     """Print precision, recall and captions per second."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("captions", type=Path)
-    parser.add_argument("--part", choices=("development", "held_out"), default="development")
-    parser.add_argument("--parser", choices=("rules", "spacy"), default="rules")
-    parser.add_argument("--spacy-model", default=ParsingParams().spacy_model)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    parse, record = open_parser(ParsingParams(parser=options.parser, spacy_model=options.spacy_model))
-    captions = {row["image_id"]: row["caption"] for row in json.loads(options.captions.read_text())}
-    precision, recall = score(read_annotations(ANNOTATIONS, options.part), captions, parse)
+    parse, record = open_parser(ParsingParams(parser=parser, spacy_model=spacy_model))
+    captions = {row["image_id"]: row["caption"] for row in loads(captions_file.read_text())}
+    precision, recall = score(read_annotations(ANNOTATIONS, part), captions, parse)
     started = time.process_time()
     parse(list(captions.values()))
     rate = len(captions) / (time.process_time() - started)
     print(
-        f"parser     {record}\npart       {options.part}\nprecision  {precision}\nrecall     {recall}\n"
+        f"parser     {record}\npart       {part}\nprecision  {precision}\nrecall     {recall}\n"
         f"speed      {rate:.0f} captions/s of one core"
     )
-    if options.json:
-        figures = {
-            "parser": record,
-            "part": options.part,
-            "precision": [precision.value, *precision.interval],
-            "recall": [recall.value, *recall.interval],
-            "captions_per_second": rate,
-        }
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    shares = {name: [share.value, *share.interval] for name, share in (("precision", precision), ("recall", recall))}
+    write_figures(json, {"parser": record, "part": part, **shares, "captions_per_second": rate})
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -9,15 +9,15 @@ encoding of the image and the reading of the prompt are repeated. Batches and th
 
 from __future__ import annotations
 
-import argparse
-import json
 import platform
 import time
-from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+import typer
 from transformers import BlipConfig, BlipForConditionalGeneration
 
+from perf.command import JsonFile, run_command, write_figures
 from rlip_assets.labelling.captions.decoding import Nucleus, sample_captions
 
 PROMPT = [1, 10, 11, 12]
@@ -59,60 +59,56 @@ def build(size: str, width: int) -> BlipForConditionalGeneration:
     return BlipForConditionalGeneration(config).eval()
 
 
-def main() -> None:
-    """Print images a second of both ways and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=tuple(SIZES), default="large_like")
-    parser.add_argument("--width", type=int, default=256, help="width of the image encoder (1024 in the large model)")
-    parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--captions", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    model = build(options.size, options.width).to(options.device)
-    side = SIZES[options.size]["image"]
-    pixels = torch.randn(options.images, 3, side, side, device=options.device)
+def main(
+    size: Annotated[Literal["large_like", "micro"], typer.Option()] = "large_like",
+    width: Annotated[int, typer.Option(help="Width of the image encoder (1024 in the large model).")] = 256,
+    images: int = 4,
+    captions: int = 10,
+    rounds: int = 2,
+    threads: int = 1,
+    device: str = "cpu",
+    json: JsonFile = None,
+) -> None:
+    """Print images per second of both ways and their ratio."""
+    torch.set_num_threads(threads)
+    model = build(size, width).to(device)
+    side = SIZES[size]["image"]
+    pixels = torch.randn(images, 3, side, side, device=device)
     settings = Nucleus(min_tokens=20, max_tokens=20)
-    chances = torch.rand(
-        options.images, options.captions, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
-    )
+    chances = torch.rand(images, captions, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
     def together() -> torch.Tensor:
         return sample_captions(model, pixels, PROMPT, chances, settings)
 
     def apart() -> torch.Tensor:
         return torch.cat(
-            [sample_captions(model, pixels, PROMPT, chances[:, n : n + 1], settings) for n in range(options.captions)],
+            [sample_captions(model, pixels, PROMPT, chances[:, n : n + 1], settings) for n in range(captions)],
             dim=1,
         )
 
     def seconds(work: object) -> float:
         started = time.perf_counter()
         work()  # type: ignore[operator]
-        if options.device != "cpu":
+        if device != "cpu":
             torch.cuda.synchronize()
         return time.perf_counter() - started
 
     same = bool((together() == apart()).float().mean() > 0.999)
-    best = [min(seconds(work) for _ in range(options.rounds)) for work in (together, apart)]
+    best = [min(seconds(work) for _ in range(rounds)) for work in (together, apart)]
     figures = {
-        "size": options.size,
-        "width": options.width,
-        "captions_per_image": options.captions,
-        "images_per_second": options.images / best[0],
-        "images_per_second_separate_passes": options.images / best[1],
+        "size": size,
+        "width": width,
+        "captions_per_image": captions,
+        "images_per_second": images / best[0],
+        "images_per_second_separate_passes": images / best[1],
         "ratio": best[1] / best[0],
         "same_captions": same,
-        "machine": f"{platform.machine()}, {options.threads} thread(s), {options.device}",
+        "machine": f"{platform.machine()}, {threads} thread(s), {device}",
     }
     for name, value in figures.items():
         print(f"{name:36}{value:.2f}" if isinstance(value, float) else f"{name:36}{value}")
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures(json, figures)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

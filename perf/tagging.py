@@ -9,16 +9,16 @@ about the same texts, whose vectors are made beforehand. Bar: at least 4 times f
 
 from __future__ import annotations
 
-import argparse
-import json
 import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+import typer
 
+from perf.command import JsonFile, run_command, write_figures
 from rlip_assets.datasets.scenes import make_scene, scene_hash
 from rlip_assets.labelling.tables import CandidateRow
 from rlip_assets.labelling.tagging.candidate_tagger import CandidateTagger, TaggingImage
@@ -60,7 +60,7 @@ def make_image(number: int, entries: int, short_side: int) -> TaggingImage:
 
 
 def measure(size: str, groups: int, images: int, short_side: int, rounds: int) -> dict[str, float | int | str]:
-    """Images a second of both ways and the ratio, with the best of `rounds` for each; the ways take turns."""
+    """Return images per second of both ways and the ratio, with the best of `rounds` for each; the ways take turns."""
     checkpoint = build(size)
     samples = [make_image(i, groups * checkpoint.config.pairs, short_side) for i in range(images)]
     seconds = {"union": float("inf"), "published": float("inf")}
@@ -102,26 +102,24 @@ def _count(counts: dict[str, int], name: str) -> None:
     counts[name] += 1
 
 
-def main() -> None:
+def main(
+    size: Annotated[Literal["r50", "micro"], typer.Option()] = "r50",
+    groups: int = 8,
+    images: int = 1,
+    short_side: int = 800,
+    rounds: int = 1,
+    threads: int = 1,
+    json: JsonFile = None,
+) -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=tuple(PRESETS), default="r50")
-    parser.add_argument("--groups", type=int, default=8)
-    parser.add_argument("--images", type=int, default=1)
-    parser.add_argument("--short-side", type=int, default=800)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    figures = measure(options.size, options.groups, options.images, options.short_side, options.rounds)
+    torch.set_num_threads(threads)
+    figures = measure(size, groups, images, short_side, rounds)
     for name, value in figures.items():
         print(f"{name:30}{value:.3f}" if isinstance(value, float) else f"{name:30}{value}")
-    if options.size == "r50" and options.groups == 8:
+    if size == "r50" and groups == 8:
         print(f"{'bar':30}{BAR:g} ({'met' if float(figures['ratio']) >= BAR else 'missed'})")
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures(json, figures)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -11,8 +11,6 @@ the candidates.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from perf.command import JsonFile, run_command, write_figures
 from rlip_assets.datasets.scenes import Scene, read_scenes
 from rlip_assets.datasets.sources.bucket_images import BucketImages
 from rlip_assets.datasets.sources.roots import raw_root
@@ -113,16 +112,11 @@ def compare(root: Path, dataset: str, images: int, device: str) -> dict[str, Any
     return report
 
 
-def main() -> None:
+def main(
+    root: Path = Path("."), dataset: str = "coco", images: int = 400, device: str = "auto", json: JsonFile = None
+) -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("."))
-    parser.add_argument("--dataset", default="coco")
-    parser.add_argument("--images", type=int, default=400)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    report = compare(options.root.resolve(), options.dataset, options.images, options.device)
+    report = compare(root.resolve(), dataset, images, device)
     for name, value in report.items():
         if not isinstance(value, dict):
             print(f"{name:32}{value}")
@@ -130,9 +124,8 @@ def main() -> None:
         print(name)
         for key, figure in value.items():
             print(f"  {key:30}{figure:.4f}" if isinstance(figure, float) else f"  {key:30}{figure}")
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_figures(json, report)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

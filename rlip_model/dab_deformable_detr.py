@@ -135,7 +135,7 @@ class DetectorCriterion(nn.Module):
         giou = (1 - generalized_iou(found, boxes[target])).sum(1) / count
         wanted = torch.zeros_like(output.logits)
         wanted[layer, image, query, labels[target]] = 1.0
-        classes = _sigmoid_focal(output.logits, wanted, config.focal_alpha).flatten(1).sum(1) / count
+        classes = sigmoid_focal(output.logits, wanted, config.focal_alpha).flatten(1).sum(1) / count
         total = (config.classes * classes + config.l1 * l1 + config.giou * giou).sum()
         return total, {"class": classes[-1], "l1": l1[-1], "giou": giou[-1]}
 
@@ -169,7 +169,7 @@ class DetectorCriterion(nn.Module):
         return config.classes * (positive - negative) + config.l1 * l1 - config.giou * giou
 
 
-def _sigmoid_focal(logits: Tensor, targets: Tensor, alpha: float) -> Tensor:
+def sigmoid_focal(logits: Tensor, targets: Tensor, alpha: float) -> Tensor:
     """RetinaNet's focal loss (gamma 2), element by element."""
     entropy = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     p = logits.sigmoid()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rlip_model.boxes import generalized_iou
-from rlip_model.dab_deformable_detr import DabDeformableDetr, DetectorLossConfig
+from rlip_model.dab_deformable_detr import DabDeformableDetr, DetectorLossConfig, sigmoid_focal
 from rlip_model.layers import BoxHead
 from rlip_model.vision.pyramid import Pyramid
 
@@ -55,7 +55,9 @@ class DenseHead(nn.Module):
         giou = (1 - generalized_iou(found, true)).sum() / count
         wanted = torch.zeros_like(logits)
         wanted[image, token, label] = 1.0
-        focal = _focal(logits, wanted, config.focal_alpha).masked_fill(pyramid.padding[..., None], 0.0).sum() / count
+        focal = (
+            sigmoid_focal(logits, wanted, config.focal_alpha).masked_fill(pyramid.padding[..., None], 0.0).sum() / count
+        )
         loss: Tensor = config.classes * focal + config.l1 * l1 + config.giou * giou
         return loss
 
@@ -111,14 +113,6 @@ def token_boxes(pyramid: Pyramid) -> Tensor:
         centres = grid.flatten(1, 2)
         boxes.append(torch.cat([centres, torch.full_like(centres, PROPOSAL_SIZE * 2**level)], dim=-1))
     return torch.cat(boxes, dim=1)
-
-
-def _focal(logits: Tensor, targets: Tensor, alpha: float) -> Tensor:
-    """Sigmoid focal loss (gamma 2), element by element."""
-    entropy = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    p = logits.sigmoid()
-    miss = p * (1 - targets) + (1 - p) * targets
-    return (alpha * targets + (1 - alpha) * (1 - targets)) * entropy * miss**2
 
 
 class TokenTap:
