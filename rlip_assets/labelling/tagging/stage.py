@@ -269,8 +269,11 @@ def _read_scores(path: Path) -> dict[str, Labels]:
 
 
 def filtered(labels: Labels, scene: Scene, params: TaggingParams) -> Labels:
-    """The labels of an image that are stored: the filters of `params`, strongest confidence first."""
-    kept = at_least(deduplicate(labels), params.store_threshold)
+    """Return the labels of an image that are stored, the most confident first: the filters of `params`.
+
+    Published groups repeat a label for each entry of its pair, and each repetition counts in the frequencies of relations (quirk 42).
+    """
+    kept = at_least(labels.ranked() if params.groups == "published" else deduplicate(labels), params.store_threshold)
     if params.overlap_filter:
         kept = overlapping(kept, scene.boxes)
     return top_k(kept, params.top_k)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlip_assets.datasets.scenes import check_scene, make_scene
+from rlip_assets.datasets.scenes import SceneStore, check_scene, make_scene, write_scenes
 from rlip_assets.labelling.tagging.filters import Labels, at_least, deduplicate, overlapping, top_k
 from rlip_assets.labelling.tagging.stage import filtered, labelled
 from rlip_assets.lineage.params.labels import TaggingParams
@@ -42,6 +44,16 @@ def test_duplicates_keep_the_highest_confidence_once() -> None:
         (0, 2, "on", 0.5),
         (1, 0, "ride", 0.2),
     ]
+
+
+def test_published_groups_count_a_label_each_time(tmp_path: Path) -> None:
+    scene = make_scene("1", "d", "train", "f", 30, 30, BOXES, ["a", "b", "c"])
+    counts = []
+    for groups in ("union", "published"):
+        found = filtered(labels(ROWS), scene, TaggingParams.model_validate({"groups": groups}))
+        write_scenes(tmp_path / groups, [labelled(scene, found)])
+        counts.append(SceneStore.open([tmp_path / groups], tmp_path / "cache").relation_counts())
+    assert counts == [{"ride": 2, "on": 2}, {"ride": 4, "on": 2}]
 
 
 def test_top_k_counts_ordered_pairs() -> None:
