@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from rlip_assets.datasets.sources.classes import benchmark_of, preset_classes
-from rlip_assets.storage.errors import DataError, InputError
+from rlip_assets.inference.text_vectors import TextVectors
+from rlip_assets.storage.errors import DataError, InputError, ParameterError
 from rlip_assets.training.transforms import target_size
 from rlip_model import NO_OBJECTS, Checkpoint, load_checkpoint
 from rlip_model.boxes import Box, iou
@@ -27,28 +28,10 @@ from rlip_model.postprocess import PairPredictions, hoi_predictions, sgg_predict
 from rlip_model.triplets import Triplet
 from rlip_model.vision.images import image_tensor, stack_images
 
-TEXTS_AT_ONCE = 256
 MIN_SIDE = 32
 """Smaller images are enlarged to this: the backbone halves an image six times."""
-
-
-class LabelCache:
-    """One vector a text, computed once. Valid as long as the network's weights are."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._checkpoint = checkpoint
-        self._vectors: dict[str, Tensor] = {}
-
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        """(T, W) label vectors in the order of `texts`."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
-        for start in range(0, len(new), TEXTS_AT_ONCE):
-            chunk = new[start : start + TEXTS_AT_ONCE]
-            tokens = self._checkpoint.tokenizer(chunk)
-            device = next(self._checkpoint.model.parameters()).device
-            vectors = self._checkpoint.model.encode_text(tokens.input_ids.to(device), tokens.attention_mask.to(device))
-            self._vectors.update(zip(chunk, vectors, strict=True))
-        return torch.stack([self._vectors[text] for text in texts])
+TEXTS_KEPT = 4096
+"""Text vectors that a detector keeps from call to call."""
 
 
 @dataclass
@@ -64,12 +47,12 @@ class RelationDetector:
     checkpoint: Checkpoint
     name: str = "model"
     trained_on: str = ""
-    _labels: LabelCache = field(init=False, repr=False)
+    _vectors: TextVectors = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.checkpoint.config.tagger:
             raise InputError(f"{self.name} is an R-Tagger: it needs boxes; give a ParSeDA or ParSeD checkpoint")
-        self._labels = LabelCache(self.checkpoint)
+        self._vectors = TextVectors(self.checkpoint, TEXTS_KEPT)
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, device: str = "cpu") -> RelationDetector:
@@ -77,6 +60,7 @@ class RelationDetector:
 
         Raises:
             InputError: the folder is missing or incomplete, or holds a network of another kind; the sentence names the remedy.
+            ParameterError: the device cannot be used.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -85,7 +69,7 @@ class RelationDetector:
                 "or `rlip import-checkpoint FILE.pth DIR`"
             )
         try:
-            checkpoint = load_checkpoint(folder, device)
+            checkpoint = load_checkpoint(folder, usable_device(device))
         except ValueError as error:
             raise InputError(str(error)) from None
         metadata = checkpoint.metadata
@@ -131,16 +115,20 @@ class RelationDetector:
             For each image its triplets, best first; near-duplicates of a better one (the same words on the same boxes) are left out.
 
         Raises:
-            DataError: no texts, an empty text, or no image.
-            ParameterError: an unknown vocabulary.
+            DataError: no texts, an empty text, or one that is no valid Unicode.
+            ParameterError: an unknown vocabulary, a threshold outside 0..1 or a limit below 1.
         """
+        if not 0 <= threshold <= 1:
+            raise ParameterError(f"The threshold is {threshold}: give a score between 0 and 1")
+        if limit < 1:
+            raise ParameterError(f"The limit is {limit}: ask for at least one relation")
         preset = preset_classes(vocabulary) if vocabulary else None
         object_texts = _texts(objects, preset.objects if preset else self.objects, "object")
         relation_texts = _texts(relations, (preset.relations or ()) if preset else self.relations, "relation")
         if not images:
             return []
-        with torch.no_grad():
-            pooled = self._labels([*object_texts, NO_OBJECTS, *relation_texts])
+        with torch.inference_mode():
+            pooled = self._vectors([*object_texts, NO_OBJECTS, *relation_texts])
             batch, mask = self._batch(images)
             output = self.checkpoint.model(batch, mask, pooled, len(object_texts) + 1)
         sizes = torch.tensor([[image.height, image.width] for image in images])
@@ -168,6 +156,19 @@ class RelationDetector:
         return batch.to(device), mask.to(device)
 
 
+def usable_device(name: str) -> torch.device:
+    """Return a device by its name in torch, such as "cpu" or "cuda:1"; ParameterError where tensors cannot be put there."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ParameterError(
+            f"Device {name!r} cannot be used here: give cpu, or cuda where there is a GPU ({why})"
+        ) from None
+    return device
+
+
 def resized(image: Image.Image, short: int, longest: int) -> Image.Image:
     """RGB at the published evaluation size: short side `short` unless the long one would exceed `longest`; no side under `MIN_SIDE`."""
     width, height = target_size(image.width, image.height, short, longest)
@@ -180,6 +181,11 @@ def _texts(given: Sequence[str] | None, own: Sequence[str], what: str) -> list[s
         raise DataError(f'There are no {what} texts: give at least one, such as --{what}s "...", or a vocabulary')
     if not all(texts):
         raise DataError(f"The {what} texts contain an empty one: remove it")
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"The {what} text {text!r} is no valid Unicode: correct it") from None
     return list(dict.fromkeys(texts))
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlip_assets.storage.errors import DataError
-from rlip_assets.storage.images import open_image
+from rlip_assets.storage.images import BadImageError, open_image
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,16 +28,27 @@ if TYPE_CHECKING:
 
 DEFAULTS = {"threshold": 0.1, "limit": 20}
 """Parameters of a request: the least score of a triplet, and how many triplets an image has at most."""
+MAX_BYTES = 32 << 20
+"""Size of a request, images in base64 included."""
+MAX_ROWS, MAX_PIXELS, MAX_RELATIONS = 16, 25_000_000, 200
+"""Rows per request; pixels per image, 75 MB as RGB; highest `limit`."""
+MAX_TEXTS, MAX_LETTERS = 1000, 100
+"""Object or relation texts per row, and characters per text."""
 
 
 class ServedDetector:
-    """A detector that answers the rows of a request."""
+    """A detector that answers the rows of a request.
+
+    One thread decodes and predicts for all requests, so that memory does not grow with their number (an allocator keeps some for each
+    thread that has used it).
+    """
 
     def __init__(self, detector: RelationDetector) -> None:
         self.detector = detector
+        self._worker = ThreadPoolExecutor(1)
 
     def answers(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Triplets of each photo.
+        """Find the triplets of each photo.
 
         Args:
             rows: column `image` (base64 of an image file) and, optionally, `objects` and `relations` (lists of texts).
@@ -47,50 +58,57 @@ class ServedDetector:
             For each row the model's name, what it was trained on, the photo's size and its `relations`, best first.
 
         Raises:
-            DataError: no column `image`, base64 that is none, or texts that are no list of texts.
-            BadImageError: the bytes are no image.
+            DataError: no column `image`, invalid base64, no image, texts that are no list of texts, or more of anything than the limits
+                above allow; names the row.
+            ParameterError: a threshold outside 0..1, or a limit below 1.
         """
         settings = DEFAULTS | dict(params or {})
         if "image" not in rows.columns:
             raise DataError('The request has no "image": give each row the base64 of an image file')
-        answers = []
-        for number, row in enumerate(rows.to_dict("records"), start=1):
-            image = decoded_image(row["image"], number)
-            objects, relations = (_texts(row.get(name), name, number) for name in ("objects", "relations"))
-            found = self.detector([image], objects, relations, float(settings["threshold"]), int(settings["limit"]))[0]
-            answers.append(
-                {
-                    "model": self.detector.name,
-                    "trained_on": self.detector.trained_on,
-                    "width": image.width,
-                    "height": image.height,
-                    "relations": [triplet.as_dict() for triplet in found],
-                }
-            )
-        return answers
+        if len(rows) > MAX_ROWS:
+            raise DataError(f"The request has {len(rows)} rows: send at most {MAX_ROWS} at a time")
+        if settings["limit"] > MAX_RELATIONS:
+            raise DataError(f"The limit is {settings['limit']}: ask for at most {MAX_RELATIONS} relations")
+        records = enumerate(rows.to_dict("records"), start=1)
+        return [self._worker.submit(self._answer, row, number, settings).result() for number, row in records]
+
+    def _answer(self, row: Mapping[str, Any], number: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+        objects, relations = (_texts(row.get(name), name, number) for name in ("objects", "relations"))
+        image = decoded_image(row["image"], number)
+        found = self.detector([image], objects, relations, float(settings["threshold"]), int(settings["limit"]))[0]
+        return {
+            "model": self.detector.name,
+            "trained_on": self.detector.trained_on,
+            "width": image.width,
+            "height": image.height,
+            "relations": [triplet.as_dict() for triplet in found],
+        }
 
 
 def decoded_image(text: Any, row: int) -> Image.Image:
-    """The upright RGB image whose file is `text` in base64; a `data:image/...;base64,` prefix is allowed.
+    """Return the upright RGB image whose file is `text` in base64; a `data:image/...;base64,` prefix is allowed.
 
     Raises:
-        DataError: not base64; names the row (from 1).
-        BadImageError: the bytes are no image.
+        DataError: not base64, too large, or no image; names the row (from 1).
     """
+    if len(str(text)) > MAX_BYTES:
+        raise DataError(f'"image" of row {row} has more than {MAX_BYTES >> 20} MiB: send a smaller file')
     try:
         content = base64.b64decode(str(text).rpartition("base64,")[2], validate=True)
     except (binascii.Error, ValueError):
         raise DataError(f'"image" of row {row} is not base64: encode the bytes of an image file') from None
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"image of row {row}"
-        path.write_bytes(content)
-        return open_image(path)
+    try:
+        return open_image(Path(f"row {row}"), max_pixels=MAX_PIXELS, content=content)
+    except BadImageError as error:
+        raise DataError(f'"image" of row {row}: {error.reason}') from None
 
 
 def _texts(value: Any, name: str, row: int) -> list[str] | None:
-    """Texts of a cell; an absent one (None or NaN, as data frames fill gaps) gives None."""
+    """Return the texts of a cell; an absent one (None or NaN, as data frames fill gaps) gives None."""
     if value is None or (isinstance(value, float) and value != value):
         return None
     if isinstance(value, str) or not hasattr(value, "__iter__") or not all(isinstance(text, str) for text in value):
         raise DataError(f'"{name}" of row {row} must be a list of texts, such as ["ride", "hold"]')
+    if len(value) > MAX_TEXTS or any(len(text) > MAX_LETTERS for text in value):
+        raise DataError(f'"{name}" of row {row}: give at most {MAX_TEXTS} texts of at most {MAX_LETTERS} characters')
     return list(value)

@@ -48,14 +48,17 @@ class BadImageError(InputError):
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int, sha256: str | None = None) -> Iterator[Image.Image]:
+def _opened(
+    path: Path, max_pixels: int, sha256: str | None = None, content: bytes | None = None
+) -> Iterator[Image.Image]:
     """The image with its header read; every way in which decoding fails becomes a `BadImageError`."""
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        if content is None and path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise BadImageError(path, "cannot be read (no regular file)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path if sha256 is None else _content(path, sha256), formats=FORMATS) as image:
+            checked = content if sha256 is None else _content(path, sha256)
+            with Image.open(path if checked is None else BytesIO(checked), formats=FORMATS) as image:
                 if image.width * image.height > max_pixels:
                     raise BadImageError(
                         path,
@@ -69,7 +72,7 @@ def _opened(path: Path, max_pixels: int, sha256: str | None = None) -> Iterator[
     except Image.DecompressionBombError as error:
         raise BadImageError(path, f"decompression bomb: {error}") from None
     except Image.UnidentifiedImageError:
-        empty = path.stat().st_size == 0
+        empty = not content if content is not None else path.stat().st_size == 0
         raise BadImageError(
             path, "the file is empty" if empty else f"no image of a known format ({', '.join(FORMATS)})"
         ) from None
@@ -80,12 +83,12 @@ def _opened(path: Path, max_pixels: int, sha256: str | None = None) -> Iterator[
         raise BadImageError(path, f"damaged ({type(error).__name__}: {error})") from None
 
 
-def _content(path: Path, sha256: str) -> BytesIO:
-    """The bytes of a file, which must have this checksum."""
+def _content(path: Path, sha256: str) -> bytes:
+    """Return the bytes of a file, which must have this checksum."""
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise InputError(f"{path} changed since its manifest was made; run the raw_manifest stage again")
-    return BytesIO(content)
+    return content
 
 
 def image_inside(root: Path, name: str) -> Path:
@@ -126,7 +129,11 @@ def check_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
 
 def open_image(
-    path: Path, size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS, sha256: str | None = None
+    path: Path,
+    size: tuple[int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    sha256: str | None = None,
+    content: bytes | None = None,
 ) -> Image.Image:
     """Decode an image file to 8-bit RGB.
 
@@ -139,12 +146,13 @@ def open_image(
             viewer does.
         max_pixels: larger images are refused.
         sha256: checksum (hex) that the file must have; None asks for none.
+        content: the bytes of the image; `path` is then only its name in errors.
 
     Raises:
         BadImageError: as `check_image`.
         InputError: the file has another checksum.
     """
-    with _opened(path, max_pixels, sha256) as image:
+    with _opened(path, max_pixels, sha256, content) as image:
         turn = _turn(image, size)
         image.load()
         pixels = _to_rgb(image)

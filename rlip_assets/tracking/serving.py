@@ -5,21 +5,50 @@ The saved folder names this module as its loader, so the model is opened from sa
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import mlflow.pyfunc
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.pyfunc import scoring_server
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
 
 from rlip_assets.inference.relation_detector import RelationDetector
-from rlip_assets.inference.serving import DEFAULTS, ServedDetector
+from rlip_assets.inference.serving import DEFAULTS, MAX_BYTES, ServedDetector
 from rlip_assets.storage.errors import RlipError
 from rlip_assets.storage.outputs import output_folder
+
+_LOG = logging.getLogger(__name__)
+_ONE_AT_A_TIME = Lock()
+_invocations = scoring_server.invocations
+
+
+def _bounded_invocations(data: bytes, content_type: str | None, *rest: Any) -> scoring_server.InvocationsResponse:
+    """Answer a request as MLflow does, but JSON of a bounded size only, one at a time.
+
+    MLflow parses CSV and Parquet of any size, and answers what it cannot parse with a stack trace.
+    """
+    status, sentence = 200, ""
+    if (content_type or "").partition(";")[0].strip() != scoring_server.CONTENT_TYPE_JSON:
+        status, sentence = 415, f"Send {scoring_server.CONTENT_TYPE_JSON}"
+    elif len(data) > MAX_BYTES:
+        status, sentence = 413, f"The request has more than {MAX_BYTES >> 20} MiB: send fewer or smaller images"
+    if status == 200:
+        try:
+            with _ONE_AT_A_TIME:
+                return _invocations(data, content_type, *rest)
+        except MlflowException:
+            raise
+        except Exception:
+            _LOG.exception("a request cannot be read")
+            status, sentence = 400, "The request cannot be read: send rows as dataframe_records"
+    return scoring_server.InvocationsResponse(sentence, status, "text/plain")
 
 
 class ServedModel:
@@ -34,10 +63,14 @@ class ServedModel:
             return self._detector.answers(rows, params)
         except RlipError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
+        except Exception:
+            _LOG.exception("a request failed")
+            raise MlflowException("The server failed on this request; its log says why") from None
 
 
 def _load_pyfunc(data_path: str) -> ServedModel:
-    """Called by MLflow with the checkpoint folder inside the saved model."""
+    """Open the checkpoint folder inside the saved model; MLflow calls this, in the process that serves."""
+    scoring_server.invocations = _bounded_invocations
     return ServedModel(ServedDetector(RelationDetector.from_pretrained(data_path)))
 
 

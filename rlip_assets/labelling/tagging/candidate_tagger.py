@@ -21,6 +21,7 @@ from torch import Tensor
 
 from rlip_assets.datasets.scenes import Scene
 from rlip_assets.inference.micro_batches import MicroBatches
+from rlip_assets.inference.text_vectors import TextVectors
 from rlip_assets.labelling.tables import CandidateRow
 from rlip_assets.labelling.tagging.filters import Labels
 from rlip_assets.lineage.params.labels import TaggingParams
@@ -29,7 +30,6 @@ from rlip_model import NO_OBJECTS, Checkpoint, TaggerPairs
 from rlip_model.tagger import collate_pairs
 from rlip_model.vision.images import stack_images
 
-_TEXTS_AT_ONCE = 256
 Pair = tuple[int, int]
 Entry = tuple[int, int, str]
 Scores = npt.NDArray[np.float32]
@@ -53,7 +53,6 @@ class CandidateTagger:
             objects: class texts of the dataset, all of them; every box label is one.
         """
         self.model = checkpoint.model.eval()
-        self.tokenizer = checkpoint.tokenizer
         self.params = params
         self._batches = MicroBatches(
             params.batch_size, "train the R-Tagger with a smaller augmentation.test_short_side"
@@ -61,19 +60,8 @@ class CandidateTagger:
         self.slots = checkpoint.config.pairs
         self.device = next(self.model.parameters()).device
         self._number = {text: number for number, text in enumerate(objects)}
-        self._vectors: dict[str, Tensor] = {}
+        self.vectors = TextVectors(checkpoint)
         self._objects = self.vectors([*objects, NO_OBJECTS])
-
-    @torch.inference_mode()
-    def vectors(self, texts: Sequence[str]) -> Tensor:
-        """(T, W) text vectors; a text is encoded once."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
-        for start in range(0, len(new), _TEXTS_AT_ONCE):
-            part = new[start : start + _TEXTS_AT_ONCE]
-            tokens = self.tokenizer(part)
-            found = self.model.encode_text(tokens.input_ids.to(self.device), tokens.attention_mask.to(self.device))
-            self._vectors.update(zip(part, found, strict=True))
-        return torch.stack([self._vectors[text] for text in texts])
 
     def wordings(self, candidates: CandidateRow) -> list[tuple[str, ...]]:
         """The texts that the tagger is asked about, for each candidate."""

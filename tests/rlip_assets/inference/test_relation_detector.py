@@ -1,7 +1,9 @@
 """Relations in photos: results refer to the caller's pixels and texts, whatever the image and however many texts."""
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +11,8 @@ from PIL import Image
 
 from rlip_assets.datasets.sources.classes import preset_classes
 from rlip_assets.inference.predict import find_checkpoint, predict_photos
-from rlip_assets.inference.relation_detector import RelationDetector
+from rlip_assets.inference.relation_detector import RelationDetector, usable_device
+from rlip_assets.inference.text_vectors import TextVectors
 from rlip_assets.storage.errors import DataError, InputError, ParameterError
 from rlip_model import Checkpoint, ModelConfig, build_model, save_checkpoint, train_label_tokenizer
 from rlip_model.checkpoints.detector import save_detector
@@ -176,3 +179,33 @@ def test_without_a_model_one_sentence_says_how_to_get_one(tmp_path: Path) -> Non
         find_checkpoint(tmp_path)
     with pytest.raises(InputError, match="import-checkpoint"):
         RelationDetector.from_pretrained(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"threshold": math.nan}, "threshold is nan"),
+        ({"threshold": -0.1}, "threshold is -0.1"),
+        ({"threshold": 1.5}, "threshold is 1.5"),
+        ({"limit": 0}, "limit is 0"),
+        ({"limit": -3}, "limit is -3"),
+    ],
+)
+def test_settings_without_meaning_are_refused(detector: RelationDetector, settings: dict[str, Any], word: str) -> None:
+    with pytest.raises(ParameterError, match=word):
+        detector([photo(40, 40)], **settings)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", "", "cpu:x", "xla"])
+def test_a_device_that_cannot_be_used_is_named(device: str) -> None:
+    with pytest.raises(ParameterError, match=f"^Device '{device}' cannot be used here: give cpu"):
+        usable_device(device)
+
+
+def test_few_text_vectors_are_kept_and_all_are_right(detector: RelationDetector) -> None:
+    texts = [f"relation {number}" for number in range(40)]
+    bounded, unbounded = TextVectors(detector.checkpoint, most=7), TextVectors(detector.checkpoint)
+    for part in (texts, texts[:5], texts[3:30], texts[::-1]):
+        torch.testing.assert_close(bounded(part), unbounded(part), atol=1e-5, rtol=1e-4)
+        assert len(bounded) <= 7
+    assert len(unbounded) == 40
