@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dagster_project.profile import PROFILE_VARIABLE
-from rlip_assets.cli.stages import Profile
+from rlip_assets.cli.options import Profile
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, PROJECT_ROOT, profile_root
 from rlip_assets.storage.errors import InputError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,21 +29,3 @@ class Triplet:
             "object_box": None if self.object_box is None else [round(v, 1) for v in self.object_box],
             "score": round(self.score, 4),
         }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Triplet:
-        """Return the triplet of `as_dict`'s values. Raises KeyError, TypeError or ValueError for a missing or invalid field."""
-        target = values["object_box"]
-        return cls(
-            subject=str(values["subject"]),
-            relation=str(values["relation"]),
-            object=str(values["object"]),
-            subject_box=_box(values["subject_box"]),
-            object_box=None if target is None else _box(target),
-            score=float(values["score"]),
-        )
-
-
-def _box(values: Any) -> Box:
-    x1, y1, x2, y2 = (float(value) for value in values)
-    return x1, y1, x2, y2

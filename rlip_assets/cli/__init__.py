@@ -5,6 +5,7 @@ Commands are loaded when they are called: a stage starts dozens of times in a ru
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -81,5 +82,6 @@ def rlip() -> None:
 
 def main() -> None:
     """Run `rlip`; an error that the user can act on is one sentence and exit status 1."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names of files may be no valid text
     with exit_with_sentence():
         app()

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rlip_assets.cli.options import Device
+
 
 def alignment(
     model: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
@@ -15,7 +17,7 @@ def alignment(
     classes: Annotated[Path | None, typer.Option(help="classes.json, where it does not lie beside the table.")] = None,
     split: Annotated[str, typer.Option(help="Which images.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Alignment and uniformity of relation features on annotated images, and uniformity of the verb texts; lower is better."""
     from rlip_assets.datasets.scenes import read_scenes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlip_assets.cli.stages import Profile
+from rlip_assets.cli.options import Profile
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_names, profile_root, project_of
 
 if TYPE_CHECKING:

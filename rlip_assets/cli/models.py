@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from rlip_assets.cli.stages import Profile
+from rlip_assets.cli.options import Profile
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_root
 
 

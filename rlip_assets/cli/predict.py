@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rlip_assets.cli.stages import Profile
+from rlip_assets.cli.options import Device, Profile
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_root
 
 
@@ -29,7 +29,7 @@ def predict(
     ] = None,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Lowest score shown.")] = 0.1,
     limit: Annotated[int, typer.Option(min=1, help="Most relations shown for a photo.")] = 10,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     profile: Profile = DEFAULT_PROFILE,
 ) -> None:
     """Find relations in photos: readable JSON and an overlay picture for each."""

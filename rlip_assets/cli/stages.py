@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rlip_assets.cli.options import Profile
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, PARAMS_FILE, profile_root, relative_project
 from rlip_assets.storage.errors import ParameterError
 
 if TYPE_CHECKING:
     from rlip_assets.lineage.context import StageLog
     from rlip_assets.lineage.stage_run import StageRun
-
-Profile = Annotated[str, typer.Option(help="Profile: micro, or a folder of profiles/.")]
 
 
 def stage(

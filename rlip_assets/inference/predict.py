@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from rlip_assets.storage.drawing import draw_triplets
 from rlip_assets.storage.errors import DataError, InputError, ParameterError
 from rlip_assets.storage.files import write_json
 from rlip_assets.storage.images import BadImageError, open_image, save_picture
 from rlip_assets.storage.outputs import OutputFolder, output_file
+from rlip_model.boxes import Box
 from rlip_model.triplets import Triplet
 
 if TYPE_CHECKING:
@@ -76,7 +79,7 @@ def predict_photos(
             continue
         triplets = detector([image], objects, relations, threshold, limit, vocabulary)[0]
         content = {
-            "photo": photo.name,
+            "photo": os.fsencode(photo.name).decode(errors="replace"),
             "width": image.width,
             "height": image.height,
             "model": detector.name,
@@ -92,40 +95,83 @@ def predict_photos(
         yield folder / overlay
 
 
-def read_triplets(file: Path) -> list[Triplet]:
-    """The `relations` of a JSON file as `rlip predict` writes it, or as a person does.
+def _ordered(box: Box) -> Box:
+    if box[0] > box[2] or box[1] > box[3]:
+        raise ValueError("x1 must not exceed x2, nor y1 y2")
+    return box
+
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Pixels = Annotated[Box, AfterValidator(_ordered)]
+
+
+class RelationRow(BaseModel):
+    """One relation of a JSON file; see `Triplet`."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    subject: Text
+    relation: Text
+    object: str
+    """May be empty where there is no object."""
+    subject_box: Pixels
+    object_box: Pixels | None
+    score: Annotated[float, Field(ge=0, le=1)]
+
+    @model_validator(mode="after")
+    def _named(self) -> RelationRow:
+        if self.object_box is not None and not self.object.strip():
+            raise ValueError("an object with a box needs a text")
+        return self
+
+
+class RelationsFile(BaseModel):
+    """A JSON file as `rlip predict` writes it; relations may be edited or written by hand."""
+
+    relations: list[RelationRow]
+    model: str = ""
+    trained_on: str = ""
+
+
+def read_relations(file: Path) -> tuple[RelationsFile, list[Triplet]]:
+    """Read a JSON file of relations.
 
     Raises:
-        DataError: no JSON, or a relation that lacks a field or has a box that is not four numbers; names file and relation.
+        DataError: no JSON, or a relation that lacks a field, or has an invalid box, text or score; names file, relation and field.
     """
     try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} is no JSON file: {error}") from None
-    rows = content.get("relations") if isinstance(content, dict) else None
-    if not isinstance(rows, list):
-        raise DataError(f"{file} has no list `relations`: give a file as `rlip predict` writes it")
-    triplets = []
-    for number, row in enumerate(rows, start=1):
-        try:
-            triplets.append(Triplet.from_dict(row))
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{file}: relation {number} needs subject, relation, object, subject_box, object_box and score; "
-                f"boxes are [x1, y1, x2, y2] in pixels ({type(error).__name__}: {error})"
-            ) from None
-    return triplets
+        content = RelationsFile.model_validate_json(file.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = first["loc"]
+        if first["type"] == "json_invalid":
+            raise DataError(f"{file} is no JSON file ({first['msg']}): correct it") from None
+        if place[:1] != ("relations",) or len(place) < 2:
+            what = "no list `relations`" if place in ((), ("relations",)) else f"a wrong {place[0]} ({first['msg']})"
+            raise DataError(f"{file} has {what}: give a file as `rlip predict` writes it") from None
+        field = ".".join(map(str, place[2:])) or "it"
+        raise DataError(
+            f"{file}: relation {int(place[1]) + 1}: {field} is {first['input']!r:.80} ({first['msg']}): give subject, relation, object, "
+            "subject_box, object_box and score; boxes are [x1, y1, x2, y2] in pixels"
+        ) from None
+    return content, [Triplet(**row.model_dump()) for row in content.relations]
 
 
 def draw_file(photo: Path, file: Path, overlay: Path, limit: int = 10) -> None:
-    """Draw the relations of `file` (see `read_triplets`) on a photo and write the picture.
+    """Draw the relations of `file` (see `read_relations`) on a photo and write the picture.
 
     Raises:
-        DataError: the file is none of relations. BadImageError: the photo cannot be read.
+        DataError: the file is none of relations, or has a box outside the photo. BadImageError: the photo cannot be read.
     """
-    triplets, content = read_triplets(file), json.loads(file.read_text())
-    trained_on = content.get("trained_on")
-    note = f"trained on {trained_on}" if trained_on else ""
-    page = draw_triplets(open_image(photo), triplets, str(content.get("model") or file.name), note, limit)
+    (content, triplets), image = read_relations(file), open_image(photo)
+    for number, triplet in enumerate(triplets, start=1):
+        for box in filter(None, (triplet.subject_box, triplet.object_box)):
+            if box[2] < 0 or box[3] < 0 or box[0] > image.width or box[1] > image.height:
+                size = f"{image.width} x {image.height} pixels"
+                raise DataError(
+                    f"{file}: relation {number} has the box {list(box)} outside {photo} ({size}): correct it"
+                )
+    note = f"trained on {content.trained_on}" if content.trained_on else ""
+    page = draw_triplets(image, triplets, content.model or file.name, note, limit)
     with output_file(overlay, "draw", b"Software\0rlip draw", [photo, file]) as target:
         save_picture(target, page, "rlip draw")

@@ -24,6 +24,7 @@ PHOTO_SIDE = (
 PALETTE = ("#e6194b", "#0082c8", "#f58231", "#3cb44b", "#911eb4", "#008080", "#d4a017", "#e754b5", "#6a5acd", "#808000")
 PANEL_BACKGROUND, INK, FAINT = "#ffffff", "#1a1a1a", "#767676"
 SAME_ENTITY_IOU = 0.7
+MOST_DRAWN, MOST_LETTERS = 100, 100  # relations on a picture, letters of a text
 SCORE_WIDTH = 50  # room for the score on the right of a row, in pixels
 
 
@@ -167,7 +168,7 @@ def _panel(
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     """The text on one line, cut with an ellipsis where it is wider than `width` pixels."""
-    text = " ".join(text.split())
+    text = " ".join(text.split())[:1000]
     if font.getlength(text) <= width:
         return text
     too_long = bisect(range(len(text)), width, key=lambda n: font.getlength(text[:n] + "…"))
@@ -182,8 +183,9 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _on_one_line(triplet: Triplet) -> Triplet:
-    """The triplet with every run of white space in its texts as one space: a line break cannot be drawn."""
-    subject, relation, target = (" ".join(text.split()) for text in (triplet.subject, triplet.relation, triplet.object))
+    """Return the triplet with every run of white space in its texts as one space, and long texts cut."""
+    texts = (" ".join(text.split()) for text in (triplet.subject, triplet.relation, triplet.object))
+    subject, relation, target = (text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…" for text in texts)
     return replace(triplet, subject=subject, relation=relation, object=target)
 
 
@@ -197,12 +199,12 @@ def draw_triplets(
         triplets: relations in any order; the best by score are drawn.
         title: what to say on top of the list, usually the model's name.
         note: a second, fainter line, such as what the model was trained on.
-        limit: how many relations at most; more than ten are hard to read.
+        limit: how many relations at most; more than ten are hard to read, and more than `MOST_DRAWN` are not drawn.
 
     Returns:
         A new RGB image: the photo, scaled to a readable size, and the list beside it.
     """
-    best = [_on_one_line(t) for t in sorted(triplets, key=lambda t: -t.score)[:limit]]
+    best = [_on_one_line(t) for t in sorted(triplets, key=lambda t: -t.score)[: min(limit, MOST_DRAWN)]]
     longest = max(photo.size)
     least, wished, most = PHOTO_SIDE
     scale = min(max(longest, least, min(wished, 2 * longest)), most) / longest
@@ -210,7 +212,10 @@ def draw_triplets(
     canvas = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
     def scaled(box: Box) -> Box:
-        return (box[0] * scale, box[1] * scale, box[2] * scale, box[3] * scale)
+        """Return a box of the photo on the canvas, cut off at its edges."""
+        x1, x2 = (min(max(x, 0.0), photo.width) * scale for x in box[::2])
+        y1, y2 = (min(max(y, 0.0), photo.height) * scale for y in box[1::2])
+        return x1, y1, x2, y2
 
     entities: list[Entity] = []
     ends = [

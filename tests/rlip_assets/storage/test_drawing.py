@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rlip_assets.inference.predict import draw_file, read_triplets
+from rlip_assets.inference.predict import draw_file, read_relations
 from rlip_assets.storage.drawing import draw_triplets
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.images import open_image
@@ -102,7 +102,7 @@ def test_names_and_numbers_do_not_hide_each_other() -> None:
 @pytest.mark.parametrize("file", HAND_WRITTEN, ids=lambda file: file.stem)
 def test_ten_relations_on_a_photograph(file: Path, tmp_path: Path) -> None:
     """The hand-written lists that the layout was judged by, looked at when it changes."""
-    triplets = read_triplets(file)
+    _, triplets = read_relations(file)
     assert len(triplets) == 10
     photo = PHOTOS / f"{file.stem}.jpg"
     draw_file(photo, file, tmp_path / "page.png")
@@ -131,5 +131,5 @@ def test_ten_relations_on_a_photograph(file: Path, tmp_path: Path) -> None:
 def test_a_bad_relations_file_is_named(content: str, word: str, tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text(content)
     with pytest.raises(DataError, match=word) as caught:
-        read_triplets(tmp_path / "bad.json")
+        read_relations(tmp_path / "bad.json")
     assert "bad.json" in str(caught.value)
