@@ -17,13 +17,14 @@ help: ## list the commands
 
 setup: $(VENV)/.installed ## install the packages into .venv
 
-# The tested set first, without the resolver (minutes faster), then the project itself: that step only adds what is missing,
-# torch with the dependencies of whichever build this machine gets.
+# The tested set first, by its hashes and without the resolver (minutes faster), then the project itself: that step only adds torch with the
+# dependencies of whichever build this machine gets, which therefore have no hashes.
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	grep -v '^torch==' $(CONSTRAINTS) > $(VENV)/tested-set.txt
-	$(BIN)/python -m pip install --quiet --no-deps -r $(VENV)/tested-set.txt
-	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[test]'
+	sed -n 's/ \\$$//; /^[^ #]/p' $(CONSTRAINTS) > $(VENV)/versions.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(VENV)/tested-set.txt
+	$(BIN)/python -m pip install --quiet -c $(VENV)/versions.txt -e '.[test]'
 	touch $@
 
 demo: setup ## run the whole lineage on the micro world and print the results (about 20 minutes)
@@ -51,7 +52,7 @@ test-deep: $(VENV)/.s3-server ## long property runs, kills, both doors on a mini
 	$(BIN)/python -m pytest -m 'deep or s3'
 
 $(VENV)/.s3-server: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[s3test]'
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/s3test.txt
 	touch $@
 
 external-weights: setup ## train the shipped text encoder, captioner and detector again

