@@ -1,38 +1,40 @@
-"""Checksums of files, remembered from run to run."""
+"""Texts about files, such as checksums, remembered from run to run while a file keeps its size and time."""
 
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from pathlib import Path
+from stat import S_ISREG
 from types import TracebackType
 
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import sha256_file
 
+Stamp = tuple[int, int]
+"""Size in bytes and time of the last change in nanoseconds."""
 
-class Checksums:
-    """SHA-256 of files, remembered in a small database by name, size and time, so that a terabyte is hashed once.
 
-    A context manager; what was computed is kept even when the block is killed.
+class FileRecords:
+    """A text about each file below a root, in a small database.
+
+    A context manager; what was written is kept even when the block fails or is killed.
     """
 
     _COMMIT_EVERY = 500
 
-    def __init__(self, database: Path, root: Path) -> None:
+    def __init__(self, database: Path, root: Path, table: str, column: str) -> None:
         database.parent.mkdir(parents=True, exist_ok=True)
-        self._root = root
+        self._root, self._table, self._column = root, table, column
         self._pending = 0
         try:
             self._rows = sqlite3.connect(database, timeout=60)
-            with closing(self._rows.cursor()) as cursor:
-                cursor.execute(
-                    "create table if not exists sums (name text primary key, size int, time int, sha256 text)"
-                )
+            self._rows.execute(
+                f"create table if not exists {table} (name text primary key, size int, time int, {column} text)"
+            )
         except sqlite3.DatabaseError as error:
-            raise DataError(f"{database} is not a checksum cache ({error}); delete it") from None
+            raise DataError(f"{database} is not a record of {table} ({error}); delete it") from None
 
-    def __enter__(self) -> Checksums:
+    def __enter__(self) -> FileRecords:
         return self
 
     def __exit__(
@@ -41,19 +43,54 @@ class Checksums:
         self._rows.commit()
         self._rows.close()
 
-    def of(self, file_name: str) -> tuple[int | None, str | None]:
-        """(bytes, sha256) of a file relative to the root; (None, None) when it is missing or no file."""
-        path = self._root / file_name
-        if not path.is_file():
-            return None, None
-        stat = path.stat()
-        stamp = (file_name, stat.st_size, stat.st_mtime_ns)
-        found = self._rows.execute("select sha256 from sums where name = ? and size = ? and time = ?", stamp).fetchone()
-        if found:
-            return stat.st_size, str(found[0])
-        checksum = sha256_file(path)
-        self._rows.execute("insert or replace into sums values (?, ?, ?, ?)", (*stamp, checksum))
+    def names(self) -> set[str]:
+        """Return the names of all recorded files, changed or not."""
+        return {name for (name,) in self._rows.execute(f"select name from {self._table}")}
+
+    def stamp(self, name: str) -> Stamp | None:
+        """Return size and time of a file as it is now, None where it is missing or no file."""
+        try:
+            found = (self._root / name).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return (found.st_size, found.st_mtime_ns) if S_ISREG(found.st_mode) else None
+
+    def get(self, name: str, stamp: Stamp | None) -> str | None:
+        """Return the text of a file, None where none was recorded for this size and time."""
+        if stamp is None:
+            return None
+        where = "name = ? and size = ? and time = ?"
+        found = self._rows.execute(f"select {self._column} from {self._table} where {where}", (name, *stamp)).fetchone()
+        return str(found[0]) if found else None
+
+    def put(self, name: str, stamp: Stamp, text: str) -> None:
+        """Record the text of a file of this size and time."""
+        columns = f"(name, size, time, {self._column})"
+        self._rows.execute(f"insert or replace into {self._table} {columns} values (?, ?, ?, ?)", (name, *stamp, text))
         self._pending += 1
         if self._pending % self._COMMIT_EVERY == 0:
             self._rows.commit()
-        return stat.st_size, checksum
+
+    def remove(self, name: str) -> None:
+        """Forget a file."""
+        self._rows.execute(f"delete from {self._table} where name = ?", (name,))
+
+
+class Checksums(FileRecords):
+    """SHA-256 of files, so that a terabyte is hashed once."""
+
+    def __init__(self, database: Path, root: Path) -> None:
+        super().__init__(database, root, "sums", "sha256")
+
+    def __enter__(self) -> Checksums:
+        return self
+
+    def of(self, file_name: str) -> tuple[int | None, str | None]:
+        """Return (bytes, sha256) of a file relative to the root; (None, None) where it is missing or no file."""
+        if (stamp := self.stamp(file_name)) is None:
+            return None, None
+        checksum = self.get(file_name, stamp)
+        if checksum is None:
+            checksum = sha256_file(self._root / file_name)
+            self.put(file_name, stamp, checksum)
+        return stamp[0], checksum

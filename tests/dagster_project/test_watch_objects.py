@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -22,41 +20,34 @@ from rlip_assets.lineage.registry import build_registry
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import write_json
 from rlip_assets.storage.mirror import mirror
-from rlip_assets.storage.object_store import ObjectStore
+from rlip_assets.storage.object_store import ObjectStore, Prefix, RemoteObject
 
 URL = "s3://datasets/coco"
 
 
-class Body(io.BytesIO):
-    """An answer's body."""
-
-    def iter_chunks(self, size: int) -> Iterator[bytes]:
-        yield self.read()
-
-
-class Client:
+class Store(ObjectStore):
     """A store of a few small objects below `coco/`."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
 
-    def list_objects_v2(self, **options: Any) -> Any:
-        return {
-            "Contents": [
-                {"Key": key, "Size": len(data), "ETag": f'"{hashlib.md5(data).hexdigest()}"'}
-                for key, data in sorted(self.objects.items())
-            ]
-        }
+    def list(self, prefix: Prefix) -> Iterator[RemoteObject]:
+        for key, data in sorted(self.objects.items()):
+            md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+            yield RemoteObject(key.removeprefix(prefix.prefix), len(data), md5)
 
-    def get_object(self, **options: Any) -> Any:
-        return {"Body": Body(self.objects[options["Key"]])}
+    def fetch(self, prefix: Prefix, objects: Iterable[RemoteObject], folder: Path) -> Iterator[RemoteObject]:
+        for found in objects:
+            folder.mkdir(exist_ok=True)
+            (folder / found.name).write_bytes(self.objects[prefix.prefix + found.name])
+            yield found
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Client:
-    client = Client()
-    monkeypatch.setattr(ObjectStore, "connect", lambda *arguments: ObjectStore(client, lambda seconds: None))
-    return client
+def client(monkeypatch: pytest.MonkeyPatch) -> Store:
+    store = Store()
+    monkeypatch.setattr(ObjectStore, "connect", lambda *arguments: store)
+    return store
 
 
 @pytest.fixture
@@ -79,7 +70,7 @@ def observe(sources: SourcesParams, root: Path, started: str) -> None:
 
 
 def test_each_state_of_a_prefix_is_asked_for_once(
-    client: Client, sources: SourcesParams, look: Callable[[], list[Due]], tmp_path: Path
+    client: Store, sources: SourcesParams, look: Callable[[], list[Due]], tmp_path: Path
 ) -> None:
     client.objects = {"coco/a.jpg": b"a", "coco/b.jpg": b"b"}
     assert look() == []
@@ -99,7 +90,7 @@ def test_each_state_of_a_prefix_is_asked_for_once(
 
 
 def test_the_same_change_after_another_observation_is_asked_for_again(
-    client: Client, sources: SourcesParams, look: Callable[[], list[Due]], tmp_path: Path
+    client: Store, sources: SourcesParams, look: Callable[[], list[Due]], tmp_path: Path
 ) -> None:
     client.objects = {"coco/a.jpg": b"a"}
     observe(sources, tmp_path, "2026-01-01T00:00:00+00:00")
@@ -113,7 +104,7 @@ def test_the_same_change_after_another_observation_is_asked_for_again(
 
 
 def test_the_sensor_forces_a_run_or_says_why_it_does_not(
-    client: Client, sources: SourcesParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: Store, sources: SourcesParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stage's inputs in DVC are the same, so only a forced run looks at the store."""
     params = Params(sources=sources)
@@ -129,10 +120,10 @@ def test_the_sensor_forces_a_run_or_says_why_it_does_not(
     (request,) = automation.new_objects(context)
     assert (request.partition_key, request.tags[FORCE_TAG]) == ("coco", "true")
 
-    def unreachable(**options: Any) -> Any:
+    def unreachable(prefix: Prefix) -> None:
         raise InputError("the store is away")
 
-    monkeypatch.setattr(client, "list_objects_v2", unreachable)
+    monkeypatch.setattr(client, "list", unreachable)
     skipped = automation.new_objects(context)
     assert isinstance(skipped, dg.SkipReason)
     assert skipped.skip_message == "the store is away"

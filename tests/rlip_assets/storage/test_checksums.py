@@ -29,5 +29,5 @@ def test_checksums_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_checksum_cache_that_is_something_else_is_named(tmp_path: Path) -> None:
     (tmp_path / "cache.sqlite").write_text("no database, but long enough to be mistaken for one by its size" * 20)
-    with pytest.raises(DataError, match=r"cache\.sqlite is not a checksum cache .*; delete it"):
+    with pytest.raises(DataError, match=r"cache\.sqlite is not a record of sums .*; delete it"):
         Checksums(tmp_path / "cache.sqlite", tmp_path)

@@ -12,22 +12,23 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from botocore.response import StreamingBody
 from PIL import Image
 
-import rlip_assets.storage.object_store as module
 from rlip_assets.datasets.scenes import bucket_of
 from rlip_assets.datasets.sources.stage import raw_manifest_stage
 from rlip_assets.lineage.context import NullLog, StageContext
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.params.sources import SourcesParams
 from rlip_assets.storage.errors import DataError, InputError
-from rlip_assets.storage.mirror import checksums, difference, mirror
+from rlip_assets.storage.mirror import difference, mirror
 from rlip_assets.storage.object_store import ChangedObjectError, ObjectStore, Prefix, RemoteObject
 from tests.support.object_server import KEY, SECRET, Door, open_door, s3_server
 
-PIECE = 5 << 20
+PART = 8 << 20
 pytestmark = pytest.mark.s3
 
 
@@ -46,8 +47,12 @@ def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
 
 
-def connect(address: str) -> ObjectStore:
-    return ObjectStore.connect(address, sleep=lambda seconds: None)
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botocore.endpoint.time", Mock(sleep=lambda seconds: None))
+
+
+connect = ObjectStore.connect
 
 
 @pytest.fixture
@@ -69,11 +74,6 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def large_file(path: Path, size: int) -> Path:
-    path.write_bytes(random.Random(7).randbytes(size))
-    return path
-
-
 def test_addresses() -> None:
     assert Prefix.parse("s3://b/x/y/") == Prefix.parse("s3://b/x/y") == Prefix("b", "x/y/")
     assert str(Prefix.parse("s3://b")) == "s3://b/"
@@ -90,7 +90,6 @@ def test_only_what_changed_is_fetched(address: str, prefix: Prefix, tmp_path: Pa
         first = mirror(connect(way), str(prefix), folder)
         assert (first.fetched, first.kept, first.removed) == (13, 0, 0)
         assert tree(folder) == {**objects, "annotations/all.json": b"{}"}
-        assert checksums(folder) == {name: hashlib.sha256(data).hexdigest() for name, data in tree(folder).items()}
         put(address, prefix, **{"images/007.jpg": b"IMAGE 7", "images/new.jpg": b"new"})
         connect(address)._client.delete_object(Bucket=prefix.bucket, Key=f"{prefix.prefix}images/001.jpg")
         (folder / "images/002.jpg").write_bytes(b"damaged")
@@ -120,98 +119,45 @@ def test_more_objects_than_a_listing_has(
 
 def test_a_store_that_fails_one_request_in_five(address: str, prefix: Prefix, tmp_path: Path) -> None:
     objects = {f"{i}.bin": random.Random(i).randbytes(3000 + i) for i in range(20)}
-    big = large_file(tmp_path / "big.bin", 2 * PIECE + 77)
+    objects["big.bin"] = random.Random(7).randbytes(2 * PART + 77)
+    put(address, prefix, **objects)
     door = Door(address)
     with open_door(door) as way:
-        store = connect(way)
-        for name, content in objects.items():
-            (tmp_path / name).write_bytes(content)
-            store.upload(tmp_path / name, prefix, name)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "PART_BYTES", PIECE)
-            store.upload(big, prefix, "big.bin")
-        assert mirror(store, str(prefix), tmp_path / "mirror").fetched == 21
-    assert door.failures >= 10
-    assert tree(tmp_path / "mirror") == {**objects, "big.bin": big.read_bytes()}
+        assert mirror(connect(way), str(prefix), tmp_path / "mirror").fetched == 21
+    assert door.failures >= 5
+    assert tree(tmp_path / "mirror") == objects
 
 
-def test_a_broken_download_goes_on_where_it_was(address: str, prefix: Prefix, tmp_path: Path) -> None:
-    content = random.Random(1).randbytes(3 << 20)
+def test_a_broken_transfer_fetches_the_missing_part_alone(address: str, prefix: Prefix, tmp_path: Path) -> None:
+    content = random.Random(1).randbytes(3 * PART)
     put(address, prefix, **{"big.bin": content})
-    (listed,) = connect(address).list(prefix)
     door = Door(address, every=0)
+    broken: list[str | None] = ["half"]
+    door.next_failure = lambda: broken.pop() if broken and door.seen else None  # type: ignore[method-assign]
     with open_door(door) as way:
-        store = connect(way)
-        original = store._client.get_object
-
-        def killed(**options: Any) -> Any:
-            answer = original(**options)
-            chunks = answer["Body"].iter_chunks
-
-            def some(size: int) -> Iterator[bytes]:
-                yield next(iter(chunks(1 << 20)))
-                raise KeyboardInterrupt
-
-            answer["Body"].iter_chunks = some
-            return answer
-
-        store._client.get_object = killed
-        with pytest.raises(KeyboardInterrupt):
-            store.download(prefix, listed, tmp_path / "big.bin")
-        assert not (tmp_path / "big.bin").exists()
-        digest = connect(way).download(prefix, listed, tmp_path / "big.bin")
-    assert [span for method, _, span in door.seen if method == "GET"] == [None, f"bytes={1 << 20}-"]
-    assert digest == hashlib.sha256(content).hexdigest()
+        listed = list(connect(address).list(prefix))
+        assert list(connect(way).fetch(prefix, listed, tmp_path)) == listed
+    spans = [span for method, _, span in door.seen if method == "GET"]
+    assert (len(spans), len(set(spans))) == (4, 3)
     assert tree(tmp_path) == {"big.bin": content}
 
 
-def test_a_broken_upload_sends_no_part_twice(
-    address: str, prefix: Prefix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_killed_synchronisation_fetches_the_missing_objects_alone(
+    address: str, prefix: Prefix, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(module, "PART_BYTES", PIECE)
-    path = large_file(tmp_path / "big.bin", 3 * PIECE + 5)
-    store, sent = connect(address), []
-    original = store._client.upload_part
+    objects = {f"{i:02d}.bin": bytes([i]) * 100 for i in range(10)}
+    put(address, prefix, **objects)
 
-    def part(**options: Any) -> Any:
-        if len(sent) == 2:
+    def killed(done: int, total: int, unit: str) -> None:
+        if len(tree(tmp_path / "mirror")) == 4:
             raise KeyboardInterrupt
-        sent.append(options["PartNumber"])
-        return original(**options)
 
-    monkeypatch.setattr(store._client, "upload_part", part)
     with pytest.raises(KeyboardInterrupt):
-        store.upload(path, prefix, "big.bin")
-    again = connect(address)
-    original_again = again._client.upload_part
-    monkeypatch.setattr(
-        again._client,
-        "upload_part",
-        lambda **options: sent.append(options["PartNumber"]) or original_again(**options),
-    )
-    digest = again.upload(path, prefix, "big.bin")
-    assert sent == [1, 2, 3, 4]
-    mirror(again, str(prefix), tmp_path / "mirror")
-    assert checksums(tmp_path / "mirror") == {"big.bin": digest}
-    assert tree(tmp_path / "mirror")["big.bin"] == path.read_bytes()
-
-
-def test_a_changed_file_replaces_a_broken_upload(
-    address: str, prefix: Prefix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Parts of the old bytes are sent again, and the checksum kept with the object is the new one."""
-    monkeypatch.setattr(module, "PART_BYTES", PIECE)
-    path = large_file(tmp_path / "big.bin", 2 * PIECE)
-    store = connect(address)
-    monkeypatch.setattr(store._client, "complete_multipart_upload", lambda **options: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        store.upload(path, prefix, "big.bin")
-    with path.open("r+b") as stream:
-        stream.seek(PIECE + 3)
-        stream.write(b"changed")
-    connect(address).upload(path, prefix, "big.bin")
-    mirror(connect(address), str(prefix), tmp_path / "mirror")
-    assert tree(tmp_path / "mirror")["big.bin"] == path.read_bytes()
+        mirror(connect(address), str(prefix), tmp_path / "mirror", killed)
+    report = mirror(connect(address), str(prefix), tmp_path / "mirror")
+    assert (report.fetched, report.kept) == (6, 4)
+    assert tree(tmp_path / "mirror") == objects
+    assert not (tmp_path / "mirror.objects.arriving").exists()
 
 
 def test_an_object_replaced_since_it_was_listed_is_refused(address: str, prefix: Prefix, tmp_path: Path) -> None:
@@ -219,21 +165,25 @@ def test_an_object_replaced_since_it_was_listed_is_refused(address: str, prefix:
     (listed,) = connect(address).list(prefix)
     put(address, prefix, **{"a.txt": b"new"})
     with pytest.raises(ChangedObjectError, match=r"a\.txt was replaced while it was being read"):
-        connect(address).download(prefix, listed, tmp_path / "a.txt")
+        list(connect(address).fetch(prefix, [listed], tmp_path))
     assert tree(tmp_path) == {}
 
 
-def test_bytes_that_are_not_those_of_the_object_are_refused(
-    address: str, prefix: Prefix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a.txt").write_bytes(b"right")
+def test_bytes_that_are_not_those_of_the_object_are_refused(address: str, prefix: Prefix, tmp_path: Path) -> None:
+    put(address, prefix, **{"a.txt": b"right"})
+    (listed,) = connect(address).list(prefix)
+    md5 = hashlib.md5(b"right", usedforsecurity=False).hexdigest()
+    assert listed == RemoteObject("a.txt", 5, md5)
     store = connect(address)
-    store._client.put_object(
-        Bucket=prefix.bucket, Key=f"{prefix.prefix}a.txt", Body=b"wrong", Metadata={"sha256": "0" * 64}
-    )
+    store._client.meta.events.register("after-call.s3.GetObject", damage)
     with pytest.raises(DataError, match="arrives damaged"):
         mirror(store, str(prefix), tmp_path / "mirror")
     assert tree(tmp_path / "mirror") == {}
+
+
+def damage(parsed: dict[str, Any], **_: Any) -> None:
+    """Other bytes of the same length in the answer to a request."""
+    parsed["Body"] = StreamingBody(io.BytesIO(b"wrong"), 5)
 
 
 def test_what_the_user_can_act_on_is_one_sentence(
@@ -259,28 +209,26 @@ def test_a_full_disk_is_one_sentence(address: str, prefix: Prefix, tmp_path: Pat
     put(address, prefix, **{"a.txt": b"text"})
     (listed,) = connect(address).list(prefix)
 
-    def full(*arguments: object) -> None:
+    def full(**_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     store = connect(address)
-    store._fetch = full  # type: ignore[method-assign,assignment]
+    store._client.meta.events.register("before-call.s3.GetObject", full)
     with pytest.raises(InputError, match=r"No space left on device.*make room"):
-        store.download(prefix, listed, tmp_path / "a.txt")
+        list(store.fetch(prefix, [listed], tmp_path))
 
 
 def test_names_that_leave_the_folder_are_refused() -> None:
-    class Client:
-        def list_objects_v2(self, **options: Any) -> Any:
-            return {"Contents": [{"Key": "p/../../etc/passwd", "Size": 1, "ETag": '"x"'}]}
-
+    pages = [{"Contents": [{"Key": "p/../../etc/passwd", "Size": 1, "ETag": '"x"'}]}]
+    client = Mock(get_paginator=lambda name: Mock(paginate=lambda **options: pages))
     with pytest.raises(DataError, match="cannot be a file of the mirror"):
-        list(ObjectStore(Client()).list(Prefix("b", "p/")))
+        list(ObjectStore(client).list(Prefix("b", "p/")))
 
 
 def test_a_name_below_another_object_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("an object")
     with pytest.raises(DataError, match="below a name that is an object itself"):
-        ObjectStore(None).download(Prefix("b", ""), RemoteObject("a/b", 1, "x"), tmp_path / "a" / "b")
+        list(ObjectStore(Mock()).fetch(Prefix("b", ""), [RemoteObject("a/b", 1, "x")], tmp_path))
 
 
 def test_a_dataset_in_a_store_is_read_from_its_mirror(
