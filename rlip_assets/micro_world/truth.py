@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from rlip_assets.labelling.true_relations import TrueRelation
 from rlip_assets.micro_world.picture import Picture
@@ -10,8 +10,9 @@ from rlip_assets.micro_world.wording import accepted
 from rlip_assets.micro_world.world import IMPLIED
 
 
-def true_relations(image_id: str, picture: Picture, position: Mapping[int, int]) -> list[TrueRelation]:
-    """Return the relations between things that the dataset annotates; `position`: thing index -> position of its box."""
+def true_relations(image_id: str, picture: Picture, boxed: Iterable[int]) -> list[TrueRelation]:
+    """Return the relations between things that the dataset annotates; `boxed`: their indices in the order of the boxes."""
+    position = {thing: row for row, thing in enumerate(boxed)}
     return [
         TrueRelation(
             image_id,

@@ -5,33 +5,21 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from rlip_assets.micro_world.starting_weights.detection_data import Drawn
 
-@dataclass(frozen=True)
-class Detections:
-    """Boxes of one image: boxes (n, 4) x1 y1 x2 y2 in pixels, labels (n,) class numbers, scores (n,)."""
-
-    boxes: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class TrueBoxes:
-    """Annotation of one image: boxes (n, 4) x1 y1 x2 y2 in pixels, labels (n,) class numbers."""
-
-    boxes: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from rlip_model.dab_deformable_detr import Detections
 
 
 def average_precision(
-    found: Sequence[Detections], true: Sequence[TrueBoxes], class_names: Sequence[str]
+    found: Sequence[Detections], true: Sequence[Drawn], class_names: Sequence[str]
 ) -> dict[str, float]:
-    """`ap50` and `ap` (mean over IoU 0.50 to 0.95), in percent, averaged over the classes that occur.
+    """Return `ap50` and `ap` (mean over IoU 0.50 to 0.95), in percent, averaged over the classes that occur.
 
     Args:
         found, true: one entry per image, in the same order.
@@ -39,15 +27,24 @@ def average_precision(
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
+    boxes = [
+        (image, label, [x1, y1, x2 - x1, y2 - y1])
+        for image, drawn in enumerate(true)
+        for (x1, y1, x2, y2), label in zip(drawn.boxes.tolist(), drawn.labels.tolist(), strict=True)
+    ]
     truth = COCO()
     truth.dataset = {
         "images": [{"id": image} for image in range(len(true))],
         "categories": [{"id": index, "name": name} for index, name in enumerate(class_names)],
-        "annotations": _annotations(true),
+        "annotations": [
+            {"id": n, "image_id": image, "category_id": label, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            for n, (image, label, box) in enumerate(boxes, start=1)
+        ],
     }
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(_result_rows(found)), "bbox")
+        results = np.concatenate([_rows(image, one) for image, one in enumerate(found)])
+        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
     # (IoU thresholds, recall points, classes, area ranges, detection limits); -1 where a class does not occur.
@@ -55,32 +52,11 @@ def average_precision(
     return {"ap50": _mean_percent(precision[:1]), "ap": _mean_percent(precision)}
 
 
-def _annotations(true: Sequence[TrueBoxes]) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    for image, boxes in enumerate(true):
-        for (x1, y1, x2, y2), label in zip(boxes.boxes.tolist(), boxes.labels.tolist(), strict=True):
-            width, height = x2 - x1, y2 - y1
-            rows.append(
-                {
-                    "id": len(rows) + 1,
-                    "image_id": image,
-                    "category_id": label,
-                    "bbox": [x1, y1, width, height],
-                    "area": width * height,
-                    "iscrowd": 0,
-                }
-            )
-    return rows
-
-
-def _result_rows(found: Sequence[Detections]) -> npt.NDArray[np.float64]:
-    """(N, 7): image, x, y, width, height, score, class."""
-    rows = []
-    for image, boxes in enumerate(found):
-        corner, far = boxes.boxes[:, :2], boxes.boxes[:, 2:]
-        columns = [np.full((len(corner), 1), image), corner, far - corner, boxes.scores[:, None], boxes.labels[:, None]]
-        rows.append(np.concatenate(columns, axis=1, dtype=np.float64))
-    return np.concatenate(rows)
+def _rows(image: int, found: Detections) -> npt.NDArray[np.float64]:
+    """Return (n, 7): image, x, y, width, height, score, class."""
+    boxes = found.boxes.numpy()
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return np.column_stack([np.full(len(boxes), image), boxes[:, :2], sides, found.scores, found.labels]).astype(float)
 
 
 def _mean_percent(precision: npt.NDArray[np.float64]) -> float:

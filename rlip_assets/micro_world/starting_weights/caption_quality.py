@@ -23,7 +23,7 @@ Statement = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class TrueRelation:
+class WordedRelation:
     """One relation of a picture: every (subject, relation, object) wording that states it. `happening`: it names an event."""
 
     statements: frozenset[Statement]
@@ -38,7 +38,7 @@ def held_out_pictures(seed: int, count: int) -> Iterator[Picture]:
         yield compose(rng, draw_events(dataset, rng), bystanders(dataset))
 
 
-def true_relations(picture: Picture) -> list[TrueRelation]:
+def worded_relations(picture: Picture) -> list[WordedRelation]:
     """The relations of a picture; what another relation implies ("on" when riding) counts as true too."""
     found = {(r.subject, r.object, r.text): not r.spatial for r in picture.relations}
     for relation in picture.relations:
@@ -46,7 +46,7 @@ def true_relations(picture: Picture) -> list[TrueRelation]:
             found.setdefault((relation.subject, relation.object, text), False)
     names = [{_entity(name) for name in NOUNS.get(thing.kind, (thing.kind,))} for thing in picture.things]
     return [
-        TrueRelation(
+        WordedRelation(
             frozenset(
                 (subject, relation_lemma(text), target)
                 for subject in names[s]
@@ -75,7 +75,7 @@ def measure(captioner: Captioner, seed: int, pictures: int, batch: int = 25) -> 
         part = chosen[start : start + batch]
         texts = captioner([f"held-out-{start + i}" for i in range(len(part))], [render(picture) for picture in part])
         for picture, captions in zip(part, texts, strict=True):
-            _count(true_relations(picture), captions, counts)
+            _count(worded_relations(picture), captions, counts)
     return {
         "pictures": len(chosen),
         "captions_per_image": captioner.params.captions_per_image,
@@ -87,7 +87,7 @@ def measure(captioner: Captioner, seed: int, pictures: int, batch: int = 25) -> 
     }
 
 
-def _count(relations: list[TrueRelation], captions: list[str], counts: dict[str, int]) -> None:
+def _count(relations: list[WordedRelation], captions: list[str], counts: dict[str, int]) -> None:
     every = frozenset().union(*(relation.statements for relation in relations))
     stated = [{(t.subject, t.relation, t.object) for t in parse_caption(caption)} for caption in captions]
     distinct = set().union(*stated)

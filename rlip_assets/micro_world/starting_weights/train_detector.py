@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rlip_assets.micro_world.captions import category_text, detection_corpus
-from rlip_assets.micro_world.starting_weights import average_precision as ap
+from rlip_assets.micro_world.starting_weights.average_precision import average_precision
 from rlip_assets.micro_world.starting_weights.dense_head import DenseHead, TokenTap
 from rlip_assets.micro_world.starting_weights.detection_data import (
     DetectionBatch,
@@ -29,7 +29,7 @@ from rlip_assets.micro_world.starting_weights.record import TrainingRecord
 from rlip_assets.micro_world.world import CATEGORIES
 from rlip_model import ModelConfig
 from rlip_model.checkpoints.detector import load_detector, save_detector
-from rlip_model.dab_deformable_detr import DabDeformableDetr, DetectorCriterion, detections
+from rlip_model.dab_deformable_detr import DabDeformableDetr, Detections, DetectorCriterion, detections
 
 PRESET = "micro_detector"
 VOCABULARY = "objects365"
@@ -158,16 +158,14 @@ def evaluate_detector(
     model: DabDeformableDetr, images: Sequence[Drawn], class_names: Sequence[str], batch: int = 16
 ) -> dict[str, float]:
     """COCO average precision on annotated images, in percent, and the mean number of boxes per image."""
-    found: list[ap.Detections] = []
+    found: list[Detections] = []
     for first in range(0, len(images), batch):
         chunk = images[first : first + batch]
         prepared = evaluation_batch(chunk)
         sizes = torch.tensor([drawn.size for drawn in chunk])
-        for one in detections(model(prepared.images, prepared.mask), sizes):
-            found.append(ap.Detections(one.boxes.numpy(), one.labels.numpy(), one.scores.numpy()))
-    figures = ap.average_precision(found, [ap.TrueBoxes(drawn.boxes, drawn.labels) for drawn in images], class_names)
+        found += detections(model(prepared.images, prepared.mask), sizes)
     return {
-        **figures,
+        **average_precision(found, images, class_names),
         "images": len(images),
         "boxes_per_image": round(sum(len(d.labels) for d in images) / len(images), 2),
     }

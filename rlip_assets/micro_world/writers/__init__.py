@@ -14,6 +14,8 @@ from typing import Any
 from rlip_assets.micro_world.picture import Picture
 from rlip_assets.micro_world.render import encode_jpeg, render
 
+ON_BOARDS = {"surfboard": "surf", "skateboard": "skateboard"}
+"""V-COCO and Open Images name riding a board by the board."""
 Progress = Callable[[int], None]
 """Called with the number of images just finished."""
 

@@ -27,8 +27,7 @@ def write(root: Path, params: WorldParams, progress: Progress) -> tuple[dict[str
             image_id = IMAGE_STEP * (shot.number + 1) + offset
             name = f"{image_id:012d}.jpg"
             save_picture(root / f"{split}2017" / name, shot.picture)
-            position = {thing: row for row, thing in enumerate(instances.add(image_id, name, shot.picture))}
-            truth += true_relations(str(image_id), shot.picture, position)
+            truth += true_relations(str(image_id), shot.picture, instances.add(image_id, name, shot.picture))
             progress(1)
         save_json(root / f"annotations/instances_{split}2017.json", instances.content)
         figures[split] = {"images": count, "boxes": len(instances.content["annotations"])}

@@ -26,14 +26,8 @@ def _record(name: str, picture: Picture, classes: dict[tuple[str, str], Interact
     for relation in picture.relations:
         item = classes.get((relation.text, picture.things[relation.object].category))
         if item is not None and picture.things[relation.subject].category == "person":
-            pairs.append(
-                {
-                    "subject_id": relation.subject,
-                    "object_id": relation.object,
-                    "category_id": item.verb_id,
-                    "hoi_category_id": item.hoi_id,
-                }
-            )
+            ends = {"subject_id": relation.subject, "object_id": relation.object}
+            pairs.append({**ends, "category_id": item.verb_id, "hoi_category_id": item.hoi_id})
     return {"file_name": name, "annotations": boxes, "hoi_annotation": pairs}
 
 

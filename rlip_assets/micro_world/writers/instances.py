@@ -21,18 +21,10 @@ class Instances:
         self._next_box = first_box
         self.content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": categories}
 
-    def add(self, image_id: int, file_name: str, picture: Picture, **extra: Any) -> dict[int, int]:
+    def add(self, image_id: int, file_name: str, picture: Picture) -> dict[int, int]:
         """Append an image and its boxes; returns thing index -> box id."""
-        self.content["images"].append(
-            {
-                "id": image_id,
-                "file_name": file_name,
-                "width": picture.width,
-                "height": picture.height,
-                "license": 1,
-                **extra,
-            }
-        )
+        size = {"width": picture.width, "height": picture.height}
+        self.content["images"].append({"id": image_id, "file_name": file_name, **size, "license": 1})
         ids = {}
         for number, thing in enumerate(picture.things):
             category = self._category_of(thing)

@@ -40,11 +40,8 @@ def write(root: Path, params: WorldParams, progress: Progress) -> tuple[dict[str
             version = 2 if patch >= FIRST_VERSION_2 else 1
             name = f"patch{patch}/objects365_v{version}_{image_id:08d}.jpg"
             save_picture(root / split / name, shot.picture)
-            position = {
-                thing: row
-                for row, thing in enumerate(instances.add(image_id, f"images/v{version}/{name}", shot.picture))
-            }
-            truth += true_relations(str(image_id), shot.picture, position)
+            boxed = instances.add(image_id, f"images/v{version}/{name}", shot.picture)
+            truth += true_relations(str(image_id), shot.picture, boxed)
             progress(1)
         for box in instances.content["annotations"]:
             box |= {"isfake": 0, "isreflected": 0}

@@ -11,36 +11,14 @@ from rlip_assets.lineage.params.world import WorldParams
 from rlip_assets.micro_world.picture import Picture
 from rlip_assets.micro_world.shots import shots
 from rlip_assets.micro_world.vocabularies import OPEN_IMAGES_RELATIONS, open_images_name, open_images_objects
-from rlip_assets.micro_world.world import Event
-from rlip_assets.micro_world.writers import Progress, save_json, save_picture
+from rlip_assets.micro_world.world import DATA, Event
+from rlip_assets.micro_world.writers import ON_BOARDS, Progress, save_json, save_picture
 
-OF_RELATION = {
-    "hold": "holds",
-    "carry": "holds",
-    "wear": "wears",
-    "sit on": "on",
-    "lie on": "on",
-    "stand on": "on",
-    "on": "on",
-    "ride": "ride",
-    "eat": "eat",
-    "drink from": "drink",
-    "talk on": "talk_on_phone",
-    "under": "under",
-    "throw": "throw",
-    "kick": "kick",
-    "read": "read",
-    "feed": "interacts_with",
-    "pet": "interacts_with",
-    "wash": "interacts_with",
-    "push": "interacts_with",
-    "work on": "interacts_with",
-}
-ON_BOARDS = {"surfboard": "surf", "skateboard": "skateboard"}
+OF_RELATION: dict[str, str] = DATA["open_images_relations"]
 
 
 def predicate(event: Event) -> str | None:
-    """Open Images' name of a relation, None where it has none (walk, chase, fly, next to, behind)."""
+    """Return Open Images' name of a relation, or None."""
     if event.relation == "ride" and event.subject == "person":
         return ON_BOARDS.get(event.object, "ride")
     return OF_RELATION.get(event.relation)

@@ -8,105 +8,61 @@ and the second half of trainval come from val2014.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from rlip_assets.datasets.sources.classes import official_table
 from rlip_assets.lineage.params.world import WorldParams
 from rlip_assets.micro_world.picture import Picture
 from rlip_assets.micro_world.shots import shots
 from rlip_assets.micro_world.vocabularies import v_coco_classes
-from rlip_assets.micro_world.writers import Progress, save_json, save_picture
+from rlip_assets.micro_world.world import DATA
+from rlip_assets.micro_world.writers import ON_BOARDS, Progress, save_json, save_picture
 from rlip_assets.micro_world.writers.instances import Instances, coco_categories, coco_category
 
-ACTIONS: dict[str, tuple[str, ...]] = {
-    "hold": ("obj",),
-    "stand": (),
-    "sit": ("instr",),
-    "ride": ("instr",),
-    "walk": (),
-    "look": ("obj",),
-    "hit": ("instr", "obj"),
-    "eat": ("obj", "instr"),
-    "jump": ("instr",),
-    "lay": ("instr",),
-    "talk_on_phone": ("instr",),
-    "carry": ("obj",),
-    "throw": ("obj",),
-    "catch": ("obj",),
-    "cut": ("instr", "obj"),
-    "run": (),
-    "work_on_computer": ("instr",),
-    "ski": ("instr",),
-    "surf": ("instr",),
-    "skateboard": ("instr",),
-    "smile": (),
-    "drink": ("instr",),
-    "kick": ("obj",),
-    "point": ("instr",),
-    "read": ("obj",),
-    "snowboard": ("instr",),
+ACTIONS: dict[str, list[str]] = {
+    action: [row["role"] for row in rows if row["role"]]
+    for action, rows in groupby(official_table("v_coco")["verbs"], itemgetter("action"))
 }
-OF_RELATION: dict[str, tuple[tuple[str, str], ...]] = {
-    "hold": (("hold", "obj"),),
-    "sit on": (("sit", "instr"),),
-    "ride": (("ride", "instr"),),
-    "eat": (("eat", "obj"),),
-    "lie on": (("lay", "instr"),),
-    "talk on": (("talk_on_phone", "instr"),),
-    "carry": (("carry", "obj"),),
-    "throw": (("throw", "obj"),),
-    "work on": (("work_on_computer", "instr"), ("look", "obj")),
-    "drink from": (("drink", "instr"),),
-    "kick": (("kick", "obj"),),
-    "read": (("read", "obj"), ("look", "obj")),
-    "feed": (("look", "obj"),),
-    "pet": (("look", "obj"),),
-}
-ON_BOARDS = {"surfboard": "surf", "skateboard": "skateboard"}
-OF_POSE: dict[str, tuple[str, ...]] = {
-    "stand": ("stand", "smile"),
-    "walk": ("walk",),
-    "run": ("run",),
-    "squat": ("sit",),
-    "kick": ("stand",),
-    "surf": ("stand",),
-}
-"""Actions that a pose shows without an object; a person on the ground sits on nothing."""
+"""The official actions with the roles of their objects."""
+OF_RELATION: dict[str, list[list[str]]] = DATA["v_coco"]["relations"]
+OF_POSE: dict[str, list[str]] = DATA["v_coco"]["poses"]
 
 
 @dataclass(frozen=True)
 class Agent:
-    """A person with the actions done: action -> role -> thing index, None where nobody fills the role."""
+    """A person with the actions done: action -> role -> thing index, where somebody fills the role."""
 
     box_id: int
     image_id: int
-    done: dict[str, dict[str, int | None]]
+    done: dict[str, dict[str, int]]
 
 
-def _actions(picture: Picture, person: int) -> dict[str, dict[str, int | None]]:
-    done: dict[str, dict[str, int | None]] = {action: {} for action in OF_POSE.get(picture.things[person].pose, ())}
+def _actions(picture: Picture, person: int) -> dict[str, dict[str, int]]:
+    done: dict[str, dict[str, int]] = {action: {} for action in OF_POSE.get(picture.things[person].pose, ())}
     for relation in picture.relations:
         if relation.subject != person:
             continue
         target = picture.things[relation.object].category
-        pairs = OF_RELATION.get(relation.text, ())
+        pairs = OF_RELATION.get(relation.text, [])
         if relation.text == "ride" and target in ON_BOARDS:
-            pairs = ((ON_BOARDS[target], "instr"),)
+            pairs = [[ON_BOARDS[target], "instr"]]
         for action, role in pairs:
             done.setdefault(action, {})[role] = relation.object
     return done
 
 
-def _action_file(agents: Iterable[Agent], box_ids: dict[int, dict[int, int]]) -> list[dict[str, Any]]:
+def _action_file(agents: Sequence[Agent], box_ids: dict[int, dict[int, int]]) -> list[dict[str, Any]]:
     """Return the official structure: one entry per action, every agent of the split in each of them."""
-    rows = list(agents)
     content = []
     for action, roles in ACTIONS.items():
-        filled = [agent.box_id for agent in rows]
+        filled = [agent.box_id for agent in agents]
         for role in roles:
-            for agent in rows:
+            for agent in agents:
                 target = agent.done.get(action, {}).get(role)
                 filled.append(0 if target is None else box_ids[agent.image_id][target])
         content.append(
@@ -114,10 +70,10 @@ def _action_file(agents: Iterable[Agent], box_ids: dict[int, dict[int, int]]) ->
                 "action_name": action,
                 "role_name": ["agent", *roles],
                 "include": [[] for _ in range(len(roles) + 1)],
-                "image_id": [agent.image_id for agent in rows],
-                "ann_id": [agent.box_id for agent in rows],
+                "image_id": [agent.image_id for agent in agents],
+                "ann_id": [agent.box_id for agent in agents],
                 "role_object_id": filled,
-                "label": [int(action in agent.done) for agent in rows],
+                "label": [int(action in agent.done) for agent in agents],
             }
         )
     return content
@@ -146,16 +102,16 @@ def write(root: Path, params: WorldParams, progress: Progress) -> dict[str, Any]
     figures: dict[str, Any] = {}
     for split in ("train", "val", "trainval", "test"):
         parts = ("train", "val") if split == "trainval" else (split,)
-        people = [agent for part in parts for agent in agents[part]]
-        save_json(root / f"data/vcoco/vcoco_{split}.json", _action_file(people, box_ids))
+        persons = [agent for part in parts for agent in agents[part]]
+        save_json(root / f"data/vcoco/vcoco_{split}.json", _action_file(persons, box_ids))
         (root / "data/splits").mkdir(exist_ok=True)
         images = [image_id for part in parts for image_id in members[part]]
         (root / f"data/splits/vcoco_{split}.ids").write_text("".join(f"{image_id}\n" for image_id in images))
         if split in ("trainval", "test"):
-            counts = Counter(action for agent in people for action in agent.done)
+            counts = Counter(action for agent in persons for action in agent.done)
             figures[split] = {
                 "images": len(images),
-                "persons": len(people),
+                "persons": len(persons),
                 "actions": {action: counts[action] for action in ACTIONS},
             }
     save_json(root / "classes.json", v_coco_classes())

@@ -74,11 +74,11 @@ def test_sentences_are_read_back_as_the_relation_they_were_made_from(vocabulary:
     right, wrong = 0, []
     for number, shot in enumerate(shots(vocabulary, "train", 60, 4)):
         names = [category_text(thing.category, thing.sprite, vocabulary) for thing in shot.picture.things]
-        position = {thing: place for place, thing in enumerate(i for i, name in enumerate(names) if name is not None)}
+        boxed = [index for index, name in enumerate(names) if name is not None]
         labels = [name for name in names if name is not None]
         boxes = [(i, 0, i + 1, 1) for i in range(len(labels))]
         scene = make_scene(str(number), vocabulary, "train", "f", 99, 9, boxes, labels)
-        for relation in true_relations(str(number), shot.picture, position):
+        for relation in true_relations(str(number), shot.picture, boxed):
             text = sentence(scene, relation, Random(number))
             forms = {relation_lemma(form) for form in relation.accepted}
             subject, target = scene.labels[relation.subject], scene.labels[relation.object]
