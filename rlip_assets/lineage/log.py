@@ -10,8 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 
 from rlip_assets.lineage.context import NullLog, StageLog
 from rlip_assets.lineage.stage_run import StageRun
@@ -21,35 +25,83 @@ if TYPE_CHECKING:
 
 LINES_VARIABLE = "RLIP_LINES_FILE"
 """File to which lines are appended as well; `rlip demo` reads it to show the progress of stages that run side by side."""
+_REFRESH_SECONDS = 0.2
 _PIPES_VARIABLE = "DAGSTER_PIPES_CONTEXT"
 Tracker = Callable[[StageRun], AbstractContextManager[StageLog]]
 
 
 class LineLog(NullLog):
-    """Plain lines to a stream and to listeners; progress at most every `interval` seconds, with rate and remaining time."""
+    """Plain lines to listeners; progress at most every `interval` seconds, with rate and remaining time."""
 
-    def __init__(self, *writers: Callable[[str], None], interval: float = 5.0) -> None:
-        self._writers = writers
-        self._interval = interval
-        self._began = self._reported = time.monotonic()
-        self._first = 0
+    def __init__(
+        self,
+        *writers: Callable[[str], None],
+        interval: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+        console: Console | None = None,
+    ) -> None:
+        self._writers, self._interval, self._clock = writers, interval, clock
+        self._progress = Progress(
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            speed_estimate_period=inf,
+            get_time=clock,
+        )
+        self._reported = clock()
 
     def info(self, message: str) -> None:
         for write in self._writers:
             write(message)
 
     def progress(self, done: int, total: int, unit: str) -> None:
-        now = time.monotonic()
-        if done <= 1 or done < self._first:
-            self._began, self._first = now, done
+        task = self._phase(done, total, unit)
+        now = self._clock()
         if now - self._reported < self._interval and done < total:
             return
         self._reported = now
-        seconds = now - self._began
-        rate = (done - self._first) / seconds if seconds > 0.1 else 0.0
-        left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
-        speed = f", {rate:.1f} {unit}/s" if rate > 0 else ""
+        speed = f", {task.speed:.1f} {unit}/s" if task.speed else ""
+        left = f", {task.time_remaining:.0f} s left" if speed and done < total else ""
         self.info(f"{done}/{total} {unit}{speed}{left}")
+
+    def close(self) -> None:
+        """Remove what is drawn on a terminal."""
+        self._progress.live.stop()
+
+    def _phase(self, done: int, total: int, unit: str) -> Task:
+        """Record progress; other units, another total or fewer units done begin a phase, and its estimate, anew."""
+        task = self._progress.tasks[0] if self._progress.tasks else None
+        if task is not None and (task.description, task.total) == (unit, total) and done >= task.completed:
+            self._progress.update(task.id, completed=done)
+        else:
+            if task is not None:
+                self._progress.remove_task(task.id)
+            self._progress.add_task(unit, total=total, completed=done)
+        return self._progress.tasks[0]
+
+
+class TerminalLog(LineLog):
+    """The same on a terminal: a bar while a phase lasts, and a line at its end."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(self._print, interval=inf, clock=clock, console=console)
+        self._drawn = -inf
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        super().progress(done, total, unit)
+        if done >= total:
+            self.close()
+        elif self._clock() - self._drawn > _REFRESH_SECONDS:
+            self._drawn = self._clock()
+            self._progress.start()
+            self._progress.refresh()
+
+    def _print(self, message: str) -> None:
+        self._progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 class TeeLog:
@@ -99,10 +151,12 @@ class TeeLog:
 def open_stage_log(run: StageRun, track: Tracker | None = None) -> Iterator[TeeLog]:
     """Open the log of one run, with every listener that is there; `track` opens that of a tracked stage in the tracking store."""
     with ExitStack() as stack:
-        writers: list[Callable[[str], None]] = [_line_writer(sys.stderr)]
+        console = Console(stderr=True)
+        terminal = TerminalLog(console) if console.is_terminal else LineLog(_line_writer(sys.stderr))
+        logs: list[StageLog] = [terminal]
+        stack.callback(terminal.close)
         if path := os.environ.get(LINES_VARIABLE):
-            writers.append(_line_writer(stack.enter_context(Path(path).open("a"))))
-        logs: list[StageLog] = [LineLog(*writers)]
+            logs.append(LineLog(_line_writer(stack.enter_context(Path(path).open("a")))))
         if _PIPES_VARIABLE in os.environ:
             from dagster_pipes import open_dagster_pipes
 
