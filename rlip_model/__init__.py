@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rlip_model.config import ModelConfig as ModelConfig
     from rlip_model.dab_deformable_detr import DabDeformableDetr as DabDeformableDetr
     from rlip_model.dab_deformable_detr import DetectorCriterion as DetectorCriterion
+    from rlip_model.errors import CheckpointError as CheckpointError
     from rlip_model.kernels.gradient_checkpointing import enable_gradient_checkpointing as enable_gradient_checkpointing
     from rlip_model.losses import LossConfig as LossConfig
     from rlip_model.losses import LossCounts as LossCounts
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Checkpoint": "checkpoints.folder",
+    "CheckpointError": "errors",
     "load_checkpoint": "checkpoints.folder",
     "save_checkpoint": "checkpoints.folder",
     "ModelConfig": "config",

@@ -6,14 +6,26 @@ so no flag has to match a weight file by luck.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from rlip_model.errors import CheckpointError
 
 Gate = Literal["vxac", "glip", "none"]
 Fusion = Literal["alif", "late", "none"]
 Anchors = Literal["boxes", "points"]
 RelationQuery = Literal["learned", "mbf", "mbf_learned"]
+
+# Bounds far beyond every known network: numbers from a stranger's file must not decide how much is built.
+Size = Annotated[int, Field(ge=1, le=1 << 20)]
+Count = Annotated[int, Field(ge=1, le=256)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+_AT_THE_DOOR = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -21,19 +33,29 @@ class BackboneConfig:
     """A ResNet or a Swin that gives feature maps of strides 8, 16 and 32."""
 
     kind: Literal["resnet", "swin"]
-    stem: int
+    stem: Size
     """Channels after the stem (ResNet) or the patch embedding (Swin)."""
-    depths: tuple[int, int, int, int]
-    widths: tuple[int, int, int, int]
+    depths: tuple[Count, Count, Count, Count]
+    widths: tuple[Size, Size, Size, Size]
     """Output channels of the four stages (strides 4, 8, 16, 32)."""
     block: Literal["basic", "bottleneck"] = "bottleneck"
     norm: Literal["frozen", "batch"] = "frozen"
     """ResNet only: batch normalisation with fixed statistics (published), or live (to train a detector from scratch)."""
     fixed: bool = True
     """Parameters that the published training leaves alone (ResNet stem and first stage, Swin norms and biases) stay fixed."""
-    heads: tuple[int, int, int, int] = (0, 0, 0, 0)
-    window: int = 7
-    drop_path: float = 0.0
+    heads: tuple[Size, Size, Size, Size] | tuple[Literal[0], Literal[0], Literal[0], Literal[0]] = (0, 0, 0, 0)
+    window: Annotated[int, Field(ge=1, le=32)] = 7
+    drop_path: Rate = 0.0
+    __pydantic_config__: ClassVar[ConfigDict] = _AT_THE_DOOR
+
+    def __post_init__(self) -> None:
+        if self.kind == "swin":
+            if self.widths != tuple(self.stem << stage for stage in range(4)):
+                raise ValueError(f"widths {self.widths} of a Swin must double from its stem {self.stem}")
+            if any(heads < 1 or width % heads for width, heads in zip(self.widths, self.heads, strict=True)):
+                raise ValueError(f"widths {self.widths} are not multiples of the heads {self.heads}")
+        elif self.block == "bottleneck" and any(width % 4 for width in self.widths):
+            raise ValueError(f"widths {self.widths} of bottleneck blocks must be multiples of 4")
 
     @property
     def channels(self) -> tuple[int, int, int]:
@@ -45,16 +67,30 @@ class BackboneConfig:
 class TextConfig:
     """The RoBERTa text encoder; the language layers of ALIF have the same shape."""
 
-    vocabulary: int = 50265
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    feed_forward: int = 3072
-    positions: int = 514
-    pad_id: int = 1
-    layer_norm_eps: float = 1e-5
-    dropout: float = 0.1
+    vocabulary: Size = 50265
+    width: Size = 768
+    layers: Count = 12
+    heads: Size = 12
+    feed_forward: Size = 3072
+    positions: Size = 514
+    pad_id: Annotated[int, Field(ge=0)] = 1
+    layer_norm_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    dropout: Rate = 0.1
     """Hidden and attention dropout of text encoder and language layers, and the dropout of the resizer."""
+    __pydantic_config__: ClassVar[ConfigDict] = _AT_THE_DOOR
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} of the text encoder is not a multiple of its {self.heads} heads")
+        if self.pad_id >= self.vocabulary or self.longest < 1:
+            raise ValueError(
+                f"pad_id {self.pad_id} leaves no room in {self.vocabulary} tokens or {self.positions} positions"
+            )
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text: RoBERTa numbers positions from `pad_id` + 1."""
+        return self.positions - self.pad_id - 1
 
 
 @dataclass(frozen=True)
@@ -73,29 +109,30 @@ class ModelConfig:
     """Content of relation queries: learned vectors, a fusion of the pair's entity features (MBF), or their sum."""
     tagger: bool = False
     """Queries come from given pairs of labelled boxes (R-Tagger)."""
-    queries: int = 200
+    queries: Size = 200
     """Subject and object queries together: twice the number of pairs."""
-    width: int = 256
-    heads: int = 8
-    levels: int = 4
-    encoder_points: int = 4
-    decoder_points: int = 4
-    feed_forward: int = 2048
-    encoder_layers: int = 6
-    decoder_layers: int = 3
+    width: Size = 256
+    heads: Size = 8
+    levels: Annotated[int, Field(ge=1, le=16)] = 4
+    encoder_points: Count = 4
+    decoder_points: Count = 4
+    feed_forward: Size = 2048
+    encoder_layers: Count = 6
+    decoder_layers: Count = 3
     """Layers of the entity decoder and, again, of the relation decoder."""
-    fusion_interval: int = 2
+    fusion_interval: Count = 2
     """Encoder layers from one fusion to the next. Published networks have as many fusions as decoder layers; otherwise the last decoder
     layer reads the labels after the last fusion, the one before those before it, and the first fusion serves all that are left."""
-    fusion_width: int = 2048
-    fusion_heads: int = 8
-    late_feed_forward: int = 1024
-    relation_branches: int = 16
+    fusion_width: Size = 2048
+    fusion_heads: Size = 8
+    late_feed_forward: Size = 1024
+    relation_branches: Size = 16
     """Branches of the multi-branch fusion (MBF)."""
-    dropout: float = 0.0
+    dropout: Rate = 0.0
     """Deformable encoder and decoder layers and the late fusion layers."""
-    fusion_dropout: float = 0.1
+    fusion_dropout: Rate = 0.1
     """Attention probabilities of ALIF's bi-attention."""
+    __pydantic_config__: ClassVar[ConfigDict] = _AT_THE_DOOR
 
     def __post_init__(self) -> None:
         if self.queries < 2 or self.queries % 2:
@@ -106,6 +143,10 @@ class ModelConfig:
                 raise ValueError(f"{name} {getattr(self, name)} is not a multiple of its {heads} heads")
         if self.width % 8 or self.width % self.relation_branches:
             raise ValueError(f"width {self.width} must be a multiple of 8 and of the {self.relation_branches} branches")
+        if self.width % self.norm_groups:
+            raise ValueError(
+                f"width {self.width} is not a multiple of the {self.norm_groups} groups of the pyramid's normalisation"
+            )
         if self.fusion_interval < 1:
             raise ValueError(
                 f"fusion_interval counts encoder layers from one fusion to the next, got {self.fusion_interval}"
@@ -122,6 +163,11 @@ class ModelConfig:
     def pairs(self) -> int:
         """P: query i and query P + i are subject and object of pair i."""
         return self.queries // 2
+
+    @property
+    def norm_groups(self) -> int:
+        """Groups of the pyramid's group normalisation."""
+        return min(32, self.width // 4)
 
     @property
     def fusions(self) -> int:
@@ -148,13 +194,19 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """Inverse of `to_dict`. Raises ValueError when a field is unknown or missing."""
-        given = dict(values)
-        for name, part in (("backbone", BackboneConfig), ("text", TextConfig)):
-            given[name] = _build(part, given.get(name, {}), f"{name}.")
-        result = _build(cls, given, "")
-        assert isinstance(result, ModelConfig)
-        return result
+        """Return the configuration of JSON values, the inverse of `to_dict`.
+
+        Raises:
+            CheckpointError: an unknown or missing field, or a value of another type or beyond its bounds; the sentence names the fields.
+        """
+        try:
+            return _adapter().validate_json(json.dumps(values))
+        except ValidationError as error:
+            parts = [
+                ": ".join(filter(None, [".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")]))
+                for each in error.errors(include_url=False)
+            ]
+            raise CheckpointError(f"not a configuration of this network ({'; '.join(parts[:4])})") from None
 
     @classmethod
     def preset(cls, name: str) -> ModelConfig:
@@ -165,15 +217,9 @@ class ModelConfig:
             raise ValueError(f"unknown preset {name!r}; known: {', '.join(sorted(PRESETS))}") from None
 
 
-def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
-    known = {field.name for field in fields(kind)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ValueError(f"unknown configuration field(s): {', '.join(prefix + name for name in unknown)}")
-    try:
-        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-    except TypeError as error:
-        raise ValueError(f"incomplete configuration {prefix or 'of the model'}: {error}") from error
+@cache
+def _adapter() -> TypeAdapter[ModelConfig]:
+    return TypeAdapter(ModelConfig)
 
 
 RESNET50 = BackboneConfig(kind="resnet", stem=64, depths=(3, 4, 6, 3), widths=(256, 512, 1024, 2048))

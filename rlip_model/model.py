@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlip_model.alif import Encoder
+from rlip_model.checkpoints.hub import PretrainedNetwork
 from rlip_model.config import ModelConfig
 from rlip_model.decoder import EntityDecoder, EntityStates, MultiBranchFusion, RelationDecoder
 from rlip_model.kernels.blocks import image_batches
@@ -102,7 +103,7 @@ class SimilarityHeads(nn.Module):
         return (features + self.relation_bias) @ labels.transpose(-1, -2) + PRIOR_LOGIT
 
 
-class Rlip(nn.Module):
+class Rlip(nn.Module, PretrainedNetwork):
     """Image and label texts in, pairs with subject, object and relation scores out."""
 
     def __init__(self, config: ModelConfig) -> None:

@@ -6,7 +6,6 @@ then relations; the order within each is the caller's.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,13 +13,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rlip_model.checkpoints.files import first_line, member, naming, read_json, write_json
 from rlip_model.config import TextConfig
+from rlip_model.errors import CheckpointError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 NO_OBJECTS = "no objects"
 """The label of the background; always the last object row."""
+
+TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+TOKENIZER_LIMIT = 64 << 20
+"""Bytes of a `tokenizer.json`; RoBERTa's takes four megabytes."""
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """RoBERTa's special tokens with ids 0 to 4."""
@@ -46,16 +51,21 @@ class LabelTokenizer:
         self._tokenizer.enable_padding(pad_id=self.pad_id, pad_token="<pad>")
         self._tokenizer.enable_truncation(max_length=max_length)
 
+    def shortened(self, max_length: int) -> LabelTokenizer:
+        """Return this tokenizer with texts cut at `max_length` tokens, where it does not cut them shorter."""
+        return self if self.max_length <= max_length else LabelTokenizer(self._tokenizer, max_length)
+
     @property
     def vocabulary(self) -> int:
         """Number of token ids, special tokens included."""
-        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
     def __call__(self, texts: Sequence[str]) -> TokenBatch:
         """Return the tokens of T texts; texts beyond the encoder's positions are cut. Raises ValueError on an empty list."""
         if not texts:
             raise ValueError("there are no texts to tokenise: give at least one label")
-        encodings = self._tokenizer.encode_batch(list(texts))
+        with naming("the tokenizer"):
+            encodings = self._tokenizer.encode_batch(list(texts))
         return TokenBatch(
             torch.tensor([encoding.ids for encoding in encodings], dtype=torch.int64),
             torch.tensor([encoding.attention_mask for encoding in encodings], dtype=torch.int64),
@@ -65,31 +75,53 @@ class LabelTokenizer:
     def from_pretrained(cls, name_or_folder: str | Path) -> LabelTokenizer:
         """Open a folder with `tokenizer.json`, or any RoBERTa-like tokenizer that `transformers` can find by name.
 
-        Raises ValueError with the remedy when nothing is found.
+        Raises:
+            CheckpointError: nothing is found, or a file of the folder is damaged.
         """
         from tokenizers import Tokenizer
 
         folder = Path(name_or_folder)
-        file = folder / "tokenizer.json"
-        if file.is_file():
-            settings = folder / "label_tokenizer.json"
-            length = json.loads(settings.read_text())["max_length"] if settings.is_file() else 512
-            return cls(Tokenizer.from_file(str(file)), max_length=int(length))
+        if (folder / TOKENIZER).exists():
+            file = member(folder, TOKENIZER)
+            with naming(file):
+                if file.stat().st_size > TOKENIZER_LIMIT:
+                    raise ValueError(f"more than {TOKENIZER_LIMIT >> 20} MB")
+                result = cls(Tokenizer.from_file(str(file)), _max_length(folder))
+                if not len(result._tokenizer.encode("person")):
+                    raise ValueError("a text has no tokens")
+            return result
         from transformers import AutoTokenizer
 
         try:
             fast = AutoTokenizer.from_pretrained(str(name_or_folder), use_fast=True)
-        except (OSError, ValueError) as error:
-            raise ValueError(
+            return cls(Tokenizer.from_str(fast.backend_tokenizer.to_str()))
+        except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
                 f"no tokenizer at {name_or_folder}: give a folder that holds tokenizer.json, or the name of a "
-                f"RoBERTa tokenizer that can be downloaded ({str(error).splitlines()[0]})"
+                f"RoBERTa tokenizer that can be downloaded ({first_line(error)})"
             ) from error
-        return cls(Tokenizer.from_str(fast.backend_tokenizer.to_str()))
 
-    def save(self, folder: Path) -> None:
-        """Write `tokenizer.json` and the length limit into an existing folder."""
-        (folder / "tokenizer.json").write_text(self._tokenizer.to_str(pretty=True))
-        (folder / "label_tokenizer.json").write_text(json.dumps({"max_length": self.max_length}) + "\n")
+    def save_pretrained(self, folder: Path) -> None:
+        """Write `tokenizer.json` and its settings, which `transformers` reads too, into an existing folder."""
+        (folder / TOKENIZER).write_text(self._tokenizer.to_str(pretty=True))
+        special = dict(
+            zip(("bos_token", "pad_token", "eos_token", "unk_token", "mask_token"), SPECIAL_TOKENS, strict=True)
+        )
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": self.max_length, **special}
+        write_json(folder / SETTINGS, settings)
+
+
+def _max_length(folder: Path) -> int:
+    """The length limit stored beside a tokenizer; 512 where none is, or, as `transformers` writes it, one without end."""
+    for name, key in (("label_tokenizer.json", "max_length"), (SETTINGS, "model_max_length")):
+        if (folder / name).exists():
+            value = read_json(member(folder, name)).get(key, 512)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 3:
+                raise CheckpointError(
+                    f"{folder / name}: {key} is {value!r}, not a number of at least 3: restore the file"
+                )
+            return int(value) if value < 1 << 20 else 512
+    return 512
 
 
 def train_label_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int = 64) -> LabelTokenizer:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rlip_model.errors import CheckpointError
+
 
 class RlipError(Exception):
     """Base of all errors that the command line prints as one sentence, without a traceback."""
@@ -79,7 +81,7 @@ def exit_with_sentence() -> Iterator[None]:
         _exit("interrupted; finished work is kept, the same command resumes it", 130)
     except BrokenPipeError:
         sys.exit(1)
-    except RlipError as error:
+    except (RlipError, CheckpointError) as error:
         _exit(str(error), 1)
     except (OSError, sqlite3.OperationalError) as error:
         sentence = explain(error)

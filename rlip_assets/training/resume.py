@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import canonical_json, write_bytes, write_text
 from rlip_assets.training.optimiser import resume_average
-from rlip_model.checkpoints.folder import content_digest
+from rlip_model.checkpoints.files import content_digest
 
 STATE, HISTORY = "state.safetensors", "history.jsonl"
 _MODEL, _OPTIMISER, _AVERAGE = "model/", "optimiser/", "average/"

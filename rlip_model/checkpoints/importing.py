@@ -15,13 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from rlip_model.checkpoints.folder import METADATA, WEIGHTS, save_checkpoint, whole_folder, write_json
+from rlip_model.checkpoints.files import (
+    METADATA,
+    WEIGHTS,
+    first_line,
+    refuse_unusable,
+    save_weights,
+    whole_folder,
+    write_json,
+)
+from rlip_model.checkpoints.folder import save_checkpoint
 from rlip_model.checkpoints.official_layout import load_official
 from rlip_model.checkpoints.recognise import Recognised, recognise
 from rlip_model.config import Gate
+from rlip_model.errors import CheckpointError
 from rlip_model.model import build_model
 from rlip_model.text import LabelTokenizer
 
@@ -40,6 +49,9 @@ DETECTOR_SIGNS = {
 DETECTOR_ALIAS = re.compile(r"^transformer\.decoder\.(bbox|class)_embed\.")
 """Heads that the published detectors store a second time."""
 
+STATE_KEYS = ("model", "state_dict", "model_state_dict")
+WRAPPERS = ("module.", "_orig_mod.")
+
 
 @dataclass(frozen=True)
 class ReleasedFile:
@@ -50,40 +62,66 @@ class ReleasedFile:
 
 
 def read_released(file: Path) -> ReleasedFile:
-    """Open a `.pth` file without executing anything in it.
+    """Open a `.pth` file without executing anything in it. Prefixes of wrapped networks are stripped from its keys.
 
     Raises:
-        ValueError: missing, truncated, or it asks for objects other than tensors and its command line; or it holds no weights.
+        CheckpointError: missing, truncated, it asks for objects other than tensors and its command line, it holds no weights, or one of
+            them is not finite.
     """
     if not file.is_file():
-        raise ValueError(f"{file} does not exist: give the path of a released .pth file")
+        raise CheckpointError(f"{file} does not exist: give the path of a released .pth file")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(file, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
     except pickle.UnpicklingError as error:
         blocked = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = (
             f"asks to load {blocked[1]}, which could run code" if blocked else "is no PyTorch weight file or is damaged"
         )
-        raise ValueError(f"{file} {what}; it was not opened: download the file again from its publisher") from None
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{file} is truncated or damaged ({first}): download it again") from None
-    state = content.get("model", content) if isinstance(content, dict) else None
-    tensors = (
-        {key: value for key, value in state.items() if isinstance(value, Tensor)} if isinstance(state, dict) else {}
-    )
+        raise CheckpointError(f"{file} {what}; it was not opened: download the file again from its publisher") from None
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        EOFError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise CheckpointError(f"{file} is truncated or damaged ({first_line(error)}): download it again") from None
+    content = content if isinstance(content, dict) else {}
+    state = next((content[key] for key in STATE_KEYS if isinstance(content.get(key), dict)), content)
+    tensors = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not tensors:
-        raise ValueError(
+        raise CheckpointError(
             f"{file} holds no weights: a released checkpoint is a dictionary with a `model` entry of tensors"
         )
     for key, value in tensors.items():
-        if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise ValueError(
+        if (
+            value.layout != torch.strided
+            or value.device.type != "cpu"
+            or value.is_quantized
+            or value.numel() * value.element_size() > value.untyped_storage().nbytes()
+        ):
+            raise CheckpointError(
                 f"{file}: {key} claims {tuple(value.shape)} numbers but holds fewer; it was not opened further"
             )
-    arguments = content.get("args") if isinstance(content, dict) else None
-    return ReleasedFile(tensors, vars(arguments) if isinstance(arguments, argparse.Namespace) else {})
+    refuse_unusable(file, tensors)
+    arguments = content.get("args")
+    return ReleasedFile(_unwrapped(tensors), vars(arguments) if isinstance(arguments, argparse.Namespace) else {})
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Keys without the prefixes that `DataParallel`, DDP and `torch.compile` put before all of them."""
+    for prefix in WRAPPERS:
+        if all(key.startswith(prefix) for key in tensors):
+            return _unwrapped({key.removeprefix(prefix): value for key, value in tensors.items()})
+    return tensors
 
 
 def import_checkpoint(
@@ -96,20 +134,27 @@ def import_checkpoint(
         gate: needed only for files that leave the fusion gate undecided.
 
     Raises:
-        ValueError: the file cannot be read or does not fit a variant, or the tokenizer cannot be had.
+        CheckpointError: the file cannot be read or does not fit a variant, or the tokenizer cannot be had.
     """
     labels = LabelTokenizer.from_pretrained(tokenizer)
     released = read_released(file)
-    recognised = recognise(released.state, released.arguments, gate)
-    model = build_model(recognised.config)
-    report = load_official(model, released.state)
+    try:
+        recognised = recognise(released.state, released.arguments, gate)
+        with torch.device("meta"):  # first without memory: the file's sizes may be a stranger's
+            report = load_official(build_model(recognised.config), released.state)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{file}: {first_line(error)}") from None
     if report.missing or report.unexpected:
         parts = [
             f"{len(names)} {what}: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
             for what, names in (("missing", report.missing), ("unexpected", report.unexpected))
             if names
         ]
-        raise ValueError(f"{file} does not fit the variant its keys point to ({'; '.join(parts)}); nothing was written")
+        raise CheckpointError(
+            f"{file} does not fit the variant its keys point to ({'; '.join(parts)}); nothing was written"
+        )
+    model = build_model(recognised.config)
+    load_official(model, released.state)
     save_checkpoint(folder, model, labels, _metadata(file, released, recognised))
     return recognised
 
@@ -118,19 +163,20 @@ def import_detector(file: Path, folder: Path) -> int:
     """Convert a `.pth` file of (DAB-)Deformable-DETR to a folder that `initialise_from_detector` opens.
 
     Returns:
-        how many tensors were written.
+        the number of tensors written.
 
     Raises:
-        ValueError: the file cannot be read, or it is no such detector; nothing is written then.
+        CheckpointError: the file cannot be read, or it is no such detector; nothing is written then.
     """
     state = read_released(file).state
     for key, what in DETECTOR_SIGNS.items():
         if key not in state:
-            raise ValueError(f"{file} has no {key} ({what}): give a Deformable-DETR or DAB-Deformable-DETR checkpoint")
-    own = {key: value.contiguous() for key, value in state.items() if not DETECTOR_ALIAS.match(key)}
+            raise CheckpointError(
+                f"{file} has no {key} ({what}): give a Deformable-DETR or DAB-Deformable-DETR checkpoint"
+            )
+    own = {key: value for key, value in state.items() if not DETECTOR_ALIAS.match(key)}
     with whole_folder(folder) as target:
-        # A copy each: the file format knows no tensors that share memory.
-        save_file({key: value.clone() for key, value in own.items()}, str(target / WEIGHTS))
+        save_weights(target / WEIGHTS, own)
         write_json(target / METADATA, {"name": file.stem, "source": file.name})
     return len(own)
 

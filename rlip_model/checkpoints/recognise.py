@@ -104,6 +104,7 @@ def recognise(
         "fusion_dropout": (0.1, "fixed in the published code"),
     }
     config = ModelConfig(**{name: value for name, (value, _) in found.items()})
+    config = ModelConfig.from_dict(config.to_dict())  # bounds and types
     words = {"backbone": "", "text": ""}
     return Recognised(config, {name: words.get(name, f"{value}: ") + why for name, (value, why) in found.items()})
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
+from rlip_model.checkpoints.files import WEIGHTS, member, read_tensors
+from rlip_model.checkpoints.hub import local_folder
 from rlip_model.checkpoints.official_layout import load_official
 from rlip_model.config import ModelConfig
+from rlip_model.errors import CheckpointError
 from rlip_model.model import Rlip, build_model
 
 
@@ -29,12 +31,17 @@ class InitialisationReport:
 def initialise_from_detector(model: Rlip, folder: Path | str) -> InitialisationReport:
     """Fill a network from a detector folder (`model.safetensors` in the layout of (DAB-)Deformable-DETR).
 
-    Raises ValueError when the file is missing or a tensor does not fit.
+    Raises:
+        CheckpointError: the file is missing or damaged, or a tensor does not fit.
     """
-    file = Path(folder) / "model.safetensors"
-    if not file.is_file():
-        raise ValueError(f"{file} is missing: give a folder with a detector's weights")
-    return initialise_from_detector_state(model, load_file(str(file)))
+    file = Path(folder) / WEIGHTS
+    if not file.exists():
+        raise CheckpointError(f"{file} is missing: give a folder with a detector's weights")
+    state = read_tensors(member(Path(folder), WEIGHTS))
+    try:
+        return initialise_from_detector_state(model, state)
+    except ValueError as error:
+        raise CheckpointError(f"{file}: {error}; give a detector of the recipe's sizes") from None
 
 
 @torch.no_grad()
@@ -109,28 +116,31 @@ def _first_rows(source: Tensor, own: Tensor) -> Tensor:
 
 @torch.no_grad()
 def initialise_text_encoder(model: Rlip, name_or_folder: Path | str) -> None:
-    """Fill the text encoder from a pretrained RoBERTa: a folder, or a name that `transformers` can find.
+    """Fill the text encoder from a pretrained RoBERTa: a folder, or a name on the Hub. A pooler that it lacks stays fresh.
 
-    Raises ValueError with the remedy when it cannot be had or has another size.
+    Raises:
+        CheckpointError: it cannot be had, is damaged or has another size.
     """
-    from transformers.models.roberta.modeling_roberta import RobertaModel
-
     try:
-        source = RobertaModel.from_pretrained(str(name_or_folder), dtype=torch.float32).state_dict()
-    except OSError as error:
-        raise ValueError(
-            f"no text encoder at {name_or_folder}: give a folder with a RoBERTa model or a name that can be downloaded "
-            f"({str(error).splitlines()[0]})"
-        ) from error
+        folder = local_folder(name_or_folder, (WEIGHTS,))
+        source = read_tensors(member(folder, WEIGHTS))
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"no text encoder at {name_or_folder}: give a folder with a RoBERTa model ({WEIGHTS}) or a name that can be "
+            f"downloaded ({error})"
+        ) from None
+    source = {name.removeprefix("roberta."): value for name, value in source.items()}
     own = model.text_encoder.state_dict()
-    wrong = [name for name in own if name not in source or source[name].shape != own[name].shape]
+    fresh = {name: value for name, value in own.items() if name.startswith("pooler.")}
+    found = {name: value for name, value in (fresh | source).items() if name in own}
+    wrong = [name for name in own if name not in found or found[name].shape != own[name].shape]
     if wrong:
-        have = tuple(source[wrong[0]].shape) if wrong[0] in source else "nothing"
-        raise ValueError(
+        have = tuple(found[wrong[0]].shape) if wrong[0] in found else "nothing"
+        raise CheckpointError(
             f"the text encoder at {name_or_folder} does not fit the configuration: {wrong[0]} needs "
             f"{tuple(own[wrong[0]].shape)}, found {have}"
         )
-    model.text_encoder.load_state_dict({name: source[name] for name in own})
+    model.text_encoder.load_state_dict(found)
 
 
 def with_fewer_queries(model: Rlip, queries: int, keep: Literal["pairs", "rows"] = "pairs") -> Rlip:

@@ -16,9 +16,6 @@ from torch import Tensor, nn
 from rlip_model.config import ModelConfig
 from rlip_model.layers import sine_code
 
-GROUPS = 32
-"""Groups of the pyramid's group normalisation."""
-
 
 def sine_position(padding: Tensor, width: int, kind: Literal["resnet", "swin"]) -> Tensor:
     """Return the sine position code of a padded map.
@@ -80,9 +77,7 @@ class FeaturePyramid(nn.Module):
                 convolution = nn.Conv2d(source, config.width, kernel_size=3, stride=2, padding=1)
             nn.init.xavier_uniform_(convolution.weight)
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
-            self.projections.append(
-                nn.Sequential(convolution, nn.GroupNorm(min(GROUPS, config.width // 4), config.width))
-            )
+            self.projections.append(nn.Sequential(convolution, nn.GroupNorm(config.norm_groups, config.width)))
         self.level_embedding = nn.Parameter(torch.randn(config.levels, config.width))
 
     def forward(self, maps: list[Tensor], padding: Tensor) -> Pyramid:

@@ -45,7 +45,7 @@ def test_every_text_has_tokens_of_its_own() -> None:
 
 def test_save_and_open(tmp_path: Path) -> None:
     tokenizer = train_label_tokenizer(TEXTS, 400, max_length=6)
-    tokenizer.save(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
     again = LabelTokenizer.from_pretrained(tmp_path)
     for ours, theirs in zip(tokenizer(TEXTS), again(TEXTS), strict=True):
         assert torch.equal(ours, theirs)

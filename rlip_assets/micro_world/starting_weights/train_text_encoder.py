@@ -84,7 +84,7 @@ def make_text_encoder(folder: Path, settings: TextEncoderTraining | None = None)
     figures = {**phrase_figures(encoder, tokenizer, held_out), **caption_figures(encoder, tokenizer, fresh)}
     with atomic_folder(folder) as target:
         encoder.half().save_pretrained(target)
-        tokenizer.save(target)
+        tokenizer.save_pretrained(target)
         record.write(target, figures)
 
 

@@ -115,7 +115,7 @@ class Project:
             root / "detector", DabDeformableDetr(ModelConfig.preset("micro_detector"), 5), {"classes": []}, half=True
         )
         build_text_encoder(config.text).save_pretrained(root / "text")  # type: ignore[operator]
-        tokenizer.save(root / "text")
+        tokenizer.save_pretrained(root / "text")
 
     def context(self, stage: str, partition: str | None, log: NullLog | None = None, name: str = "out") -> StageContext:
         scenes = self.root / "data/scenes"

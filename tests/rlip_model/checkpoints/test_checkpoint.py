@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rlip_model.checkpoints.folder import load_checkpoint, save_checkpoint, whole_folder
+from rlip_model.checkpoints.files import whole_folder
+from rlip_model.checkpoints.folder import load_checkpoint, save_checkpoint
 from rlip_model.model import Rlip, build_model
 from rlip_model.text import LabelTokenizer, train_label_tokenizer
 from tests.support.network_cases import make_batch, shake, small
@@ -80,7 +81,14 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path, model: Rlip, tokenize
         save_checkpoint(tmp_path / name, model, tokenizer, {"x": 1})
     save_checkpoint(tmp_path / "b", model, tokenizer, {"x": 1})
     files = sorted(file.name for file in (tmp_path / "a").iterdir())
-    assert files == ["config.json", "label_tokenizer.json", "metadata.json", "model.safetensors", "tokenizer.json"]
+    assert files == [
+        "README.md",
+        "config.json",
+        "metadata.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]

@@ -32,7 +32,7 @@ def args(**values: object) -> argparse.Namespace:
 def _tokenizer(tmp_path: Path) -> Path:
     folder = tmp_path / "tokenizer"
     folder.mkdir()
-    train_label_tokenizer(["person", "ride", "horse"], 300).save(folder)
+    train_label_tokenizer(["person", "ride", "horse"], 300).save_pretrained(folder)
     return folder
 
 
