@@ -137,8 +137,8 @@ def test_the_average_is_the_exponential_one() -> None:
 
 
 def test_history_holds_every_term_and_rate_and_training_learns(trainer_of: MakeTrainer, small_recipe: Recipe) -> None:
-    history = trainer_of(small_recipe.changed({"steps": 15, "lr": 4e-3})).run()
-    assert [row["step"] for row in history.rows] == list(range(1, 16))
+    history = trainer_of(small_recipe.changed({"steps": 25, "lr": 4e-3})).run()
+    assert [row["step"] for row in history.rows] == list(range(1, 26))
     assert {
         "loss",
         "class",
@@ -152,7 +152,7 @@ def test_history_holds_every_term_and_rate_and_training_learns(trainer_of: MakeT
     } <= set(history.rows[0])
     assert json.loads(history.text().splitlines()[0]) == history.rows[0]
     first, last = (sum(row["loss"] for row in rows) for rows in (history.rows[:5], history.rows[-5:]))
-    assert last < 0.95 * first
+    assert last < 0.9 * first
 
 
 def gradients(trainer: Trainer, step: int) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
