@@ -1,7 +1,7 @@
 """What DVC recorded: `dvc.lock`, read directly.
 
 Asking DVC itself takes a second and fails while another process runs a stage. DVC writes the file in place, which takes it seconds where
-there are hundreds of items; what is read here is never a part of it.
+there are hundreds of items; what is read here is never a part of it. Its own lock is taken as DVC takes it, by `flock`, but shared.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def repair(root: Path) -> list[str]:
 
 @contextmanager
 def holding(guard: Path) -> Iterator[bool]:
-    """Hold one of DVC's own locks; False where a DVC process holds it, or where DVC has never worked."""
+    """Hold one of DVC's own locks, by `flock` as DVC does; False where a DVC process holds it, or where DVC has never worked."""
     try:
         stream = guard.open("a")
     except OSError:

@@ -10,16 +10,16 @@ What the runner adds to a stage function:
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from rlip_assets.lineage.context import NullLog, StageContext, StageFunction
 from rlip_assets.lineage.history import remember
@@ -30,7 +30,7 @@ from rlip_assets.lineage.stage_run import WORK_FOLDER, StageRun, filled_area, fi
 from rlip_assets.lineage.torchrun import process_index
 from rlip_assets.lineage.versions import stage_version
 from rlip_assets.storage.errors import BusyError, DataError, InputError, ParameterError
-from rlip_assets.storage.files import sha256_file, sha256_folder, write_json
+from rlip_assets.storage.files import put_in_place, sha256_file, sha256_folder, write_json
 
 MANIFEST_SCHEMA = 1
 
@@ -87,7 +87,8 @@ def run_stage(
                 if path.is_dir():
                     write_json(path / MANIFEST_NAME, manifest)
                 log.artifact(path)
-            _move_into_place(item, outputs, root)
+            for key, path in outputs.items():
+                put_in_place(path, root / item.outputs[key])
             write_json(root / item.provenance, describe_run(run, clock, log) | {"observed": context.observed})
             remember(root, item.address, manifest)
         shutil.rmtree(work, ignore_errors=True)
@@ -150,12 +151,11 @@ def declared_params(params: Params, item: StageItem) -> dict[str, Any]:
 def _only_run_of(item: StageItem, root: Path) -> Iterator[None]:
     lock = root / WORK_FOLDER / "locks" / f"{item.address}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(f"{item.address} is being run by another process; wait for it to end or end it") from None
-        yield
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout:
+        raise BusyError(f"{item.address} is being run by another process; wait for it to end or end it") from None
 
 
 def _existing_inputs(registry: Registry, item: StageItem, root: Path) -> dict[str, Path]:
@@ -214,27 +214,6 @@ def _check_outputs(spec: StageSpec, outputs: Mapping[str, Path]) -> None:
             raise DataError(
                 f"Stage '{spec.name}' wrote {MANIFEST_NAME} into '{name}'; that file is the runner's, return figures instead"
             )
-
-
-def _move_into_place(item: StageItem, outputs: Mapping[str, Path], root: Path) -> None:
-    for name, path in outputs.items():
-        final = root / item.outputs[name]
-        final.parent.mkdir(parents=True, exist_ok=True)
-        for file in [path, *path.rglob("*")]:
-            _sync(file)
-        if final.exists():
-            aside = path.with_name(f"{path.name}.old")
-            final.rename(aside)
-        path.rename(final)
-        _sync(final.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _plain(value: Any, where: str) -> Any:

@@ -46,6 +46,7 @@ _REMEDIES = {
     errno.ENOTEMPTY: "name another path or remove what is there",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ELOOP: "remove the symbolic link that leads to itself",
+    errno.EXDEV: "keep `work` and what stages write on one file system",
     errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
     errno.ENFILE: "close programs that hold many files open",
     errno.EIO: "check the disk",

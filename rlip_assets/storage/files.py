@@ -50,9 +50,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = temporary_sibling(path)
     try:
         yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
+        put_in_place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -62,7 +60,6 @@ def atomic_folder(path: Path, *, many_files: bool = False) -> Iterator[Path]:
     """Yield an empty temporary folder to fill; on success it replaces the folder `path`, on failure it is removed.
 
     With `many_files` one sync of the whole system stands for those of thousands of files, which take minutes.
-    The old folder is moved aside before the new one takes its name, so that a reader sees the old or the new, never a mixture.
     A folder has one writer at a time (callers hold a lock), so what a killed one left behind is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,29 +69,36 @@ def atomic_folder(path: Path, *, many_files: bool = False) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        replace_folder(temporary, path, many_files=many_files)
+        put_in_place(temporary, path, many_files=many_files)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def replace_folder(temporary: Path, path: Path, *, many_files: bool = False) -> None:
-    """Sync a finished folder and give it the name `path`; what stood there comes back where that fails, and is removed otherwise."""
+def put_in_place(made: Path, path: Path, *, many_files: bool = False) -> None:
+    """Sync a finished file or folder to disk and give it the name `path`, on the same file system.
+
+    An old folder is moved aside first, so that a reader sees the old or the new, never a mixture; it comes back where the renaming fails.
+    """
     if many_files:
         os.sync()
     else:
-        for file in temporary.rglob("*"):
+        for file in [made, *made.rglob("*")]:
             _sync(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
     aside = temporary_sibling(path)
-    if path.exists():
+    if made.is_dir() and path.exists():
         path.rename(aside)
     try:
-        temporary.rename(path)
+        os.replace(made, path)
     except OSError:
         if aside.exists():
             aside.rename(path)
         raise
     _sync(path.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    if aside.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from rlip_assets.storage.errors import ParameterError
-from rlip_assets.storage.files import atomic_file, replace_folder, sha256_file, temporary_sibling
+from rlip_assets.storage.files import atomic_file, put_in_place, sha256_file, temporary_sibling
 
 _HEAD, _TAIL = 4096, 65536
 """Bytes at the start and at the end of a file in which its mark may stand."""
@@ -76,7 +76,7 @@ def output_folder(path: Path, command: str, sources: Iterable[Path] = ()) -> Ite
             for file in sorted(file for file in temporary.rglob("*") if file.is_file()):
                 _add_sum(temporary / folder.sums, file.relative_to(temporary).as_posix(), file)
             folder.check()
-            replace_folder(temporary, folder.path)
+            put_in_place(temporary, folder.path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
