@@ -33,6 +33,7 @@ from rlip_assets.dvc.lock import DvcLock, LockEntry
 from rlip_assets.dvc.repair import repair
 from rlip_assets.lineage.provenance import DAGSTER_RUN_VARIABLE
 from rlip_assets.lineage.watchdog import REQUESTER_VARIABLE
+from rlip_assets.storage.escape import markdown_block
 
 BUSY_MESSAGES = ("is busy, it is being blocked by", "Unable to acquire lock")
 ERROR_PREFIX = "rlip: "
@@ -90,7 +91,7 @@ def reproduce(
     if status != 0:
         raise dg.Failure(
             cause_of(lines, status),
-            metadata={"stages": " ".join(addresses), "last lines": dg.MetadataValue.md(f"```\n{text}\n```")},
+            metadata={"stages": " ".join(addresses), "last lines": dg.MetadataValue.md(markdown_block(text))},
             allow_retries=busy,
         )
     lock = DvcLock.read(root)

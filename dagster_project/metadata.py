@@ -16,6 +16,7 @@ from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.lineage.provenance import read_provenance
 from rlip_assets.lineage.runner import flatten
 from rlip_assets.lineage.spec import StageItem
+from rlip_assets.storage.escape import markdown_cell
 
 MLFLOW_ADDRESS_VARIABLE = "RLIP_MLFLOW_UI"
 DEFAULT_MLFLOW_ADDRESS = "http://127.0.0.1:5000"
@@ -45,7 +46,9 @@ def describe(root: Path, item: StageItem, entry: LockEntry, manifest: Mapping[st
             f"{address}/#/experiments/{provenance.get('mlflow_experiment')}/runs/{run}"
         )
     for picture in pictures(root, item, provenance.get("mlflow_run")):
-        metadata[f"picture/{picture.stem}"] = dg.MetadataValue.md(f"![{picture.stem}]({_data_uri(picture)})")
+        metadata[f"picture/{picture.stem}"] = dg.MetadataValue.md(
+            f"![{markdown_cell(picture.stem)}]({_data_uri(picture)})"
+        )
     return metadata
 
 
