@@ -1,1 +1,1 @@
-"""When and where: the lineage as Dagster assets, jobs, checks, schedules and sensors. What is made is in `rlip_assets`."""
+"""The pipeline in Dagster: assets, jobs, checks, schedules and sensors over the stages of `rlip_assets`."""

@@ -28,12 +28,12 @@ class Check:
     name: str
     description: str
     judge: Callable[[Manifest | None, Path], Verdict]
-    """What it says of a manifest, and of the profile whose root is given."""
+    """Returns whether a manifest passes, and why; the second argument is the root of its profile."""
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 
 
 def schema_valid(stage: str) -> Check:
-    """The manifest exists, is of the known schema and speaks of this stage."""
+    """Return the check that the manifest exists, has the known schema and belongs to this stage."""
 
     def judge(manifest: Manifest | None, _: Path) -> Verdict:
         if manifest is None:
@@ -48,7 +48,7 @@ def schema_valid(stage: str) -> Check:
 
 
 def in_range(name: str, figure: str, lowest: float, highest: float, description: str, per: str | None = None) -> Check:
-    """A figure of the manifest (dotted name), or its ratio to the figure `per`, lies within bounds."""
+    """Return a check that a figure of the manifest (dotted name), or its ratio to the figure `per`, lies within bounds."""
     spoken = f"{figure} / {per}" if per else figure
 
     def judge(manifest: Manifest | None, _: Path) -> Verdict:
@@ -64,7 +64,7 @@ def in_range(name: str, figure: str, lowest: float, highest: float, description:
 
 
 def no_test_image_in_training() -> Check:
-    """Training counts those of its images that are test images of a benchmark; there may be none."""
+    """Return the check that no training image is a test image of a benchmark."""
 
     def judge(manifest: Manifest | None, _: Path) -> Verdict:
         value = figure_of(manifest, "test_images_in_training")
@@ -76,7 +76,7 @@ def no_test_image_in_training() -> Check:
 
 
 def above_floor() -> Check:
-    """The headline figure of a benchmark is at least the parameter `benchmarks.floor`; a warning, for a bad model is a result too."""
+    """Return the check that the headline figure is at least `benchmarks.floor`; it only warns, since a bad model is a result too."""
 
     def judge(manifest: Manifest | None, _: Path) -> Verdict:
         value = figure_of(manifest, "headline")
@@ -90,7 +90,7 @@ def above_floor() -> Check:
 
 
 def promotable(stage: str) -> Check:
-    """The gate of `rlip promote`: a warning, for a model that is not promoted does no harm."""
+    """Return the gate of `rlip promote` as a check; it only warns, since an unpromoted model does no harm."""
 
     def judge(manifest: Manifest | None, root: Path) -> Verdict:
         return gate(manifest, load_params(root / "params.yaml").promotion, promotion(root, stage))
@@ -100,13 +100,13 @@ def promotable(stage: str) -> Check:
 
 
 def compared_images() -> Check:
-    """Few images are too plain or damaged to be compared with test images."""
+    """Return the check that few images are too plain or damaged to be compared with test images."""
     words = "Images that could be compared with test images."
     return in_range("compared_images", "compared", 0.9, 1, words, per="images")
 
 
 def drift(counted: str) -> Check:
-    """The figures are near those of the result before; a warning, for a change may be what was wanted."""
+    """Return the check that figures are near those of the previous result; it only warns, since a change may be intended."""
 
     def judge(manifest: Manifest | None, root: Path) -> Verdict:
         before = manifest_before(root, manifest) if manifest else None
@@ -120,7 +120,7 @@ def drift(counted: str) -> Check:
 
 
 def figure_of(manifest: Manifest | None, name: str) -> Any:
-    """The figure with the dotted `name`, None where there is none."""
+    """Return the figure with the dotted `name`, None if it is missing."""
     value: Any = (manifest or {}).get("figures", {})
     for part in name.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -160,17 +160,17 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
 
 
 def checks_of(stage: str) -> tuple[Check, ...]:
-    """The checks of a stage."""
+    """Return the checks of a stage."""
     return (schema_valid(stage), *_CHECKS.get(stage, ()))
 
 
 def check_specs(stage: str, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
-    """Declarations of a stage's checks, for the asset that shows it."""
+    """Return the declarations of a stage's checks, for its asset."""
     return [dg.AssetCheckSpec(check.name, asset=key, description=check.description) for check in checks_of(stage)]
 
 
 def check_results(registry: Registry, root: Path, stage: str, key: dg.AssetKey) -> list[dg.AssetCheckResult]:
-    """What the checks of a stage say of all its partitions that lie in the tree, so that a good one does not hide a bad one."""
+    """Run the checks of a stage on all partitions present in the tree, so that a good one does not hide a bad one."""
     manifests = {item.address: read_manifest(root, item) for item in registry.spec(stage).items if present(item, root)}
     results = []
     for check in checks_of(stage):

@@ -1,4 +1,4 @@
-"""Runs whose process was killed: Dagster takes them for running and keeps their places in pools, so that others would wait for ever."""
+"""Runs whose process was killed: Dagster still counts them as running and never frees their pool slots."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 WORKER_TAG = "rlip/worker"
 """Tag of a run: machine, number and start time of the process that executes it."""
 _SLACK_SECONDS = 5.0
-"""By how much the start time of one process may seem to differ, as clocks are set."""
+"""Tolerance for the start time of a process, which shifts when the clock is set."""
 
 
 def this_worker() -> str:
-    """What the tag says of this process."""
+    """Return the value of `WORKER_TAG` for this process."""
     return f"{platform.node()} {os.getpid()} {psutil.Process().create_time():.2f}"
 
 
 def end_dead_runs(instance: DagsterInstance) -> list[str]:
-    """Report runs whose process is gone as failed and give back the places of all that have ended; returns the ids of the dead ones."""
+    """Mark runs whose process is gone as failed and free the pool slots of all finished runs; return the ids of the dead runs."""
     dead = []
     for run in instance.get_runs(RunsFilter(statuses=list(IN_PROGRESS_RUN_STATUSES))):
         if _is_dead(run):
@@ -36,7 +36,7 @@ def end_dead_runs(instance: DagsterInstance) -> list[str]:
 
 
 def _is_dead(run: DagsterRun) -> bool:
-    """Whether the process that a run names is gone; one that names none, or one of another machine, is left to whoever started it."""
+    """Return True if the process of a run is gone; runs without a process tag, or of another machine, are left alone."""
     words = run.tags.get(WORKER_TAG, "").rsplit(" ", 2)
     if len(words) < 3 or words[0] != platform.node():
         return False

@@ -1,4 +1,4 @@
-"""Everything that Dagster loads: the modules of `defs`, one a part of the lineage."""
+"""Entry point of Dagster: loads the modules of `defs`, one per part of the lineage."""
 
 from pathlib import Path
 
@@ -7,5 +7,5 @@ import dagster as dg
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """All assets, checks, jobs, schedules, sensors and resources."""
+    """Return all assets, checks, jobs, schedules, sensors and resources."""
     return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)

@@ -1,10 +1,10 @@
 """A Dagster asset materialises by running its DVC stage: `dvc repro --single-item STAGE@PARTITION`, or several in a backfill of few runs.
 
-The stage runs as a grandchild; its lines reach the Dagster run through Pipes, its output the run's compute log. Whoever ends the
+The stage runs as a grandchild process; its messages reach the Dagster run through Pipes, its output the run's compute log. Ending the
 run ends the whole process group.
 
-DVC waits for its repository lock (`--wait-for-lock`; without it a stage that has run to its end is lost where another DVC process
-holds the lock for three seconds), but not for a path that another one holds, so this module waits and tries again.
+DVC waits for its repository lock (`--wait-for-lock`; without it, a finished stage is lost if another DVC process holds the lock for three
+seconds), but not for a path that another process uses, so this module retries.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from rlip_assets.storage.escape import markdown_block
 
 BUSY_MESSAGES = ("is busy, it is being blocked by", "Unable to acquire lock")
 ERROR_PREFIX = "rlip: "
-"""How `rlip` begins the one sentence about an error that the user can act on."""
+"""Start of the one-line errors of `rlip`."""
 SKIPPED_MESSAGES = ("didn't change, skipping", "is cached - skipping run")
-"""What DVC says where the stage did not run: it was up to date, or the run cache had its outputs."""
+"""Messages of DVC for a stage that did not run: it was up to date, or the run cache had its outputs."""
 _GRACE_SECONDS = 15.0
 
 
@@ -55,10 +55,10 @@ def reproduce(
     """Run DVC stages of the profile at `root`, one after the other, to their end.
 
     Returns:
-        What DVC recorded of each, and how many of them it found up to date or brought back from an equal run.
+        The entry of each in `dvc.lock`, and how many were up to date or restored from the run cache.
 
     Raises:
-        dg.Failure: the stage failed; the description says why in one sentence, the metadata have its last lines.
+        dg.Failure: a stage failed; the description gives the reason in one sentence, the metadata the last lines of output.
     """
     spoken = addresses[0] if len(addresses) == 1 else f"{addresses[0]} and {len(addresses) - 1} more"
     options = ["--single-item", *(["--force"] if force else [])]
@@ -80,7 +80,7 @@ def reproduce(
             }
             status, lines, skipped = _run(command, root, variables)
             if status == 0 and skipped == len(addresses):
-                _speak_for_stage(session)
+                _open_and_close(session)
         text = "\n".join(lines)
         busy = status != 0 and any(message in text for message in BUSY_MESSAGES)
         if not busy or time.monotonic() + pause > deadline:
@@ -101,14 +101,14 @@ def reproduce(
     return entries, skipped
 
 
-def _speak_for_stage(session: PipesSession) -> None:
-    """Open and close the messages of a stage that did not have to run; Dagster warns of processes that say nothing."""
+def _open_and_close(session: PipesSession) -> None:
+    """Open and close the Pipes session of a stage that did not run; Dagster warns about silent processes."""
     loader = PipesMappingParamsLoader(session.get_bootstrap_env_vars())
     PipesContext(loader, PipesDefaultContextLoader(), PipesDefaultMessageWriter()).close()
 
 
 def cause_of(lines: Sequence[str], status: int) -> str:
-    """Why DVC failed, by its last lines: the sentence of the stage where it said one, else the last line that is not DVC's own."""
+    """Return the reason for a failure: the one-line error of the stage if it printed one, else the last line that is not DVC's own."""
     for line in reversed(lines):
         if line.startswith(ERROR_PREFIX):
             return line.removeprefix(ERROR_PREFIX)
@@ -117,7 +117,7 @@ def cause_of(lines: Sequence[str], status: int) -> str:
 
 
 def _run(command: list[str], root: Path, variables: Mapping[str, str]) -> tuple[int, list[str], int]:
-    """Run a command in its own process group, passing its output on; returns its status, last lines and the stages it skipped."""
+    """Run a command in its own process group and echo its output; return status, last lines and number of skipped stages."""
     process = subprocess.Popen(
         command,
         cwd=root,
@@ -146,7 +146,7 @@ def _run(command: list[str], root: Path, variables: Mapping[str, str]) -> tuple[
 
 
 def end_group(process: subprocess.Popen[str], grace: float = _GRACE_SECONDS) -> None:
-    """End a process group: ask with SIGTERM, wait `grace` seconds for all of its members, then SIGKILL."""
+    """End a process group with SIGTERM, and after `grace` seconds with SIGKILL."""
     deadline = time.monotonic() + grace
     try:
         os.killpg(process.pid, signal.SIGTERM)

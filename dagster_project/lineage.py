@@ -1,7 +1,6 @@
-"""Brings a whole lineage up to date: launches what differs, in order, a few items at a time.
+"""Bringing a whole lineage up to date: launches what differs from `dvc.lock`, in order, a few items at a time.
 
-Each launch is a Dagster run of one asset and partition on the persistent instance, visible in the UI while it happens. What is current
-is neither launched nor touched.
+Each launch is a Dagster run of one asset and partition on the persistent instance, visible in the UI. Current items are not launched.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ _PASSES = 3
 
 
 class LineageError(RlipError):
-    """An item of the lineage could not be made."""
+    """An item of the lineage failed."""
 
 
 @dataclass
 class Launched:
-    """One finished launch: its run and where its seconds went."""
+    """One finished launch: its run, and its seconds by kind."""
 
     address: str
     run_id: str
@@ -56,21 +55,21 @@ class Launched:
 
 @dataclass
 class Summary:
-    """What bringing a lineage up to date took."""
+    """Launches and seconds of bringing a lineage up to date."""
 
     launched: list[Launched] = field(default_factory=list)
     current: int = 0
     seconds: float = 0.0
-    otherwise: list[str] = field(default_factory=list)
-    """Launched items that came out otherwise than `dvc.lock` had recorded, from the same command, parameters and inputs."""
+    changed_results: list[str] = field(default_factory=list)
+    """Launched items whose result differs from the one in `dvc.lock`, with the same command, parameters and inputs."""
 
 
 def changed_items(location: Location) -> set[str]:
-    """Addresses that DVC finds changed: parameters, version, inputs or outputs differ from `dvc.lock`.
+    """Return the addresses of items whose parameters, version, inputs or outputs differ from `dvc.lock`.
 
     Raises:
-        BusyError: another DVC process works on a path of the lineage.
-        LineageError: DVC cannot tell.
+        BusyError: another DVC process uses a path of the lineage.
+        LineageError: `dvc status` failed.
     """
     result = subprocess.run(
         [sys.executable, "-m", "dvc", "--wait-for-lock", "status", "--json"],
@@ -92,7 +91,7 @@ def changed_items(location: Location) -> set[str]:
 
 
 def _differs(registry: Registry, reasons: list[Any]) -> bool:
-    """Whether one entry of `dvc status` is a reason to launch; a lost input is not, for whoever writes it is launched first."""
+    """Return True if an entry of `dvc status` is a reason to launch; a missing input is not, since its writer is launched first."""
     for reason in reasons:
         if not isinstance(reason, dict) or set(reason) != {"changed deps"}:
             return True
@@ -102,7 +101,7 @@ def _differs(registry: Registry, reasons: list[Any]) -> bool:
 
 
 def bring_up_to_date(location: Location, target: str, tell: Tell, slots: int = 2) -> Summary:
-    """Launch until DVC finds nothing changed. One pass does it, unless inputs were lost whose makers write something else now.
+    """Launch until DVC finds nothing changed: one pass, unless a missing input is remade with another content.
 
     Raises:
         LineageError: an item failed, or three passes were not enough.
@@ -118,7 +117,7 @@ def bring_up_to_date(location: Location, target: str, tell: Tell, slots: int = 2
         if not changed:
             launched = {one.address: None for one in total.launched}
             total.current = len(location.registry.order) - len(launched)
-            total.otherwise = came_out_otherwise(launched, before, DvcLock.read(location.root))
+            total.changed_results = changed_results(launched, before, DvcLock.read(location.root))
             total.seconds = time.monotonic() - began
             return total
         total.launched += LineageRun(location, target, changed, tell, slots).run().launched
@@ -128,7 +127,7 @@ def bring_up_to_date(location: Location, target: str, tell: Tell, slots: int = 2
 
 
 class LineageRun:
-    """The state of one pass over the lineage."""
+    """One pass over the lineage."""
 
     def __init__(self, location: Location, target: str, changed: Iterable[str], tell: Tell, slots: int = 2) -> None:
         self._location, self._target, self._tell, self._slots = location, target, tell, slots
@@ -146,7 +145,7 @@ class LineageRun:
         """Launch everything that is not current.
 
         Raises:
-            LineageError: an item failed; what was running has ended, nothing else was started.
+            LineageError: an item failed; running items have been ended, no other was started.
         """
         began = time.monotonic()
         try:
@@ -170,7 +169,7 @@ class LineageRun:
         return sorted(ready, key=lambda address: -self._priority[address])
 
     def _skip_current(self) -> None:
-        """Drop items that were suspects because something above them ran, if all their parents wrote what they had written before."""
+        """Drop unchanged items below a rerun one if all their parents wrote the same as before."""
         lock = DvcLock.read(self._location.root)
         while current := [address for address in self._ready() if self._is_current(address, lock)]:
             self._waiting = [address for address in self._waiting if address not in current]
@@ -206,7 +205,7 @@ class LineageRun:
         return None
 
     def _collect(self) -> None:
-        """Wait a moment for outcomes, passing on the lines of running stages."""
+        """Wait briefly for outcomes and print the lines of running stages."""
         ready = wait([worker.connection for worker in self._busy()], timeout=0.5)
         for worker in self._busy():
             for line in worker.new_lines():
@@ -237,10 +236,10 @@ class LineageRun:
             worker.end()
 
 
-def came_out_otherwise(addresses: Iterable[str], before: DvcLock, now: DvcLock) -> list[str]:
-    """Those of `addresses` whose outputs differ between two locks although command, parameters and inputs are the same.
+def changed_results(addresses: Iterable[str], before: DvcLock, now: DvcLock) -> list[str]:
+    """Return the addresses whose outputs differ between two locks although command, parameters and inputs are the same.
 
-    Float results differ between processors, so this is expected of stages with a network where a lock comes from another machine.
+    Float results differ between processors, so this is expected of stages with a network if the lock comes from another machine.
     """
     found = []
     for address in addresses:
@@ -255,7 +254,7 @@ def _same_data(before: LockEntry | None, now: LockEntry | None) -> bool:
 
 
 class _Worker:
-    """Our side of a worker process."""
+    """A worker process and its current task, seen from the parent."""
 
     def __init__(self, target: str, log: Path) -> None:
         context = multiprocessing.get_context("spawn")
@@ -270,26 +269,26 @@ class _Worker:
 
     @property
     def address(self) -> str:
-        """Address of the item at work."""
+        """Address of the current item."""
         return self.task.address if self.task else ""
 
     def start(self, task: Task) -> None:
-        """Hand over a task."""
+        """Send a task to the process."""
         self.task, self._read = task, 0
         self.connection.send(task)
 
     def finish(self) -> Outcome:
-        """The outcome that is ready; a worker that died has one too."""
+        """Return the outcome of the current task; that of a dead worker is an error."""
         assert self.task is not None
         try:
             outcome: Outcome = self.connection.recv()
         except EOFError:
-            outcome = Outcome(self.task.address, "none", 0.0, "its worker process ended; was it killed for memory?")
+            outcome = Outcome(self.task.address, "none", 0.0, "its worker process was killed; is memory exhausted?")
         self.task = None
         return outcome
 
     def new_lines(self) -> list[str]:
-        """Whole lines that the stage has written since the last call."""
+        """Return the complete lines that the stage has written since the last call."""
         assert self.task is not None
         with self.task.lines.open("rb") as stream:
             stream.seek(self._read)
@@ -299,7 +298,7 @@ class _Worker:
         return [line for line in whole.decode(errors="replace").splitlines() if line.strip()]
 
     def end(self) -> None:
-        """Let the process end; interrupt it if it is at work."""
+        """End the process; interrupt it if it has a task."""
         if self.task is not None and self.process.pid is not None and self.process.is_alive():
             os.kill(self.process.pid, signal.SIGINT)
         with suppress(OSError):
@@ -310,7 +309,7 @@ class _Worker:
 
 
 def critical_seconds(registry: Registry, root: Path) -> dict[str, float]:
-    """Address -> seconds of the longest chain from its start to the end of the lineage, by the last known durations."""
+    """Return address -> seconds of the longest chain from its start to the end of the lineage, by the last known durations."""
     children: dict[str, list[str]] = {address: [] for address in registry.order}
     for child, parents in registry.parents.items():
         for parent in parents:

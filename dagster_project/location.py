@@ -1,4 +1,4 @@
-"""The lineage as one value: definitions, stages and folder. Engines and sensors work on a location, so tests can give them a small one."""
+"""The lineage as one value: definitions, stages and folder; tests give engines and sensors a small one."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class Location:
         return self.definitions.resolve_implicit_global_asset_job_def()
 
     def key(self, stage: str) -> AssetKey:
-        """Key of the asset that shows a stage."""
+        """Return the key of a stage's asset."""
         return AssetKey([self.prefix, stage])
 
     def parents(self, stage: str) -> list[AssetKey]:
-        """Keys of the assets that a stage's asset depends on, sorted."""
+        """Return the keys of the assets that a stage's asset depends on, sorted."""
         return sorted(self.key(above) for above, below in self.registry.stage_edges if below == stage)
 
 
 def active_location() -> Location:
-    """The lineage of the active profile."""
+    """Return the lineage of the active profile."""
     from dagster_project.definitions import defs
 
     profile = active_profile()

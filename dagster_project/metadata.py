@@ -1,4 +1,4 @@
-"""What a materialisation shows in Dagster: figures, pictures, and the way to DVC and MLflow."""
+"""Metadata of a materialisation in Dagster: figures, pictures, and links to DVC and MLflow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_PICTURES = 3
 
 
 def describe(root: Path, item: StageItem, entry: LockEntry, manifest: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Metadata of an item as it lies in the tree."""
+    """Return the metadata of an item as it is in the tree."""
     metadata: dict[str, Any] = {
         "path": dg.MetadataValue.path(str(root / next(iter(item.outputs.values())))),
         "dvc": dg.MetadataValue.json({"outs": dict(entry.outs), "deps": dict(entry.deps)}),
@@ -53,7 +53,7 @@ def describe(root: Path, item: StageItem, entry: LockEntry, manifest: Mapping[st
 
 
 def pictures(root: Path, item: StageItem, run: str | None = None, project: Path = PROJECT_ROOT) -> list[Path]:
-    """The first few pictures of an item: those among its outputs, then those that only its MLflow `run` has, if its store is here."""
+    """Return the first few pictures of an item: those among its outputs, then those that only its MLflow `run` has."""
     folders = [root / path for path in item.outputs.values() if (root / path).is_dir()]
     found = [file for folder in folders for file in sorted(folder.rglob("*")) if file.suffix in _PICTURE_SUFFIXES]
     names = {file.name for file in found}
@@ -67,7 +67,7 @@ def pictures(root: Path, item: StageItem, run: str | None = None, project: Path 
 
 
 def _data_uri(picture: Path) -> str:
-    """The picture as a small JPEG inside a URI, so that it shows wherever the event log lies."""
+    """Return the picture as a small JPEG in a data URI, so that it is stored in the event log itself."""
     from PIL import Image
 
     stream = io.BytesIO()

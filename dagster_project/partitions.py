@@ -1,4 +1,4 @@
-"""Partitions of the assets, and which partitions of a parent each partition reads. Both follow from the registry and are static."""
+"""Partitions of the assets and their mappings between assets; both follow from the registry and are static."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from rlip_assets.lineage.spec import Registry
 
 
 def partitions_of(registry: Registry, stage: str) -> dg.StaticPartitionsDefinition | None:
-    """The partitions of a stage, None where it has none."""
+    """Return the partitions of a stage, None if it has none."""
     keys = registry.spec(stage).partitions
     return dg.StaticPartitionsDefinition(list(keys)) if keys else None
 
 
 def dependency(registry: Registry, child: str, parent: str, prefix: str) -> dg.AssetDep:
-    """`child` depends on `parent`, partition by partition as the paths of their items imply; `prefix` starts all asset keys.
+    """Return the dependency of `child` on `parent`, partition by partition as the paths of their items imply.
 
-    Where each partition reads the one of the same key, Dagster is told so: a backfill then takes both assets in one run, otherwise it
-    waits for all of a run's parents and starts another.
+    Equal keys become an identity mapping: only then does a backfill run both assets in one run instead of waiting for all parents.
+
+    Args:
+        prefix: first part of all asset keys.
     """
     key = dg.AssetKey([prefix, parent])
     if not registry.spec(parent).partitions:

@@ -1,4 +1,4 @@
-"""The profile that this Dagster code location shows: `micro`, or the one that RLIP_PROFILE names."""
+"""The profile of this Dagster code location: RLIP_PROFILE, or `micro`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROFILE_VARIABLE = "RLIP_PROFILE"
 
 @dataclass(frozen=True)
 class ActiveProfile:
-    """A profile's name, root folder and stages, and where its work runs."""
+    """A profile's name, root folder and stages, and its execution parameters."""
 
     name: str
     root: Path
@@ -28,7 +28,7 @@ class ActiveProfile:
 
 @cache
 def active_profile() -> ActiveProfile:
-    """The profile of this process."""
+    """Return the profile of this process."""
     name = os.environ.get(PROFILE_VARIABLE, DEFAULT_PROFILE)
     root = profile_root(name)
     params = load_params(root / PARAMS_FILE)

@@ -27,7 +27,7 @@ HOST = "127.0.0.1"
 PREFIX_VARIABLE = "DAGSTER_WEBSERVER_PATH_PREFIX"
 """Option of Dagster's web server; see `webserver.py`."""
 _READY_SECONDS = 600.0
-"""Both answer in half a minute on an idle machine, and in minutes beside a training on two cores."""
+"""Both answer in half a minute on an idle machine, and in minutes beside a training run on two cores."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Server:
 
     @property
     def log(self) -> Path:
-        """File of what the process prints; readable by its user alone, for the secret prefix may stand there."""
+        """File of its output, readable by its user alone: it may contain the secret prefix."""
         return PROJECT_ROOT / "work" / f"{self.name.lower().replace(' ', '-')}.log"
 
 
@@ -68,7 +68,7 @@ def serve(dagster_port: int, mlflow_port: int) -> None:
     create_store()
     with DagsterInstance.get() as instance:
         if dead := end_dead_runs(instance):
-            print(f"{len(dead)} runs of earlier days were killed: they are reported as failed", flush=True)
+            print(f"{len(dead)} earlier runs were killed; they are marked as failed", flush=True)
     signal.signal(signal.SIGTERM, _interrupt)
     running: list[tuple[Server, subprocess.Popen[bytes]]] = []
     try:
@@ -105,14 +105,14 @@ def require_free(server: Server) -> None:
 
 
 def create_store() -> None:
-    """Create the tracking store where there is none: two processes that do so at once would both fail."""
+    """Create the tracking store if it is missing: two processes that do so at once both fail."""
     subprocess.run(
         [sys.executable, "-c", "from rlip_assets.tracking.store import open_store; open_store()"], check=True
     )
 
 
 def _dagster(port: int) -> list[Server]:
-    """The web server behind a secret prefix, which stands in its environment and in no command line, and the daemon."""
+    """Return the web server behind a secret prefix, which is in its environment and in no command line, and the daemon."""
     code = ["--module-name", "dagster_project.definitions"]
     web = [sys.executable, "-m", "dagster_project.webserver", *code, "--host", HOST, "--port", str(port)]
     prefix = f"/{secrets.token_urlsafe(24)}"
@@ -148,7 +148,7 @@ def _start(server: Server) -> subprocess.Popen[bytes]:
 
 
 def _default_interrupt() -> None:
-    """Dagster copies the handling of SIGINT to SIGTERM; a process started in the background inherits it as ignored."""
+    """Restore SIGINT: background processes inherit it as ignored, and Dagster treats SIGTERM as it does SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

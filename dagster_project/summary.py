@@ -1,4 +1,4 @@
-"""What `rlip demo` says at the end."""
+"""Summary that `rlip demo` prints at the end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_name
 from rlip_assets.lineage.spec import StageItem
 
 DETAILS_HEADING = "## Where errors come from"
-"""Heading of the report that ends its results and begins its details."""
+"""Heading in the report at which details begin."""
 
 
 def print_summary(location: Location, summary: Summary, unreported: list[tuple[StageItem, LockEntry]]) -> None:
-    """Seconds by stage, the results table and the commands to look further."""
+    """Print seconds by stage, the results table and next commands."""
     if summary.launched:
         print()
         print("\n".join(seconds_table(summary.launched)))
@@ -31,21 +31,19 @@ def print_summary(location: Location, summary: Summary, unreported: list[tuple[S
                 f"\nErrors by cause, classes and published figures: {report}; pictures: {report.with_suffix('.html')}"
             )
     known = (
-        "Dagster knows all of them"
-        if not unreported
-        else f"{len(unreported)} are not in Dagster yet: run `rlip sync-dagster`"
+        "all are in Dagster" if not unreported else f"{len(unreported)} are not in Dagster yet: run `rlip sync-dagster`"
     )
     print(f"\n{len(summary.launched)} launched, {summary.current} were current, in {summary.seconds:.0f} s; {known}.")
-    if summary.otherwise:
+    if summary.changed_results:
         print(
-            f"dvc.lock is rewritten: {len(summary.otherwise)} items came out otherwise than it had recorded from the same inputs "
-            f"({summary.otherwise[0]} first). Float results differ between processors; it now records this machine's."
+            f"dvc.lock is rewritten: {len(summary.changed_results)} items differ from the recorded results of the same inputs "
+            f"({summary.changed_results[0]} first). Float results differ between processors."
         )
     print(f"\nLook further:\n{look_further(profile_name(location.root))}")
 
 
 def seconds_table(launched: list[Launched]) -> list[str]:
-    """Seconds of start-up, work and orchestration by stage, as lines."""
+    """Return seconds of start-up, work and orchestration by stage, as lines."""
     rows: dict[str, list[Launched]] = defaultdict(list)
     for one in launched:
         rows[one.address.partition("@")[0]].append(one)
@@ -59,7 +57,7 @@ def seconds_table(launched: list[Launched]) -> list[str]:
 
 
 def look_further(profile: str) -> str:
-    """Commands for someone who has just seen the results."""
+    """Return the next commands to try, as lines."""
     option = "" if profile == DEFAULT_PROFILE else f" --profile {profile}"
     folder = "" if profile == DEFAULT_PROFILE else f"cd profiles/{profile}; "
     commands = {

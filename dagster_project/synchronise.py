@@ -1,8 +1,7 @@
-"""From DVC to Dagster: report what `dvc repro` or `dvc pull` did as external materialisations.
+"""From DVC to Dagster: results of `dvc repro` or `dvc pull` become external materialisations.
 
-An item is reported when the tree holds what its entry in `dvc.lock` records, and that entry is not the one of its last materialisation.
-Reports go in the order of the lineage and carry the versions of what they were made from, so that Dagster shows as current what DVC
-holds to be current.
+An item is reported if its outputs in the tree are those of its entry in `dvc.lock`, and its last materialisation had another entry.
+Reports follow the order of the lineage and carry the versions of their inputs, so that Dagster and DVC agree on what is current.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from rlip_assets.lineage.spec import StageItem
 def unreported(
     instance: DagsterInstance, location: Location, lock: DvcLock | None = None
 ) -> list[tuple[StageItem, LockEntry]]:
-    """Items in the tree whose entry in `dvc.lock` Dagster does not know, in the order of the lineage."""
+    """Return the items in the tree whose entry in `dvc.lock` is unknown to Dagster, in the order of the lineage."""
     lock = lock or DvcLock.read(location.root)
     found = []
     for address in location.registry.order:
@@ -45,7 +44,7 @@ def unreported(
 
 
 def report_external(instance: DagsterInstance, location: Location) -> list[StageItem]:
-    """Report every unreported item to Dagster; returns the items reported."""
+    """Report every unreported item to Dagster; return these items."""
     reported = unreported(instance, location)
     for item, entry in reported:
         manifest = read_manifest(location.root, item)
@@ -76,7 +75,7 @@ def report_external(instance: DagsterInstance, location: Location) -> list[Stage
 
 
 def data_version(instance: DagsterInstance, location: Location, item: StageItem) -> str | None:
-    """Data version of an item's last materialisation in Dagster, None where there is none."""
+    """Return the data version of an item's last materialisation in Dagster, None if it has none."""
     return _last_tags(instance, location, item).get(DATA_VERSION_TAG)
 
 
@@ -88,7 +87,7 @@ def _last_tags(instance: DagsterInstance, location: Location, item: StageItem) -
 
 
 def _provenance_tags(instance: DagsterInstance, location: Location, item: StageItem) -> dict[str, str]:
-    """Dagster's own tags for what a materialisation was made from: code version, and version and event of each parent asset."""
+    """Return Dagster's own provenance tags: code version, and version and event of each parent asset."""
     tags = {CODE_VERSION_TAG: str(location.version_of(item.stage)), DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
     for parent in location.parents(item.stage):
         version, pointer = _latest(instance, parent)

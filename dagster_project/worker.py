@@ -1,6 +1,6 @@
-"""A process that materialises one item after another on the persistent Dagster instance.
+"""A worker process that materialises one item after another on the persistent Dagster instance.
 
-Starting a process for each run would cost more than most stages of the micro profile take; a worker pays for its imports once.
+Starting a process per run would take longer than most stages of the micro profile; a worker imports Dagster once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended: the run, how long it took in all, and what went wrong."""
+    """Result of a task: its run, total seconds, and the error if it failed."""
 
     address: str
     run_id: str
@@ -71,7 +71,7 @@ def _next_task(connection: Connection) -> Task | None:
 
 
 def materialise(instance: DagsterInstance, location: Location, task: Task) -> Outcome:
-    """One Dagster run of one asset and partition."""
+    """Execute one Dagster run of one asset and partition."""
     item = location.registry.at(task.address)
     began = time.monotonic()
     end_dead_runs(instance)
@@ -85,12 +85,12 @@ def materialise(instance: DagsterInstance, location: Location, task: Task) -> Ou
     )
     error = None
     if not result.success:
-        error = next((_words(event) for event in result.all_events if event.is_step_failure), "the run failed")
+        error = next((_reason(event) for event in result.all_events if event.is_step_failure), "the run failed")
     return Outcome(task.address, result.run_id, time.monotonic() - began, error)
 
 
-def _words(failure: DagsterEvent) -> str:
-    """What a failed step says of itself: the sentence of the asset, else the error's own."""
+def _reason(failure: DagsterEvent) -> str:
+    """Return the reason of a failed step: the description of its `dg.Failure`, else the message of the error."""
     data = failure.step_failure_data
     if data.user_failure_data is not None and data.user_failure_data.description:
         return str(data.user_failure_data.description)
@@ -98,7 +98,7 @@ def _words(failure: DagsterEvent) -> str:
 
 
 def _redirect_output(path: Path) -> None:
-    """Send this process' output, and that of its children, to a file."""
+    """Send the output of this process and its children to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     sys.stdout.flush()

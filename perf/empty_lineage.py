@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from dagster_project.stage_assets import describe_asset, materialize_item
+from dagster_project.stage_assets import stage_asset
 from rlip_assets.dvc.pipeline import render_dvc_yaml
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params_yaml import render_params_yaml
@@ -81,11 +81,7 @@ def definitions() -> dg.Definitions:
     root = Path(os.environ[ROOT_VARIABLE])
     registry = registry_of(root)
     runs = int(os.environ.get("EMPTY_LINEAGE_BUCKETS_PER_RUN", "1"))
-
-    @dg.asset(**describe_asset(registry, "work", (), 1, "empty", buckets_per_run=runs or None))
-    def asset(context):  # type: ignore[no-untyped-def]  # Dagster cannot resolve annotations that are strings
-        return materialize_item(context, registry, root)
-
+    asset = stage_asset(registry, root, "work", 1, "empty", runs or None)
     job = dg.define_asset_job("work_job", dg.AssetSelection.assets(dg.AssetKey(["empty", "work"])))
     return dg.Definitions(assets=[asset], jobs=[job], executor=dg.in_process_executor)
 

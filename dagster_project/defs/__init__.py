@@ -1,1 +1,1 @@
-"""The assets of the lineage (sources, captions, pseudo labels, pre-training, fine-tuning, benchmarks) and its automation."""
+"""The stages as assets, and their automation."""

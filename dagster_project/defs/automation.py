@@ -1,6 +1,6 @@
-"""Jobs, the weekly re-tagging, and the sensors: DVC's work shown in Dagster, new images, a newly promoted R-Tagger.
+"""Jobs, the weekly re-tagging schedule, and sensors for DVC's own runs, new images and a newly promoted R-Tagger.
 
-New images reach the labels one step a tick: a changed raw folder renews its manifest, a changed manifest the scene table of its bucket,
+New images reach the labels one step per tick: a changed raw folder renews its manifest, a changed manifest the scene table of its bucket,
 a changed scene table its captions and labels. Buckets without new images are not touched.
 """
 
@@ -28,7 +28,7 @@ REASON_TAG = "rlip/reason"
 
 
 def assets(*stages: str) -> dg.AssetSelection:
-    """The assets of these stages."""
+    """Return the assets of these stages."""
     return dg.AssetSelection.assets(*(dg.AssetKey([active_profile().name, stage]) for stage in stages))
 
 
@@ -50,7 +50,7 @@ renew_scenes = dg.define_asset_job(
 
 @dg.op(description="Launch what differs from dvc.lock, in order, two items at a time, each as a run of its own.")
 def bring_up_to_date(context: dg.OpExecutionContext) -> int:
-    """The same as `rlip demo`, from the UI; returns the number of items launched."""
+    """Do what `rlip demo` does; return the number of items launched."""
     location = active_location()
     target = f"{active_location.__module__}:{active_location.__name__}"
     summary = lineage.bring_up_to_date(location, target, context.log.info)
@@ -60,15 +60,15 @@ def bring_up_to_date(context: dg.OpExecutionContext) -> int:
 
 @dg.job(description="The whole lineage: everything that is not current, in order.")
 def whole_lineage() -> None:
-    """Partitions differ from stage to stage, which one asset job cannot span; so this job launches a run for each."""
+    """Launch a run per item: one asset job cannot span stages with different partitions."""
     bring_up_to_date()
 
 
 @dg.schedule(job=retag, cron_schedule="0 3 * * 1", execution_timezone="UTC")
 def weekly_retag(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-    """Every Monday at 03:00 UTC: the buckets whose labels DVC holds to be out of date, for whatever reason.
+    """Re-tag every Monday at 03:00 UTC the buckets whose labels are out of date according to DVC.
 
-    All buckets where DVC cannot tell because it is at work on one: a run waits for it, and what is current is not run again.
+    Requests all buckets if DVC is busy and cannot tell: runs wait for it, and current buckets are skipped.
     """
     profile = active_profile()
     buckets = list(profile.registry.spec("pseudo_labels").partitions)
@@ -88,7 +88,7 @@ def weekly_retag(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] |
 
 @dg.sensor(jobs=[renew_manifest, renew_scenes, retag], minimum_interval_seconds=30)
 def new_images(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-    """New images in an object detection dataset: only the buckets they fall into are done again."""
+    """Rerun the buckets of a detection dataset that received new images."""
     profile = active_profile()
     lock = DvcLock.read(profile.root)
     requests = [
@@ -101,7 +101,7 @@ def new_images(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.
 
 @dg.sensor(job=renew_manifest, minimum_interval_seconds=600)
 def new_objects(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-    """New objects below the prefix of a dataset: its mirror and manifests are renewed, then `new_images` takes the changed buckets on."""
+    """Renew mirror and manifests when objects below a dataset's prefix changed; `new_images` then reruns the changed buckets."""
     profile = active_profile()
     try:
         due = object_changes(load_params(profile.root / PARAMS_FILE).sources, profile.registry, profile.root)
@@ -114,7 +114,7 @@ def new_objects(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg
 
 @dg.sensor(job=retag, minimum_interval_seconds=30)
 def promoted_r_tagger(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-    """A newly promoted R-Tagger tags every bucket that another one has tagged."""
+    """Re-tag every bucket that was tagged by another R-Tagger than the promoted one."""
     profile = active_profile()
     due, nothing = promoted_tagger(profile.registry, profile.root, DvcLock.read(profile.root))
     return [_request(one, None) for one in due] or dg.SkipReason(nothing)
@@ -122,7 +122,7 @@ def promoted_r_tagger(context: dg.SensorEvaluationContext) -> list[dg.RunRequest
 
 @dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
 def dvc_synchronisation(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """What `dvc repro` or `dvc pull` did outside Dagster becomes external materialisations; no step runs."""
+    """Report results of `dvc repro` or `dvc pull` as external materialisations; no step runs."""
     location = active_location()
     lock_file = location.root / LOCK_FILE
     state = f"{lock_file.stat().st_mtime_ns}" if lock_file.exists() else "none"

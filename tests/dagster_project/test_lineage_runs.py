@@ -91,7 +91,7 @@ def test_a_lock_of_another_machine_is_rewritten(
     assert report_external(instance, location) == []
     summary = bring_up_to_date(location, TARGET, print)
     assert sorted(one.address for one in summary.launched) == sorted(location.registry.order)
-    assert summary.otherwise == ["table@a-0"]
+    assert summary.changed_results == ["table@a-0"]
     assert "9 of 9 items differ from dvc.lock (9 are not in the tree)" in capsys.readouterr().out
     assert changed_items(location) == set()
     assert DvcLock.read(project).entries == lock.entries

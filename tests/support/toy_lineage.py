@@ -11,12 +11,12 @@ from pathlib import Path
 import dagster as dg
 
 from dagster_project.location import Location
-from dagster_project.stage_assets import describe_asset, materialize_item
+from dagster_project.stage_assets import stage_asset
 from rlip_assets.dvc.pipeline import render_dvc_yaml
 from rlip_assets.lineage.params_yaml import render_params_yaml
 from rlip_assets.lineage.versions import VERSIONS_FILE
 from rlip_assets.storage.files import write_text
-from tests.support.toy_stages import PARENTS, toy_registry
+from tests.support.toy_stages import toy_registry
 
 PROJECT = Path(__file__).resolve().parents[2]
 ROOT_VARIABLE = "TOY_LINEAGE_ROOT"
@@ -49,15 +49,7 @@ def environment(root: Path) -> dict[str, str]:
 def toy_location() -> Location:
     """The toy lineage in the folder that the environment names."""
     root, registry = Path(os.environ[ROOT_VARIABLE]), toy_registry()
-
-    def asset(name: str, parents: tuple[str, ...]) -> dg.AssetsDefinition:
-        @dg.asset(**describe_asset(registry, name, parents, 1, "toy"))
-        def body(context):  # type: ignore[no-untyped-def]  # Dagster cannot resolve annotations that are strings
-            return materialize_item(context, registry, root)
-
-        return body
-
-    assets = [asset(name, parents) for name, parents in PARENTS.items()]
+    assets = [stage_asset(registry, root, stage, 1, "toy") for stage in registry.specs]
     return Location(
         dg.Definitions(assets=assets, executor=dg.in_process_executor), registry, root, lambda stage: 1, "toy"
     )

@@ -15,8 +15,6 @@ from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.spec import Registry, StageItem, StageSpec
 
-PARENTS = {"world": (), "table": ("world",), "labels": ("table",), "model": ("table", "labels"), "report": ("model",)}
-
 
 def toy_registry() -> Registry:
     """Seven items: a world, tables a-0 and a-1 and b-0, labels of a, models with and without labels, a report."""
