@@ -9,8 +9,8 @@ from rlip_assets.micro_world.world import CATEGORIES
 
 IN_THE_AIR = {"kite": 1.0, "balloon": 1.0, "sports ball": 0.4}  # how often it hangs or flies by itself
 IDLE_POSES = ("stand", "stand", "walk", "walk", "squat", "kneel", "run")
-HIDDEN_LEGS = ("bicycle", "motorcycle", "bench", "chair", "couch", "bed", "car", "dining table")
-HIDDEN_LEGS += ("horse", "cow", "sheep", "elephant")
+FURNITURE = ("bench", "chair", "couch", "bed", "dining table")
+HIDDEN_LEGS = (*FURNITURE, "bicycle", "motorcycle", "car", "horse", "cow", "sheep", "elephant")
 
 
 def idle_person(rng: Random) -> Group:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
@@ -35,7 +35,9 @@ def new_figure(width: float = 5.6, height: float = 3.6) -> Figure:
 
 
 @contextmanager
-def plot_file(file: Path, title: str = "", *, grid: str | None = "both", **labels: str) -> Iterator[Axes]:
+def plot_file(
+    file: Path, title: str = "", *, grid: Literal["both", "x", "y"] | None = "both", **labels: str
+) -> Iterator[Axes]:
     """Yield axes with `labels` (`xlabel`, `ylabel`) to draw on, then add legend and grid, and write them as PNG."""
     figure = new_figure()
     axes = figure.subplots()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,19 +15,18 @@ from rlip_assets.datasets.scenes import Scene, read_scenes, table_digest
 from rlip_assets.datasets.sources.bucket_images import BucketImages
 from rlip_assets.datasets.sources.roots import raw_root
 from rlip_assets.inference.micro_batches import MicroBatches
+from rlip_assets.labelling.image_shards import Unreadable, close_account, make_shards, unreadable, write_unreadable
 from rlip_assets.labelling.tables import CaptionRow, read_rows, write_rows
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import CaptionParams
-from rlip_assets.lineage.shards import FinishedShard, ShardStore, add_figures, collect, split
-from rlip_assets.storage.errors import DataError
-from rlip_assets.storage.files import sha256_folder, write_json
+from rlip_assets.lineage.shards import add_figures, collect, split
+from rlip_assets.storage.files import sha256_folder
 from rlip_assets.storage.images import BadImageError, open_image
-from rlip_assets.storage.quarantine import Quarantine
 
 if TYPE_CHECKING:
     from rlip_assets.labelling.captions.captioner import Captioner
 
-_FILE, _BAD = "captions.parquet", "unreadable.json"
+_FILE = "captions.parquet"
 _PICTURES = 3
 _WIDTH, _LINE, _MARGIN = 480, 18, 8
 """Pixels of a picture with its captions."""
@@ -72,28 +69,17 @@ def caption_bucket(ctx: StageContext, captions: Captions, identity: Mapping[str,
 
     shards = split(scenes, params.rows_per_shard, lambda scene: scene.image_id, content)
     settings = {"params": params.model_dump(mode="json"), **identity}
-    started = time.perf_counter()
-    make = _Captioning(captions, params, images)
-    finished = ShardStore.of(ctx, settings).make_all(shards, make, ctx.log, "images", ctx.params.execution)
-    made = sum(len(shard.rows) for shard, done in zip(shards, finished, strict=True) if not done.reused)
-    if made:
-        ctx.log.metrics({"images_per_second": made / (time.perf_counter() - started)})
+    finished, quarantine = make_shards(ctx, settings, shards, _Captioning(captions, params, images))
     collect(finished, ctx.outputs["captions"], _FILE)
-    quarantine = _quarantine(finished)
-    quarantine.check(len(scenes), params.quarantine_limit)
-    quarantine.write(ctx.outputs["captions"])
     figures = add_figures(shard.figures for shard in finished)
-    if figures["images"] + len(quarantine) != len(scenes):
-        raise DataError(
-            f"{len(scenes)} images went in, {figures['images']} came out and {len(quarantine)} were quarantined"
-        )
-    _show(ctx, finished, scenes, root)
+    close_account(ctx.outputs["captions"], quarantine, len(scenes), figures["images"], params.quarantine_limit)
+    _show(ctx, scenes, root)
     return {"input": len(scenes), **figures, "quarantined": len(quarantine)}
 
 
 def caption_scenes(
     captioner: Captions, scenes: Sequence[Scene], images: BucketImages, batches: MicroBatches
-) -> tuple[list[CaptionRow], list[dict[str, str]]]:
+) -> tuple[list[CaptionRow], Unreadable]:
     """Caption readable images in batches of exactly `batches.size`, the last one filled up, so that every image is computed in
     tensors of the same shape. Returns rows in the order of `scenes`, and the unreadable ones with reasons.
 
@@ -101,7 +87,7 @@ def caption_scenes(
         InputError: memory is too small for one image.
     """
     rows: list[CaptionRow] = []
-    unreadable: list[dict[str, str]] = []
+    left_out: Unreadable = []
     waiting: list[tuple[Scene, Image.Image]] = []
 
     def work(part: Sequence[tuple[Scene, Image.Image]]) -> list[list[str]]:
@@ -118,13 +104,13 @@ def caption_scenes(
         try:
             image = images.open(scene)
         except BadImageError as error:
-            unreadable.append({"image_id": scene.image_id, "file_name": scene.file_name, "reason": error.reason})
+            left_out.append(unreadable(scene, error))
             continue
         waiting.append((scene, image))
         if len(waiting) == batches.size:
             flush()
     flush()
-    return rows, unreadable
+    return rows, left_out
 
 
 @dataclass
@@ -140,9 +126,9 @@ class _Captioning:
         self._batches = MicroBatches(self.params.batch_size, remedy)
 
     def __call__(self, scenes: list[Scene], folder: Path) -> dict[str, Any]:
-        rows, unreadable = caption_scenes(self.captions, scenes, self.images, self._batches)
+        rows, left_out = caption_scenes(self.captions, scenes, self.images, self._batches)
         write_rows(folder / _FILE, CaptionRow, rows)
-        write_json(folder / _BAD, unreadable)
+        write_unreadable(folder, left_out)
         captions = [caption for row in rows for caption in row.captions]
         return {
             "images": len(rows),
@@ -177,16 +163,8 @@ def model_digest(source: str) -> str:
     return sha256_folder(folder, ignore=("record.json",)) if folder.is_dir() else f"hub:{source}"
 
 
-def _quarantine(finished: Sequence[FinishedShard]) -> Quarantine:
-    quarantine = Quarantine()
-    for shard in finished:
-        for entry in json.loads((shard.folder / _BAD).read_text(encoding="utf-8")):
-            quarantine.add(**entry)
-    return quarantine
-
-
-def _show(ctx: StageContext, finished: Sequence[FinishedShard], scenes: Sequence[Scene], root: Path) -> None:
-    """A few images with their captions, for the log."""
+def _show(ctx: StageContext, scenes: Sequence[Scene], root: Path) -> None:
+    """Show a few images with their captions in the log."""
     by_id = {scene.image_id: scene for scene in scenes}
     for number, row in enumerate(islice(read_rows(ctx.outputs["captions"], CaptionRow), _PICTURES)):
         scene = by_id[row.image_id]

@@ -5,11 +5,9 @@ Scores are kept shard by shard before thresholds and filters, so that a change o
 
 from __future__ import annotations
 
-import json
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +19,6 @@ from rlip_assets.datasets.decontamination import read_listed
 from rlip_assets.datasets.scenes import (
     Scene,
     finish_table,
-    make_scene,
     read_scenes,
     scene_hash,
     table_digest,
@@ -31,12 +28,13 @@ from rlip_assets.datasets.sources.bucket_images import BucketImages
 from rlip_assets.datasets.sources.classes import read_classes
 from rlip_assets.datasets.sources.roots import raw_root
 from rlip_assets.labelling.candidates import most_frequent
+from rlip_assets.labelling.image_shards import Unreadable, close_account, make_shards, unreadable, write_unreadable
 from rlip_assets.labelling.tables import CandidateRow, read_rows
 from rlip_assets.labelling.tagging.changes import compare_labels, keep_labels, last_labels
 from rlip_assets.labelling.tagging.filters import Labels, at_least, deduplicate, overlapping, top_k
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import TaggingParams
-from rlip_assets.lineage.shards import FinishedShard, Shard, ShardStore, add_figures, part_name, split
+from rlip_assets.lineage.shards import FinishedShard, Shard, add_figures, part_name, split
 from rlip_assets.storage.drawing import draw_triplets
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.files import atomic_file, sha256_file, sha256_folder, write_json
@@ -46,8 +44,9 @@ from rlip_assets.storage.quarantine import Quarantine
 if TYPE_CHECKING:
     from rlip_assets.labelling.tagging.candidate_tagger import CandidateTagger
     from rlip_assets.lineage.recipes import Augmentation
+    from rlip_model.boxes import Box
 
-_SCORES, _BAD = "scores.parquet", "unreadable.json"
+_SCORES = "scores.parquet"
 _LISTED, _PICTURES, _DRAWN = 200, 3, 8
 _FILTERS = ("store_threshold", "top_k", "overlap_filter", "exclude", "quarantine_limit")
 """Parameters that are applied to stored scores."""
@@ -88,17 +87,8 @@ def tagging_stage(ctx: StageContext) -> dict[str, Any]:
 
     def content(item: Item) -> list[object]:
         scene, row = item
-        return [
-            scene.file_name,
-            images.checksum(scene),
-            scene.width,
-            scene.height,
-            row.scene_hash,
-            row.subject,
-            row.object,
-            row.relation,
-            row.surface,
-        ]
+        image = [scene.file_name, images.checksum(scene), scene.width, scene.height]
+        return [*image, row.scene_hash, row.subject, row.object, row.relation, row.surface]
 
     shards = split(items, params.rows_per_shard, lambda item: item[0].image_id, content)
     settings: dict[str, Any] = {
@@ -108,13 +98,9 @@ def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     }
     if params.groups == "published":
         settings["store_threshold"] = params.store_threshold
-    started = time.perf_counter()
     make = _Tagging(ctx.inputs["r_tagger"], ctx.inputs["classes"], params, ctx.params.training.device, images)
-    finished = ShardStore.of(ctx, settings).make_all(shards, make, ctx.log, "images", ctx.params.execution)
-    made = sum(len(shard.rows) for shard, done in zip(shards, finished, strict=True) if not done.reused)
-    if made:
-        ctx.log.metrics({"images_per_second": made / (time.perf_counter() - started)})
-    figures = _write_table(ctx, shards, finished, images) | {"excluded": len(excluded)}
+    finished, quarantine = make_shards(ctx, settings, shards, make)
+    figures = _write_table(ctx, shards, finished, quarantine, images) | {"excluded": len(excluded)}
     _report_changes(ctx)
     return figures
 
@@ -162,9 +148,9 @@ def read_excluded(files: Iterable[str]) -> set[str]:
     for file in files:
         try:
             ids.update(line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip())
-        except FileNotFoundError:
+        except (OSError, UnicodeDecodeError) as error:
             raise InputError(
-                f"tagging.exclude names {file}, which does not exist; write one image id a line into it"
+                f"tagging.exclude names {file}, which cannot be read ({error}); write one image id per line into it"
             ) from None
     return ids
 
@@ -183,9 +169,9 @@ class _Tagging:
     def __call__(self, rows: list[Item], folder: Path) -> dict[str, Any]:
         if self.opened is None:
             self.opened = open_tagger(self.checkpoint, self.classes, self.params, self.device)
-        scores, unreadable = tag_scenes(*self.opened, rows, self.images)
+        scores, left_out = tag_scenes(*self.opened, rows, self.images)
         _write_scores(folder / _SCORES, scores)
-        write_json(folder / _BAD, unreadable)
+        write_unreadable(folder, left_out)
         return {"scored": sum(len(labels) for _, labels in scores)}
 
 
@@ -223,7 +209,7 @@ def open_tagger(
 
 def tag_scenes(
     tagger: CandidateTagger, sizes: Augmentation, items: Sequence[Item], files: BucketImages
-) -> tuple[list[tuple[str, Labels]], list[dict[str, str]]]:
+) -> tuple[list[tuple[str, Labels]], Unreadable]:
     """Scores of every readable image, in the order of `items`, and the unreadable ones with reasons.
 
     Images of similar shape share a forward pass; those without candidates are read by nobody.
@@ -233,7 +219,7 @@ def tag_scenes(
     from rlip_model.vision.images import image_tensor
 
     scores = {scene.image_id: Labels.of([], [], [], []) for scene, _ in items}
-    unreadable: list[dict[str, str]] = []
+    left_out: Unreadable = []
     images: list[TaggingImage] = []
     for scene, row in sorted(items, key=lambda item: (item[0].width / item[0].height, item[0].image_id)):
         if not row.relation:
@@ -241,14 +227,14 @@ def tag_scenes(
         try:
             photo = files.open(scene)
         except BadImageError as error:
-            unreadable.append({"image_id": scene.image_id, "file_name": scene.file_name, "reason": error.reason})
+            left_out.append(unreadable(scene, error))
             del scores[scene.image_id]
             continue
         images.append(TaggingImage(scene, row, image_tensor(for_evaluation((photo, scene), sizes)[0])))
     for batch in tagger.batches(images):
         for image, labels in zip(batch, tagger.tag(batch), strict=True):
             scores[image.scene.image_id] = labels
-    return list(scores.items()), sorted(unreadable, key=lambda entry: entry["image_id"])
+    return list(scores.items()), sorted(left_out, key=lambda entry: entry["image_id"])
 
 
 def _write_scores(path: Path, scores: Sequence[tuple[str, Labels]]) -> None:
@@ -280,34 +266,30 @@ def filtered(labels: Labels, scene: Scene, params: TaggingParams) -> Labels:
 
 
 def labelled(scene: Scene, labels: Labels) -> Scene:
-    """The scene with pseudo labels in the place of its triplets."""
-    triplets = list(zip(labels.subject.tolist(), labels.object.tolist(), labels.relation, strict=True))
-    return make_scene(
-        scene.image_id,
-        scene.dataset,
-        scene.split,
-        scene.file_name,
-        scene.width,
-        scene.height,
-        scene.boxes,
-        scene.labels,
-        triplets,
-        labels.confidence.tolist(),
+    """Return the scene with pseudo labels in the place of its triplets."""
+    return replace(
+        scene,
+        subject=labels.subject,
+        object=labels.object,
+        relation=labels.relation,
+        confidence=labels.confidence,
     )
 
 
 def _write_table(
-    ctx: StageContext, shards: Sequence[Shard[Item]], finished: Sequence[FinishedShard], files: BucketImages
+    ctx: StageContext,
+    shards: Sequence[Shard[Item]],
+    finished: Sequence[FinishedShard],
+    quarantine: Quarantine,
+    files: BucketImages,
 ) -> dict[str, Any]:
     """Filter the scores and write the parts of the table, one per shard."""
     params, output = ctx.params.tagging, ctx.outputs["pseudo_labels"]
-    quarantine, by_relation = Quarantine(), Counter[str]()
+    by_relation = Counter[str]()
     total = Counter[str](images=0, labels=0, images_without_label=0)
     deciles = np.zeros(10, np.int64)
     drawn = 0
     for number, (shard, done) in enumerate(zip(shards, finished, strict=True)):
-        for entry in json.loads((done.folder / _BAD).read_text(encoding="utf-8")):
-            quarantine.add(**entry)
         scores = _read_scores(done.folder / _SCORES)
         scenes = []
         for scene, _ in shard.rows:
@@ -323,11 +305,8 @@ def _write_table(
                 drawn += 1
         write_part(output / part_name(number), scenes)
     images = sum(len(shard.rows) for shard in shards)
-    quarantine.check(images, params.quarantine_limit)
-    quarantine.write(output)
+    close_account(output, quarantine, images, total["images"], params.quarantine_limit)
     finish_table(output)
-    if total["images"] + len(quarantine) != images:
-        raise DataError(f"{images} images went in, {total['images']} came out and {len(quarantine)} were quarantined")
     return {
         "input": images,
         **add_figures(done.figures for done in finished),
@@ -339,24 +318,19 @@ def _write_table(
 
 
 def _draw(ctx: StageContext, files: BucketImages, scene: Scene, labels: Labels, number: int) -> None:
-    """An image with its most confident labels, for the log."""
+    """Show an image with its most confident labels in the log."""
     from rlip_model.triplets import Triplet
 
+    best = labels.take(range(min(_DRAWN, len(labels))))
     triplets = [
-        Triplet(
-            subject=scene.labels[s],
-            relation=relation,
-            object=scene.labels[o],
-            score=float(score),
-            subject_box=tuple(scene.boxes[s].tolist()),
-            object_box=tuple(scene.boxes[o].tolist()),
-        )
+        Triplet(scene.labels[s], relation, scene.labels[o], _box(scene, s), _box(scene, o), score)
         for s, o, relation, score in zip(
-            labels.subject[:_DRAWN].tolist(),
-            labels.object[:_DRAWN].tolist(),
-            labels.relation,
-            labels.confidence,
-            strict=False,
+            best.subject.tolist(), best.object.tolist(), best.relation, best.confidence.tolist(), strict=True
         )
     ]
     ctx.log.picture(f"pseudo-labels-{number}", draw_triplets(files.open(scene), triplets, "R-Tagger"))
+
+
+def _box(scene: Scene, entity: int) -> Box:
+    x1, y1, x2, y2 = scene.boxes[entity].tolist()
+    return x1, y1, x2, y2
