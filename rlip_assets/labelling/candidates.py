@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from rlip_assets.datasets.scenes import Scene, read_scenes, scene_hash
 from rlip_assets.datasets.sources.classes import read_classes
 from rlip_assets.labelling.caption_parsing.class_matching import ClassMatcher
@@ -25,6 +22,7 @@ from rlip_assets.lineage.params.labels import CandidateParams
 from rlip_assets.lineage.shards import ShardStore, add_figures, collect, split
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import sha256_file
+from rlip_model.boxes import iou
 
 _FILE = "candidates.parquet"
 _LISTED = 200
@@ -122,12 +120,12 @@ def candidates_of(scene: Scene, triplets: Iterable[ClassTriplet], overlapping_on
     boxes_of: dict[str, list[int]] = {}
     for index, label in enumerate(scene.labels):
         boxes_of.setdefault(label, []).append(index)
-    overlap = boxes_overlap(scene.boxes) if overlapping_only else None
+    overlap = iou(scene.boxes[:, None], scene.boxes[None]) if overlapping_only else None
     row = CandidateRow(scene.image_id, scene_hash(scene), [], [], [], [], [])
     for triplet in triplets:
         for i in boxes_of.get(triplet.subject, ()):
             for j in boxes_of.get(triplet.object, ()):
-                if i == j or (overlap is not None and not overlap[i, j]):
+                if i == j or (overlap is not None and overlap[i, j] == 0):
                     continue
                 row.subject.append(i)
                 row.object.append(j)
@@ -137,22 +135,13 @@ def candidates_of(scene: Scene, triplets: Iterable[ClassTriplet], overlapping_on
     return row
 
 
-def boxes_overlap(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """(n, 4) x1 y1 x2 y2 -> (n, n), whether two boxes share an area; boxes that only touch do not."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    return np.asarray((high > low).all(axis=-1))
-
-
 class _Yields:
     """Counts of the triplets that were matched, in all, by class and by relation."""
 
     def __init__(self) -> None:
-        self.total: Counter[str] = Counter(
-            images=0, statements=0, class_triplets=0, candidates=0, images_without_candidate=0
-        )
-        self.by_class: Counter[str] = Counter()
-        self.by_relation: Counter[str] = Counter()
+        counted = ("images", "statements", "class_triplets", "candidates", "images_without_candidate")
+        self.total = Counter[str](dict.fromkeys(counted, 0))
+        self.by_class, self.by_relation = Counter[str](), Counter[str]()
 
     def count(self, row: TripletRow, matched: list[ClassTriplet], candidate: CandidateRow) -> None:
         self.total["images"] += 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +78,7 @@ class Judged:
         self.images += 1
 
     def __add__(self, other: Judged) -> Judged:
-        return Judged(
-            self.confidence + other.confidence,
-            self.right + other.right,
-            self.relation + other.relation,
-            self.best + other.best,
-            self.spatial + other.spatial,
-            self.name + other.name,
-            self.images + other.images,
-        )
+        return Judged(*(getattr(self, column.name) + getattr(other, column.name) for column in fields(self)))
 
 
 def quality_stage(ctx: StageContext) -> dict[str, Any]:
