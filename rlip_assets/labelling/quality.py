@@ -18,12 +18,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rlip_assets.datasets.image_identity import coco_ids
 from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import Scene, bucket_folders, read_scenes
 from rlip_assets.datasets.sources.roots import raw_root
+from rlip_assets.labelling.human_ground_truth import human_relations
 from rlip_assets.labelling.quality_plots import quality_picture
 from rlip_assets.labelling.true_relations import TrueRelation, by_image, read_true_relations
 from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.datasets import HUMAN_DATASET
 from rlip_assets.lineage.shards import shard_of
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import write_json
@@ -98,7 +101,7 @@ def quality_stage(ctx: StageContext) -> dict[str, Any]:
             continue
         dataset = name.removeprefix("pseudo_labels/")
         if dataset == "coco" and "human_scenes" in ctx.inputs:
-            first, second = judge_by_people(ctx, bucket_folders(folder), human)
+            first, second = judge_on_human_triplets(ctx, bucket_folders(folder), human)
         else:
             first, second = judge_dataset(bucket_folders(folder), ctx.inputs["truth"] / f"{dataset}.parquet")
         choosing, reported = choosing + first, reported + second
@@ -145,7 +148,7 @@ def judge_dataset(tables: Iterable[Path], truth: Path) -> tuple[Judged, Judged]:
     return halves
 
 
-def judge_by_people(ctx: StageContext, tables: Sequence[Path], counts: Counter[str]) -> tuple[Judged, Judged]:
+def judge_on_human_triplets(ctx: StageContext, tables: Sequence[Path], counts: Counter[str]) -> tuple[Judged, Judged]:
     """Judge labels of COCO by the human triplets of Visual Genome; the halves that choose and that are reported.
 
     Where the R-Tagger's recipe holds images back, they alone are judged, for it was trained on the triplets of the others. Labels of pairs
@@ -155,10 +158,7 @@ def judge_by_people(ctx: StageContext, tables: Sequence[Path], counts: Counter[s
     Raises:
         InputError: Visual Genome has no `image_data.json`, which names the COCO image of each.
     """
-    from rlip_assets.datasets.image_identity import coco_ids
-    from rlip_assets.labelling.human_ground_truth import human_relations
-
-    twins = coco_ids(raw_root(ctx.params.sources, "visual_genome", ctx.root) / "image_data.json")
+    twins = coco_ids(raw_root(ctx.params.sources, HUMAN_DATASET, ctx.root) / "image_data.json")
     wanted = set(twins.values())
     labelled = {scene.image_id: scene for table in tables for scene in read_scenes(table) if scene.image_id in wanted}
     share = ctx.params.training.r_tagger.resolve().holdout
@@ -171,12 +171,11 @@ def judge_by_people(ctx: StageContext, tables: Sequence[Path], counts: Counter[s
     halves = Judged(), Judged()
     for image_id, known in by_image(human_relations(labelled, annotated, twins, counts)).items():
         scene, pairs = labelled[image_id], {(relation.subject, relation.object) for relation in known}
-        spoken_of = np.array(
-            [pair in pairs for pair in zip(scene.subject.tolist(), scene.object.tolist(), strict=True)], bool
-        )
-        counts["labels_not_judged"] += int((~spoken_of).sum())
+        ends = zip(scene.subject.tolist(), scene.object.tolist(), strict=True)
+        judged = np.array([pair in pairs for pair in ends], bool)
+        counts["labels_not_judged"] += int((~judged).sum())
         counts["images_trained_on"] += not share
-        halves[shard_of(image_id, 2)].add(keep_triplets(scene, spoken_of), known)
+        halves[shard_of(image_id, 2)].add(keep_triplets(scene, judged), known)
     return halves
 
 

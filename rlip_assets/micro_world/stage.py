@@ -18,6 +18,7 @@ from typing import Any
 
 from rlip_assets.labelling.true_relations import TrueRelation, write_true_relations
 from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.datasets import DETECTION_DATASETS
 from rlip_assets.lineage.params.world import WorldParams
 from rlip_assets.micro_world.writers import Progress, coco, hico_det, objects365, open_images, v_coco, visual_genome
 from rlip_assets.storage.errors import DataError
@@ -34,7 +35,6 @@ WRITERS: dict[str, Writer] = {
     "open_images": open_images.write,
 }
 MARK = "micro_world.json"
-HIDDEN = ("coco", "objects365")
 PACKAGE = Path(__file__).parent
 
 
@@ -119,7 +119,7 @@ def generate_stage(ctx: StageContext) -> dict[str, Any]:
     for dataset in drawn:
         place = ctx.params.sources.of(dataset).root
         root = ctx.root / place
-        truth = kept / f"{dataset}.parquet" if dataset in HIDDEN else None
+        truth = kept / f"{dataset}.parquet" if dataset in DETECTION_DATASETS else None
         noted = _fits(root, truth, mark)
         if noted is None:
             noted = _make(dataset, root, truth, params, mark, progress)

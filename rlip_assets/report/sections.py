@@ -89,7 +89,7 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
         Section(
             "Pseudo labels against the truth kept aside",
             "The threshold was chosen on one half of the images and the figures are those of the other half."
-            + _people(facts["label_quality"].get("human")),
+            + _human_caution(facts["label_quality"].get("human")),
             [
                 _label_quality(facts["label_quality"]),
                 _by_dataset(facts["label_quality"]),
@@ -201,7 +201,7 @@ def _label_quality(quality: Mapping[str, Any]) -> Table:
     return Table(["figure", "value"], rows)
 
 
-def _people(counts: Mapping[str, int] | None) -> str:
+def _human_caution(counts: Mapping[str, int] | None) -> str:
     """Return a caution about figures that follow from human triplets."""
     if not counts:
         return ""
@@ -210,8 +210,8 @@ def _people(counts: Mapping[str, int] | None) -> str:
     caution = f" The R-Tagger was trained on the triplets of {trained_on} of these images." if trained_on else ""
     return (
         f" The truth of COCO are human triplets of Visual Genome: {counts['human_triplets']} in {counts['images']} images, of which "
-        f"{counts['carried_over']} were carried over to the boxes of COCO. {counts['labels_not_judged']} labels of pairs that people said "
-        f"nothing about were not judged; a wrong label is one that they did not say.{caution}"
+        f"{counts['carried_over']} were carried over to the boxes of COCO. {counts['labels_not_judged']} labels of pairs without "
+        f"an annotated relation were not judged; a wrong label is one that was not annotated.{caution}"
     )
 
 
