@@ -1,0 +1,90 @@
+"""The assets of a DVC project: each stage is one, each `.dvc` file an external one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+
+from dagster_dvc.execution import reproduce
+from dagster_dvc.lock import digest
+from dagster_dvc.partitions import dependency, partitions_of
+from dagster_dvc.project import DvcProject, Stage
+from dagster_dvc.reporting import LOCK_TAG
+from dagster_dvc.translator import DvcTranslator
+
+Reproduce = Callable[..., Any]
+
+
+def build_assets(project: DvcProject, translator: DvcTranslator) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """Return the assets of all stages and `.dvc` files."""
+    return [
+        build_spec(project, stage, translator) if stage.is_source else build_asset(project, stage, translator)
+        for stage in project.stages
+    ]
+
+
+def build_spec(project: DvcProject, stage: Stage, translator: DvcTranslator) -> dg.AssetSpec:
+    """Return how a stage looks in Dagster."""
+    return dg.AssetSpec(
+        key=translator.key(stage),
+        deps=[dependency(project, stage, parent, translator.key(parent)) for parent in project.parents(stage)],
+        description=translator.description(stage),
+        group_name=translator.group(stage),
+        owners=list(translator.owners(stage)),
+        kinds=translator.kinds(stage),
+        tags=dict(translator.tags(stage)),
+        code_version=None if stage.is_source else translator.code_version(stage),
+        partitions_def=partitions_of(stage),
+        automation_condition=None if stage.is_source else translator.automation_condition(stage),
+    )
+
+
+def build_asset(project: DvcProject, stage: Stage, translator: DvcTranslator) -> dg.AssetsDefinition:
+    """Return the asset that materialises by running its DVC stage."""
+    spec = build_spec(project, stage, translator)
+
+    @dg.multi_asset(
+        name=re.sub(r"\W", "_", "__".join(spec.key.path)),
+        specs=[spec],
+        check_specs=list(translator.check_specs(stage)),
+        pool=translator.pool(stage),
+        backfill_policy=translator.backfill_policy(stage),
+    )
+    def run_stage(context):  # type: ignore[no-untyped-def]  # Dagster reads annotations, and these are strings
+        return materialize(context, project, stage, translator)
+
+    return run_stage
+
+
+def materialize(
+    context: dg.AssetExecutionContext, project: DvcProject, stage: Stage, translator: DvcTranslator
+) -> dg.MaterializeResult[Any]:
+    """Run what a materialisation asks for: the stage, one of its partitions, or several in the run of a backfill.
+
+    Dagster gives all partitions of a run one data version; without the tag of an entry, the synchronisation reports each one's own
+    right after.
+    """
+    several = stage.partitioned and not context.has_partition_key
+    keys = context.partition_keys if several else [context.partition_key if stage.partitioned else None]
+    items = [stage.item(key) for key in keys]
+    entries, skipped = reproduce(context, project, items, translator)
+    if skipped:
+        context.log.info(f"{skipped} of {len(items)} items were up to date in DVC, or brought back from its run cache")
+    metadata: dict[str, Any]
+    if several:
+        version = digest([entry.data_version for entry in entries])
+        metadata, tags = {"items": len(items), "up to date": skipped}, {}
+    else:
+        version = entries[0].data_version
+        metadata = {"ran": skipped == 0, **translator.metadata(project, items[0], entries[0])}
+        tags = {LOCK_TAG: entries[0].fingerprint}
+    return dg.MaterializeResult(
+        asset_key=translator.key(stage),
+        data_version=dg.DataVersion(version),
+        metadata=metadata,
+        tags=tags,
+        check_results=list(translator.check_results(project, stage)),
+    )

@@ -1,0 +1,167 @@
+"""Run DVC stages inside a Dagster run: `dvc repro --single-item ADDRESS...`, one process after the other.
+
+A stage runs as a grandchild. Its output goes to the run's compute log, and a stage that speaks Dagster Pipes reports through it. Whoever
+ends the run ends the whole process group.
+
+DVC waits for its repository lock (`--wait-for-lock`; without it a stage that has run to its end is lost where another DVC process
+holds the lock for three seconds), but not for a path that another one holds, so this module waits and tries again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import dagster as dg
+from dagster_pipes import (
+    PipesContext,
+    PipesDefaultContextLoader,
+    PipesDefaultMessageWriter,
+    PipesMappingParamsLoader,
+)
+
+from dagster_dvc.lock import LockEntry, read_lock
+from dagster_dvc.project import DvcProject, Item
+from dagster_dvc.translator import DvcTranslator
+
+BUSY_MESSAGES = ("is busy, it is being blocked by", "Unable to acquire lock")
+SKIPPED_MESSAGES = ("didn't change, skipping", "is cached - skipping run")
+"""What DVC says where a stage did not run: it was up to date, or the run cache had its outputs."""
+RUN_VARIABLE, PROCESS_VARIABLE = "DAGSTER_RUN_ID", "DAGSTER_PROCESS_ID"
+"""Variables that tell a stage which run asked for it, and which process it should not outlive."""
+_LAST_LINES, _GRACE_SECONDS, _LONGEST_PAUSE = 40, 15.0, 30.0
+
+
+def reproduce(
+    context: dg.AssetExecutionContext,
+    project: DvcProject,
+    items: Sequence[Item],
+    translator: DvcTranslator,
+    busy_timeout: float = 600.0,
+) -> tuple[list[LockEntry], int]:
+    """Run items of a project, in order, to their end.
+
+    Returns:
+        What DVC recorded of each, and how many of them it found up to date or brought back from an equal run.
+
+    Raises:
+        dg.Failure: an item failed; the description says why in one sentence, the metadata have its last lines. Dagster may try again
+            only where DVC was busy all the time.
+    """
+    addresses = [item.address for item in items]
+    spoken = addresses[0] if len(addresses) == 1 else f"{addresses[0]} and {len(addresses) - 1} more"
+    force = ["--force"] if translator.force(context) else []
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *force, *addresses]
+    deadline, pause = time.monotonic() + busy_timeout, 1.0
+    while True:
+        translator.before_run(context, project.root)
+        status, lines, skipped = _attempt(context, command, project.root, translator, len(addresses))
+        busy = status != 0 and any(message in line for line in lines for message in BUSY_MESSAGES)
+        if not busy or time.monotonic() + pause > deadline:
+            break
+        context.log.info(f"DVC is busy with a path of {spoken}; trying again in {pause:.0f} s")
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+    if status != 0:
+        raise dg.Failure(
+            translator.cause(lines, status),
+            metadata={"stages": " ".join(addresses), "last lines": dg.MetadataValue.md(fenced(lines))},
+            allow_retries=busy,
+        )
+    recorded = read_lock(project, items)
+    if absent := [address for address in addresses if address not in recorded]:
+        raise dg.Failure(f"DVC ran {spoken} but dvc.lock lacks {absent[0]}; is another process rewriting dvc.lock?")
+    return [recorded[address] for address in addresses], skipped
+
+
+def fenced(lines: Sequence[str]) -> str:
+    """Return lines as a Markdown code block that nothing in them can end."""
+    fence = "```"
+    while any(fence in line for line in lines):
+        fence += "`"
+    return "\n".join([fence, *lines, fence])
+
+
+def _attempt(
+    context: dg.AssetExecutionContext, command: Sequence[str], root: Path, translator: DvcTranslator, count: int
+) -> tuple[int, list[str], int]:
+    reader = dg.PipesTempFileMessageReader()
+    with dg.open_pipes_session(context, dg.PipesTempFileContextInjector(), reader) as session:
+        bootstrap = session.get_bootstrap_env_vars()
+        variables = {
+            **os.environ,
+            **bootstrap,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            RUN_VARIABLE: context.run.run_id,
+            PROCESS_VARIABLE: str(os.getpid()),
+            "DVC_NO_ANALYTICS": "1",
+            **translator.environment(context),
+        }
+        status, lines, skipped = _run(command, root, variables)
+        if status != 0 or skipped == count or not _spoke(bootstrap):
+            _speak(bootstrap)
+    return status, lines, skipped
+
+
+def _spoke(bootstrap: Mapping[str, str]) -> bool:
+    """Return whether a stage has opened the session: its first message is in the file."""
+    writer = PipesMappingParamsLoader(bootstrap).load_messages_params()
+    path = writer.get("path")
+    return path is None or (Path(path).exists() and Path(path).stat().st_size > 0)
+
+
+def _speak(bootstrap: Mapping[str, str]) -> None:
+    """Open and close the session for a process that does not speak Pipes; Dagster warns of those that say nothing."""
+    if not _spoke(bootstrap):
+        loader = PipesMappingParamsLoader(bootstrap)
+        PipesContext(loader, PipesDefaultContextLoader(), PipesDefaultMessageWriter()).close()
+
+
+def _run(command: Sequence[str], root: Path, variables: Mapping[str, str]) -> tuple[int, list[str], int]:
+    """Run a command in its own process group, passing its output on; return its status, last lines and the stages it skipped."""
+    process = subprocess.Popen(
+        command,
+        cwd=root,
+        env=dict(variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    lines: deque[str] = deque(maxlen=_LAST_LINES)
+    skipped = 0
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            lines.append(line.rstrip())
+            skipped += any(message in line for message in SKIPPED_MESSAGES)
+        return process.wait(), list(lines), skipped
+    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
+        end_group(process)
+        raise
+    finally:
+        process.stdout.close()
+
+
+def end_group(process: subprocess.Popen[str], grace: float = _GRACE_SECONDS) -> None:
+    """End a process group: ask with SIGTERM, wait `grace` seconds for all of its members, then SIGKILL."""
+    deadline = time.monotonic() + grace
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()

@@ -1,0 +1,101 @@
+"""From DVC to Dagster: report what `dvc repro`, `dvc pull` or `dvc add` did by itself as external materialisations.
+
+An item is reported when its outputs are in the tree and its recorded entry is not the one of its last materialisation. Reports go in the
+order of the graph and carry the versions of what they were made from, so that Dagster shows as current what DVC holds to be current.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from dagster_dvc.lock import LockEntry, read_lock
+from dagster_dvc.project import DvcProject, Item
+from dagster_dvc.translator import DvcTranslator
+
+LOCK_TAG = "dvc/lock_entry"
+"""Tag of a materialisation: fingerprint of the recorded entry that it reports."""
+DATA_VERSION_TAG, CODE_VERSION_TAG = "dagster/data_version", "dagster/code_version"
+_USER_PROVIDED_TAG = "dagster/data_version_is_user_provided"
+_INPUT_VERSION_TAG, _INPUT_POINTER_TAG = "dagster/input_data_version", "dagster/input_event_pointer"
+"""Tags that Dagster itself reads and writes; the tests compare them with Dagster's."""
+
+
+def unreported(
+    instance: dg.DagsterInstance, project: DvcProject, translator: DvcTranslator
+) -> list[tuple[Item, LockEntry]]:
+    """Return the items in the tree whose recorded entry Dagster does not know, in the order of the graph."""
+    recorded, found = read_lock(project), []
+    for item in project.items:
+        entry = recorded.get(item.address)
+        if entry is None or not all((project.root / path).exists() for path in item.outs):
+            continue
+        if _last(instance, project, translator, item)[0].get(LOCK_TAG) != entry.fingerprint:
+            found.append((item, entry))
+    return found
+
+
+def report_external(instance: dg.DagsterInstance, project: DvcProject, translator: DvcTranslator) -> list[Item]:
+    """Report every unreported item and the checks of its stage; return the items reported."""
+    reported = unreported(instance, project, translator)
+    for item, entry in reported:
+        stage = project.stage_of[item.address]
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(
+                translator.key(stage),
+                description="made outside Dagster, recorded by DVC",
+                metadata={"ran": False, **translator.metadata(project, item, entry)},
+                partition=item.key if stage.partitioned else None,
+                tags={
+                    **_provenance(instance, project, translator, item),
+                    DATA_VERSION_TAG: entry.data_version,
+                    LOCK_TAG: entry.fingerprint,
+                },
+            )
+        )
+    for stage in {id(s): s for s in (project.stage_of[item.address] for item, _ in reported)}.values():
+        for result in translator.check_results(project, stage):
+            instance.report_runless_asset_event(
+                dg.AssetCheckEvaluation(
+                    translator.key(stage),
+                    check_name=str(result.check_name),
+                    passed=result.passed,
+                    severity=result.severity,
+                    description=result.description,
+                )
+            )
+    return [item for item, _ in reported]
+
+
+def _last(
+    instance: dg.DagsterInstance, project: DvcProject, translator: DvcTranslator, item: Item
+) -> tuple[Mapping[str, str], str]:
+    """Return tags and storage id of an item's last materialisation; no tags without one."""
+    stage = project.stage_of[item.address]
+    return _newest(instance, translator.key(stage), item.key if stage.partitioned else None)
+
+
+def _newest(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> tuple[Mapping[str, str], str]:
+    partitions = None if partition is None else [partition]
+    records = instance.fetch_materializations(dg.AssetRecordsFilter(key, asset_partitions=partitions), limit=1).records
+    if not records:
+        return {}, "NULL"
+    materialization = records[0].asset_materialization
+    return (materialization.tags or {}) if materialization else {}, str(records[0].storage_id)
+
+
+def _provenance(
+    instance: dg.DagsterInstance, project: DvcProject, translator: DvcTranslator, item: Item
+) -> dict[str, str]:
+    """Return Dagster's tags for what a materialisation was made from: code version, and version and event of each parent asset."""
+    stage = project.stage_of[item.address]
+    tags = {_USER_PROVIDED_TAG: "true"}
+    if not stage.is_source:
+        tags[CODE_VERSION_TAG] = translator.code_version(stage)
+    for parent in project.parents(stage):
+        key = translator.key(parent)
+        made, pointer = _newest(instance, key, None)
+        tags[f"{_INPUT_VERSION_TAG}/{key.to_user_string()}"] = made.get(DATA_VERSION_TAG, "INITIAL")
+        tags[f"{_INPUT_POINTER_TAG}/{key.to_user_string()}"] = pointer
+    return tags

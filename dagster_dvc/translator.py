@@ -1,0 +1,94 @@
+"""The one place for local taste: how stages look in Dagster, and what surrounds their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from dagster_dvc.lock import LockEntry, digest
+from dagster_dvc.metadata import describe
+from dagster_dvc.project import DvcProject, Item, Stage
+
+
+class DvcTranslator:
+    """Say how a stage becomes an asset. Subclass it and override what should differ."""
+
+    def __init__(self, prefix: Sequence[str] = (), pool: str | None = None) -> None:
+        self._prefix, self._pool = tuple(prefix), pool
+
+    def key(self, stage: Stage) -> dg.AssetKey:
+        """Return the asset's key: prefix, folders, stage."""
+        return dg.AssetKey([*self._prefix, *stage.path])
+
+    def group(self, stage: Stage) -> str | None:
+        """Return the asset's group: `meta.group`, else the folder of its `dvc.yaml`."""
+        group = stage.items[0].meta.get("group") or stage.items[0].folder
+        return "".join(c if c.isalnum() else "_" for c in str(group)) or None
+
+    def description(self, stage: Stage) -> str:
+        """Return `desc`, else the command."""
+        first = stage.items[0]
+        return first.description or f"`{first.command or first.address}`"
+
+    def owners(self, stage: Stage) -> Sequence[str]:
+        """Return `meta.owners` (e-mail addresses or `team:NAME`)."""
+        owners = stage.items[0].meta.get("owners") or stage.items[0].meta.get("owner") or []
+        return [owners] if isinstance(owners, str) else [str(owner) for owner in owners]
+
+    def kinds(self, stage: Stage) -> set[str]:
+        """Return the labels of the asset's kind."""
+        return {"dvc"}
+
+    def tags(self, stage: Stage) -> Mapping[str, str]:
+        """Return the asset's tags."""
+        flags = {"frozen": stage.items[0].frozen, "always_changed": stage.items[0].always_changed}
+        return {f"dvc/{name}": "true" for name, on in flags.items() if on}
+
+    def code_version(self, stage: Stage) -> str:
+        """Return what changes with a command or a parameter of any item."""
+        return digest(
+            [[item.address, item.command, {k: dict(v) for k, v in item.params.items()}] for item in stage.items]
+        )
+
+    def pool(self, stage: Stage) -> str | None:
+        """Return the concurrency pool that a run takes a slot of."""
+        return self._pool
+
+    def backfill_policy(self, stage: Stage) -> dg.BackfillPolicy | None:
+        """Return how partitions are divided among the runs of a backfill: one each by default."""
+        return dg.BackfillPolicy.multi_run(1) if stage.partitioned else None
+
+    def automation_condition(self, stage: Stage) -> dg.AutomationCondition[Any] | None:
+        """Return when Dagster runs the stage by itself: never by default."""
+        return None
+
+    def check_specs(self, stage: Stage) -> Sequence[dg.AssetCheckSpec]:
+        """Declare the asset's checks."""
+        return []
+
+    def check_results(self, project: DvcProject, stage: Stage) -> Sequence[dg.AssetCheckResult]:
+        """Return what the checks say of the stage as it lies in the tree."""
+        return []
+
+    def metadata(self, project: DvcProject, item: Item, entry: LockEntry) -> Mapping[str, Any]:
+        """Return what a materialisation of an item shows."""
+        return describe(project.root, item, entry)
+
+    def force(self, context: dg.AssetExecutionContext) -> bool:
+        """Return whether DVC runs the stage although nothing that it tracks has changed: by the run tag `dvc/force`."""
+        return context.run.tags.get("dvc/force") == "true"
+
+    def environment(self, context: dg.AssetExecutionContext) -> Mapping[str, str]:
+        """Return variables for the DVC process besides those of this one."""
+        return {}
+
+    def before_run(self, context: dg.AssetExecutionContext, root: Path) -> None:
+        """Prepare the project for a DVC process, once before each attempt."""
+
+    def cause(self, lines: Sequence[str], status: int) -> str:
+        """Return why DVC failed in one sentence: its last line that is not its closing remark."""
+        said = [line for line in lines if line.strip() and "failed to reproduce" not in line]
+        return f"`dvc repro` ended with status {status}" + (f" after the line: {said[-1]}" if said else "")
