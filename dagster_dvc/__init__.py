@@ -6,4 +6,5 @@ from dagster_dvc.project import Item as Item
 from dagster_dvc.project import Stage as Stage
 from dagster_dvc.project import read_project as read_project
 from dagster_dvc.reporting import report_external as report_external
+from dagster_dvc.reporting import unreported as unreported
 from dagster_dvc.translator import DvcTranslator as DvcTranslator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import dagster as dg
@@ -22,6 +21,7 @@ class DvcProjectComponent(dg.Component, dg.Model, dg.Resolvable):
     prefix: list[str] = Field(default_factory=list, description="First parts of all asset keys.")
     pool: str | None = Field(default=None, description="Concurrency pool of all stages.")
     synchronise: bool = Field(default=True, description="Report what DVC does outside Dagster, by a sensor.")
+    sensor: str = Field(default="dvc_synchronisation", description="Name of that sensor; one per project.")
     seconds: int = Field(default=30, ge=1, description="Least seconds between two looks of that sensor.")
 
     def translator(self) -> DvcTranslator:
@@ -35,13 +35,14 @@ class DvcProjectComponent(dg.Component, dg.Model, dg.Resolvable):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the assets and the sensor."""
         project, translator = self.read(context.path), self.translator()
-        sensors = [build_sensor(project, translator, self.seconds)] if self.synchronise else []
+        sensors = [build_sensor(project, translator, self.seconds, self.sensor)] if self.synchronise else []
         return dg.Definitions(assets=build_assets(project, translator), sensors=sensors)
 
 
-def build_sensor(project: DvcProject, translator: DvcTranslator, seconds: int = 30) -> dg.SensorDefinition:
+def build_sensor(
+    project: DvcProject, translator: DvcTranslator, seconds: int = 30, name: str = "dvc_synchronisation"
+) -> dg.SensorDefinition:
     """Return the sensor that reports external materialisations; it looks closer only when DVC has recorded something."""
-    name = re.sub(r"\W", "_", "_".join([*translator.key(project.stages[0]).path[:-1], "dvc_synchronisation"]))
 
     @dg.sensor(name=name, minimum_interval_seconds=seconds, default_status=dg.DefaultSensorStatus.RUNNING)
     def synchronise(context):  # type: ignore[no-untyped-def]

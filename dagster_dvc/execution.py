@@ -77,7 +77,7 @@ def reproduce(
     recorded = read_lock(project, items)
     if absent := [address for address in addresses if address not in recorded]:
         raise dg.Failure(f"DVC ran {spoken} but dvc.lock lacks {absent[0]}; is another process rewriting dvc.lock?")
-    return [recorded[address] for address in addresses], skipped
+    return [translator.recorded(item, recorded[item.address]) for item in items], skipped
 
 
 def fenced(lines: Sequence[str]) -> str:

@@ -72,11 +72,11 @@ def read_lock(project: DvcProject, items: Iterable[Item] | None = None) -> dict[
 
 
 def state(project: DvcProject) -> str:
-    """Return what changes whenever DVC recorded or fetched something: size and time of its records, and which outputs are there."""
-    paths = sorted({_record_path(project.root, item) for item in project.items})
-    stats = [(path.as_posix(), path.stat()) for path in paths if path.exists()]
-    present = [out for item in project.items for out in item.outs if (project.root / out).exists()]
-    return digest([[[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats], present])
+    """Return what changes whenever DVC recorded or fetched something: size, time and inode of its records and of all outputs."""
+    records = {_record_path(project.root, item) for item in project.items}
+    outputs = {project.root / out for item in project.items for out in item.outs}
+    stats = [(path.as_posix(), path.stat()) for path in sorted(records | outputs) if path.exists()]
+    return digest([[name, stat.st_size, stat.st_mtime_ns, stat.st_ino] for name, stat in stats])
 
 
 def _record_path(root: Path, item: Item) -> Path:

@@ -6,7 +6,7 @@ or `matrix`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -157,13 +157,14 @@ def read_project(root: Path) -> DvcProject:
         with Repo(str(root)) as repo:
             graph, written = repo.index.graph, {stage: number for number, stage in enumerate(repo.index.stages)}
             order = nx.lexicographical_topological_sort(graph.reverse(copy=False), key=written.__getitem__)
-            items = tuple(_item(stage, graph, root) for stage in order)
+            parameters = _Parameters()
+            items = tuple(_item(stage, graph, root, parameters) for stage in order)
     except DvcException as error:
         raise DvcProjectError(f"{root}: {' '.join(str(error).split())} (`dvc status` there says more)") from error
     return DvcProject(root, items)
 
 
-def _item(stage: Any, graph: Any, root: Path) -> Item:
+def _item(stage: Any, graph: Any, root: Path, parameters: _Parameters) -> Item:
     from dvc.dependency import ParamsDependency
 
     folder = _relative(Path(stage.path).parent.as_posix(), root)
@@ -179,7 +180,11 @@ def _item(stage: Any, graph: Any, root: Path) -> Item:
         command=None if stage.cmd is None else _text(stage.cmd),
         deps=tuple(_relative(dep.fs_path, root) for dep in read if dep.protocol == "local"),
         outs=tuple(_relative(out.fs_path, root) for out in stage.outs),
-        params={_relative(dep.fs_path, root): _present(dep) for dep in stage.deps if isinstance(dep, ParamsDependency)},
+        params={
+            _relative(dep.fs_path, root): parameters.present(dep)
+            for dep in stage.deps
+            if isinstance(dep, ParamsDependency)
+        },
         description=stage.desc,
         meta=dict(stage.meta or {}),
         frozen=bool(stage.frozen),
@@ -197,14 +202,42 @@ def _address(stage: Any, root: Path) -> str:
     return file if not name else name if file == "dvc.yaml" else f"{file}:{name}"
 
 
-def _present(dependency: Any) -> dict[str, Any]:
-    """Return the present values of the parameters that a stage tracks; none where the file or a key is missing."""
-    from dvc.exceptions import DvcException
+class _Parameters:
+    """Parameter files of a project, each parsed once."""
 
-    try:
-        return dict(dependency.read_params(flatten=True))
-    except (DvcException, OSError):
-        return {}
+    def __init__(self) -> None:
+        self._files: dict[str, Any] = {}
+
+    def present(self, dependency: Any) -> dict[str, Any]:
+        """Return the present values of the parameters that a stage tracks (a whole file under ""); keys that are missing are left out."""
+        content = self._content(dependency)
+        if not dependency.params:
+            return {"": content}
+        found = {key: _at(content, key.split(".")) for key in dependency.params}
+        return {key: value for key, value in found.items() if value is not None}
+
+    def _content(self, dependency: Any) -> Any:
+        from dvc.exceptions import DvcException
+        from dvc.utils.serialize import load_path
+
+        path = dependency.fs_path
+        if path not in self._files:
+            try:
+                self._files[path] = load_path(path, dependency.repo.fs)
+            except (DvcException, OSError):
+                self._files[path] = {}
+        return self._files[path]
+
+
+def _at(content: Any, key: Sequence[str]) -> Any:
+    for part in key:
+        if isinstance(content, Mapping) and part in content:
+            content = content[part]
+        elif isinstance(content, list) and part.isdigit() and int(part) < len(content):
+            content = content[int(part)]
+        else:
+            return None
+    return content
 
 
 def _text(command: str | Iterable[str]) -> str:

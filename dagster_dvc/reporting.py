@@ -28,10 +28,12 @@ def unreported(
     """Return the items in the tree whose recorded entry Dagster does not know, in the order of the graph."""
     recorded, found = read_lock(project), []
     for item in project.items:
-        entry = recorded.get(item.address)
-        if entry is None or not all((project.root / path).exists() for path in item.outs):
+        if item.address not in recorded or not all((project.root / path).exists() for path in item.outs):
             continue
-        if _last(instance, project, translator, item)[0].get(LOCK_TAG) != entry.fingerprint:
+        entry = translator.recorded(item, recorded[item.address])
+        if _last(instance, project, translator, item)[0].get(LOCK_TAG) == entry.fingerprint:
+            continue
+        if translator.holds(project, item, entry):
             found.append((item, entry))
     return found
 
@@ -66,6 +68,13 @@ def report_external(instance: dg.DagsterInstance, project: DvcProject, translato
                 )
             )
     return [item for item, _ in reported]
+
+
+def data_version(
+    instance: dg.DagsterInstance, project: DvcProject, translator: DvcTranslator, item: Item
+) -> str | None:
+    """Return the data version of an item's last materialisation in Dagster, None where there is none."""
+    return _last(instance, project, translator, item)[0].get(DATA_VERSION_TAG)
 
 
 def _last(

@@ -73,6 +73,14 @@ class DvcTranslator:
         """Return what the checks say of the stage as it lies in the tree."""
         return []
 
+    def recorded(self, item: Item, entry: LockEntry) -> LockEntry:
+        """Return an entry as Dagster should see it; leave out outputs that say nothing of the result, such as logs."""
+        return entry
+
+    def holds(self, project: DvcProject, item: Item, entry: LockEntry) -> bool:
+        """Return whether the tree holds what an entry records: by default, whether all outputs are there."""
+        return all((project.root / path).exists() for path in item.outs)
+
     def metadata(self, project: DvcProject, item: Item, entry: LockEntry) -> Mapping[str, Any]:
         """Return what a materialisation of an item shows."""
         return describe(project.root, item, entry)
@@ -86,7 +94,7 @@ class DvcTranslator:
         return {}
 
     def before_run(self, context: dg.AssetExecutionContext, root: Path) -> None:
-        """Prepare the project for a DVC process, once before each attempt."""
+        """Prepare the project for a DVC process, before each attempt."""
 
     def cause(self, lines: Sequence[str], status: int) -> str:
         """Return why DVC failed in one sentence: its last line that is not its closing remark."""

@@ -36,10 +36,10 @@ def demo(
     prepare_environment(profile)
     from dagster import DagsterInstance
 
+    from dagster_dvc import report_external, unreported
     from dagster_project.lineage import bring_up_to_date
     from dagster_project.location import active_location
     from dagster_project.summary import print_summary
-    from dagster_project.synchronise import report_external, unreported
 
     began = time.monotonic()
 
@@ -51,10 +51,10 @@ def demo(
     tell(f"comparing dvc.lock, the tree and Dagster in {location.root}")
     with DagsterInstance.get() as instance:
         summary = bring_up_to_date(location, TARGET, tell, slots)
-        reported = report_external(instance, location)
+        reported = report_external(instance, location.project, location.translator)
         if reported:
             tell(f"{len(reported)} items that DVC had made without Dagster are reported to it")
-        missing = unreported(instance, location)
+        missing = unreported(instance, location.project, location.translator)
     summary.seconds = time.monotonic() - began
     print_summary(location, summary, missing)
 
@@ -64,11 +64,12 @@ def sync_dagster(profile: Profile = DEFAULT_PROFILE) -> None:
     prepare_environment(profile)
     from dagster import DagsterInstance
 
+    from dagster_dvc import report_external
     from dagster_project.location import active_location
-    from dagster_project.synchronise import report_external
 
     with DagsterInstance.get() as instance:
-        reported = report_external(instance, active_location())
+        location = active_location()
+        reported = report_external(instance, location.project, location.translator)
     for item in reported:
         print(f"reported {item.address}")
     print(f"{len(reported)} external materialisations; Dagster now knows all of dvc.lock")

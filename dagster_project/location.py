@@ -1,52 +1,59 @@
-"""The lineage as one value: definitions, stages and folder; tests give engines and sensors a small one."""
+"""The pipeline as one value: definitions, stages and folder. Launcher and sensors work on one, so tests can give them a small one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import dagster as dg
-from dagster import AssetKey, JobDefinition
 
+from dagster_dvc import DvcProject, read_project
 from dagster_project.profile import active_profile
+from dagster_project.translator import PipelineTranslator
 from rlip_assets.lineage.spec import Registry
 from rlip_assets.lineage.versions import stage_version
 
 
 @dataclass(frozen=True)
 class Location:
-    """A lineage that can be materialised and synchronised.
-
-    Attributes:
-        version_of: declared version of a stage.
-        prefix: first part of all asset keys, the profile's name.
-    """
+    """A pipeline that can be materialised and synchronised."""
 
     definitions: dg.Definitions
     registry: Registry
-    root: Path
-    version_of: Callable[[str], int]
-    prefix: str
+    project: DvcProject
+    translator: PipelineTranslator
+
+    @property
+    def root(self) -> Path:
+        """Folder of the profile."""
+        return self.project.root
 
     @cached_property
-    def job(self) -> JobDefinition:
+    def job(self) -> dg.JobDefinition:
         """The job of all assets; a run of it is narrowed to one asset and partition."""
         return self.definitions.resolve_implicit_global_asset_job_def()
 
-    def key(self, stage: str) -> AssetKey:
-        """Return the key of a stage's asset."""
-        return AssetKey([self.prefix, stage])
+    def key(self, stage: str) -> dg.AssetKey:
+        """Return the key of the asset that shows a stage."""
+        return self.translator.key(self.project.stage_of[self.registry.spec(stage).items[0].address])
 
-    def parents(self, stage: str) -> list[AssetKey]:
-        """Return the keys of the assets that a stage's asset depends on, sorted."""
-        return sorted(self.key(above) for above, below in self.registry.stage_edges if below == stage)
+
+@cache
+def active_project() -> DvcProject:
+    """Read the DVC project of the active profile."""
+    return read_project(active_profile().root)
+
+
+@cache
+def active_translator() -> PipelineTranslator:
+    """Return the translator of the active profile."""
+    profile = active_profile()
+    return PipelineTranslator(profile.registry, profile.name, stage_version, profile.execution.buckets_per_run)
 
 
 def active_location() -> Location:
-    """Return the lineage of the active profile."""
+    """Return the pipeline of the active profile."""
     from dagster_project.definitions import defs
 
-    profile = active_profile()
-    return Location(defs(), profile.registry, profile.root, stage_version, profile.name)
+    return Location(defs(), active_profile().registry, active_project(), active_translator())

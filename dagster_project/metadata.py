@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from rlip_assets.dvc.lock import LockEntry
+from dagster_dvc.lock import LockEntry
 from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.lineage.provenance import read_provenance
 from rlip_assets.lineage.runner import flatten
@@ -20,8 +20,6 @@ from rlip_assets.storage.escape import markdown_cell
 
 MLFLOW_ADDRESS_VARIABLE = "RLIP_MLFLOW_UI"
 DEFAULT_MLFLOW_ADDRESS = "http://127.0.0.1:5000"
-LOCK_TAG = "rlip/dvc_lock_entry"
-"""Tag of a materialisation: fingerprint of the entry of dvc.lock that it reports."""
 _PICTURE_SIZE = (720, 720)
 _PICTURE_SUFFIXES = {".png", ".jpg"}
 _MOST_FIGURES = 60

@@ -7,17 +7,17 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from dagster_dvc import Item
+from dagster_dvc.lock import LockEntry
 from dagster_project.lineage import Launched, Summary
 from dagster_project.location import Location
-from rlip_assets.dvc.lock import LockEntry
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_name
-from rlip_assets.lineage.spec import StageItem
 
 DETAILS_HEADING = "## Where errors come from"
 """Heading in the report at which details begin."""
 
 
-def print_summary(location: Location, summary: Summary, unreported: list[tuple[StageItem, LockEntry]]) -> None:
+def print_summary(location: Location, summary: Summary, unreported: list[tuple[Item, LockEntry]]) -> None:
     """Print seconds by stage, the results table and next commands."""
     if summary.launched:
         print()

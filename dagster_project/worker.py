@@ -21,7 +21,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 
 from dagster_project.dead_runs import WORKER_TAG, end_dead_runs, this_worker
 from dagster_project.location import Location
-from dagster_project.stage_assets import FORCE_TAG
+from dagster_project.translator import FORCE_TAG
 from rlip_assets.lineage.log import LINES_VARIABLE
 
 LAUNCHED_TAG = "rlip/launched_by"

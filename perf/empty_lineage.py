@@ -16,7 +16,9 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from dagster_project.stage_assets import stage_asset
+from dagster_dvc import read_project
+from dagster_dvc.assets import build_assets
+from dagster_project.translator import PipelineTranslator
 from rlip_assets.dvc.pipeline import render_dvc_yaml
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params_yaml import render_params_yaml
@@ -81,9 +83,11 @@ def definitions() -> dg.Definitions:
     root = Path(os.environ[ROOT_VARIABLE])
     registry = registry_of(root)
     runs = int(os.environ.get("EMPTY_LINEAGE_BUCKETS_PER_RUN", "1"))
-    asset = stage_asset(registry, root, "work", 1, "empty", runs or None)
+
+    translator = PipelineTranslator(registry, "empty", lambda stage: 1, runs or None)
+    assets = build_assets(read_project(root), translator)
     job = dg.define_asset_job("work_job", dg.AssetSelection.assets(dg.AssetKey(["empty", "work"])))
-    return dg.Definitions(assets=[asset], jobs=[job], executor=dg.in_process_executor)
+    return dg.Definitions(assets=assets, jobs=[job], executor=dg.in_process_executor)
 
 
 def main() -> None:

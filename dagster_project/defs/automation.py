@@ -8,13 +8,13 @@ from contextlib import suppress
 
 import dagster as dg
 
+from dagster_dvc import report_external
 from dagster_project import lineage
 from dagster_project.location import active_location
 from dagster_project.profile import active_profile
-from dagster_project.stage_assets import FORCE_TAG
-from dagster_project.synchronise import report_external
+from dagster_project.translator import FORCE_TAG
 from dagster_project.watch import Due, bucket_changes, label_changes, object_changes, promoted_tagger, raw_changes
-from rlip_assets.dvc.lock import LOCK_FILE, DvcLock, present
+from rlip_assets.dvc.lock import DvcLock, present
 from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.profiles import PARAMS_FILE
 from rlip_assets.storage.errors import BusyError, RlipError
@@ -54,7 +54,7 @@ def bring_up_to_date(context: dg.OpExecutionContext) -> int:
     location = active_location()
     target = f"{active_location.__module__}:{active_location.__name__}"
     summary = lineage.bring_up_to_date(location, target, context.log.info)
-    report_external(context.instance, location)
+    report_external(context.instance, location.project, location.translator)
     return len(summary.launched)
 
 
@@ -118,19 +118,6 @@ def promoted_r_tagger(context: dg.SensorEvaluationContext) -> list[dg.RunRequest
     profile = active_profile()
     due, nothing = promoted_tagger(profile.registry, profile.root, DvcLock.read(profile.root))
     return [_request(one, None) for one in due] or dg.SkipReason(nothing)
-
-
-@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
-def dvc_synchronisation(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Report results of `dvc repro` or `dvc pull` as external materialisations; no step runs."""
-    location = active_location()
-    lock_file = location.root / LOCK_FILE
-    state = f"{lock_file.stat().st_mtime_ns}" if lock_file.exists() else "none"
-    reported = report_external(context.instance, location)
-    if not reported:
-        return dg.SensorResult(skip_reason=f"Dagster knows all of {LOCK_FILE}", cursor=state)
-    names = ", ".join(item.address for item in reported)
-    return dg.SensorResult(skip_reason=f"reported {len(reported)} external materialisations: {names}", cursor=state)
 
 
 def _request(due: Due, job: str | None, force: bool = False) -> dg.RunRequest:

@@ -130,15 +130,15 @@ def present(item: StageItem, root: Path) -> bool:
     return all((root / path).exists() for path in item.outputs.values())
 
 
-def holds(root: Path, item: StageItem, entry: LockEntry) -> bool:
-    """Whether the tree holds what `entry` records, cheaply: by its files, and by the manifests of its folders.
+def holds(root: Path, item: StageItem, outs: Mapping[str, str]) -> bool:
+    """Return whether the tree holds the outputs with the recorded hashes `outs`, cheaply: by its files, and by the manifests of its folders.
 
     A lock can speak of results that are not here: it is committed, and `git pull` may bring another one. What DVC made or fetched on this
     machine has a list of its files in DVC's cache; the manifest in that list changes with every input, parameter and figure.
     """
     objects = objects_folder(root)
     for path in item.outputs.values():
-        file, md5 = root / path, entry.outs.get(path, "")
+        file, md5 = root / path, outs.get(path, "")
         if md5.endswith(DIRECTORY):
             try:
                 listed = listed_files(objects, md5)

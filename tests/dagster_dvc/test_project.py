@@ -105,7 +105,10 @@ def test_a_parameter_changes_the_code_version_of_those_who_read_it(project: Copy
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("stages: {a: {cmd: ls, deps: [b], outs: [a]}, b: {cmd: ls, deps: [a], outs: [b]}}", "dependency and an output"),
+        (
+            "stages: {a: {cmd: ls, deps: [b], outs: [a]}, b: {cmd: ls, deps: [a], outs: [b]}}",
+            "dependency and an output",
+        ),
         ("stages: {a: {cmd: ls, outs: [x]}, b: {cmd: ls, outs: [x]}}", "x"),
         ("stages: [", "dvc.yaml"),
         ("stages: {a: {command: true}}", "dvc.yaml"),

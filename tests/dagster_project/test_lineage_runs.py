@@ -20,12 +20,13 @@ import yaml
 from dagster import DagsterInstance, DagsterRunStatus
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
+from dagster_dvc import report_external, unreported
+from dagster_dvc.reporting import data_version
 from dagster_project.lineage import LineageError, bring_up_to_date, changed_items, critical_seconds
 from dagster_project.location import Location
-from dagster_project.synchronise import data_version, report_external, unreported
 from dagster_project.worker import Task, materialise
 from rlip_assets.dvc.lock import DvcLock
-from tests.support.toy_lineage import TARGET
+from tests.support.toy_lineage import TARGET, recorded_versions
 
 pytestmark = pytest.mark.deep
 
@@ -45,19 +46,19 @@ def launched(location: Location) -> list[str]:
 def test_only_what_follows_from_a_change_is_launched(
     instance: DagsterInstance, location: Location, project: Path
 ) -> None:
-    report_external(instance, location)
+    report_external(instance, location.project, location.translator)
     assert launched(location) == []
     assert instance.get_runs_count() == 0
     change(project, "training", "precision", "bf16")
     assert sorted(launched(location)) == ["model@more", "model@plain", "report"]
     assert changed_items(location) == set()
-    assert unreported(instance, location) == []
+    assert unreported(instance, location.project, location.translator) == []
     assert {run.status for run in instance.get_runs()} == {DagsterRunStatus.SUCCESS}
 
 
 def test_an_equal_result_stops_there(instance: DagsterInstance, location: Location, project: Path) -> None:
     """A lost output is made again; it is what it was, so nothing that reads it runs."""
-    report_external(instance, location)
+    report_external(instance, location.project, location.translator)
     shutil.rmtree(project / "data" / "table" / "a" / "bucket-0")
     assert launched(location) == ["table@a-0"]
     assert changed_items(location) == set()
@@ -66,7 +67,7 @@ def test_an_equal_result_stops_there(instance: DagsterInstance, location: Locati
 def test_a_changed_result_reaches_the_end_in_order(
     instance: DagsterInstance, location: Location, project: Path
 ) -> None:
-    report_external(instance, location)
+    report_external(instance, location.project, location.translator)
     change(project, "training", "seed", 7)
     done = launched(location)
     assert {"table@a-0", "table@a-1", "table@b-0"} < set(done)
@@ -88,14 +89,14 @@ def test_a_lock_of_another_machine_is_rewritten(
     assert entry is not None
     text = (project / "dvc.lock").read_text()
     (project / "dvc.lock").write_text(text.replace(entry.outs["data/table/a/bucket-0"], "0" * 32 + ".dir"))
-    assert report_external(instance, location) == []
+    assert report_external(instance, location.project, location.translator) == []
     summary = bring_up_to_date(location, TARGET, print)
     assert sorted(one.address for one in summary.launched) == sorted(location.registry.order)
     assert summary.changed_results == ["table@a-0"]
     assert "9 of 9 items differ from dvc.lock (9 are not in the tree)" in capsys.readouterr().out
     assert changed_items(location) == set()
     assert DvcLock.read(project).entries == lock.entries
-    assert unreported(instance, location) == []
+    assert unreported(instance, location.project, location.translator) == []
 
 
 def test_a_failure_stops_the_lineage_with_one_sentence(
@@ -117,7 +118,7 @@ def test_the_longest_chain_goes_first(location: Location) -> None:
 
 
 def test_a_current_stage_is_reported_as_such(instance: DagsterInstance, location: Location, tmp_path: Path) -> None:
-    report_external(instance, location)
+    report_external(instance, location.project, location.translator)
     outcome = materialise(instance, location, Task("world", tmp_path / "lines"))
     assert outcome.error is None
     record = instance.get_latest_data_version_record(location.key("world"), is_source=False)
@@ -131,7 +132,7 @@ def test_one_run_makes_several_buckets_and_each_keeps_its_own_version(
     instance: DagsterInstance, location: Location, project: Path
 ) -> None:
     """A backfill of few runs: one DVC process for all buckets of a run; the synchronisation tells Dagster the version of each."""
-    report_external(instance, location)
+    report_external(instance, location.project, location.translator)
     change(project, "tagging", "batch_size", 3)
     result = location.job.execute_in_process(
         instance=instance,
@@ -140,13 +141,17 @@ def test_one_run_makes_several_buckets_and_each_keeps_its_own_version(
     )
     assert result.success
     assert not {"labels@a-0", "labels@a-1"} & changed_items(location)
-    assert [item.address for item in report_external(instance, location)] == ["labels@a-0", "labels@a-1"]
-    lock = DvcLock.read(project)
+    assert [item.address for item in report_external(instance, location.project, location.translator)] == [
+        "labels@a-0",
+        "labels@a-1",
+    ]
+    versions = recorded_versions(location)
     for item in location.registry.spec("labels").items:
-        entry = lock.get(item.address)
-        assert entry is not None
-        assert data_version(instance, location, item) == entry.data_version
-    assert unreported(instance, location) == []
+        assert (
+            data_version(instance, location.project, location.translator, location.project.at[item.address])
+            == versions[item.address]
+        )
+    assert unreported(instance, location.project, location.translator) == []
 
 
 def stage_processes(project: Path) -> list[psutil.Process]:
@@ -190,7 +195,7 @@ def test_ending_a_run_ends_dvc_and_the_stage(
     project: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    report_external(instance, location)
+    report_external(instance, location.project, location.translator)
     process = start_long_stage(project)
     process.send_signal(number)
     process.wait(timeout=60)
@@ -223,7 +228,7 @@ def test_runs_killed_with_all_their_processes_leave_no_trace(
     instance: DagsterInstance, location: Location, project: Path
 ) -> None:
     """More of them than the pool of their asset has places: the next run starts at once and makes what they would have made."""
-    report_external(instance, location)
+    report_external(instance, location.project, location.translator)
     before = content(project / "data/labels")
     limit = instance.event_log_storage.get_pool_config().default_pool_limit
     assert limit == 2

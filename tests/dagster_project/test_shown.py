@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dagster_project.dvc_stage import cause_of
+from dagster_dvc.lock import LockEntry
 from dagster_project.metadata import describe, pictures
-from rlip_assets.dvc.lock import LockEntry
-from rlip_assets.lineage.spec import StageItem
+from dagster_project.translator import PipelineTranslator
+from rlip_assets.lineage.spec import Registry, StageItem
 
 ITEM = StageItem("captions", "coco-0", {}, {"captions": "data/captions"})
 ENTRY = LockEntry("rlip stage captions", {}, {"data/captions": "0.dir"}, {})
 
 
 def test_the_cause_of_a_failure_is_the_sentence_of_the_stage() -> None:
+    cause_of = PipelineTranslator(Registry([]), "toy", lambda stage: 1).cause
     lines = [
         "Running stage 'captions':",
         "12/40 images",

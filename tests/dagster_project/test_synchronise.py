@@ -11,10 +11,12 @@ from dagster import AssetKey, DagsterInstance
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
+from dagster_dvc import report_external, unreported
+from dagster_dvc.reporting import data_version
 from dagster_project.checks import check_results
 from dagster_project.location import Location
-from dagster_project.synchronise import data_version, report_external, unreported
 from rlip_assets.dvc.lock import DvcLock
+from tests.support.toy_lineage import recorded_versions
 
 
 def statuses(instance: DagsterInstance, location: Location) -> dict[str, StaleStatus]:
@@ -28,53 +30,54 @@ def statuses(instance: DagsterInstance, location: Location) -> dict[str, StaleSt
 
 def test_everything_is_current_after_one_report_and_no_run(instance: DagsterInstance, location: Location) -> None:
     assert set(statuses(instance, location).values()) == {StaleStatus.MISSING}
-    reported = report_external(instance, location)
-    assert [item.address for item in reported] == list(location.registry.order)
+    reported = report_external(instance, location.project, location.translator)
+    assert [item.address for item in reported] == [item.address for item in location.project.items]
     assert set(statuses(instance, location).values()) == {StaleStatus.FRESH}
     assert instance.get_runs_count() == 0
-    lock = DvcLock.read(location.root)
+    versions = recorded_versions(location)
     for item in location.registry.items():
-        entry = lock.get(item.address)
-        assert entry is not None
-        assert data_version(instance, location, item) == entry.data_version
+        assert (
+            data_version(instance, location.project, location.translator, location.project.at[item.address])
+            == versions[item.address]
+        )
 
 
 def test_a_second_report_says_nothing(instance: DagsterInstance, location: Location) -> None:
-    report_external(instance, location)
-    assert report_external(instance, location) == []
+    report_external(instance, location.project, location.translator)
+    assert report_external(instance, location.project, location.translator) == []
 
 
 def test_outputs_that_are_not_in_the_tree_are_not_reported(instance: DagsterInstance, location: Location) -> None:
     (location.root / "reports" / "benchmark.md").parent.rename(location.root / "elsewhere")
-    assert "report" not in [item.address for item in report_external(instance, location)]
+    assert "report" not in [item.address for item in report_external(instance, location.project, location.translator)]
 
 
 def test_a_lock_that_speaks_of_other_results_is_not_reported(
     instance: DagsterInstance, location: Location, project: Path
 ) -> None:
     """As after `git pull` of another reference run: what it records was neither made nor fetched here."""
-    report_external(instance, location)
+    report_external(instance, location.project, location.translator)
     entry = DvcLock.read(project).get("labels@a-0")
     assert entry is not None
     lock_file, old = project / "dvc.lock", entry.outs["data/labels/a/bucket-0"]
     lock_file.write_text(lock_file.read_text().replace(old, "0" * 32 + ".dir"))
-    assert unreported(instance, location) == []
+    assert unreported(instance, location.project, location.translator) == []
 
 
 def test_a_changed_result_is_reported_and_leaves_the_rest_current(
     instance: DagsterInstance, location: Location, project: Path
 ) -> None:
-    report_external(instance, location)
+    report_external(instance, location.project, location.translator)
     folder = project / "data" / "labels" / "a" / "bucket-0"
     for file in folder.iterdir():
         content = file.read_text()
         file.unlink()
         file.write_text(f"{content}\n")
-    assert unreported(instance, location) == []
+    assert unreported(instance, location.project, location.translator) == []
     command = [sys.executable, "-m", "dvc", "commit", "--quiet", "--force", "labels@a-0"]
     subprocess.run(command, cwd=project, check=True)
-    assert [item.address for item, _ in unreported(instance, location)] == ["labels@a-0"]
-    report_external(instance, location)
+    assert [item.address for item, _ in unreported(instance, location.project, location.translator)] == ["labels@a-0"]
+    report_external(instance, location.project, location.translator)
     found = statuses(instance, location)
     assert found["labels@a-0"] == StaleStatus.FRESH
     assert found["labels@a-1"] == StaleStatus.FRESH
@@ -83,7 +86,7 @@ def test_a_changed_result_is_reported_and_leaves_the_rest_current(
 
 
 def test_reports_carry_figures_and_checks(instance: DagsterInstance, location: Location) -> None:
-    report_external(instance, location)
+    report_external(instance, location.project, location.translator)
     key = AssetKey(["toy", "model"])
     event = instance.get_latest_data_version_record(key, is_source=False, partition_key="more")
     assert event is not None

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import dagster as dg
 
+from dagster_dvc import read_project
+from dagster_dvc.assets import build_assets
+from dagster_dvc.lock import read_lock
 from dagster_project.location import Location
-from dagster_project.stage_assets import stage_asset
+from dagster_project.translator import PipelineTranslator
 from rlip_assets.dvc.pipeline import render_dvc_yaml
 from rlip_assets.lineage.params_yaml import render_params_yaml
 from rlip_assets.lineage.versions import VERSIONS_FILE
@@ -47,9 +50,16 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def toy_location() -> Location:
-    """The toy lineage in the folder that the environment names."""
-    root, registry = Path(os.environ[ROOT_VARIABLE]), toy_registry()
-    assets = [stage_asset(registry, root, stage, 1, "toy") for stage in registry.specs]
-    return Location(
-        dg.Definitions(assets=assets, executor=dg.in_process_executor), registry, root, lambda stage: 1, "toy"
-    )
+    """Return the toy lineage in the folder that the environment names."""
+    project, registry = read_project(Path(os.environ[ROOT_VARIABLE])), toy_registry()
+    translator = PipelineTranslator(registry, "toy", lambda stage: 1)
+    assets = build_assets(project, translator)
+    return Location(dg.Definitions(assets=assets, executor=dg.in_process_executor), registry, project, translator)
+
+
+def recorded_versions(location: Location) -> dict[str, str]:
+    """Return the data version of each item by what DVC recorded."""
+    recorded, translator = read_lock(location.project), location.translator
+    return {
+        item.address: translator.recorded(item, recorded[item.address]).data_version for item in location.project.items
+    }
