@@ -131,7 +131,7 @@ def present(item: StageItem, root: Path) -> bool:
 
 
 def holds(root: Path, item: StageItem, outs: Mapping[str, str]) -> bool:
-    """Return whether the tree holds the outputs with the recorded hashes `outs`, cheaply: by its files, and by the manifests of its folders.
+    """Return whether the tree holds the outputs with the recorded hashes `outs`, cheaply: by files, and by manifests of its folders.
 
     A lock can speak of results that are not here: it is committed, and `git pull` may bring another one. What DVC made or fetched on this
     machine has a list of its files in DVC's cache; the manifest in that list changes with every input, parameter and figure.
