@@ -10,8 +10,8 @@ from typing import Any
 import jinja2
 
 NOTICE = (
-    "These figures belong to a small procedural world, with small networks trained for minutes. "
-    "They compare with nothing outside this repository, least of all with the published table."
+    "These figures belong to a small procedural world, with small networks trained for minutes: "
+    "micro-world numbers are not comparable to published results."
 )
 
 

@@ -46,7 +46,7 @@ class Study(_Data):
     seeds: int = Field(ge=1)
     steps: int = Field(gt=0)
     evaluate_every: float | None = Field(None, gt=0)
-    """Epochs between evaluations on the way, which `earliness` needs."""
+    """Epochs between evaluations, which `earliness` needs."""
     arms: dict[str, Arm]
     comparisons: tuple[Claim, ...]
 

@@ -51,7 +51,7 @@ def write_summary(folder: Path) -> None:
     found = [read_json(file) for name in studies() if (file := folder / f"{name}.json").is_file()]
     sections = [section_of(facts) for facts in found]
     lead = (
-        "Zero-shot on HICO-DET, percent, mean ± standard deviation over the seeds. The arm usual is the recipe as it is: a scalar gate, a "
+        "Zero-shot on HICO-DET, percent, mean ± standard deviation over the seeds. The arm usual is the unchanged recipe: a scalar gate, a "
         "fusion before every second encoder layer, generated captions, threshold 0.20 and both label terms."
     )
     write_text(folder / "index.html", render("Studies", lead, sections, NOTICE))
@@ -93,7 +93,7 @@ def gather(study: Study, profiles: Sequence[StudyProfile]) -> dict[str, Any]:
 def earliness(histories: Mapping[str, History]) -> dict[str, float]:
     """The share of each training that is left when it first reaches the highest evaluated mAP that all of them reach.
 
-    Empty where a training was not evaluated on the way.
+    Empty where a training was not evaluated in between.
     """
     judged = {run: evaluations(rows) for run, rows in histories.items()}
     if not all(judged.values()):
@@ -106,7 +106,7 @@ def earliness(histories: Mapping[str, History]) -> dict[str, float]:
 
 
 def evaluations(history: History) -> list[tuple[int, float]]:
-    """(step, mAP) of every evaluation on the way."""
+    """Return (step, mAP) of every evaluation during training."""
     return [(int(row["step"]), row[EVALUATED_HEADLINE]) for row in history if EVALUATED_HEADLINE in row]
 
 
