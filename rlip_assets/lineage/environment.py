@@ -1,4 +1,4 @@
-"""Where a run ran: machine, interpreter and packages, which tell two runs apart that should have been equal, and how busy it kept them."""
+"""The machine and the packages of a run, which tell two runs apart that should have been equal."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import os
 import platform
 import shutil
 import subprocess
-from contextlib import suppress
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
-
-if TYPE_CHECKING:
-    import torch
 
 _GIB = 2**30
 
@@ -52,17 +48,3 @@ def git(root: Path, *arguments: str) -> str | None:
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def system_metrics(process: psutil.Process, device: torch.device) -> dict[str, float]:
-    """How busy the machine is: processors (percent, all of them together), this process's memory (GiB) and, on a GPU, its memory (GiB) and
-    use (percent; needs the package of the extra `gpu`)."""
-    found = {"cpu_percent": psutil.cpu_percent(), "memory_gb": process.memory_info().rss / _GIB}
-    if device.type != "cuda":
-        return found
-    import torch
-
-    found["gpu_memory_gb"] = torch.cuda.max_memory_allocated(device) / _GIB
-    with suppress(ModuleNotFoundError, RuntimeError):  # no binding of the driver's library, or none that fits it
-        found["gpu_percent"] = float(torch.cuda.utilization(device))
-    return found

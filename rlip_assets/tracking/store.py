@@ -25,7 +25,9 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 from mlflow.entities import Dataset, DatasetInput, Metric, Param
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
+from mlflow.utils.async_logging.run_operations import RunOperations
 
 from rlip_assets.dvc.lock import DvcLock
 from rlip_assets.lineage.context import NullLog
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 
 LINK_ABOVE = 10 * 1024 * 1024
 """Files of more bytes are linked from the run instead of copied into the store."""
-_BATCH, _SECONDS = 200, 5.0
 _SQLITE = "sqlite:///"
 PROMOTED_ALIAS = "promoted"
 STUDY_TAG, PARENT_TAG = "rlip.study", "mlflow.parentRunId"
@@ -99,8 +100,7 @@ class TrackingLog(NullLog):
         self._client, self._run = client, run
         self.experiment_id = experiment
         self.run_id: str = client.create_run(experiment, run_name=run.item.address, tags=dict(tags)).info.run_id
-        self._pending: list[Metric] = []
-        self._flushed = time.monotonic()
+        self._sent: RunOperations | None = None
         self._links: dict[str, str] = {}
         self._models: list[tuple[str, Path]] = []
         self._history: dict[str, list[tuple[int, float]]] = defaultdict(list)
@@ -121,20 +121,12 @@ class TrackingLog(NullLog):
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         now = int(time.time() * 1000)
         entries = [Metric(key, float(value), now, step or 0) for key, value in values.items()]
-        self._pending += entries
+        self._sent = self._client.log_batch(self.run_id, metrics=entries, synchronous=False)
         if step is not None:
             for key, value in values.items():
                 self._history[key].append((step, float(value)))
         if step is None and self._run.measured_run:
             self._client.log_batch(self._run.measured_run, metrics=entries)
-        if len(self._pending) >= _BATCH or time.monotonic() - self._flushed > _SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send the metrics that wait."""
-        for start in range(0, len(self._pending), 1000):
-            self._client.log_batch(self.run_id, metrics=self._pending[start : start + 1000])
-        self._pending, self._flushed = [], time.monotonic()
 
     def picture(self, name: str, image: Image) -> None:
         with TemporaryDirectory() as folder:
@@ -162,7 +154,8 @@ class TrackingLog(NullLog):
 
     def finish(self, status: str) -> None:
         """Send what waits, draw curves and register models where the stage succeeded, and close the run."""
-        self.flush()
+        if self._sent is not None:
+            self._sent.wait()  # batches are sent in their order, so this one is the last
         if self._links:
             self._client.log_dict(self.run_id, self._links, "links.json")
         if status == "FINISHED":
@@ -259,7 +252,10 @@ def track_stage(run: StageRun) -> Iterator[TrackingLog]:
         tags[PARENT_TAG] = parent_run(client, experiment, profile_name(run.root))
     log = TrackingLog(client, run, experiment, tags)
     status = "FAILED"
+    monitor = SystemMetricsMonitor(log.run_id, tracking_uri=store_uri()) if run.spec.torch else None
     try:
+        if monitor:
+            monitor.start()
         log.params(run.params)
         log.environment()
         for name in run.inputs:
@@ -270,6 +266,8 @@ def track_stage(run: StageRun) -> Iterator[TrackingLog]:
         status = "KILLED"
         raise
     finally:
+        if monitor:
+            monitor.finish()
         log.finish(status)
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import psutil
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -22,7 +21,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from rlip_assets.evaluation.headlines import EVALUATED
 from rlip_assets.lineage.context import StageLog
-from rlip_assets.lineage.environment import system_metrics
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import RlipError
 from rlip_assets.storage.files import write_bytes, write_json
@@ -109,7 +107,6 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(settings.device.type, enabled=settings.precision == "fp16")
         self.evaluate, self.retained = evaluate, retained
         self.counters = Counters()
-        self._process = psutil.Process()
         if settings.recompute:
             enable_gradient_checkpointing(model)
 
@@ -245,7 +242,8 @@ class Trainer:
         """Log the row, and what may differ between equal trainings: times and memory."""
         step = int(row["step"])
         if step % LOG_EVERY == 0 or step in (1, self.total_steps):
-            seconds = seconds | system_metrics(self._process, self.settings.device)
+            if self.settings.device.type == "cuda":
+                seconds = seconds | {"gpu_memory_gb": torch.cuda.max_memory_allocated(self.settings.device) / 2**30}
             self.log.metrics({name: value for name, value in (row | seconds).items() if name != "step"}, step=step)
         self.log.progress(step, self.total_steps, "steps")
 

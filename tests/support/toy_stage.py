@@ -24,6 +24,7 @@ def registry(function: str = "count_words", distributed: bool = False) -> Regist
         group="toys",
         tracked=True,
         distributed=distributed,
+        torch=distributed,
     )
     return Registry([spec])
 

@@ -86,14 +86,21 @@ def test_a_failed_stage_is_a_failed_run_and_registers_nothing(root: Path, store:
     assert len(store.search_model_versions("name = 'toy_model'")) == versions
 
 
-def test_trainings_of_a_profile_stand_below_one_run(root: Path, store: MlflowClient) -> None:
+def test_trainings_of_a_profile_stand_below_one_run_and_tell_how_busy_the_machine_was(
+    root: Path, store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.01")
     runs = [store.get_run(tracked(root, distributed=True)) for _ in range(2)]
     (parent,) = {run.data.tags["mlflow.parentRunId"] for run in runs}
     above = store.get_run(parent)
     assert above.data.tags["rlip.study"] == above.info.run_name == root.name
     assert above.info.status == "FINISHED"
     assert above.info.experiment_id == runs[0].info.experiment_id
-    assert "mlflow.parentRunId" not in store.get_run(tracked(root)).data.tags
+    measured = {"system/cpu_utilization_percentage", "system/system_memory_usage_percentage"}
+    assert all(measured < set(run.data.metrics) for run in runs)
+    single = store.get_run(tracked(root)).data
+    assert "mlflow.parentRunId" not in single.tags
+    assert set(single.metrics) == {"words", "loss"}
 
 
 def test_a_registered_checkpoint_is_the_copy_in_the_store_where_there_is_one(
