@@ -10,17 +10,23 @@ import typer
 recipes = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
-    no_args_is_help=True,
-    help="Named training settings: list, show, compare.",
+    invoke_without_command=True,
 )
 Name = Annotated[str, typer.Argument(help="Name of a recipe; `rlip recipes list` shows them.")]
+
+
+@recipes.callback()
+def recipes_command(context: typer.Context) -> None:
+    """Named training settings: list (the default), show, compare."""
+    if context.invoked_subcommand is None:
+        list_recipes()
 
 
 @recipes.command("list")
 def list_recipes(
     word: Annotated[str, typer.Argument(help="Only names that contain this.")] = "",
 ) -> None:
-    """One line a recipe: name, kind, network, sources, batch, length."""
+    """List the recipes, one per line: name, kind, network, sources, batch, length."""
     from rlip_assets.lineage.recipe_files import recipes as named
 
     for name, setting in named().items():
@@ -34,7 +40,7 @@ def list_recipes(
 
 @recipes.command("show")
 def show(name: Name) -> None:
-    """All fields of a recipe, and what its file says of it: the published scripts, if it follows any."""
+    """Print all fields of a recipe and the comment of its file, such as the published scripts that it follows."""
     from rlip_assets.lineage.recipe_files import recipe
     from rlip_assets.lineage.recipe_files import recipes as named
 
@@ -45,7 +51,7 @@ def show(name: Name) -> None:
 
 @recipes.command("diff")
 def diff(first: Name, second: Name) -> None:
-    """Fields in which two recipes differ."""
+    """Print the fields in which two recipes differ."""
     from rlip_assets.lineage.recipe_files import recipe
     from rlip_assets.lineage.recipes import differences
 
@@ -57,7 +63,7 @@ def diff(first: Name, second: Name) -> None:
 
 
 def _flat(different: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
-    """Nested fields by dotted name, equal ones left out."""
+    """Nested fields by dotted name, without equal ones."""
     flat: dict[str, tuple[Any, Any]] = {}
     for field, (one, two) in different.items():
         if isinstance(one, dict) and isinstance(two, dict):

@@ -17,14 +17,14 @@ from typing import NoReturn
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from rlip_assets.evaluation.headlines import EVALUATED
 from rlip_assets.lineage.context import StageLog
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import RlipError
 from rlip_assets.storage.files import write_bytes, write_json
-from rlip_assets.training.batches import Batch, seed_of
+from rlip_assets.training.batches import Batch, StepBatches, seed_of
 from rlip_assets.training.label_lists import LabelList
 from rlip_assets.training.optimiser import build_optimiser, build_schedule, weight_average
 from rlip_assets.training.processes import Processes
@@ -58,8 +58,8 @@ class Settings:
     """Precision of the network; losses and weights are float32. `fp16` scales the loss and skips a step whose gradients overflow."""
     workers: int = 0
     checkpoint_every: int = 100
-    recompute: bool = False
-    """Gradient checkpointing: keep fewer activations and compute them again."""
+    gradient_checkpointing: bool = False
+    """Keep fewer activations and compute them again."""
     evaluate_every: int | None = None
     """Steps between two evaluations; the last step is evaluated too. None evaluates nothing."""
 
@@ -88,7 +88,7 @@ class Trainer:
         model: Rlip,
         tokenizer: LabelTokenizer,
         recipe: Recipe,
-        parts: Sequence[Dataset[Batch]],
+        parts: Sequence[StepBatches],
         settings: Settings,
         processes: Processes,
         seed: int,
@@ -99,7 +99,7 @@ class Trainer:
     ) -> None:
         self.model, self.tokenizer, self.recipe, self.settings = model, tokenizer, recipe, settings
         self.parts, self.processes, self.seed, self.log, self.resume = parts, processes, seed, log, resume
-        self.total_steps = len(parts[0])  # type: ignore[arg-type]
+        self.total_steps = len(parts[0])
         self.criterion = RelationCriterion(loss_config(recipe))
         self.optimiser = build_optimiser(model, recipe)
         self.schedule = build_schedule(self.optimiser, recipe, self.total_steps)
@@ -107,7 +107,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(settings.device.type, enabled=settings.precision == "fp16")
         self.evaluate, self.retained = evaluate, retained
         self.counters = Counters()
-        if settings.recompute:
+        if settings.gradient_checkpointing:
             enable_gradient_checkpointing(model)
 
     def run(self) -> History:
@@ -130,10 +130,10 @@ class Trainer:
             if self.retained and self.processes.is_first:
                 self.retained.update(history.rows, self._final_model, self.tokenizer)
             self._report(row, {"seconds_data": began - waiting, "seconds_step": time.perf_counter() - began})
-            waiting = time.perf_counter()
             last = step + 1 == self.total_steps
             if self.resume and self.processes.is_first and ((step + 1) % self.settings.checkpoint_every == 0 or last):
                 self.resume.save(step + 1, self.model, self.optimiser, history, self.average, self.scaler)
+            waiting = time.perf_counter()
         if self.average:
             self.model.load_state_dict(self._final_model.state_dict())
         self.model.eval()

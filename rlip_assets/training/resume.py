@@ -103,21 +103,34 @@ class Resume:
                     )
                 tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{file} is damaged ({error}); remove {self.folder} to start afresh") from None
+            raise self._damaged(file, error) from None
         if "content" in header and header["content"] != content_digest(tensors):
-            raise InputError(
-                f"{file} is damaged (its tensors are not those that were written); remove {self.folder} to start afresh"
-            )
+            raise self._damaged(file, "its tensors are not those that were written")
         step = int(header["step"])
-        if scaler and (kept := json.loads(header.get("scaler", "{}"))):
-            scaler.load_state_dict(kept)
+        history = self._history(step)
+        if scaler and (saved := json.loads(header.get("scaler", "{}"))):
+            scaler.load_state_dict(saved)
         model.load_state_dict(_below(_MODEL, tensors))
         if average:
             average.module.load_state_dict(_below(_MODEL, tensors) | _below(_AVERAGE, tensors))
             resume_average(average, step)
         _restore_optimiser(model, optimiser, tensors)
-        rows = [json.loads(line) for line in (self.folder / HISTORY).read_text().splitlines()]
-        return step, History([row for row in rows if row["step"] <= step])
+        return step, history
+
+    def _history(self, steps: int) -> History:
+        """The rows of the finished steps; a kill may have left later ones."""
+        file = self.folder / HISTORY
+        try:
+            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()[:steps]]
+            numbers = [row["step"] for row in rows]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise self._damaged(file, error) from None
+        if numbers != list(range(1, steps + 1)):
+            raise self._damaged(file, f"it lacks rows of the first {steps} steps")
+        return History(rows)
+
+    def _damaged(self, file: Path, reason: object) -> InputError:
+        return InputError(f"{file} is damaged ({reason}); remove {self.folder} to start afresh")
 
 
 def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -413,6 +413,25 @@ def test_state_of_another_training_or_a_damaged_one_is_refused(trainer_of: MakeT
             trainer.run()
 
 
+@pytest.mark.parametrize(
+    "content", [None, b"", b'{"step": 1}\n', b'{"step": 1}\n{"step": 3}\n', b"[]\n5\n", b"{\n{", b"\xff\n"]
+)
+def test_a_damaged_history_is_refused(trainer_of: MakeTrainer, tmp_path: Path, content: bytes | None) -> None:
+    trainer = trainer_of(resume=tmp_path)
+    rows: list[dict[str, float]] = [
+        {"step": 1},
+        {"step": 2},
+        {"step": 3},
+    ]  # the third: killed before its state was written
+    trainer.resume.save(2, trainer.model, trainer.optimiser, History(rows))  # type: ignore[union-attr]
+    assert trainer.resume.load(trainer.model, trainer.optimiser) == (2, History(rows[:2]))  # type: ignore[union-attr]
+    (tmp_path / HISTORY).unlink()
+    if content is not None:
+        (tmp_path / HISTORY).write_bytes(content)
+    with pytest.raises(InputError, match=r"history\.jsonl is damaged .*remove"):
+        trainer.run()
+
+
 def test_a_full_disk_keeps_the_last_whole_state(
     trainer_of: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

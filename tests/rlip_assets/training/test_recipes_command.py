@@ -24,6 +24,7 @@ def test_list_shows_each_recipe_on_one_line() -> None:
         "parsed_swin_large_hico_det_full",
     ]
     assert "batch  16 20 epochs" in lines[1]
+    assert output() == output("list")
 
 
 def test_show_gives_the_fields_and_the_scripts() -> None:
