@@ -1,1 +1,1 @@
-"""What the project says to DVC: the pipeline file, the lock, its repair, and garbage in the cache."""
+"""DVC: the pipeline file, the lock, its repair, the cache and its garbage."""

@@ -69,7 +69,7 @@ def cache_users(root: Path, profiles: Iterable[Path] = (), projects: Iterable[Pa
 
 
 def _worktrees(root: Path) -> Iterator[Path]:
-    """The folder itself, and the same one in every worktree of its repository."""
+    """Yield the folder itself, and the same one in every worktree of its repository."""
     yield root
     inside = (git(root, "rev-parse", "--show-prefix") or "").strip()
     for line in (git(root, "worktree", "list", "--porcelain") or "").splitlines():

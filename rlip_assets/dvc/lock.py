@@ -1,4 +1,4 @@
-"""What DVC recorded: `dvc.lock`, read directly.
+"""`dvc.lock`, read directly.
 
 Asking DVC itself takes a second and fails while another process runs a stage. DVC writes the file in place, which takes it seconds where
 there are hundreds of items; what is read here is never a part of it. Its own lock is taken as DVC takes it, by `flock`, but shared.
@@ -52,7 +52,7 @@ class LockEntry:
 
     @property
     def made_from(self) -> tuple[str, dict[str, str], dict[str, dict[str, Any]]]:
-        """What the outputs follow from: command, hashes of the inputs, parameters by file."""
+        """Everything that the outputs follow from: command, hashes of the inputs, parameters by file."""
         return self.command, dict(self.deps), {file: dict(values) for file, values in self.params.items()}
 
 
@@ -64,7 +64,7 @@ class DvcLock:
 
     @classmethod
     def read(cls, root: Path) -> DvcLock:
-        """The lock of the profile whose root folder is `root`.
+        """Return the lock of the profile whose root folder is `root`.
 
         Raises:
             DataError: the file is not a lock.
@@ -76,7 +76,7 @@ class DvcLock:
             return cls({})
 
     def get(self, address: str) -> LockEntry | None:
-        """The entry of an item, None if it never ran."""
+        """Return the entry of an item, None if it never ran."""
         return self.entries.get(address)
 
     def output_hash(self, path: str) -> str | None:
@@ -88,7 +88,7 @@ class DvcLock:
 
 
 def parse_lock(text: str, path: Path) -> dict[str, LockEntry]:
-    """The entries of a lock file by address; `path` is for messages.
+    """Return the entries of a lock file by address; `path` is for messages.
 
     Raises:
         DataError: it is not the text of a lock.
@@ -108,7 +108,7 @@ def parse_lock(text: str, path: Path) -> dict[str, LockEntry]:
 
 
 def _whole_text(path: Path) -> str:
-    """Text of a lock file as DVC left it: read while no DVC process holds the repository, or seconds after the last change of the file."""
+    """Return a whole lock file: read while no DVC process holds the repository, or seconds after the last change of the file."""
     while True:
         try:
             with (path.parent / REPOSITORY_LOCK).open() as held:
@@ -126,7 +126,7 @@ def _whole_text(path: Path) -> str:
 
 
 def present(item: StageItem, root: Path) -> bool:
-    """Whether all outputs of an item exist in the tree."""
+    """Return whether all outputs of an item exist in the tree."""
     return all((root / path).exists() for path in item.outputs.values())
 
 

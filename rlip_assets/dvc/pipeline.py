@@ -20,7 +20,7 @@ HEADER = "# Written by `rlip dvc-yaml` from rlip_assets/lineage/registry.py; do 
 
 
 def render_dvc_yaml(registry: Registry, project: str = ".") -> str:
-    """Text of the `dvc.yaml` of a profile; `project` is the path from its root to the project's root."""
+    """Return the text of the `dvc.yaml` of a profile; `project` is the path from its root to the project's root."""
     stages = {spec.name: _stage(spec, PurePosixPath(project)) for spec in registry.specs.values()}
     return HEADER + yaml.dump({"stages": stages}, Dumper=_PlainDumper, sort_keys=False, width=160)
 
@@ -40,7 +40,7 @@ class _Column:
     values: dict[str, str]
 
     def template(self, slots: dict[str, dict[str, str]]) -> str:
-        """The text of the place; values that do not follow from the partition's key are put into `slots`."""
+        """Return the text of the place; values that do not follow from the partition's key are put into `slots`."""
         distinct = set(self.values.values())
         if len(distinct) == 1:
             return distinct.pop()
@@ -54,7 +54,7 @@ class _Column:
 
 @dataclass
 class _Lists:
-    """What one entry of `dvc.yaml` lists, named so that a template can refer to it."""
+    """Paths and parameters of one entry of `dvc.yaml`, named so that a template can refer to them."""
 
     deps: dict[str, str]
     outs: dict[str, str]

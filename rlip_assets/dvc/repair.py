@@ -1,4 +1,4 @@
-"""What DVC leaves half-written when it is killed, put right so that the next run starts at once.
+"""Repair of the files that DVC leaves half-written when it is killed, so that the next run starts at once.
 
 DVC rewrites two files in place. `dvc.lock`, which a kill may cut off, costs the entries that are missing: DVC takes their results back from
 its cache of runs. `.dvc/tmp/rwlock`, the list of paths that its processes are busy with, is worth nothing once those are gone. Neither is
@@ -98,7 +98,7 @@ def _follow_moves(path: Path) -> bool:
 
 
 def _read_by_dvc(text: str) -> bool:
-    """Whether DVC takes a text for a lock file; asked only where the end looks odd, for importing DVC takes a second."""
+    """Return whether DVC takes a text for a lock file; asked only where the end looks odd, for importing DVC takes a second."""
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from voluptuous import Invalid
 
@@ -110,7 +110,7 @@ def _read_by_dvc(text: str) -> bool:
 
 
 def whole_entries(text: str) -> str:
-    """A lock file up to its last entry, which may be cut off; empty where there is no entry before that."""
+    """Return a lock file up to its last entry, which may be cut off; empty where there is no entry before that."""
     entries = [match.start() for match in _ENTRY.finditer(text)]
     return text[: entries[-1]] if len(entries) > 1 else ""
 
@@ -135,7 +135,7 @@ def _repair_busy(path: Path) -> str | None:
 
 
 def _alive(info: dict[str, Any], written: float) -> bool:
-    """Whether the process that an entry names is there; one that began after the file was written has only inherited its number."""
+    """Return whether the process that an entry names is there, and not one that inherited its number later."""
     try:
         return psutil.Process(int(info["pid"])).create_time() < written + _SLACK_SECONDS
     except psutil.NoSuchProcess:

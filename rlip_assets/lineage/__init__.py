@@ -1,1 +1,1 @@
-"""What a stage of the lineage is and how one runs."""
+"""Stages of the lineage: their registry, their parameters, and the runner."""

@@ -1,4 +1,4 @@
-"""What a stage function sees: its inputs, its empty outputs, the profile's parameters and a log.
+"""The context of a stage function: its inputs, its empty outputs, the profile's parameters and a log.
 
 A stage is a plain function `stage(ctx: StageContext) -> dict[str, Any]`. It reads `ctx.inputs`, fills `ctx.outputs` and returns
 figures that follow from inputs and parameters alone. Renaming outputs into place, manifests, provenance and tracking are the
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class StageLog(Protocol):
-    """Where a stage reports to; the implementations are the console, the tracking store and the orchestrator's pipe."""
+    """Receiver of a stage's reports: the terminal or a log, the tracking store, the orchestrator."""
 
     def info(self, message: str) -> None:
         """One line for a person."""

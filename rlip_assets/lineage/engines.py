@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 Work = Callable[[Task], Result]
 
 _work: Any = None
-"""What a worker process was sent."""
+"""The work of this worker process."""
 
 
 def run(work: Work[Task, Result], tasks: Sequence[Task], execution: ExecutionParams) -> Iterator[Result]:
@@ -81,8 +81,8 @@ class _Actor:
 
 
 def _local(execution: ExecutionParams) -> dict[str, Any]:
-    """A cluster of this machine alone. Its workers are as urgent as this process: Ray makes them yield to every other process by default,
-    and on a busy machine they then hardly get a turn."""
+    """Return a Ray cluster of this machine alone. Its workers have this process's priority: by default Ray gives them the lowest,
+    so on a busy machine they are starved."""
     return {
         "num_cpus": execution.workers + 1,
         "include_dashboard": False,

@@ -28,7 +28,7 @@ def remember(root: Path, address: str, manifest: Manifest) -> None:
 
 
 def manifest_before(root: Path, manifest: Manifest) -> Manifest | None:
-    """The manifest of the result before the one with `manifest`, None where none is known."""
+    """Return the manifest of the result before the one with `manifest`, None where none is known."""
     partition = manifest.get("partition")
     address = f"{manifest['stage']}@{partition}" if partition else str(manifest["stage"])
     last = _read(_file(root, address, "last"))

@@ -12,7 +12,7 @@ HEADER = "# Every parameter of this profile. Change values here; `rlip params-ya
 
 
 def render_params_yaml(path: Path) -> str:
-    """Text of the profile file at `path` with its values kept and missing parameters added.
+    """Return the text of the profile file at `path` with its values kept and missing parameters added.
 
     Raises:
         ParameterError: the file exists and is not valid.

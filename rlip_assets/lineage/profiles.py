@@ -16,7 +16,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
 def profile_root(name: str, project: Path = PROJECT_ROOT) -> Path:
-    """Root folder of the profile `name`.
+    """Return the root folder of the profile `name`.
 
     Raises:
         ParameterError: there is no such profile; the message names those there are.
@@ -31,12 +31,12 @@ def profile_root(name: str, project: Path = PROJECT_ROOT) -> Path:
 
 
 def profile_names(project: Path = PROJECT_ROOT) -> list[str]:
-    """All profiles of the project, the default one first."""
+    """Return all profiles of the project, the default one first."""
     return [DEFAULT_PROFILE, *sorted(file.parent.name for file in (project / "profiles").glob(f"*/{PARAMS_FILE}"))]
 
 
 def profile_name(root: Path, project: Path = PROJECT_ROOT) -> str:
-    """Name of the profile whose root folder is `root`."""
+    """Return the name of the profile whose root folder is `root`."""
     return DEFAULT_PROFILE if root.resolve() == project.resolve() else root.resolve().name
 
 

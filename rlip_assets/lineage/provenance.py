@@ -1,4 +1,4 @@
-"""Who made an item, when, where and in how many seconds: the part of a result that does not follow from its inputs."""
+"""Provenance of an item, the part of a result that does not follow from its inputs: maker, time, machine, seconds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Clock:
 
     @classmethod
     def start(cls) -> Clock:
-        """A clock that knows when this process began."""
+        """Return a clock that knows when this process began."""
         return cls(psutil.Process().create_time())
 
     def begin_work(self) -> None:
@@ -53,7 +53,7 @@ class Clock:
 
 
 def describe_run(run: StageRun, clock: Clock, log: Any) -> dict[str, Any]:
-    """Content of the item's provenance file; `log.run_id`, where there is one, is the MLflow run."""
+    """Return the content of the item's provenance file; `log.run_id`, where there is one, is the MLflow run."""
     return {
         "item": run.item.address,
         "started": _moment(clock.process_started),
@@ -70,7 +70,7 @@ def describe_run(run: StageRun, clock: Clock, log: Any) -> dict[str, Any]:
 
 
 def read_provenance(root: Path, item: StageItem) -> dict[str, Any]:
-    """The provenance of an item, empty where there is none."""
+    """Return the provenance of an item, empty where there is none."""
     try:
         content: dict[str, Any] = json.loads((root / item.provenance).read_text())
     except (FileNotFoundError, json.JSONDecodeError):

@@ -69,12 +69,12 @@ class RecipeFolder(Mapping[str, Recipe]):
             raise ParameterError(f"{problems}; `rlip recipes show` lists the fields of a recipe") from None
 
     def _origin(self, files: list[Path], field: tuple[int | str, ...]) -> str:
-        """The field, and the file that sets it: the recipe's own where none does."""
+        """Return the field, and the file that sets it: the recipe's own where none does."""
         path = next((path for path in files if field and field[0] in self._table(path)), files[0])
         return f"{path}: {'.'.join(map(str, field)) or 'recipe'}"
 
     def _with_bases(self, path: Path) -> list[Path]:
-        """The file, its base, the base of that, and so on."""
+        """Return the file, its base, the base of that, and so on."""
         files = [path]
         while (base := self._table(files[-1]).get("base")) is not None:
             if not isinstance(base, str) or base not in self._paths:

@@ -29,7 +29,7 @@ FINETUNE_START = "vg_coco_o365"
 
 
 def build_registry(params: Params, project: str = ".") -> Registry:
-    """The stages of a profile with these parameters.
+    """Return the stages of a profile with these parameters.
 
     Args:
         project: path from the profile's root to the project's root, where shipped files lie.
@@ -56,12 +56,12 @@ def build_registry(params: Params, project: str = ".") -> Registry:
 
 
 def load_registry(root: Path) -> Registry:
-    """The stages of the profile whose root folder is `root`."""
+    """Return the stages of the profile whose root folder is `root`."""
     return build_registry(load_params(root / "params.yaml"), relative_project(root))
 
 
 def scene_folder(dataset: str) -> str:
-    """All scene tables of a dataset."""
+    """Return all scene tables of a dataset."""
     return f"data/scenes/{dataset}"
 
 
@@ -76,7 +76,7 @@ def classes_file(dataset: str) -> str:
 
 
 class _Lineage:
-    """One method a stage, in the order of the lineage."""
+    """One method per stage, in the order of the lineage."""
 
     def __init__(self, params: Params, project: PurePosixPath) -> None:
         self.params = params
@@ -86,7 +86,7 @@ class _Lineage:
         self.text_encoder = params.external.text_encoder or str(shipped / "text_encoder")
 
     def training_params(self, own: str, checkpoints: str = "checkpoints") -> tuple[str, ...]:
-        """What a training's result depends on: common settings, its `own` key, and its policy of checkpoints.
+        """Return the parameters that a training's result depends on: common settings, its `own` key, and its policy of checkpoints.
 
         Several processes and a policy are named where they are used alone: without them is the setting that has always been recorded.
         """
@@ -97,7 +97,7 @@ class _Lineage:
         return (*keys, f"training.{own}")
 
     def source(self, dataset: str) -> SourceParams:
-        """Parameters of a raw dataset."""
+        """Return the parameters of a raw dataset."""
         return self.params.sources.of(dataset)
 
     @property
@@ -164,7 +164,7 @@ class _Lineage:
         return StageSpec(
             name="scenes",
             function="rlip_assets.datasets.sources.stage:scenes_stage",
-            description="One row an image with its entities and, where people drew them, relation triplets.",
+            description="One row per image with its entities and, where the dataset has them, human relation triplets.",
             items=tuple(
                 StageItem(
                     "scenes",
@@ -265,7 +265,7 @@ class _Lineage:
 
     @property
     def human_exclusions(self) -> dict[str, str]:
-        """What trainings on human triplets read besides them."""
+        """Return the inputs of trainings on human triplets besides these."""
         if not self.params.decontamination.exclude or self.params.sources.is_drawn(HUMAN_DATASET):
             return {}
         return {HUMAN_EXCLUSIONS: f"data/{HUMAN_EXCLUSIONS}"}
@@ -326,7 +326,7 @@ class _Lineage:
         params: tuple[str, ...] = ("tagging",)
         if not any(map(self.params.sources.is_drawn, ("coco", "visual_genome"))):
             inputs |= {"pseudo_labels/coco": "data/pseudo_labels/coco", "human_scenes": scene_folder(HUMAN_DATASET)}
-            params = ("tagging", "training.r_tagger")  # says which of the people's images it was not trained on
+            params = ("tagging", "training.r_tagger")  # names the human-annotated images that it was not trained on
         return StageSpec(
             name="label_quality",
             function="rlip_assets.labelling.quality:quality_stage",

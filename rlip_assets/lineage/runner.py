@@ -116,7 +116,7 @@ def _prepare(
 
 
 def _help(registry: Registry, params: Params, root: Path, item: StageItem, version: int, number: int) -> None:
-    """The part of one of several processes that is not the first: it computes, and what it writes is thrown away."""
+    """Run as a rank other than the first: its outputs are discarded."""
     spec = registry.spec(item.stage)
     if not spec.distributed:
         raise ParameterError(f"Stage '{spec.name}' is not shared between processes; start it without torchrun")
@@ -127,7 +127,7 @@ def _help(registry: Registry, params: Params, root: Path, item: StageItem, versi
 
 
 def load_function(target: str) -> StageFunction:
-    """The function named `module:name`; imported here and nowhere else."""
+    """Return the function named `module:name`; imported here and nowhere else."""
     module, _, name = target.partition(":")
     function: StageFunction = getattr(importlib.import_module(module), name)
     return function
@@ -217,7 +217,7 @@ def _check_outputs(spec: StageSpec, outputs: Mapping[str, Path]) -> None:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """`value` as JSON types (numpy numbers become Python numbers); DataError where it is not a number of this world."""
+    """`value` as JSON types (numpy numbers become Python numbers); raise DataError for NaN, infinity and other types."""
     if isinstance(value, Mapping):
         return {str(key): _plain(entry, f"{where}.{key}") for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -243,7 +243,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_manifest(root: Path, item: StageItem) -> dict[str, Any] | None:
-    """The manifest of an item's outputs, or None where they do not exist."""
+    """Return the manifest of an item's outputs, or None where they do not exist."""
     path = root / item.manifest
     try:
         content: dict[str, Any] = json.loads(path.read_text())

@@ -33,7 +33,7 @@ Row = TypeVar("Row")
 
 
 def shard_count(rows: int, rows_per_shard: int) -> int:
-    """Number of shards of a table: a power of two, so that a growing table seldom changes it."""
+    """Return the number of shards of a table: a power of two, so that a growing table seldom changes it."""
     count = 1
     while count * rows_per_shard < rows:
         count *= 2
@@ -41,7 +41,7 @@ def shard_count(rows: int, rows_per_shard: int) -> int:
 
 
 def shard_of(image_id: str, count: int) -> int:
-    """The shard of an image; independent of the bucket, which uses other digits of the same hash."""
+    """Return the shard of an image; independent of the bucket, which uses other digits of the same hash."""
     return int(hashlib.sha256(image_id.encode()).hexdigest()[8:16], 16) % count
 
 
@@ -91,7 +91,7 @@ class ShardStore:
 
     @classmethod
     def of(cls, ctx: StageContext, settings: Mapping[str, Any]) -> ShardStore:
-        """The store of a stage's partition, beside its work folders; the stage's declared version joins the settings."""
+        """Return the store of a stage's partition, beside its work folders; the stage's declared version joins the settings."""
         declared = stage_versions().get(ctx.stage)
         version = declared.version if declared else 0
         return cls(ctx.work.parent / "shards" / (ctx.partition or "all"), {**settings, "version": version})
@@ -158,7 +158,7 @@ class _Making(Generic[Row]):
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:
-    """The figures of a whole, undamaged shard; None where it has to be made."""
+    """Return the figures of a whole, undamaged shard; None where it has to be made."""
     try:
         record = json.loads((folder / SHARD_FILE).read_text(encoding="utf-8"))
         whole = all(sha256_file(folder / name) == digest for name, digest in record["files"].items())
@@ -180,7 +180,7 @@ def collect(shards: Sequence[FinishedShard], output: Path, file: str) -> None:
 
 
 def add_figures(figures: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Sum of nested figures: numbers are added, lists joined, mappings merged key by key (keys sorted).
+    """Return the sum of nested figures: numbers are added, lists joined, mappings merged key by key (keys sorted).
 
     Raises:
         DataError: a key that is a number in one shard and something else in another.

@@ -45,7 +45,7 @@ class StageItem:
 
     @property
     def provenance(self) -> str:
-        """Who made the outputs, when and where: a file of its own, on which nothing depends."""
+        """The file of the item's provenance, on which nothing depends."""
         return f"{PROVENANCE_FOLDER}/{self.address}.json"
 
     @property
@@ -113,14 +113,14 @@ class Registry:
                 self._writers[path] = item.address
 
     def spec(self, name: str) -> StageSpec:
-        """The stage called `name`; ParameterError names the stages there are."""
+        """Return the stage called `name`; ParameterError names the stages there are."""
         try:
             return self.specs[name]
         except KeyError:
             raise ParameterError(f"There is no stage '{name}'; the stages are {', '.join(self.specs)}") from None
 
     def item(self, name: str, partition: str | None = None) -> StageItem:
-        """The item of stage `name` and `partition`; ParameterError names the partitions there are."""
+        """Return the item of stage `name` and `partition`; ParameterError names the partitions there are."""
         spec = self.spec(name)
         for item in spec.items:
             if item.partition == partition:
@@ -131,11 +131,11 @@ class Registry:
         raise ParameterError(f"Stage '{name}' {given}; choose one of {', '.join(spec.partitions)} with --partition")
 
     def at(self, address: str) -> StageItem:
-        """The item with this `address` (KeyError if there is none)."""
+        """Return the item with this `address` (KeyError if there is none)."""
         return self._items[address]
 
     def items(self) -> Iterator[StageItem]:
-        """Every item, in the order in which the stages were declared."""
+        """Yield every item, in the order in which the stages were declared."""
         return iter(self._items.values())
 
     def writers(self, path: str) -> tuple[str, ...]:
@@ -182,11 +182,11 @@ class Registry:
 
 
 def is_file_path(path: str) -> bool:
-    """Whether an output path of the registry names a file (it has a suffix) and not a folder."""
+    """Return whether an output path of the registry names a file (it has a suffix) and not a folder."""
     return PurePosixPath(path).suffix in {".json", ".parquet", ".md", ".html"}
 
 
 def overlaps(first: str, second: str) -> bool:
-    """Whether one POSIX path is, contains or lies within the other."""
+    """Return whether one POSIX path is, contains or lies within the other."""
     a, b = PurePosixPath(first), PurePosixPath(second)
     return a == b or a in b.parents or b in a.parents

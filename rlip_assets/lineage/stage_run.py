@@ -37,7 +37,7 @@ class StageRun:
         return digest_json([self.item.address, self.version, dict(self.inputs), dict(self.params)])
 
     def final_path(self, path: Path) -> Path:
-        """Where a path inside the outputs that the stage fills will lie once they are in place; other paths as they are."""
+        """Return the final place of a path inside the outputs that the stage fills; other paths as they are."""
         for name, final in self.item.outputs.items():
             filled = filled_path(self.item, self.root, name)
             if path == filled or filled in path.parents:

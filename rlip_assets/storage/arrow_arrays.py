@@ -16,7 +16,7 @@ _TYPES = {np.dtype(np.float32): pa.float32(), np.dtype(np.int32): pa.int32()}
 
 
 def array_of(values: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None = None) -> pa.Array:
-    """A float32 or int32 vector as an Arrow array, null where `valid` is false."""
+    """Return a float32 or int32 vector as an Arrow array, null where `valid` is false."""
     bits = None if valid is None or valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
     return pa.Array.from_buffers(_TYPES[values.dtype], len(values), [bits, pa.py_buffer(np.ascontiguousarray(values))])
 
@@ -29,7 +29,7 @@ def array_of_texts(texts: Sequence[str]) -> pa.Array:
 
 
 def numbers(array: pa.Array) -> npt.NDArray[Any]:
-    """A float32 or int32 array as a read-only NumPy view; with nulls, which only float32 may have, a copy where they are NaN."""
+    """Return a float32 or int32 array as a read-only NumPy view; with nulls, which only float32 may have, a copy where they are NaN."""
     valid, content = array.buffers()
     kind = np.float32 if pa.types.is_float32(array.type) else np.int32
     if content is None:

@@ -55,7 +55,7 @@ def _area(box: Box) -> float:
 
 
 def _freest(candidates: Sequence[Box], taken: Sequence[Box]) -> Box:
-    """The first candidate that covers nothing of `taken`, else the one that covers least."""
+    """Return the first candidate that covers nothing of `taken`, else the one that covers least."""
 
     def covered(a: Box) -> float:
         return sum(
@@ -141,7 +141,7 @@ def _badge(
 def _panel(
     height: int, triplets: Sequence[Triplet], links: Sequence[tuple[Entity, Entity | None]], title: str, note: str
 ) -> Image.Image:
-    """The list of relations, `number subject — relation → object score`, as tall as the photo or taller where the list needs it."""
+    """Return the list of relations, `number subject — relation → object score`, as tall as the photo or taller where the list needs it."""
     font, small = _font(17), _font(13)
     row, margin, width = 30, 16, 430
     panel = Image.new("RGB", (width, max(height, 2 * margin + 64 + row * max(len(triplets), 1))), PANEL_BACKGROUND)
@@ -167,7 +167,7 @@ def _panel(
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """The text on one line, cut with an ellipsis where it is wider than `width` pixels."""
+    """Return the text on one line, cut with an ellipsis where it is wider than `width` pixels."""
     text = " ".join(text.split())[:1000]
     if font.getlength(text) <= width:
         return text

@@ -113,7 +113,7 @@ def write_text(path: Path, content: str) -> None:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON text of `value` with sorted keys and no spaces: equal values have equal texts."""
+    """Return the JSON text of `value` with sorted keys and no spaces: equal values have equal texts."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -123,12 +123,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def digest_json(value: Any) -> str:
-    """SHA-256 (hex) of the canonical JSON text of `value`."""
+    """Return the SHA-256 (hex) of the canonical JSON text of `value`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 (hex) of a file's content."""
+    """Return the SHA-256 (hex) of a file's content."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK):
@@ -137,6 +137,6 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_folder(folder: Path, ignore: tuple[str, ...] = ()) -> str:
-    """SHA-256 (hex) over the sorted relative names and contents of a folder's files; names in `ignore` are left out."""
+    """Return the SHA-256 (hex) over the sorted relative names and contents of a folder's files; names in `ignore` are left out."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in ignore)
     return digest_json([[file.relative_to(folder).as_posix(), sha256_file(file)] for file in files])

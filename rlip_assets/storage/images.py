@@ -17,7 +17,7 @@ from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import atomic_file
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""What is decoded (multi-picture JPEG comes with JPEG); formats that start an interpreter (EPS) or read other files are not."""
+"""Formats that are decoded (multi-picture JPEG comes with JPEG); formats that start an interpreter (EPS) or read other files are not."""
 
 MAX_PIXELS = 100_000_000
 """More pixels than this are taken for a decompression bomb (300 MB as RGB)."""
@@ -160,7 +160,7 @@ def open_image(
 
 
 def _turn(image: Image.Image, size: tuple[int, int] | None) -> Image.Transpose | None:
-    """What brings a stored image upright, or None where its annotations refer to the pixels as stored."""
+    """Return the transposition that brings a stored image upright, None where its annotations refer to the pixels as stored."""
     orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     upright = image.size[::-1] if orientation in _SIDEWAYS else image.size
     if size is not None and (size == image.size or size != upright):

@@ -1,4 +1,4 @@
-"""What a stage had to leave out, with the reason, so that input = output + quarantine adds up exactly."""
+"""Images that a stage left out, each with its reason, so that input = output + quarantine adds up exactly."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ class Quarantine:
 
 
 def _kind(reason: str) -> str:
-    """The reason without what differs from image to image."""
+    """Return the reason without what differs from image to image."""
     return reason.split(" (")[0].split(":")[0]
 
 
 def read_quarantine(folder: Path) -> list[Quarantined]:
-    """The rows of `quarantine.parquet` in `folder`.
+    """Return the rows of `quarantine.parquet` in `folder`.
 
     Raises:
         InputError: no such file, or not a quarantine table.

@@ -16,7 +16,7 @@ _NOT_LOSSES = ("held_out_", "lr_", "seconds_", "gradient_", "memory_")
 
 
 def curves_picture(history: History) -> Image.Image | None:
-    """The total loss of training and held-out images beside the parts of the training loss; None where nothing has two steps."""
+    """Return the total loss of training and held-out images beside the parts of the training loss; None where nothing has two steps."""
     long = {name: points for name, points in history.items() if len({step for step, _ in points}) > 1}
     total = [name for name in _TOTAL if name in long]
     parts = [

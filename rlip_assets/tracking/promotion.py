@@ -62,7 +62,7 @@ def promote(root: Path, model: str, version: str | None = None) -> Promotion:
 
 
 def gate(manifest: Mapping[str, Any] | None, params: PromotionParams, champion: Promotion | None) -> tuple[bool, str]:
-    """Whether a model may be promoted, and why.
+    """Return whether a model may be promoted, and why.
 
     Args:
         manifest: of the model's stage; None where there is no model.
@@ -79,13 +79,13 @@ def gate(manifest: Mapping[str, Any] | None, params: PromotionParams, champion: 
 
 
 def score_of(manifest: Mapping[str, Any] | None, params: PromotionParams) -> float | None:
-    """The figure that the gate looks at, None where the manifest lacks it."""
+    """Return the figure that the gate looks at, None where the manifest lacks it."""
     value = (manifest or {}).get("figures", {}).get(params.metric)
     return float(value) if isinstance(value, int | float) else None
 
 
 def promotion(root: Path, model: str) -> Promotion | None:
-    """The promoted version of `model` in the profile at `root`, None where nothing was promoted."""
+    """Return the promoted version of `model` in the profile at `root`, None where nothing was promoted."""
     record = _records(root).get(model)
     return Promotion(**record) if record else None
 

@@ -20,7 +20,7 @@ _COLUMNS = {
     "logged_models": ("artifact_location",),
     "datasets": ("dataset_source",),
 }
-"""Where MLflow's tables hold locations, alone or within JSON."""
+"""Columns of MLflow's tables that hold locations, alone or within JSON."""
 
 
 def relocate(database: Path) -> None:

@@ -55,7 +55,7 @@ _INPUT_TAG = "dvc."
 
 
 def store_uri(project: Path = PROJECT_ROOT) -> str:
-    """Address of the tracking store: MLFLOW_TRACKING_URI, else the project's SQLite file."""
+    """Return the address of the tracking store: MLFLOW_TRACKING_URI, else the project's SQLite file."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(project / 'mlruns' / 'mlflow.db').resolve()}"
 
 
@@ -77,7 +77,7 @@ def open_store(project: Path = PROJECT_ROOT) -> MlflowClient:
 
 
 def experiment_id(client: MlflowClient, name: str, project: Path = PROJECT_ROOT) -> str:
-    """Id of the experiment `name`, made where it does not exist. Artifacts of a SQLite store lie beside its file."""
+    """Return the id of the experiment `name`, made where it does not exist. Artifacts of a SQLite store lie beside its file."""
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
@@ -173,7 +173,7 @@ class TrackingLog(NullLog):
             self.picture("curves", picture)
 
     def _source(self, folder: Path) -> str:
-        """Where a registered checkpoint stays: its copy in the store, or the tree where a file was too large to copy."""
+        """Return the place of a registered checkpoint: its copy in the store, or the tree where a file was too large to copy."""
         if any(link.startswith(f"{folder.name}/") for link in self._links):
             return folder.resolve().as_uri()
         return f"{self._client.get_run(self.run_id).info.artifact_uri}/{folder.name}"
@@ -227,7 +227,7 @@ def promote_model(
 
 
 def input_hashes(project: Path = PROJECT_ROOT) -> set[str]:
-    """Hashes in DVC of the inputs that runs name, deleted runs left out."""
+    """Return the hashes in DVC of the inputs that runs name, deleted runs left out."""
     if store_uri(project).startswith(_SQLITE) and not Path(store_uri(project).removeprefix(_SQLITE)).exists():
         return set()
     client, found = open_store(project), set()
@@ -272,8 +272,10 @@ def track_stage(run: StageRun) -> Iterator[TrackingLog]:
 
 
 def parent_run(client: MlflowClient, experiment: str, profile: str, project: Path = PROJECT_ROOT) -> str:
-    """Id of the run above all trainings of a profile in one experiment, made where there is none; so `mlflow ui` shows a profile, such as
-    a study, as one line that opens to what it compares."""
+    """Return the id of the parent run of a profile's trainings in one experiment, made where there is none.
+
+    `mlflow ui` shows a profile, such as a study, as one line that opens to what it compares.
+    """
     lock = project / "mlruns" / "parent_runs.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(lock)):

@@ -1,6 +1,6 @@
 """The parameters of a profile: one validated model, one file (`params.yaml`), no side door.
 
-Each section is defined beside its fellows in this package and belongs to one kind of stage; defaults are those of the micro profile.
+One module per section, one section per kind of stage; defaults are those of the micro profile.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Params(BaseModel):
 
     @property
     def is_micro_world(self) -> bool:
-        """Whether some of the profile's data are the procedural ones, whose figures compare with nothing."""
+        """Return whether some of the profile's data are the procedural ones, whose figures compare with nothing."""
         return any(map(self.sources.is_drawn, self.sources.names))
 
 
@@ -76,7 +76,7 @@ def load_params(path: Path) -> Params:
 
 
 def validate_params(content: Any, where: str) -> Params:
-    """Parameters from plain values; `where` names their origin in errors.
+    """Return parameters from plain values; `where` names their origin in errors.
 
     Raises:
         ParameterError: an unknown key or a wrong value; the message lists every offending key.

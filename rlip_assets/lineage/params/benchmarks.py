@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class BenchmarkParams(BaseModel):
-    """What is asked of a result."""
+    """Parameters of the evaluation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

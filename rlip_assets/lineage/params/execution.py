@@ -1,4 +1,4 @@
-"""Where the shards of a stage are made. No result follows from it, so no stage declares it as a parameter."""
+"""The engine that makes the shards of a stage. No result follows from it, so no stage declares it as a parameter."""
 
 from typing import Literal
 
@@ -19,7 +19,7 @@ class ExecutionParams(BaseModel):
     """Address of the cluster, "auto" for the one that this machine belongs to; null starts Ray on this machine alone."""
     cpus_per_worker: float = Field(default=1.0, ge=0)
     gpus_per_worker: float = Field(default=0.0, ge=0)
-    """What Ray reserves for an actor."""
+    """Processors and GPUs that Ray reserves per actor."""
 
     buckets_per_run: int | None = Field(default=1, ge=1)
     """Buckets in one Dagster run of a backfill; null takes all of them in a single run, one after the other in one DVC process.

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class CaptionParams(BaseModel):
-    """How images are captioned. Decoding as published but for `max_tokens`: micro captions with two clauses are longer than 20 tokens."""
+    """Captioning of images. Decoding as published but for `max_tokens`: micro captions with two clauses are longer than 20 tokens."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -14,7 +14,7 @@ class CaptionParams(BaseModel):
     """Folder or hub name of a BLIP captioner; null takes the captioner that the stage is given as input."""
     mode: Literal["nucleus", "beam"] = "nucleus"
     captions_per_image: int = Field(default=10, ge=1, le=100)
-    """Nucleus samples an image; a beam search gives one caption."""
+    """Nucleus samples per image; a beam search gives one caption."""
     prompt: str = "a picture of "
     """Start of every caption, removed from the result."""
     top_p: float = Field(default=0.9, gt=0, le=1)
@@ -39,7 +39,7 @@ class CaptionParams(BaseModel):
 
 
 class ParsingParams(BaseModel):
-    """How captions become text triplets."""
+    """Parsing of captions into text triplets."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,7 +50,7 @@ class ParsingParams(BaseModel):
 
 
 class CandidateParams(BaseModel):
-    """How text triplets become candidates between boxes."""
+    """Matching of text triplets to boxes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -71,7 +71,7 @@ class DecontaminationParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     exclude: bool = True
-    """Whether such images are looked for, receive no pseudo labels and, with human triplets, are not trained on. The published training
+    """Exclude such images: they receive no pseudo labels and, with human triplets, are not trained on. The published training
     used them all."""
     min_likeness: float = Field(default=0.96, gt=0, le=1)
     """Two pictures are the same when their likeness is at least this: 1 for copies, above 0.97 for copies that are cut by up to 5 % at each
@@ -80,12 +80,12 @@ class DecontaminationParams(BaseModel):
 
 
 class DriftParams(BaseModel):
-    """How far the labels of a bucket may be from those before them until the asset check `drift` warns. No stage depends on it."""
+    """Changes of a bucket's labels beyond which the asset check `drift` warns. No stage depends on it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     yields: float = Field(default=0.25, ge=0)
-    """Change of labels an image, as a share of what it was."""
+    """Relative change of the number of labels per image."""
     confidence: float = Field(default=0.15, ge=0, le=1)
     """Total variation distance between the confidences, by tenths."""
     relations: float = Field(default=0.15, ge=0, le=1)
@@ -93,7 +93,7 @@ class DriftParams(BaseModel):
 
 
 class TaggingParams(BaseModel):
-    """How candidates receive confidences, and which of them become pseudo labels."""
+    """Confidences of candidates, and the choice of those that become pseudo labels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -101,7 +101,7 @@ class TaggingParams(BaseModel):
     """`union`: an image is encoded once with all its candidate texts, and a pair is scored for its own candidates only;
     `published`: the image is encoded again for each group of pairs and every text of the group is scored for every pair."""
     wording: Literal["relation", "surface", "best"] = "best"
-    """Which text the tagger is asked about: the label's normal form, the wording of the captions, or both, the higher score counting.
+    """The text that the tagger scores: the label's normal form, the wording of the captions, or both, the higher score counting.
     `published` groups always ask about the label's text."""
     batch_size: int = Field(default=16, ge=1)
     """Images (or groups) in one forward pass."""
@@ -114,7 +114,7 @@ class TaggingParams(BaseModel):
     overlap_filter: bool = False
     """Keep only labels between overlapping boxes."""
     exclude: tuple[str, ...] = ()
-    """Files with image ids (one a line) that receive no labels: images of benchmark test splits."""
+    """Files with image ids (one per line) that receive no labels: images of benchmark test splits."""
     rows_per_shard: int = Field(default=500, ge=1)
     quarantine_limit: float = Field(default=0.01, ge=0, le=1)
     operating_precision: float = Field(default=0.8, ge=0, le=1)

@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class OracleParams(BaseModel):
-    """What is taken from the truth that the micro world keeps aside. All off but in a study; real datasets have no such truth."""
+    """Stages that use the ground truth kept aside by the micro world. All off but in a study; real datasets have no such ground truth."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

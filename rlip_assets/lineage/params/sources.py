@@ -1,4 +1,4 @@
-"""Where the raw datasets lie and how they are read."""
+"""Raw datasets: their roots, buckets and readers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class OwnSplit(BaseModel):
 
 
 class OwnSourceParams(SourceParams):
-    """A detection dataset of one's own: boxes without relations, to be labelled."""
+    """A user-defined detection dataset: boxes without relations, to be labelled."""
 
     form: Literal["coco", "open_images_boxes"] = "coco"
     """`coco`: a COCO-style json a split; `open_images_boxes`: the official box files of Open Images v6."""
@@ -66,7 +66,7 @@ class OwnSourceParams(SourceParams):
 
 
 class SourcesParams(BaseModel):
-    """The six datasets of the method, and detection datasets of one's own."""
+    """The six datasets of the method, and user-defined detection datasets."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -90,11 +90,11 @@ class SourcesParams(BaseModel):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All datasets: the six, then one's own."""
+        """All datasets: the six, then the user-defined ones."""
         return (*(name for name in type(self).model_fields if name != "own"), *self.own)
 
     def of(self, dataset: str) -> SourceParams:
-        """The parameters of one of `names` (KeyError for another)."""
+        """Return the parameters of one of `names` (KeyError for another)."""
         if dataset in self.own:
             return self.own[dataset]
         if dataset not in self.names:
@@ -103,9 +103,9 @@ class SourcesParams(BaseModel):
         return found
 
     def key(self, dataset: str) -> str:
-        """Where `params.yaml` has the parameters of a dataset."""
+        """Return the key of a dataset's parameters in `params.yaml`."""
         return f"sources.own.{dataset}" if dataset in self.own else f"sources.{dataset}"
 
     def is_drawn(self, dataset: str) -> bool:
-        """Whether the micro world stands in for a dataset: its root is the folder that the micro world draws into."""
+        """Return whether the micro world stands in for a dataset: its root is the folder that the micro world draws into."""
         return dataset not in self.own and self.of(dataset).root == f"{WORLD_FOLDER}/{dataset}"

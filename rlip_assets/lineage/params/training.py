@@ -36,12 +36,12 @@ class RecipeChoice(BaseModel):
             raise ValueError(str(error)) from None
 
     def resolve(self) -> Recipe:
-        """The recipe itself."""
+        """Return the recipe itself."""
         return recipe(self.recipe, self.changes)
 
 
 class CheckpointParams(BaseModel):
-    """Which checkpoints a training keeps, and how it is judged on the way. Spans are epochs, as shares of one where it is long."""
+    """Checkpoints that a training keeps, and its evaluation on the way. Spans are epochs, or fractions of one where it is long."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,7 +53,7 @@ class CheckpointParams(BaseModel):
     keep_every: float | None = Field(None, gt=0)
     """Epochs between two checkpoints that stay beside the result, in its folder `kept`; null keeps none of them."""
     result: Literal["last", "best"] = "last"
-    """Which network the training's result is; the best evaluated one is kept in either case."""
+    """The training's result: the last network, or the best evaluated one, which is kept in either case."""
 
     @model_validator(mode="after")
     def _best_needs_evaluations(self) -> CheckpointParams:
