@@ -29,7 +29,7 @@ def describe(root: Path, item: Item, entry: LockEntry) -> dict[str, Any]:
     for picture in list(_pictures(root, item))[:MOST_PICTURES]:
         data = base64.b64encode(picture.read_bytes()).decode()
         uri = f"data:image/{_PICTURES[picture.suffix.lower()]};base64,{data}"
-        metadata[f"picture/{picture.stem}"] = dg.MetadataValue.md(f"![picture]({uri})")
+        metadata[f"picture/{picture.stem}"] = dg.MetadataValue.md(f"![{picture.stem}]({uri})")
     return metadata
 
 

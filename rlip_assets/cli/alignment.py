@@ -11,7 +11,7 @@ from rlip_assets.cli.options import Device
 
 
 def alignment(
-    model: Annotated[str, typer.Argument(help="Checkpoint folder, or USER/NAME on the Hub.")],
+    model: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
     scenes: Annotated[Path, typer.Option(help="Scene table folder of a benchmark.")],
     images: Annotated[Path, typer.Option(help="Root of its images.")],
     classes: Annotated[Path | None, typer.Option(help="classes.json, where it does not lie beside the table.")] = None,

@@ -14,9 +14,7 @@ from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_root
 
 def predict(
     photos: Annotated[list[Path], typer.Argument(help="Photos.")],
-    model: Annotated[
-        str | None, typer.Option(help="Checkpoint folder, or USER/NAME on the Hub; by default the profile's best one.")
-    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Checkpoint folder; by default the profile's best one.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for NAME.json and NAME.relations.png.")] = Path("predictions"),
     objects: Annotated[
         str | None,

@@ -1,4 +1,4 @@
-"""The benchmarks: predictions as Parquet, one evaluator a protocol, per-class results, the standing of figures.
+"""Evaluation of predictions on the benchmarks: file formats, one evaluator per protocol, results by class, published figures.
 
 NumPy and PyArrow only: nothing here imports torch, transformers or pandas, so that evaluation can run in every epoch.
 """

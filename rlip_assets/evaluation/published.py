@@ -1,4 +1,4 @@
-"""The standing table: published figures by setting and protocol, so that a run's figures can be put beside them.
+"""Published figures by setting and protocol, to be put beside those of a run.
 
 `published.json` holds percentages as published, each row with its source. RLIP and RLIPv2 evaluate HICO-DET with their own protocol and
 pair suppression; of the later methods the papers rarely say which, so their rows stand under the same setting with that caution.
@@ -22,10 +22,10 @@ class Published:
     """One published row.
 
     Attributes:
-        setting: key of `Standing.settings`.
+        setting: key of `PublishedFigures.settings`.
         method, backbone, note: as the source calls them; "" where it does not say.
         figures: name (as in `metrics.json`, without the protocol) to percent.
-        source: key of `Standing.sources`.
+        source: key of `PublishedFigures.sources`.
     """
 
     setting: str
@@ -53,7 +53,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Standing:
+class PublishedFigures:
     """All published figures.
 
     Attributes:
@@ -92,10 +92,10 @@ class Standing:
 
 
 @cache
-def standing() -> Standing:
+def published_figures() -> PublishedFigures:
     """The table in `published.json`."""
     content = json.loads(FILE.read_text())
-    return Standing(
+    return PublishedFigures(
         {key: Setting(**value) for key, value in content["settings"].items()},
         {key: Source(**value) for key, value in content["sources"].items()},
         tuple(Published(**row) for row in content["rows"]),

@@ -9,7 +9,6 @@ whether its subject scores mean anything (weights fine-tuned on HICO-DET or V-CO
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +24,10 @@ from rlip_assets.storage.errors import DataError, InputError, ParameterError
 from rlip_assets.training.transforms import target_size
 from rlip_model import NO_OBJECTS, Checkpoint, load_checkpoint
 from rlip_model.boxes import Box, iou
-from rlip_model.errors import CheckpointError
 from rlip_model.postprocess import PairPredictions, hoi_predictions, sgg_predictions
 from rlip_model.triplets import Triplet
 from rlip_model.vision.images import image_tensor, stack_images
 
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 MIN_SIDE = 32
 """Smaller images are enlarged to this: the backbone halves an image six times."""
 TEXTS_KEPT = 4096
@@ -58,38 +55,25 @@ class RelationDetector:
         self._vectors = TextVectors(self.checkpoint, TEXTS_KEPT)
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: Path | str, device: str = "cpu", **hub: Any) -> RelationDetector:
-        """Open a checkpoint.
-
-        Args:
-            name_or_folder: a folder, or the name of a model on the Hugging Face Hub, such as "user/model".
-            device: name of a device in torch.
-            hub: options of `huggingface_hub.snapshot_download`, such as `revision` and `token`.
+    def from_pretrained(cls, folder: Path | str, device: str = "cpu") -> RelationDetector:
+        """Open a checkpoint folder.
 
         Raises:
-            InputError: it is missing, damaged or incomplete, or a network of another kind; the sentence names the remedy.
+            InputError: the folder is missing or incomplete, or holds a network of another kind; the sentence names the remedy.
             ParameterError: the device cannot be used.
         """
-        folder = Path(name_or_folder)
-        if not folder.is_dir() and (isinstance(name_or_folder, Path) or not HUB_NAME.fullmatch(name_or_folder)):
+        folder = Path(folder)
+        if not folder.is_dir():
             raise InputError(
                 f"{folder} is no checkpoint folder; make one with `make demo` (data/models/finetune/hico_full) "
                 "or `rlip import-checkpoint FILE.pth DIR`"
             )
         try:
-            checkpoint = load_checkpoint(name_or_folder, usable_device(device), **hub)
-        except CheckpointError as error:
+            checkpoint = load_checkpoint(folder, usable_device(device))
+        except ValueError as error:
             raise InputError(str(error)) from None
         metadata = checkpoint.metadata
         return cls(checkpoint, str(metadata.get("name", folder.name)), str(metadata.get("trained_on", "")))
-
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Write the checkpoint with its model card as a folder; an existing one is replaced."""
-        self.checkpoint.save_pretrained(folder)
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload the checkpoint with its model card to the Hub; see `rlip_model.Checkpoint.push_to_hub`. Return the commit's URL."""
-        return self.checkpoint.push_to_hub(repo_id, **options)
 
     @property
     def benchmark(self) -> str | None:

@@ -27,7 +27,7 @@ from rlip_assets.evaluation.formats.annotations import read_annotations
 from rlip_assets.evaluation.formats.readers import Answer, Predictions, Question
 from rlip_assets.evaluation.headlines import HEADLINES, Headline
 from rlip_assets.evaluation.pictures import causes_picture, curves_picture
-from rlip_assets.evaluation.published import standing
+from rlip_assets.evaluation.published import published_figures
 from rlip_assets.evaluation.stage import class_rows, curve_rows, flat_figures, write_table
 from rlip_assets.report.class_facts import classes_csv
 from rlip_assets.report.page import Picture, Section, Table, render
@@ -132,8 +132,8 @@ def _figures(results: Sequence[ProtocolResult]) -> Iterator[Section]:
 
 
 def _published(question: Question, figures: Mapping[str, float | None]) -> Iterator[Section]:
-    """The standing table of the settings that this evaluation may belong to, with its own figures on top."""
-    table = standing()
+    """The published figures of the settings that this evaluation may belong to, with its own figures on top."""
+    table = published_figures()
     if question.zero_shot:
         keys = [f"{question.benchmark}_zero_shot"]
     elif question.unseen:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlip_assets.evaluation.headlines import HEADLINES
-from rlip_assets.evaluation.published import standing
+from rlip_assets.evaluation.published import published_figures
 from rlip_assets.report.artifacts import read_json
 from rlip_assets.report.repeats import Comparison, Metrics, compare, summary
 
@@ -74,7 +74,7 @@ SETTING_RUNS = {
     "open_images": "finetune-open_images",
     "open_images_predicate": "finetune-open_images",
 }
-"""Setting of the standing table -> the benchmark partition that is of this setting."""
+"""Setting of the published figures -> the benchmark partition that is of this setting."""
 SCALING = (
     ("VG", "pretrain-vg"),
     ("VG + COCO", "pretrain-vg_coco"),
@@ -154,8 +154,8 @@ def _errors(benchmarks: Path, metrics: Metrics) -> list[dict[str, Any]]:
 
 
 def _published(metrics: Metrics) -> list[dict[str, Any]]:
-    """The standing table, one entry a benchmark setting: `rows` in percent as published, `ours` (fractions) where `run` was made."""
-    table = standing()
+    """The published figures, one entry per benchmark setting: `rows` in percent as published, `ours` (fractions) where `run` was made."""
+    table = published_figures()
     entries = []
     for key, setting in table.settings.items():
         rows, run = table.of_setting(key), SETTING_RUNS.get(key, "")

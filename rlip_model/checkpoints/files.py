@@ -22,8 +22,6 @@ from torch import Tensor
 from rlip_model.errors import CheckpointError
 
 WEIGHTS, CONFIG, METADATA = "model.safetensors", "config.json", "metadata.json"
-FILES = (WEIGHTS, CONFIG, METADATA, "tokenizer.json", "tokenizer_config.json", "label_tokenizer.json", "README.md")
-"""All that a checkpoint folder holds."""
 CONTENT = "content"
 """Key of the weight file's header that holds the digest of its tensors; files from elsewhere have none."""
 JSON_LIMIT = 16 << 20
@@ -145,17 +143,7 @@ def content_digest(tensors: Mapping[str, Tensor]) -> str:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary sibling to fill, synced to disk and renamed to `folder` at the end; removed on an error.
-
-    Raises:
-        CheckpointError: `folder` is a link or file, or holds anything that belongs to no checkpoint, which would be lost.
-    """
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise CheckpointError(f"{folder} is no folder: name another place for the checkpoint")
-    own = re.compile("|".join([*map(re.escape, FILES), r"\.rlip-.*"]))
-    foreign = sorted(entry.name for entry in folder.glob("*") if not own.fullmatch(entry.name) or entry.is_dir())
-    if foreign:
-        raise CheckpointError(f"{folder} holds {foreign[0]}, which belongs to no checkpoint: name another folder")
+    """A temporary sibling to fill, synced to disk and renamed to `folder` at the end; removed on an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

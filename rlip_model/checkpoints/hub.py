@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rlip_model.checkpoints.files import (
     CONFIG,
-    FILES,
+    METADATA,
     WEIGHTS,
     first_line,
     member,
@@ -29,6 +29,7 @@ from rlip_model.errors import CheckpointError
 
 FORMAT = 1
 MODEL_TYPE = "rlip"
+FILES = (WEIGHTS, CONFIG, METADATA, "tokenizer.json", "tokenizer_config.json", "label_tokenizer.json", "README.md")
 
 Network = TypeVar("Network", bound="PretrainedNetwork")
 

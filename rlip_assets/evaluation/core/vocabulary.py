@@ -89,8 +89,11 @@ def vocabulary_of_classes(content: Mapping[str, Any] | str, where: str) -> Vocab
             names the file.
     """
     try:
-        as_json = isinstance(content, str)
-        classes = Classes.model_validate_json(content, strict=True) if as_json else Classes.model_validate(content)
+        classes = (
+            Classes.model_validate_json(content, strict=True)
+            if isinstance(content, str)
+            else Classes.model_validate(content)
+        )
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the table"

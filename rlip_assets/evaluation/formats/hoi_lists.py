@@ -169,14 +169,15 @@ def _qpic(image_id: str, record: Any, where: str) -> Triplets:
     labelled = any(isinstance(each, dict) and "category_id" in each for each in found)
     labels = integers(column(found, "category_id", WHOLE, where_box)) if labelled else np.full(len(found), NO_LABEL)
     ends = np.stack([integers(column(rows, name, WHOLE, where_pair)) for name in ("subject_id", "object_id")], axis=1)
-    inside = ((ends >= 0) & (ends < len(labels))).all(axis=1)
-    chosen = np.where(inside[:, None], ends, 0)
+    of_box = np.append(labels, NO_LABEL)  # a box index outside the list is refused by `Triplets`
+    subjects, objects = of_box[np.where((ends >= 0) & (ends < len(labels)), ends, len(labels))].T
     return Triplets(
         image_id,
         where,
         boxes(column(found, "bbox", BOX, where_box)),
         ends,
-        *(labels[chosen].T if len(labels) else np.zeros((2, len(rows)), np.int64)),
+        subjects,
+        objects,
         integers(column(rows, "category_id", WHOLE, where_pair)),
         np.array(column(rows, "score", NUMBER, where_pair), np.float64),
     )

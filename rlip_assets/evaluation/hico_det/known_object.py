@@ -22,9 +22,10 @@ from rlip_assets.storage.errors import DataError
 
 @dataclass(frozen=True)
 class KnownObjects:
-    """Image id to the labels of the objects that the image is known to show."""
+    """Image id to the labels of the objects that the image is known to show, and the file that says so."""
 
     objects: dict[str, tuple[int, ...]]
+    source: str = "the image labels"
 
     def table(self, truth: GroundTruth, num_objects: int) -> npt.NDArray[np.bool_]:
         """(N, O + 1) whether an image shows an object.
@@ -36,7 +37,7 @@ class KnownObjects:
         for image, image_id in enumerate(truth.image_ids):
             if image_id not in self.objects:
                 raise DataError(
-                    f"the image labels lack image {image_id!r}; the Known-Object setting needs every test image"
+                    f"{self.source} lacks image {image_id!r}; the Known-Object setting needs every test image"
                 )
             table[image, list(self.objects[image_id])] = True
         return table
@@ -64,4 +65,4 @@ def read_known_objects(path: Path, vocabulary: Vocabulary, names: ImageNames) ->
         if own in objects:
             raise DataError(f"{where} is listed twice; keep one entry per image")
         objects[own] = tuple(sorted({vocabulary.hois[hoi][1] for hoi in ids}))
-    return KnownObjects(objects)
+    return KnownObjects(objects, str(path))

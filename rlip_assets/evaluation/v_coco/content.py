@@ -21,15 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlip_assets.evaluation.core.image_names import ImageNames
-from rlip_assets.evaluation.formats.json_values import BOX, NUMBER, Kind, field, image_id_of, read_json
-from rlip_assets.evaluation.formats.json_values import IMAGE_ID as IMAGE
+from rlip_assets.evaluation.formats.json_values import BOX, IMAGE_ID, NUMBER, Kind, field, image_id_of, read_json
 from rlip_assets.evaluation.v_coco.actions import Actions
 from rlip_assets.evaluation.v_coco.ground_truth import OfficialTruth
 from rlip_assets.evaluation.v_coco.official import OfficialDetections
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.files import atomic_file
 
-PERSON_BOX, IMAGE_ID = "person_box", "image_id"
+PERSON_BOX, IMAGE = "person_box", "image_id"
 NOT_PREDICTED = (0.0, 0.0, 0.1, 0.1, 0.0)
 """Box and score of an action's role that a record does not name."""
 ROWS = 4096
@@ -90,36 +89,38 @@ def read_official_content(path: Path, truth: OfficialTruth) -> OfficialDetection
     agents = {key: place for place, key in enumerate(agent_keys(truth.actions))}
     roles = {key: place for place, key in enumerate(role_keys(truth.actions))}
     names = ImageNames(truth.image_ids)
-    image, persons, agent_scores, role_entries = [], [], [], []
+    image, persons, agent_scores = [], [], []
+    places, entries = [np.zeros((2, 0), np.int64)], [np.zeros((0, 5))]
     for row, record in enumerate(_read_records(path)):
         where = f"{path}, row {row}"
-        name = image_id_of(field(record, IMAGE_ID, IMAGE, where))
+        name = image_id_of(field(record, IMAGE, IMAGE_ID, where))
         own = names.find(name)
         if own is None:
             raise DataError(f"{where}: image {name!r} is not in the annotations; predict the test images only")
         image.append(truth.index[own])
         persons.append(field(record, PERSON_BOX, BOX, where))
-        scores, entries = np.zeros(len(agents)), np.tile(NOT_PREDICTED, (len(roles), 1))
-        actions = {key: value for key, value in record.items() if key not in (IMAGE_ID, PERSON_BOX)}
-        unknown = next((key for key in actions if key not in agents and key not in roles), None)
-        if unknown is not None or not actions:
-            what = "no action" if unknown is None else f"the action {unknown!r}, which the annotations lack"
+        actions = record.keys() - {IMAGE, PERSON_BOX}
+        unknown = sorted(actions - agents.keys() - roles.keys())
+        if unknown or not actions:
+            what = f"the action {unknown[0]!r}, which the annotations lack" if unknown else "no action"
             raise DataError(f"{where} has {what}; its keys are such as {', '.join([*agents, *roles][:2])}")
-        for key in actions:
-            if key in agents:
-                scores[agents[key]] = field(record, key, NUMBER, where)
-            else:
-                entries[roles[key]] = [np.nan if value is None else value for value in field(record, key, ENTRY, where)]
+        scores = np.zeros(len(agents))
+        for key in actions & agents.keys():
+            scores[agents[key]] = field(record, key, NUMBER, where)
         agent_scores.append(scores)
-        role_entries.append(entries)
+        given = sorted(actions & roles.keys())
+        places.append(np.array([[row] * len(given), [roles[key] for key in given]], np.int64))
+        found = [[np.nan if value is None else value for value in field(record, key, ENTRY, where)] for key in given]
+        entries.append(np.array(found, np.float64).reshape(-1, 5))
+    of_roles = np.tile(NOT_PREDICTED, (len(image), len(roles), 1))
+    of_roles[tuple(np.concatenate(places, axis=1))] = np.concatenate(entries)
     order = np.argsort(np.array(image, np.int64), kind="stable")
-    of_roles = np.array(role_entries, np.float64).reshape(-1, len(roles), 5)[order]
     return OfficialDetections(
         image=np.array(image, np.int64)[order],
         persons=np.array(persons, np.float64).reshape(-1, 4)[order],
-        role_boxes=of_roles[..., :4],
+        role_boxes=of_roles[order, :, :4],
         agent_scores=np.array(agent_scores, np.float64).reshape(-1, len(agents))[order],
-        role_scores=of_roles[..., 4],
+        role_scores=of_roles[order, :, 4],
     )
 
 
@@ -139,7 +140,8 @@ def _parquet_records(path: Path) -> Iterator[Mapping[str, Any]]:
         raise InputError(f"{path} does not exist; give the official results as .json or .parquet")
     try:
         for batch in pq.ParquetFile(path).iter_batches(ROWS):
-            yield from batch.to_pylist()
+            for record in batch.to_pylist():
+                yield {key: value for key, value in record.items() if value is not None}
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is damaged or truncated ({error}); write it again") from None
 
@@ -149,7 +151,7 @@ def _records_of(truth: OfficialTruth, detections: OfficialDetections) -> Iterato
     boxes = [detections.boxes_of_role(role) for role in range(len(roles))]
     for row, image in enumerate(detections.image):
         record: dict[str, Any] = {
-            IMAGE_ID: truth.image_ids[image],
+            IMAGE: truth.image_ids[image],
             PERSON_BOX: detections.persons[row].astype(float).tolist(),
         }
         record |= zip(agents, detections.agent_scores[row].astype(float).tolist(), strict=True)
@@ -160,6 +162,6 @@ def _records_of(truth: OfficialTruth, detections: OfficialDetections) -> Iterato
 
 
 def _schema(actions: Actions) -> pa.Schema:
-    fields: list[tuple[str, pa.DataType]] = [(IMAGE_ID, pa.string()), (PERSON_BOX, pa.list_(pa.float64()))]
+    fields: list[tuple[str, pa.DataType]] = [(IMAGE, pa.string()), (PERSON_BOX, pa.list_(pa.float64()))]
     fields += [(key, pa.float64()) for key in agent_keys(actions)]
     return pa.schema(fields + [(key, pa.list_(pa.float64())) for key in role_keys(actions)])

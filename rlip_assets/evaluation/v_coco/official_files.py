@@ -73,8 +73,10 @@ def read_official_annotations(actions_file: Path, instances_file: Path) -> Offic
         for role, filler in zip(roles[action], flat.reshape(len(roles[action]), -1), strict=True):  # role by role
             if role != AGENT:
                 fillers[action, own, actions.roles[action].index(role)] = filler
-    ids = tuple(str(image_id) for image_id in image_ids)
-    return official_truth_of_coco(ids, sizes, actions, coco, np.array(list(agents), np.int64), does, fillers)
+    names_of_images = tuple(str(image_id) for image_id in image_ids)
+    return official_truth_of_coco(
+        names_of_images, sizes, actions, coco, np.array(list(agents), np.int64), does, fillers
+    )
 
 
 def official_vocabulary(truth: OfficialTruth) -> Vocabulary:

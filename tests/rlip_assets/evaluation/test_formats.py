@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,9 @@ from rlip_assets.datasets.scenes import Scene, write_scenes
 from rlip_assets.datasets.sources.classes import hico_classes
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.evaluation.formats.annotations import read_annotations
-from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionBatch, PredictionWriter
+from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionWriter
 from rlip_assets.evaluation.formats.readers import Predictions, Question, answer
-from rlip_assets.evaluation.v_coco.content import read_official_content, write_official_content
-from rlip_assets.evaluation.v_coco.official import VcocoOfficialEvaluator, evaluate_official
-from rlip_assets.evaluation.v_coco.official_files import read_official_annotations
-from rlip_assets.report.evaluation_page import write_evaluation
 from rlip_assets.storage.errors import DataError, InputError, ParameterError, RlipError
-from tests.oracle.v_coco_official import evaluate_vcoco_official
-from tests.support.random_official_worlds import make_official_world
-from tests.support.random_worlds import Knobs
 
 OBJECTS, VERBS, HOIS = ["person", "horse", "cup"], ["ride", "hold", "feed"], [[0, 1], [2, 1], [1, 2]]
 VOCABULARY = Vocabulary("hico_det", tuple(OBJECTS), tuple(VERBS), tuple((v, o) for v, o in HOIS))
@@ -241,7 +233,7 @@ def test_image_labels_add_the_known_object_setting(tmp_path: Path) -> None:
     assert nothing["hico_det/rlipv2_known_object/plain/max_recall"] == 0
     assert nothing["hico_det/rlipv2/plain/max_recall"] == default["hico_det/rlipv2/plain/max_recall"] > 0
     labels.write_text(json.dumps({"another": [0]}))
-    with pytest.raises(DataError, match="lack image 'image'"):
+    with pytest.raises(DataError, match=r"labels\.json lacks image 'image'"):
         answer(Question("hico_det", predictions, scenes, image_labels=labels))
 
 
@@ -331,121 +323,3 @@ def test_the_official_interactions_bring_their_zero_shot_settings(tmp_path: Path
     }
     _, other = read_annotations(written(tmp_path, PAIR_LIST))
     assert other.splits == {}
-
-
-KNOBS = Knobs(seed=5, images=5, objects=2, verbs=3, pairs=12, grid=9, levels=5, offset=0.0, density=1.0)
-
-
-@pytest.mark.parametrize("suffix", ["json", "parquet"])
-def test_official_content_survives_a_file(tmp_path: Path, suffix: str) -> None:
-    world = make_official_world(KNOBS)
-    evaluator = VcocoOfficialEvaluator(world.truth, world.vocabulary)
-    evaluator.update(PredictionBatch.of(world.images, len(world.vocabulary.verbs)))
-    path = tmp_path / f"results.{suffix}"
-    write_official_content(path, world.truth, evaluator.detections())
-    (expected,) = evaluator.compute()
-    (found,) = evaluate_official(world.truth, read_official_content(path, world.truth))
-    assert found.figures == expected.figures
-    assert found.figures["agent_ap"] > 0
-
-
-def plain(value: Any) -> Any:
-    """As JSON has it: NaN is null."""
-    if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [plain(each) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value.item() if hasattr(value, "item") else value
-
-
-def official_files(folder: Path) -> tuple[Path, Path, Path, dict[str, float]]:
-    """The official three files of a random case, with the oracle's figures."""
-    world = make_official_world(KNOBS)
-    image_of = {row["id"]: row["image_id"] for row in world.coco_boxes}
-    actions = [{**action, "image_id": [image_of[i] for i in action["ann_id"]]} for action in world.actions]
-    known = {image for action in actions for image in action["image_id"]}
-    detections = [row for row in world.detections if row["image_id"] in known]
-    images = [row for row in world.coco_images if row["id"] in known]
-    theirs = evaluate_vcoco_official(
-        detections, images, [row for row in world.coco_boxes if row["image_id"] in known], world.actions
-    )
-    instances = {"images": world.coco_images, "annotations": world.coco_boxes}
-    return (
-        written(folder, plain(detections), "results.json"),
-        written(folder, plain(actions), "vcoco_test.json"),
-        written(folder, plain(instances), "instances.json"),
-        theirs["metrics"],
-    )
-
-
-def test_official_files_give_the_oracles_figures(tmp_path: Path) -> None:
-    results, actions, instances, theirs = official_files(tmp_path)
-    figures = figures_of(Question("v_coco", results, actions, instances=instances))
-    assert figures["v_coco/official/agent_ap"] == pytest.approx(theirs["AP_agent"], abs=1e-12)
-    assert figures["v_coco/official/role_ap_s1_25"] == pytest.approx(theirs["AP_role_1"], abs=1e-12)
-    assert figures["v_coco/official/role_ap_s2_24"] == pytest.approx(theirs["AP_role_2 without point"], abs=1e-12)
-
-
-def test_a_report_of_official_files_says_what_it_lacks(tmp_path: Path) -> None:
-    results, actions, instances, theirs = official_files(tmp_path)
-    question = Question("v_coco", results, actions, instances=instances)
-    page = write_evaluation(tmp_path / "report", question, answer(question, causes=True), images=tmp_path).read_text()
-    assert f"<td>agent_ap</td><td>{100 * theirs['AP_agent']:.2f}</td>" in page
-    assert "judged person by person" in page
-    assert not (tmp_path / "report/errors.json").exists()
-
-
-def without(key: str) -> Callable[[dict[str, Any]], object]:
-    return lambda record: record.pop(key)
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (lambda record: record.update(fly_agent=0.5), "row 1 has the action 'fly_agent', which the annotations lack"),
-        (
-            lambda record: [record.pop(key) for key in list(record) if key not in ("image_id", "person_box")],
-            "row 1 has no action",
-        ),
-        (without("person_box"), "row 1: person_box is missing"),
-        (lambda record: record.update(image_id=99), "row 1: image '99' is not in the annotations"),
-        (lambda record: record.update(person_box=[1, 2, 3]), "row 1: person_box is .* four finite numbers"),
-        (lambda record: record.update(person_box=[1, 2, 3, None]), "row 1: person_box is .* None"),
-        (lambda record: record.update(cut_agent=math.nan), "row 1: cut_agent is nan; expected a finite number"),
-        (lambda record: record.update(cut_obj=[1, 2, 3, 4, math.inf]), "row 1: cut_obj is .* inf"),
-        (lambda record: record.update(cut_obj=0.5), "row 1: cut_obj is 0.5; expected x1, y1, x2, y2 and a score"),
-    ],
-)
-def test_broken_official_content_is_refused_by_row(
-    tmp_path: Path, change: Callable[[dict[str, Any]], object], sentence: str
-) -> None:
-    results, actions, instances, _ = official_files(tmp_path)
-    content = json.loads(results.read_text())
-    change(content[1])
-    with pytest.raises(DataError, match=sentence):
-        read_official_content(written(tmp_path, content), read_official_annotations(actions, instances))
-
-
-def test_broken_official_files_are_refused(tmp_path: Path) -> None:
-    results, actions, instances, _ = official_files(tmp_path)
-    question = Question("v_coco", results, actions, instances=instances)
-    with pytest.raises(ParameterError, match="leave --instances out"):
-        answer(Question("hico_det", results, actions, instances=instances))
-    with pytest.raises(DataError, match="not V-COCO actions and COCO instances"):
-        read_official_annotations(instances, actions)
-    content = json.loads(instances.read_text())
-    written(tmp_path, {**content, "images": content["images"][1:]}, "instances.json")
-    with pytest.raises(DataError, match="lacks image 0"):
-        answer(question)
-    for field, value in (("bbox", [1, 2, 3]), ("bbox", [1, 2, math.nan, 4]), ("area", None)):
-        changed_box = {**content["annotations"][2], field: value}
-        rows = [*content["annotations"][:2], changed_box, *content["annotations"][3:]]
-        written(tmp_path, {**content, "annotations": rows}, "instances.json")
-        with pytest.raises(DataError, match=r"instances\.json: annotations, row 2"):
-            answer(question)
-    pickle = tmp_path / "results.pkl"
-    pickle.write_bytes(b"\x80\x02]q\x00.")
-    with pytest.raises(InputError, match="pickles can run code"):
-        answer(Question("v_coco", pickle, actions, instances=instances))
-    with pytest.raises(InputError, match=r"only \.json and \.parquet are read"):
-        read_official_content(pickle, make_official_world(KNOBS).truth)

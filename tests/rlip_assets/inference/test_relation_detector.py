@@ -3,7 +3,6 @@
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -210,28 +209,3 @@ def test_few_text_vectors_are_kept_and_all_are_right(detector: RelationDetector)
         torch.testing.assert_close(bounded(part), unbounded(part), atol=1e-5, rtol=1e-4)
         assert len(bounded) <= 7
     assert len(unbounded) == 40
-
-
-def test_a_detector_is_saved_and_opened_as_one_opens_models_of_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    uploaded: list[list[str]] = []
-
-    def create_repo(api: object, repo_id: str, **options: object) -> SimpleNamespace:
-        return SimpleNamespace(repo_id=repo_id)
-
-    def upload_folder(api: object, repo_id: str, folder_path: Path, **options: object) -> str:
-        uploaded.append(sorted(file.name for file in folder_path.iterdir()))
-        return f"https://hub/{repo_id}/commit/1"
-
-    detector = make_detector()
-    detector.save_pretrained(tmp_path / "saved")
-    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", create_repo)
-    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload_folder)
-    assert detector.push_to_hub("user/model") == "https://hub/user/model/commit/1"
-    assert uploaded == [sorted(file.name for file in (tmp_path / "saved").iterdir())]
-    monkeypatch.setattr("rlip_model.checkpoints.hub.snapshot_download", lambda name, **options: str(tmp_path / "saved"))
-    image = photo(120, 90)
-    want = detector([image], threshold=0.0)
-    for name in (tmp_path / "saved", str(tmp_path / "saved"), "user/model"):
-        assert RelationDetector.from_pretrained(name)([image], threshold=0.0) == want
