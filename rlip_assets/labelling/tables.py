@@ -129,4 +129,4 @@ def _first_broken(table: pa.Table) -> int:
             table.slice(row, 1).to_pylist()
         except UnicodeDecodeError:
             return row
-    return table.num_rows
+    return int(table.num_rows)

@@ -7,6 +7,7 @@ generator mirrors, scales and moves them.
 from __future__ import annotations
 
 from random import Random
+from typing import TypedDict, Unpack
 
 from rlip_assets.micro_world.picture import Colour, Mark, Point, Relation, Thing
 from rlip_assets.micro_world.sprite_sheet import sprite_size
@@ -18,6 +19,17 @@ SLEEVES: dict[str, Colour] = {"man": (18, 158, 132), "woman": (92, 20, 240), "ch
 SKIN: dict[str, Colour] = {"light": (255, 200, 40), "dark": (140, 88, 60)}
 MOTION: Colour = (60, 60, 70)
 REACH = 0.36  # length of an arm, in statures
+
+
+class Place(TypedDict, total=False):
+    """The options of `Group.put` that a person has too."""
+
+    x: float
+    bottom: float
+    facing: int
+    depth: float
+    angle: int
+    grounded: bool
 
 
 class Group:
@@ -66,33 +78,12 @@ class Group:
         self.things.append(thing)
         return thing
 
-    def person(
-        self,
-        pose: str,
-        *,
-        x: float = 0.0,
-        bottom: float = 0.0,
-        facing: int = -1,
-        depth: float = 0.0,
-        angle: int = 0,
-        look: str | None = None,
-        grounded: bool = True,
-    ) -> Thing:
+    def person(self, pose: str, **place: Unpack[Place]) -> Thing:
         """Add a person in a pose of the sprite sheet."""
-        look = look or self.rng.choice(LOOKS)
+        look = self.rng.choice(LOOKS)
         sprite = f"{look}_{self.rng.choice(tuple(SKIN))}_{pose}"
         height = CATEGORIES["person"].height * STATURE[look] * sprite_size(sprite)[1] / CELL
-        thing = self.put(
-            "person",
-            x=x,
-            bottom=bottom,
-            facing=facing,
-            depth=depth,
-            angle=angle,
-            height=height,
-            sprite=sprite,
-            grounded=grounded,
-        )
+        thing = self.put("person", height=height, sprite=sprite, **place)
         thing.look, thing.pose = look, pose
         return thing
 

@@ -23,11 +23,6 @@ def _sheet() -> Image.Image:
         return image.convert("RGBA")
 
 
-def sprite_names() -> list[str]:
-    """All sprites of the sheet."""
-    return sorted(_places())
-
-
 def sprite_size(name: str) -> tuple[int, int]:
     """Width and height of a sprite in the sheet, in pixels."""
     x0, y0, x1, y1 = _places()[name]
@@ -39,9 +34,7 @@ def sprite_image(name: str, width: int, height: int, angle: int, flip: bool) -> 
     """RGBA image of a sprite, turned by `angle` (0, 90, 180 or 270 degrees, counter-clockwise), then mirrored, then scaled."""
     image = _sheet().crop(_places()[name])
     if angle:
-        image = image.transpose(
-            {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}[angle]
-        )
+        image = image.transpose(Image.Transpose[f"ROTATE_{angle}"])
     if flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=None)
