@@ -50,13 +50,13 @@ def make_shards(
     return finished, quarantine
 
 
-def close_account(output: Path, quarantine: Quarantine, images: int, written: int, limit: float) -> None:
-    """Write the quarantine of a table and refuse an account that is over the limit or does not add up.
+def close_account(output: Path, work: Path, quarantine: Quarantine, images: int, written: int, limit: float) -> None:
+    """Write the quarantine of a table and refuse an account that is over the limit or does not add up; `work` outlives the failure.
 
     Raises:
         DataError: more than `limit` of `images` are unusable, or written and quarantined images are not all of them.
     """
     quarantine.write(output)
-    quarantine.check(images, limit)
+    quarantine.check(images, limit, work)
     if written + len(quarantine) != images:
         raise DataError(f"{images} images went in, {written} came out and {len(quarantine)} were quarantined")

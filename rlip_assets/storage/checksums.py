@@ -9,6 +9,7 @@ from types import TracebackType
 
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import sha256_file
+from rlip_assets.storage.images import BadImageError, image_inside
 
 Stamp = tuple[int, int]
 """Size in bytes and time of the last change in nanoseconds."""
@@ -86,11 +87,15 @@ class Checksums(FileRecords):
         return self
 
     def of(self, file_name: str) -> tuple[int | None, str | None]:
-        """Return (bytes, sha256) of a file relative to the root; (None, None) where it is missing or no file."""
-        if (stamp := self.stamp(file_name)) is None:
+        """Return (bytes, sha256) of a file inside the root; None for what cannot be known of it."""
+        try:
+            path = image_inside(self._root, file_name)
+            if (stamp := self.stamp(file_name)) is None:
+                return None, None
+            checksum = self.get(file_name, stamp)
+            if checksum is None:
+                checksum = sha256_file(path)
+                self.put(file_name, stamp, checksum)
+        except (BadImageError, OSError):  # the stage that opens the file says why
             return None, None
-        checksum = self.get(file_name, stamp)
-        if checksum is None:
-            checksum = sha256_file(self._root / file_name)
-            self.put(file_name, stamp, checksum)
         return stamp[0], checksum

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 100_000_000
 """More pixels than this are taken for a decompression bomb (300 MB as RGB)."""
 
+_CACHED = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
+"""A file of a DVC cache: DVC links to it where the micro world's images are outputs."""
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -95,7 +98,8 @@ def image_inside(root: Path, name: str) -> Path:
     """Return the path of the image that an annotation file names, relative to `root`.
 
     Raises:
-        BadImageError: the name is no relative path, has a part that no file system takes, or leads out of `root`, by a link too.
+        BadImageError: the name is no relative path, has a part that no file system takes, or leads out of `root`, by a link too, unless
+            that is a link to a DVC cache.
     """
     place = PurePosixPath(name)
     path = root / place
@@ -108,7 +112,7 @@ def image_inside(root: Path, name: str) -> Path:
         return path
     except (OSError, RuntimeError, UnicodeError) as error:  # a name too long, links in a circle
         raise BadImageError(path, f"the name is no path ({getattr(error, 'strerror', error)})") from None
-    if not real.is_relative_to(root.resolve()):
+    if not real.is_relative_to(root.resolve()) and not _CACHED.search(real.as_posix()):
         raise BadImageError(path, "the name leads out of the root of its dataset")
     return path
 
@@ -126,6 +130,16 @@ def check_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
         image.draft("RGB", (max(1, size[0] // 8), max(1, size[1] // 8)))
         image.load()
     return size
+
+
+def upright_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Return the (width, height) of an image as a viewer shows it, its EXIF orientation applied; its header alone is read.
+
+    Raises:
+        BadImageError: as `check_image`.
+    """
+    with _opened(path, max_pixels) as image:
+        return _upright_size(image)
 
 
 def open_image(
@@ -161,11 +175,14 @@ def open_image(
 
 def _turn(image: Image.Image, size: tuple[int, int] | None) -> Image.Transpose | None:
     """Return the transposition that brings a stored image upright, None where its annotations refer to the pixels as stored."""
-    orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    upright = image.size[::-1] if orientation in _SIDEWAYS else image.size
-    if size is not None and (size == image.size or size != upright):
+    if size is not None and (size == image.size or size != _upright_size(image)):
         return None
-    return _UPRIGHT.get(orientation)
+    return _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    sideways = image.getexif().get(_ORIENTATION_TAG, 1) in _SIDEWAYS
+    return (image.height, image.width) if sideways else image.size
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -55,20 +55,25 @@ class Quarantine:
         with atomic_file(folder / QUARANTINE_FILE) as temporary:
             pq.write_table(table, temporary, compression="zstd", write_statistics=False)
 
-    def check(self, total: int, limit_fraction: float) -> None:
+    def check(self, total: int, limit_fraction: float, work: Path) -> None:
         """Fail when more than `limit_fraction` of `total` images are quarantined.
 
+        Args:
+            work: folder that outlives the failure; the table of reasons is then written there.
+
         Raises:
-            DataError: too many; the sentence names the most frequent reason with an example.
+            DataError: too many; the sentence gives the most frequent reason with an example.
         """
         if len(self._rows) <= limit_fraction * total:
             return
         kind, count = Counter(_kind(row.reason) for row in self.rows).most_common(1)[0]
         example = next(row for row in self.rows if _kind(row.reason) == kind)
+        self.write(work)
         raise DataError(
             f"{len(self._rows)} of {total} images are unusable, more than the allowed {limit_fraction:.1%}; "
-            f"most often ({count}): {kind}, for example {example.file_name} (image {example.image_id}); "
-            "repair the raw data or raise the quarantine limit"
+            f"most often ({count}): {kind}, for example {example.file_name or 'a row'} (image {example.image_id or 'unknown'}): "
+            f"{example.reason}; every reason is in {work / QUARANTINE_FILE}; "
+            "repair the raw data, or raise quarantine_limit to do without these images"
         )
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from rlip_assets.datasets.scenes import Scene
 from rlip_assets.datasets.sources.manifests import read_manifest
 from rlip_assets.storage.errors import InputError
-from rlip_assets.storage.images import open_image
+from rlip_assets.storage.images import image_inside, open_image
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class BucketImages:
         """The pixels of a scene, upright as annotated; its file is read once.
 
         Raises:
-            BadImageError: as `open_image`.
+            BadImageError: as `open_image` and `image_inside`.
             InputError: the file is not the one of the manifest.
         """
-        return open_image(self.root / scene.file_name, (scene.width, scene.height), sha256=self.checksum(scene))
+        return open_image(
+            image_inside(self.root, scene.file_name), (scene.width, scene.height), sha256=self.checksum(scene)
+        )

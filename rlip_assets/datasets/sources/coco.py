@@ -17,7 +17,3 @@ class CocoReader(InstancesReader):
     def splits(self) -> dict[str, Path]:
         files = {split: self.root / f"annotations/instances_{split}2017.json" for split in ("train", "val")}
         return self.on_disk(files)
-
-    def image_path(self, split: str, file_name: str) -> str:
-        folder = self.existing(f"{split}2017", f"images/{split}2017")
-        return f"{self.relative(folder)}/{file_name}"

@@ -6,79 +6,91 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from rlip_assets.datasets.scenes import Scene, make_scene
 from rlip_assets.datasets.sources.boxes import Box, clipped, from_corner
 from rlip_assets.datasets.sources.classes import Classes, own_classes
-from rlip_assets.datasets.sources.json_stream import stream_rows
-from rlip_assets.datasets.sources.readers import Fragment, RawImage, Reader, RecordError, required
-from rlip_assets.storage.errors import DataError
+from rlip_assets.datasets.sources.json_stream import stream_arrays
+from rlip_assets.datasets.sources.readers import Fragment, RawImage, Reader, RecordError
+from rlip_assets.datasets.sources.rows import BadValue, admit, flag, four_numbers, plain_id, record, scalar, side, text
+from rlip_assets.storage.errors import DataError, ParameterError
+
+_IMAGE = record(id=plain_id, file_name=text, width_=side, height_=side)
+_ANNOTATION = record(image_id=plain_id, category_id=plain_id, bbox=four_numbers, iscrowd_=flag, id_=scalar)
+_CATEGORY = record(id=plain_id, name=text)
 
 
 class InstancesReader(Reader):
-    """Base of the readers of COCO-form files: one annotation file a split."""
+    """Base of the readers of COCO-form files: one annotation file per split."""
 
     @abstractmethod
     def splits(self) -> dict[str, Path]:
         """Split name to annotation file; only splits that are on disk."""
 
-    @abstractmethod
-    def image_path(self, split: str, file_name: str) -> str:
-        """Where the file that an annotation file names lies, relative to the root."""
-
-    def text_of(self, category_id: int, name: str) -> str:
-        """The text of a category that the annotation file calls `name`."""
+    def text_of(self, category_id: int | str, name: str) -> str:
+        """Return the text of a category that the annotation file calls `name`."""
         return name.lower().strip()
 
     def annotation_files(self) -> list[Path]:
         return list(self.splits().values())
 
     @cached_property
-    def categories(self) -> Mapping[int, str]:
+    def _category_rows(self) -> tuple[dict[int | str, str], dict[int | str, str]]:
+        """Category id to text in the order of ids, and to what is wrong with its rows; under "" what is wrong with rows without id."""
+        texts: dict[int | str, str] = {}
+        wrong: dict[int | str, str] = {}
+        for path in self.annotation_files():
+            for _, number, row in stream_arrays(path, "categories", optional=True):
+                origin = f"{self.relative(path)} categories row {number}"
+                try:
+                    category = _CATEGORY(row)
+                except BadValue as error:
+                    key = scalar(row.get("id")) if isinstance(row, dict) else None
+                    wrong.setdefault("" if key is None else plain_id(key), error.reason(origin))
+                    continue
+                key = category["id"]
+                name = self.text_of(key, category["name"])
+                if texts.setdefault(key, name) != name:
+                    wrong.setdefault(key, f"it has two names ({texts[key]!r}, and {name!r} in {origin})")
+        if not texts and not wrong:
+            raise DataError(f"{self.root}: the annotation files list no categories; fetch the complete files")
+        order = sorted(texts, key=lambda key: (isinstance(key, str), key))
+        return {key: texts[key] for key in order if key not in wrong}, wrong
+
+    @property
+    def categories(self) -> Mapping[int | str, str]:
         """Category id to text, from the annotation files, in the order of ids.
 
         Raises:
-            DataError: no categories, or an id with two names.
+            DataError: no categories.
         """
-        found: dict[int, str] = {}
-        for path in self.annotation_files():
-            for row, category in stream_rows(path, "categories"):
-                key, name = required(category, ("id", "name"), f"{self.relative(path)} categories row {row}")
-                text = self.text_of(key, name)
-                if found.setdefault(key, text) != text:
-                    raise DataError(
-                        f"{path}: category id {key} is {text!r} here and {found[key]!r} before; use one table"
-                    )
-        if not found:
-            raise DataError(f"{self.root}: the annotation files list no categories; fetch the complete files")
-        return dict(sorted(found.items()))
+        return self._category_rows[0]
 
     def fragments(self) -> Iterator[Fragment]:
         for split, path in self.splits().items():
             name = self.relative(path)
-            for row, image in stream_rows(path, "images"):
-                origin = f"{name} images row {row}"
-                image_id, file_name = required(image, ("id", "file_name"), origin)
-                content = [split, file_name, image.get("width"), image.get("height")]
-                yield Fragment(str(image_id), "image", content, origin)
-            for row, annotation in stream_rows(path, "annotations"):
-                origin = f"{name} annotations row {row}"
-                image_id, category, box = required(annotation, ("image_id", "category_id", "bbox"), origin)
-                crowd = int(annotation.get("iscrowd") or 0)
-                yield Fragment(str(image_id), "annotation", [annotation.get("id"), category, box, crowd], origin)
+            for array, number, row in stream_arrays(path, "images", "annotations"):
+                origin = f"{name} {array} row {number}"
+                if array == "images":
+                    yield admit(_IMAGE, row, "image", "id", origin, split)
+                else:
+                    yield admit(_ANNOTATION, row, "annotation", "image_id", origin, split)
 
     def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:
         image, *annotations = fragments
         if not annotations:
             return None
-        split, file_name, width, height = image.content
+        width, height = image.content.get("width"), image.content.get("height")
         return RawImage(
             image_id=image.image_id,
-            split=split,
-            file_name=self.image_path(split, file_name),
-            size=(int(width), int(height)) if width and height else None,
-            record=[piece.content for piece in annotations],
+            split=image.split,
+            file_name=self.image_path(image.split, image.content["file_name"]),
+            size=(width, height) if width and height else None,
+            record=[
+                [box.get("id"), box["category_id"], box["bbox"], box.get("iscrowd", 0)]
+                for box in (piece.content for piece in annotations)
+            ],
             origin=image.origin,
         )
 
@@ -93,31 +105,42 @@ class InstancesReader(Reader):
     def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:
         boxes: list[Box] = []
         labels: list[str] = []
+        texts, wrong = self._category_rows
         for number, (_, category, box, crowd) in enumerate(raw.record):
-            if not isinstance(category, int) or category not in self.categories:
-                raise RecordError(f"annotation {number} has category id {category}, which the file does not list")
+            if category not in texts:
+                why = wrong.get(category) or "which the file does not list" + (f": {wrong['']}" if "" in wrong else "")
+                raise RecordError(f"annotation {number} has category id {category}, {why}")
             if crowd:
                 counts["boxes_crowd"] += 1
                 continue
-            kept = clipped(from_corner(box), size, counts)
+            kept = clipped(from_corner(box, size, counts), size, counts)
             if kept is not None:
                 boxes.append(kept)
-                labels.append(self.categories[category])
+                labels.append(texts[category])
         return make_scene(raw.image_id, self.dataset, raw.split, raw.file_name, *size, boxes, labels)
 
 
 class CocoStyleReader(InstancesReader):
-    """Any detection dataset in COCO form, for labelling one's own: a json file and a folder of images a split."""
+    """Any detection dataset in COCO form: one json file and one folder of images per split."""
 
     def __init__(self, dataset: str, root: Path, splits: Mapping[str, tuple[str, str]]) -> None:
         """Args:
-        dataset: name of the dataset.
-        root: folder that the other paths are relative to.
-        splits: split name to (annotation file, folder of images).
+            dataset: name of the dataset.
+            root: folder that the other paths are relative to.
+            splits: split name to (annotation file, folder of images).
+
+        Raises:
+            InputError: no such folder.
+            ParameterError: a path that leads out of the root.
         """
         self.dataset = dataset
         super().__init__(root)
         self._splits = dict(splits)
+        for split, paths in self._splits.items():
+            for key, path in zip(("annotations", "images"), paths, strict=True):
+                if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+                    place = f"sources.own.{dataset}.splits.{split}.{key}"
+                    raise ParameterError(f"{place} is {path!r}; give a path below the dataset's root, {root}")
 
     @property
     def root_key(self) -> str:

@@ -14,10 +14,32 @@ from rlip_assets.datasets.scenes import Scene, make_scene
 from rlip_assets.datasets.sources.boxes import as_annotated
 from rlip_assets.datasets.sources.classes import RARE_BELOW, Classes, coco_names, hico_classes, hico_verbs, own_classes
 from rlip_assets.datasets.sources.json_stream import stream_rows
-from rlip_assets.datasets.sources.readers import Fragment, RawImage, Reader, RecordError, objects_of, required
+from rlip_assets.datasets.sources.readers import Fragment, RawImage, Reader, RecordError
+from rlip_assets.datasets.sources.rows import (
+    admit,
+    as_it_stands,
+    exactly_four_numbers,
+    list_of,
+    record,
+    scalar,
+    text,
+    whole,
+)
 
 _FILES = {"train": "trainval_hico.json", "test": "test_hico.json"}
-_FOLDERS = {"train": "train2015", "test": "test2015"}
+
+
+def _number(value: Any) -> int:
+    """An id, which some files write as text with a line end, as a number."""
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) < 9:
+        return int(value)
+    return whole(value)
+
+
+_ID = as_it_stands(_number)
+_BOX = record(bbox=exactly_four_numbers, category_id=_ID)
+_PAIR = record(subject_id=_ID, object_id=_ID, category_id=_ID, hoi_category_id_=scalar)
+_IMAGE = record(file_name=text, annotations=list_of(_BOX), hoi_annotation=list_of(_PAIR))
 
 
 class HicoDetReader(Reader):
@@ -34,30 +56,19 @@ class HicoDetReader(Reader):
 
     def fragments(self) -> Iterator[Fragment]:
         for split, path in self.splits().items():
-            name = self.relative(path)
-            for row, image in stream_rows(path):
-                origin = f"{name} row {row}"
-                file_name, annotations, pairs = required(image, ("file_name", "annotations", "hoi_annotation"), origin)
-                content = [
-                    split,
-                    file_name,
-                    objects_of(annotations, "annotations", origin),
-                    objects_of(pairs, "hoi_annotation", origin),
-                ]
-                yield Fragment(PurePosixPath(file_name).stem, "image", content, origin)
-
-    def image_path(self, split: str, file_name: str) -> str:
-        return f"{self.relative(self.existing(f'images/{_FOLDERS[split]}', _FOLDERS[split]))}/{file_name}"
+            for number, row in stream_rows(path):
+                piece = admit(_IMAGE, row, "image", "file_name", f"{self.relative(path)} row {number}", split)
+                yield piece._replace(image_id=PurePosixPath(piece.image_id).stem)
 
     def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:
-        split, file_name, annotations, pairs = fragments[0].content
+        image = fragments[0]
         return RawImage(
-            image_id=fragments[0].image_id,
-            split=split,
-            file_name=self.image_path(split, file_name),
+            image_id=image.image_id,
+            split=image.split,
+            file_name=self.image_path(image.split, image.content["file_name"]),
             size=None,
-            record=[annotations, pairs],
-            origin=fragments[0].origin,
+            record=[image.content["annotations"], image.content["hoi_annotation"]],
+            origin=image.origin,
         )
 
     def observe(self, raw: RawImage, tally: Counter[str]) -> None:
@@ -66,7 +77,7 @@ class HicoDetReader(Reader):
         tally["train"] += 1
         labels = [_label(box) for box in raw.record[0]]
         for pair in raw.record[1]:
-            verb, number = hico_verbs().get(_number(pair.get("category_id"))), _number(pair.get("object_id"))
+            verb, number = hico_verbs().get(_number(pair["category_id"])), _number(pair["object_id"])
             if verb is not None and 0 <= number < len(labels):
                 tally[f"{verb}\t{labels[number]}"] += 1
 
@@ -81,34 +92,26 @@ class HicoDetReader(Reader):
 
     def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:
         annotations, pairs = raw.record
-        boxes = [as_annotated(box.get("bbox", ()), counts) for box in annotations]
+        boxes = [as_annotated(box["bbox"], size, counts) for box in annotations]
         labels = [_label(box) for box in annotations]
         for number, label in enumerate(labels):
             if label not in classes.objects:
                 raise RecordError(
-                    f"box {number} has category id {annotations[number].get('category_id')!r}, which is no class"
+                    f"box {number} has category id {annotations[number]['category_id']!r}, which is no class"
                 )
         triplets = [_triplet(number, pair, len(boxes), classes) for number, pair in enumerate(pairs)]
         return make_scene(raw.image_id, self.dataset, raw.split, raw.file_name, *size, boxes, labels, triplets)
 
 
-def _number(value: Any) -> int:
-    """An id that some files write as text with a line end; -1 for anything else."""
-    try:
-        return int(str(value).strip())
-    except ValueError:
-        return -1
-
-
 def _label(box: dict[str, Any]) -> str:
-    return coco_names().get(_number(box.get("category_id")), "")
+    return coco_names().get(_number(box["category_id"]), "")
 
 
 def _triplet(number: int, pair: dict[str, Any], boxes: int, classes: Classes) -> tuple[int, int, str]:
-    subject, target = _number(pair.get("subject_id")), _number(pair.get("object_id"))
+    subject, target = _number(pair["subject_id"]), _number(pair["object_id"])
     if not (0 <= subject < boxes and 0 <= target < boxes):
         raise RecordError(f"interaction {number} refers to boxes {subject} and {target} of {boxes}")
-    verb = hico_verbs().get(_number(pair.get("category_id")))
+    verb = hico_verbs().get(_number(pair["category_id"]))
     if verb is None or verb not in (classes.relations or ()):
-        raise RecordError(f"interaction {number} has verb id {pair.get('category_id')!r}, which is no class")
+        raise RecordError(f"interaction {number} has verb id {pair['category_id']!r}, which is no class")
     return subject, target, verb

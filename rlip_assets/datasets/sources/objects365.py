@@ -16,7 +16,7 @@ INVALID_IMAGES = frozenset({"908726", "320532", "320534"})
 
 
 @cache
-def _corrected_names() -> dict[tuple[int, str], str]:
+def _corrected_names() -> dict[tuple[int | str, str], str]:
     return {(row["id"], row["name"].strip()): row["text"] for row in official_table("objects365")["objects"]}
 
 
@@ -34,9 +34,9 @@ class Objects365Reader(InstancesReader):
 
     def image_path(self, split: str, file_name: str) -> str:
         # The annotation says "images/v2/patch16/name.jpg" or "patch16/name.jpg"; on disk patches lie below their split.
-        return "/".join([split, *PurePosixPath(file_name).parts[-2:]])
+        return super().image_path(split, "/".join(PurePosixPath(file_name).parts[-2:]))
 
-    def text_of(self, category_id: int, name: str) -> str:
+    def text_of(self, category_id: int | str, name: str) -> str:
         return _corrected_names().get((category_id, name.strip()), name.lower().strip())
 
     def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:

@@ -15,9 +15,19 @@ from typing import Any
 from rlip_assets.datasets.scenes import Scene, make_scene
 from rlip_assets.datasets.sources.boxes import as_annotated
 from rlip_assets.datasets.sources.classes import Classes, open_images_text, own_classes
-from rlip_assets.datasets.sources.json_stream import read_value, stream_rows
-from rlip_assets.datasets.sources.readers import Fragment, RawImage, Reader, RecordError, required
-from rlip_assets.storage.errors import DataError
+from rlip_assets.datasets.sources.json_stream import stream_arrays, stream_rows
+from rlip_assets.datasets.sources.readers import Fragment, RawImage, Reader, RecordError
+from rlip_assets.datasets.sources.rows import (
+    BadValue,
+    admit,
+    exactly_four_numbers,
+    list_of,
+    plain_id,
+    record,
+    side,
+    text_or_none,
+    whole,
+)
 
 _CATEGORIES = "categories_dict.json"
 
@@ -40,51 +50,44 @@ class OpenImagesReader(Reader):
         return self.existing(f"annotations/{_CATEGORIES}", _CATEGORIES)
 
     @cached_property
-    def names(self) -> tuple[list[str], list[str]]:
-        """Texts of all objects and of all relations, by the numbers that the annotations use.
+    def names(self) -> tuple[list[str | None], list[str | None]]:
+        """Texts of all objects and of all relations, by the numbers that the annotations use; None for what is not a text.
 
         Raises:
-            DataError: the file lacks "obj" or "rel".
+            InputError: the file lacks "obj" or "rel".
         """
-        lists = [read_value(self._categories_file, key) for key in ("obj", "rel")]
-        if not all(isinstance(names, list) for names in lists):
-            raise DataError(
-                f"{self._categories_file} has no lists 'obj' and 'rel'; fetch the file of the v6 scene graphs"
-            )
-        objects, relations = ([open_images_text(name) for name in names] for names in lists)
-        return objects, relations
+        found: dict[str, list[str | None]] = {"obj": [], "rel": []}
+        for key, _, name in stream_arrays(self._categories_file, "obj", "rel"):
+            found[key].append(None if text_or_none(name) is None else open_images_text(name) or None)
+        return found["obj"], found["rel"]
 
     def fragments(self) -> Iterator[Fragment]:
         for split, path in self.splits().items():
-            name = self.relative(path)
-            for row, image in stream_rows(path):
-                origin = f"{name} row {row}"
-                keys = ("img_fn", "img_size", "bbox", "det_labels", "rel")
-                image_id, size, boxes, labels, relations = required(image, keys, origin)
-                yield Fragment(str(image_id), "image", [split, size, boxes, labels, relations], origin)
+            for number, row in stream_rows(path):
+                yield admit(_IMAGE, row, "image", "img_fn", f"{self.relative(path)} row {number}", split)
 
     def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:
-        split, size, boxes, labels, relations = fragments[0].content
-        folder = self.existing("images", split)
+        image = fragments[0]
+        size, *annotations = (image.content[key] for key in ("img_size", "bbox", "det_labels", "rel"))
         return RawImage(
-            image_id=fragments[0].image_id,
-            split=split,
-            file_name=f"{self.relative(folder)}/{fragments[0].image_id}.jpg",
-            size=(int(size[0]), int(size[1])),
-            record=[boxes, labels, relations],
-            origin=fragments[0].origin,
+            image_id=image.image_id,
+            split=image.split,
+            file_name=self.image_path(image.split, f"{image.image_id}.jpg"),
+            size=(size[0], size[1]) if size and all(size) else None,
+            record=annotations,
+            origin=image.origin,
         )
 
     def observe(self, raw: RawImage, tally: Counter[str]) -> None:
         objects, _ = self.names
-        tally.update(objects[label] for label in raw.record[1] if _within(label, objects))
+        tally.update(objects[label] for label in raw.record[1] if 0 <= label < len(objects) and objects[label])
 
     def classes(self, tally: Counter[str]) -> Classes:
         objects, relations = self.names
         return own_classes(self.root, self.dataset) or Classes(
             dataset=self.dataset,
-            objects=[name for name in dict.fromkeys(objects) if tally[name]],
-            relations=list(dict.fromkeys(relations)),
+            objects=[name for name in dict.fromkeys(filter(None, objects)) if tally[name]],
+            relations=list(dict.fromkeys(filter(None, relations))),
         )
 
     def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:
@@ -92,24 +95,40 @@ class OpenImagesReader(Reader):
         objects, predicates = self.names
         if len(boxes) != len(labels):
             raise RecordError(f"{len(boxes)} boxes have {len(labels)} labels")
-        for label in labels:
-            if not _within(label, objects):
-                raise RecordError(f"label {label!r} is no number of the {len(objects)} object categories")
+        texts = [_named(label, objects, "a box has label") for label in labels]
         triplets = []
         for number, relation in enumerate(relations):
-            if (
-                not isinstance(relation, list)
-                or len(relation) != 3
-                or not all(_within(end, boxes) for end in relation[:2])
-            ):
+            if len(relation) != 3 or not all(0 <= end < len(boxes) for end in relation[:2]):
                 raise RecordError(f"relation {number} is {relation!r}, not two of {len(boxes)} boxes and a predicate")
-            if not _within(relation[2], predicates):
-                raise RecordError(f"relation {number} has predicate {relation[2]!r}, which is no class")
-            triplets.append((relation[0], relation[1], predicates[relation[2]]))
-        texts = [objects[label] for label in labels]
-        kept = [as_annotated(box, counts) for box in boxes]
+            text = _named(relation[2], predicates, f"relation {number} has predicate")
+            triplets.append((relation[0], relation[1], text))
+        kept = [as_annotated(box, size, counts) for box in boxes]
         return make_scene(raw.image_id, self.dataset, raw.split, raw.file_name, *size, kept, texts, triplets)
 
 
-def _within(index: Any, values: Sequence[Any]) -> bool:
-    return isinstance(index, int) and 0 <= index < len(values)
+def _named(number: int, names: Sequence[str | None], what: str) -> str:
+    """The text that a number of the annotations stands for."""
+    if not 0 <= number < len(names):
+        raise RecordError(f"{what} {number}, which is not one of the {len(names)} classes")
+    name = names[number]
+    if name is None:
+        raise RecordError(f"{what} {number}, which has no text in {_CATEGORIES}")
+    return name
+
+
+def _size(value: Any) -> list[int | None] | None:
+    """Width and height, or None where the file says null."""
+    if value is None:
+        return None
+    if isinstance(value, list) and len(value) > 1:
+        return [side(number) for number in value[:2]]
+    raise BadValue("is not a width and a height", value)
+
+
+_IMAGE = record(
+    img_fn=plain_id,
+    img_size=_size,
+    bbox=list_of(exactly_four_numbers),
+    det_labels=list_of(whole),
+    rel=list_of(list_of(whole)),
+)

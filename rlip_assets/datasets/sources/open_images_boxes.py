@@ -16,7 +16,9 @@ from pathlib import Path
 from rlip_assets.datasets.scenes import Scene, make_scene
 from rlip_assets.datasets.sources.boxes import Box, clipped
 from rlip_assets.datasets.sources.classes import Classes, own_classes
+from rlip_assets.datasets.sources.json_stream import Undecodable
 from rlip_assets.datasets.sources.readers import Fragment, RawImage, Reader, RecordError
+from rlip_assets.datasets.sources.rows import BadValue, admit, is_number, plain_id, record, text
 from rlip_assets.storage.errors import DataError, InputError
 
 _CLASSES = "class-descriptions-boxable.csv"
@@ -26,6 +28,8 @@ _FILES = {
     "test": ("test", "test-annotations-bbox.csv"),
 }
 _COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf")
+_LARGEST_FRACTION = 2
+"""Annotators mark a little beyond the edge; more is not a fraction of the image."""
 
 
 class OpenImagesBoxesReader(Reader):
@@ -60,46 +64,36 @@ class OpenImagesBoxesReader(Reader):
         Raises:
             InputError: the file is missing or not UTF-8.
         """
-        path = self.root / _CLASSES
-        try:
-            with path.open(encoding="utf-8", newline="") as stream:
-                return {row[0]: row[1].lower() for row in csv.reader(stream) if len(row) == 2 and row[0] != "LabelName"}
-        except FileNotFoundError:
-            raise InputError(f"{path} does not exist; fetch it beside the files of boxes") from None
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path} is not UTF-8 at byte {error.start}; fetch it again") from None
+        rows = [row for row in _csv_rows(self.root / _CLASSES) if len(row) == 2 and not isinstance(row, str)]
+        return {label: name.lower() for label, name in rows if name.strip() and label != "LabelName"}
 
     def fragments(self) -> Iterator[Fragment]:
         for split, path in self.splits().items():
             declared: set[str] = set()
-            with path.open(encoding="utf-8", newline="") as stream:
-                rows = csv.DictReader(stream)
-                lacking = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
-                if lacking:
-                    raise DataError(f"{path} has no column {lacking[0]!r}; fetch the official file of boxes again")
-                for number, row in enumerate(rows):
-                    origin = f"{path.name} row {number}"
-                    image_id = row["ImageID"]
-                    if image_id not in declared:
-                        declared.add(image_id)
-                        yield Fragment(image_id, "image", split, origin)
-                    try:
-                        box = [float(row[name]) for name in ("XMin", "YMin", "XMax", "YMax")]
-                    except (TypeError, ValueError):
-                        raise DataError(
-                            f"{path} row {number} has a box that is no number; fetch the file again"
-                        ) from None
-                    yield Fragment(image_id, "annotation", [row["LabelName"], box, row["IsGroupOf"] == "1"], origin)
+            rows = _csv_rows(path)
+            columns = next(rows, [])
+            lacking = [name for name in _COLUMNS if name not in columns]
+            if lacking:
+                raise DataError(f"{path} has no column {lacking[0]!r}; fetch the official file of boxes again")
+            for number, row in enumerate(rows):
+                fields = row if isinstance(row, str) else dict(zip(columns, row, strict=False))
+                piece = admit(_BOX, fields, "annotation", "ImageID", f"{path.name} row {number}", split)
+                if piece.kind == "annotation" and piece.image_id not in declared:
+                    declared.add(piece.image_id)
+                    yield Fragment(piece.image_id, "image", None, piece.origin, split)
+                yield piece
 
     def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:
         image, *boxes = fragments
-        folder = _FILES[image.content][0]
         return RawImage(
             image_id=image.image_id,
-            split=image.content,
-            file_name=f"{folder}/{image.image_id}.jpg",
+            split=image.split,
+            file_name=f"{_FILES[image.split][0]}/{image.image_id}.jpg",
             size=None,
-            record=[piece.content for piece in boxes],
+            record=[
+                [box["LabelName"], [box[side] for side in _SIDES], box["IsGroupOf"]]
+                for box in (piece.content for piece in boxes)
+            ],
             origin=image.origin,
         )
 
@@ -114,14 +108,64 @@ class OpenImagesBoxesReader(Reader):
     def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:
         boxes: list[Box] = []
         labels: list[str] = []
-        for number, (label, (x1, y1, x2, y2), group) in enumerate(raw.record):
+        for number, (label, corners, group) in enumerate(raw.record):
             if label not in self.names:
                 raise RecordError(f"box {number} has label {label!r}, which {_CLASSES} does not list")
             if group:
                 counts["boxes_group"] += 1
                 continue
-            box = clipped((x1 * size[0], y1 * size[1], x2 * size[0], y2 * size[1]), size, counts)
+            if None not in corners and max(map(abs, corners)) > _LARGEST_FRACTION:
+                counts["boxes_not_fractions"] += 1
+                continue
+            scale = (*size, *size)
+            pixels = [] if None in corners else [side * pixels for side, pixels in zip(corners, scale, strict=True)]
+            box = clipped(pixels, size, counts)
             if box is not None:
                 boxes.append(box)
                 labels.append(self.names[label])
         return make_scene(raw.image_id, self.dataset, raw.split, raw.file_name, *size, boxes, labels)
+
+
+def _csv_rows(path: Path) -> Iterator[list[str] | Undecodable]:
+    """Rows of a CSV file, blank lines left out.
+
+    Raises:
+        InputError: the file is missing or not UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = csv.reader(stream)
+            while True:
+                try:
+                    row = next(rows)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    yield Undecodable(f"a line that is not CSV, {error}")
+                    continue
+                if row:
+                    yield row
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; fetch it beside the files of boxes") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); fetch it again") from None
+
+
+def _fraction(value: str) -> float | None:
+    """A number, or None for anything else, which the rules of boxes drop and count."""
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if is_number(found) else None
+
+
+def _group(value: str) -> bool:
+    """Whether IsGroupOf is set; -1 stands for unknown."""
+    if (found := _fraction(value or "0")) in (-1, 0, 1):
+        return found == 1
+    raise BadValue("is neither 0 nor 1", value)
+
+
+_SIDES = ("XMin", "YMin", "XMax", "YMax")
+_BOX = record(ImageID=plain_id, LabelName=text, IsGroupOf=_group, **dict.fromkeys(_SIDES, _fraction))

@@ -12,32 +12,37 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlip_assets.datasets.scenes import Scene
 from rlip_assets.datasets.sources.classes import Classes
-from rlip_assets.storage.errors import DataError, InputError, RlipError
+from rlip_assets.datasets.sources.layouts import image_file
+from rlip_assets.storage.errors import InputError, RlipError
+
+REJECTED = "rejected"
+"""Kind of a piece that stands for a row without the form of its file; its content is the reason."""
 
 
 class RecordError(RlipError):
     """The annotation of one image breaks the rules of its format: the image goes to quarantine with this reason."""
 
 
-@dataclass(frozen=True)
-class Fragment:
+class Fragment(NamedTuple):
     """One row of an annotation file, reduced to what is used.
 
     Attributes:
-        image_id: the image that it belongs to.
-        kind: "image" for the row that declares the image, otherwise a reader's own word.
+        image_id: the image that it belongs to; "" where a rejected row does not tell.
+        kind: "image" for the row that declares the image, `REJECTED`, otherwise a reader's own word.
         content: JSON value.
         origin: file and row, for messages.
+        split: the split whose file has the row, where each split has files and ids of its own: an id is unique within its split.
     """
 
     image_id: str
     kind: str
     content: Any
     origin: str
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,7 @@ class Reader(ABC):
         """All pieces, in the order of the files.
 
         Raises:
-            InputError: a file that is missing, truncated or not JSON.
-            DataError: a row without the keys of the format.
+            InputError: a file that is missing, truncated, not JSON, or of another form.
         """
 
     @abstractmethod
@@ -126,16 +130,15 @@ class Reader(ABC):
         """
 
     def image_path(self, split: str, file_name: str) -> str:
-        """Return where the file that an annotation names lies, relative to the root: as named, unless the layout says otherwise."""
-        del split
-        return file_name
+        """Return where the file that an annotation names lies, relative to the root, in any layout of the dataset."""
+        return image_file(self.root, self.dataset, split, file_name)
 
     def relative(self, path: Path) -> str:
         """`path` relative to the root, for messages and file names."""
         return path.relative_to(self.root).as_posix()
 
     def existing(self, *candidates: str) -> Path:
-        """The first of several places of a file or folder that exists, or else the first."""
+        """Return the first of several places of a file or folder that exists, or else the first."""
         paths = [self.root / candidate for candidate in candidates]
         return next((path for path in paths if path.exists()), paths[0])
 
@@ -152,28 +155,3 @@ class Reader(ABC):
                 f"{self.root} holds none of {names}; point {self.root_key} at the official layout of {self.dataset}"
             )
         return found
-
-
-def required(row: Any, keys: tuple[str, ...], origin: str) -> list[Any]:
-    """The values of `keys` in a row of an annotation file.
-
-    Raises:
-        DataError: the row is no object or lacks a key.
-    """
-    if not isinstance(row, dict):
-        raise DataError(f"{origin} is not an object; check that the file has the layout of its dataset")
-    lacking = [key for key in keys if key not in row]
-    if lacking:
-        raise DataError(f"{origin} has no {lacking[0]!r}; check that the file has the layout of its dataset")
-    return [row[key] for key in keys]
-
-
-def objects_of(value: Any, what: str, origin: str) -> list[dict[str, Any]]:
-    """`value` as the list of objects that the format promises.
-
-    Raises:
-        DataError: it is something else.
-    """
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise DataError(f"{origin}: {what} is not a list of objects; check that the file has the layout of its dataset")
-    return value

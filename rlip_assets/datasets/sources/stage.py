@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlip_assets.datasets.scenes import Scene, finish_table, write_part
+from rlip_assets.datasets.sources.boxes import check_boxes
 from rlip_assets.datasets.sources.classes import Classes, read_classes
 from rlip_assets.datasets.sources.manifests import (
     Manifest,
@@ -21,12 +22,13 @@ from rlip_assets.datasets.sources.raw_folder import OBSERVED, folder_state
 from rlip_assets.datasets.sources.readers import RawImage, Reader, RecordError
 from rlip_assets.datasets.sources.record_index import RecordIndex, Rejected
 from rlip_assets.datasets.sources.roots import fetch_root, open_reader, source_params
+from rlip_assets.datasets.sources.rows import shown
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.shards import ShardStore, add_figures, collect, split
 from rlip_assets.storage.checksums import Checksums
 from rlip_assets.storage.errors import DataError, InputError, ParameterError
 from rlip_assets.storage.files import write_json
-from rlip_assets.storage.images import BadImageError, check_image
+from rlip_assets.storage.images import BadImageError, check_image, image_inside, upright_size
 from rlip_assets.storage.quarantine import Quarantine
 
 ROWS_PER_SHARD = 1000
@@ -41,7 +43,6 @@ def raw_manifest_stage(ctx: StageContext) -> dict[str, Any]:
 
     Raises:
         InputError: the root or an annotation file is missing or damaged, or the dataset is empty.
-        DataError: a row without the keys of its format, or class tables that contradict each other.
     """
     dataset = ctx.partition or ""
     params = source_params(ctx.params.sources, dataset)
@@ -73,7 +74,7 @@ def raw_manifest_stage(ctx: StageContext) -> dict[str, Any]:
                 Manifest(dataset, bucket, params.buckets, tuple(images), tuple(rejected)),
             )
             ctx.log.progress(bucket + 1, params.buckets, "buckets")
-    if not figures["images"]:
+    if not figures["images"] + figures["rejected"]:
         raise InputError(
             f"{reader.root} lists no usable image of {dataset}; fetch the annotation files of the whole dataset"
         )
@@ -98,7 +99,7 @@ def scenes_stage(ctx: StageContext) -> dict[str, Any]:
 
     Raises:
         InputError: the raw data is not the one that the manifest was made from.
-        DataError: more images are unusable than `quarantine_limit` allows.
+        DataError: more images are unusable than `quarantine_limit` allows, or the table lost most of its boxes.
     """
     dataset, _, bucket = (ctx.partition or "").rpartition("-")
     params = source_params(ctx.params.sources, dataset)
@@ -130,11 +131,12 @@ def scenes_stage(ctx: StageContext) -> dict[str, Any]:
     total = len(images) + len(manifest.rejected)
     if figures["images"] + len(quarantine) != total:
         raise DataError(f"{total} images went in, {figures['images']} came out and {len(quarantine)} were quarantined")
-    quarantine.check(total, params.quarantine_limit)
     folder = ctx.outputs["scenes"]
+    quarantine.write(folder)
+    quarantine.check(total, params.quarantine_limit, ctx.work)
+    check_boxes(figures["boxes"], figures["rules"], f"the table of {ctx.partition}")
     collect(shards, folder, SHARD_TABLE)
     finish_table(folder)
-    quarantine.write(folder)
     return {"input": total, **figures, "quarantined": len(quarantine)}
 
 
@@ -179,12 +181,16 @@ class _ShardMaker:
                 f"the annotation of image {image.image_id} of {self.reader.dataset} changed since its manifest was made; "
                 "run the raw_manifest stage again"
             )
-        path = self.reader.root / image.file_name
         if self.checksums.of(image.file_name)[1] != image.sha256:
+            path = self.reader.root / image.file_name
             raise InputError(f"{path} changed since its manifest was made; run the raw_manifest stage again")
+        try:
+            path = image_inside(self.reader.root, image.file_name)
+        except BadImageError as error:
+            raise RecordError(f"{error.reason} ({shown(image.file_name)})") from None
         stored = check_image(path)
         size = raw.size or stored
-        if size not in (stored, stored[::-1]):
+        if size != stored and size != upright_size(path):
             reason = f"the file has {stored[0]} x {stored[1]} pixels (annotated: {size[0]} x {size[1]})"
             raise BadImageError(path, reason)
         scene = self.reader.scene(raw, size, self.classes, rules)

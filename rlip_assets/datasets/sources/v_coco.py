@@ -19,11 +19,30 @@ from typing import Any
 from rlip_assets.datasets.scenes import NO_OBJECT, Scene, make_scene
 from rlip_assets.datasets.sources.boxes import Box, as_annotated, from_corner
 from rlip_assets.datasets.sources.classes import Classes, coco_names, official_table, own_classes, v_coco_classes
-from rlip_assets.datasets.sources.json_stream import stream_rows
-from rlip_assets.datasets.sources.readers import Fragment, RawImage, Reader, RecordError, required
+from rlip_assets.datasets.sources.json_stream import stream_arrays, stream_rows
+from rlip_assets.datasets.sources.readers import REJECTED, Fragment, RawImage, Reader, RecordError
+from rlip_assets.datasets.sources.rows import (
+    BadValue,
+    admit,
+    anything,
+    exactly_four_numbers,
+    flag,
+    list_of,
+    plain_id,
+    record,
+    rejected,
+    shown,
+    side,
+    text,
+)
 from rlip_assets.storage.errors import DataError, InputError
 
 _INSTANCES = "instances_vcoco_all_2014.json"
+_IDS = list_of(anything)
+_ACTION = record(action_name=text, role_name=list_of(text), image_id=_IDS, ann_id=_IDS, label=_IDS, role_object_id=_IDS)
+_ENTRY = record(image_id=plain_id, ann_id=plain_id, label=flag, role_object_id=list_of(plain_id))
+_IMAGE = record(id=plain_id, file_name=text, width_=side, height_=side)
+_BOX = record(id=plain_id, image_id=plain_id, category_id=plain_id, bbox=exactly_four_numbers, iscrowd_=flag)
 _PLACES = ("", "data/", "data/vcoco/", "vcoco/", "annotations/")
 
 
@@ -64,41 +83,41 @@ class VCocoReader(Reader):
         return [self._find(_INSTANCES), *files]
 
     def fragments(self) -> Iterator[Fragment]:
-        listed: set[int] = set()
+        listed: set[str] = set()
+        doubtful: dict[str, str] = {}
         for split, actions, images in self.parts():
-            members = _listed_images(images)
-            for row, action in stream_rows(actions):
-                yield from _action_fragments(action, f"{self.relative(actions)} row {row}")
-                members.update(action["image_id"])
-            for image_id in sorted(members - listed):
-                yield Fragment(str(image_id), "member", split, self.relative(actions))
+            members, wrong = _listed_images(images)
+            yield from wrong
+            for number, row in stream_rows(actions):
+                for piece in _action_pieces(row, f"{self.relative(actions)} row {number}", doubtful):
+                    members.add(piece.image_id)
+                    if piece.kind == REJECTED or piece.content:
+                        yield piece
+            for image_id in sorted(members - listed - {""}):
+                yield Fragment(image_id, "member", split, self.relative(actions))
             listed |= members
         path = self._find(_INSTANCES)
-        for row, image in stream_rows(path, "images"):
-            origin = f"{self.relative(path)} images row {row}"
-            image_id, file_name = required(image, ("id", "file_name"), origin)
-            content = [file_name, image.get("width"), image.get("height")]
-            if image_id in listed:
-                yield Fragment(str(image_id), "image", content, origin)
-        for row, box in stream_rows(path, "annotations"):
-            origin = f"{self.relative(path)} annotations row {row}"
-            key, image_id, category, corner = required(box, ("id", "image_id", "category_id", "bbox"), origin)
-            if image_id in listed:
-                content = [key, category, corner, int(box.get("iscrowd") or 0)]
-                yield Fragment(str(image_id), "annotation", content, origin)
+        for array, number, row in stream_arrays(path, "images", "annotations"):
+            origin = f"{self.relative(path)} {array} row {number}"
+            form = (_IMAGE, "image", "id") if array == "images" else (_BOX, "annotation", "image_id")
+            piece = admit(form[0], row, *form[1:], origin)
+            if piece.image_id in listed or not piece.image_id:
+                yield piece
+                if doubtful and piece.kind == "annotation" and str(piece.content["id"]) in doubtful:
+                    yield Fragment(piece.image_id, REJECTED, doubtful[str(piece.content["id"])], origin)
 
     def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:
         image = fragments[0]
-        file_name, width, height = image.content
-        folder = file_name.split("_")[1] if file_name.startswith("COCO_") else ""
-        places = [f"{prefix}{folder}" for prefix in ("images/", "coco/images/", "")]
+        name, width, height = (image.content.get(key) for key in ("file_name", "width", "height"))
+        split = next(piece.content for piece in fragments if piece.kind == "member")
+        boxes = [piece.content for piece in fragments if piece.kind == "annotation"]
         return RawImage(
             image_id=image.image_id,
-            split=next(piece.content for piece in fragments if piece.kind == "member"),
-            file_name=f"{self.relative(self.existing(*places))}/{file_name}",
-            size=(int(width), int(height)) if width and height else None,
+            split=split,
+            file_name=self.image_path(split, name),
+            size=(width, height) if width and height else None,
             record={
-                "boxes": [piece.content for piece in fragments if piece.kind == "annotation"],
+                "boxes": [[box["id"], box["category_id"], box["bbox"], box.get("iscrowd", 0)] for box in boxes],
                 "actions": [piece.content for piece in fragments if piece.kind == "action"],
             },
             origin=image.origin,
@@ -109,7 +128,7 @@ class VCocoReader(Reader):
 
     def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:
         used = {key for _, agent, roles in raw.record["actions"] for key in (agent, *(box for _, box in roles))}
-        position: dict[int, int] = {}
+        position: dict[int | str, int] = {}
         boxes: list[Box] = []
         labels: list[str] = []
         for key, category, corner, crowd in raw.record["boxes"]:
@@ -119,43 +138,80 @@ class VCocoReader(Reader):
             if category not in coco_names():
                 raise RecordError(f"box {key} has category id {category!r}, which is no COCO category")
             position[key] = len(boxes)
-            boxes.append(as_annotated(from_corner(corner), counts))
+            boxes.append(as_annotated(from_corner(corner, size, counts), size, counts))
             labels.append(coco_names()[category])
         triplets = [triplet for action in raw.record["actions"] for triplet in _triplets(action, position)]
         return make_scene(raw.image_id, self.dataset, raw.split, raw.file_name, *size, boxes, labels, triplets)
 
 
-def _listed_images(path: Path) -> set[int]:
-    """The images of a split, also those without persons, which no action mentions; empty where the list is not there.
+def _listed_images(path: Path) -> tuple[set[str], list[Fragment]]:
+    """The images of a split, also those without persons, which no action mentions, and the lines that are no image id; empty where the
+    list is not there.
 
     Raises:
-        DataError: a line that is no number.
+        InputError: the list cannot be read.
     """
     if not path.exists():
-        return set()
-    lines = path.read_text(encoding="utf-8").split()
+        return set(), []
     try:
-        return {int(line) for line in lines}
-    except ValueError:
-        wrong = next(number for number, line in enumerate(lines, start=1) if not line.isdigit())
-        raise DataError(f"{path} line {wrong} is {lines[wrong - 1]!r}, not an image id; fetch the list again") from None
+        lines = path.read_text(encoding="utf-8-sig").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); fetch the list again") from None
+    wrong = [(number, line) for number, line in enumerate(lines, start=1) if not line.isdecimal()]
+    pieces = [
+        rejected(line, f"the line is not an image id ({shown(line)}; {path.name} line {number})", path.name)
+        for number, line in wrong
+    ]
+    return {str(int(line)) for line in lines if line.isdecimal()}, pieces
 
 
-def _action_fragments(action: Any, origin: str) -> Iterator[Fragment]:
-    """One piece per agent that does the action: [action, agent box id, [[role, box id or 0], ...]]."""
-    keys = ("action_name", "role_name", "image_id", "ann_id", "label", "role_object_id")
-    name, roles, images, agents, labels, objects = required(action, keys, origin)
-    count = len(images)
-    if not (len(agents) == len(labels) == count and len(objects) == count * len(roles)):
-        raise DataError(f"{origin} ({name}): the parallel lists differ in length; fetch the official file again")
-    for row in range(count):
-        if labels[row] == 1:
-            filled = [[role, objects[number * count + row]] for number, role in enumerate(roles) if role != "agent"]
-            yield Fragment(str(images[row]), "action", [name, agents[row], filled], f"{origin} entry {row}")
+def _action_pieces(row: Any, origin: str, doubtful: dict[str, str]) -> Iterator[Fragment]:
+    """One piece per entry of an action: [action, agent box id, [[role, box id or 0], ...]], or no content where the agent does not do it.
+
+    Where an entry, or the whole row, does not tell its image, its boxes do: they are added to `doubtful`, with the reason.
+
+    Raises:
+        DataError: the row tells neither images nor boxes.
+    """
+    try:
+        name, roles, images, agents, labels, objects = _ACTION(row).values()
+        count = len(images)
+        if not (len(agents) == len(labels) == count and len(objects) == count * len(roles)):
+            raise BadValue(
+                f"({name}) has parallel lists of different lengths", [*map(len, (images, agents, labels, objects))]
+            )
+    except BadValue as error:
+        lists = {
+            key: row.get(key) if isinstance(row, dict) else None for key in ("image_id", "ann_id", "role_object_id")
+        }
+        told = {key: value for key, value in lists.items() if isinstance(value, list) and value}
+        if not told:
+            raise DataError(
+                f"{error.reason(origin)}, and tells neither images nor boxes; fetch the file again"
+            ) from None
+        for key, values in told.items():
+            ids = {rejected(value, "", "").image_id for value in values} - {"", "0"}
+            if key == "image_id":
+                yield from (Fragment(image_id, REJECTED, error.reason(origin), origin) for image_id in sorted(ids))
+            else:
+                doubtful |= dict.fromkeys(ids, error.reason(origin))
+        return
+    for number, (image_id, agent, label) in enumerate(zip(images, agents, labels, strict=True)):
+        entry = {"image_id": image_id, "ann_id": agent, "label": label, "role_object_id": objects[number::count]}
+        piece = admit(_ENTRY, entry, "action", "image_id", f"{origin} entry {number}")
+        if piece.kind != REJECTED:
+            filled = [
+                list(each) for each in zip(roles, piece.content["role_object_id"], strict=True) if each[0] != "agent"
+            ]
+            yield piece._replace(content=[name, piece.content["ann_id"], filled] if piece.content["label"] else None)
+        else:
+            yield piece
+            if not piece.image_id:
+                doubtful[rejected(agent, "", "").image_id] = piece.content
 
 
 def _triplets(
-    action: tuple[str, int, list[tuple[str, int]]], position: dict[int, int]
+    action: tuple[str, int, list[tuple[str, int]]], position: dict[int | str, int]
 ) -> Iterator[tuple[int, int, str]]:
     name, agent, roles = action
     if agent not in position:

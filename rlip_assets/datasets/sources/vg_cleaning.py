@@ -15,6 +15,7 @@ and counted.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rlip_assets.datasets.sources.boxes import Box
-from rlip_assets.storage.errors import DataError, InputError
+from rlip_assets.storage.errors import InputError
 from rlip_model.boxes import iou
 
 
@@ -38,9 +39,9 @@ class Entity:
 class Relation:
     """A relation between entities, by their ids in the image."""
 
-    subject: int
+    subject: int | str
     predicate: str
-    object: int
+    object: int | str
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def read_aliases(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        lines = path.read_text(encoding="utf-8").lower().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").lower().splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 at byte {error.start}; fetch it again") from None
     canonical: dict[str, str] = {}
@@ -76,34 +77,27 @@ def read_aliases(path: Path) -> dict[str, str]:
 
 def parse_record(
     objects: Sequence[Mapping[str, Any]], relationships: Sequence[Mapping[str, Any]], counts: Counter[str]
-) -> tuple[dict[int, Entity], list[Relation]]:
-    """Objects by id and relations of one image, steps 0 to 2 done. Boxes are x1 y1 x2 y2, not yet clipped.
+) -> tuple[dict[int | str, Entity], list[Relation]]:
+    """Return objects by id and relations of one image, steps 0 to 2 done; boxes are x1 y1 x2 y2, not yet clipped.
 
-    Raises:
-        DataError: an object or relation lacks a key.
+    Args:
+        objects, relationships: of the form that the reader states: None where a predicate is not a text or a coordinate not a number.
     """
-    entities: dict[int, Entity] = {}
-    for number, item in enumerate(objects):
-        try:
-            key, x, y, width, height = (item[name] for name in ("object_id", "x", "y", "w", "h"))
-            names = item["names"] if isinstance(item["names"], list) else [item["names"]]
-            box = (float(x), float(y), float(x) + float(width), float(y) + float(height))
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"object {number} is malformed ({error})") from None
+    entities: dict[int | str, Entity] = {}
+    for item in objects:
+        key, names = item["object_id"], [item["names"]] if isinstance(item["names"], str) else item["names"]
         counts["objects_read"] += 1
         counts["objects_several_names"] += len(names) > 1
-        if not names or not isinstance(names[0], str) or not names[0].strip():
+        if not names or not names[0].strip():
             counts["objects_without_name"] += 1
         elif key in entities:
             counts["objects_repeated_id"] += 1
         else:
-            entities[key] = Entity(names[0].lower(), box)
+            x, y, width, height = (math.nan if item[side] is None else float(item[side]) for side in "xywh")
+            entities[key] = Entity(names[0].lower(), (x, y, x + width, y + height))
     relations: dict[Relation, None] = {}
-    for number, item in enumerate(relationships):
-        try:
-            relation = Relation(item["subject_id"], str(item["predicate"]).lower(), item["object_id"])
-        except KeyError as error:
-            raise DataError(f"relationship {number} has no {error}") from None
+    for item in relationships:
+        relation = Relation(item["subject_id"], (item["predicate"] or "").lower(), item["object_id"])
         counts["relations_read"] += 1
         if relation in relations:
             counts["relations_step1_repeated"] += 1
@@ -117,7 +111,7 @@ def parse_record(
 
 
 def drop_synonymous(
-    entities: Mapping[int, Entity],
+    entities: Mapping[int | str, Entity],
     relations: Sequence[Relation],
     aliases: Aliases,
     minimum_iou: float,

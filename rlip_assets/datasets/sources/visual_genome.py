@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from rlip_assets.datasets.scenes import Scene, make_scene
 from rlip_assets.datasets.sources.boxes import Box, clipped
 from rlip_assets.datasets.sources.classes import Classes, own_classes
 from rlip_assets.datasets.sources.json_stream import stream_rows
-from rlip_assets.datasets.sources.readers import Fragment, RawImage, Reader, RecordError, objects_of, required
+from rlip_assets.datasets.sources.readers import Fragment, RawImage, Reader
+from rlip_assets.datasets.sources.rows import admit, coordinate, list_of, names, plain_id, record, side, text_or_none
 from rlip_assets.datasets.sources.vg_cleaning import (
     Aliases,
     Entity,
@@ -24,11 +24,11 @@ from rlip_assets.datasets.sources.vg_cleaning import (
     read_aliases,
 )
 from rlip_assets.lineage.params.sources import VisualGenomeParams
-from rlip_assets.storage.errors import DataError
 
-_FOLDERS = ("images", "VG_100K", "VG_100K_2")
-_OBJECT_KEYS = ("object_id", "x", "y", "w", "h", "names")
-_RELATION_KEYS = ("predicate", "subject_id", "object_id")
+_OBJECT = record(object_id=plain_id, x=coordinate, y=coordinate, w=coordinate, h=coordinate, names=names)
+_RELATION = record(predicate=text_or_none, subject_id=plain_id, object_id=plain_id)
+_GRAPH = record(image_id=plain_id, objects=list_of(_OBJECT), relationships=list_of(_RELATION))
+_SIZE = record(image_id=plain_id, width_=side, height_=side)
 
 
 class VisualGenomeReader(Reader):
@@ -53,40 +53,25 @@ class VisualGenomeReader(Reader):
 
     def fragments(self) -> Iterator[Fragment]:
         graphs, *sizes = self.annotation_files()
-        for row, image in stream_rows(graphs):
-            origin = f"{graphs.name} row {row}"
-            image_id, objects, relations = required(image, ("image_id", "objects", "relationships"), origin)
-            content = {
-                "objects": _reduced(objects_of(objects, "objects", origin), _OBJECT_KEYS),
-                "relationships": _reduced(objects_of(relations, "relationships", origin), _RELATION_KEYS),
-            }
-            yield Fragment(str(image_id), "image", content, origin)
-        for path in sizes:
-            for row, image in stream_rows(path):
-                origin = f"{path.name} row {row}"
-                image_id, width, height = required(image, ("image_id", "width", "height"), origin)
-                yield Fragment(str(image_id), "size", [width, height], origin)
-
-    def image_path(self, split: str, file_name: str) -> str:
-        return self.relative(self.existing(*(f"{folder}/{file_name}" for folder in _FOLDERS)))
+        for path, form, kind in [(graphs, _GRAPH, "image"), *((path, _SIZE, "size") for path in sizes)]:
+            for number, row in stream_rows(path):
+                yield admit(form, row, kind, "image_id", f"{path.name} row {number}")
 
     def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:
         image, *sizes = fragments
+        width, height = (sizes[0].content.get(key) if sizes else None for key in ("width", "height"))
         return RawImage(
             image_id=image.image_id,
             split="train",
             file_name=self.image_path("train", f"{image.image_id}.jpg"),
-            size=(int(sizes[0].content[0]), int(sizes[0].content[1])) if sizes else None,
-            record=image.content,
+            size=(width, height) if width and height else None,
+            record={key: image.content[key] for key in ("objects", "relationships")},
             origin=image.origin,
         )
 
-    def _cleaned(self, raw: RawImage, counts: Counter[str]) -> tuple[dict[int, Entity], list[Relation]]:
+    def _cleaned(self, raw: RawImage, counts: Counter[str]) -> tuple[dict[int | str, Entity], list[Relation]]:
         """Entities and relations after steps 0 to 4."""
-        try:
-            entities, relations = parse_record(raw.record["objects"], raw.record["relationships"], counts)
-        except DataError as error:
-            raise RecordError(str(error)) from None
+        entities, relations = parse_record(raw.record["objects"], raw.record["relationships"], counts)
         relations = drop_synonymous(entities, relations, self._aliases, self._params.duplicate_iou, counts)
         return entities, keep_first(relations, self._params.max_relations, counts)
 
@@ -97,10 +82,7 @@ class VisualGenomeReader(Reader):
     def observe(self, raw: RawImage, tally: Counter[str]) -> None:
         if not self._filters:
             return
-        try:
-            entities, relations = self._cleaned(raw, Counter())
-        except RecordError:
-            return  # the scenes stage quarantines this image
+        entities, relations = self._cleaned(raw, Counter())
         tally.update(f"o\t{entity.name}" for entity in entities.values())
         tally.update(f"r\t{relation.predicate}" for relation in relations)
 
@@ -132,7 +114,7 @@ class VisualGenomeReader(Reader):
             ]
             counts["relations_step9_rare"] += len(relations) - len(frequent)
             relations = frequent
-        position: dict[int, int] = {}
+        position: dict[int | str, int] = {}
         boxes: list[Box] = []
         labels: list[str] = []
         for key, entity in entities.items():
@@ -148,8 +130,3 @@ class VisualGenomeReader(Reader):
         ]
         counts["relations_of_dropped_boxes"] += len(relations) - len(triplets)
         return make_scene(raw.image_id, self.dataset, raw.split, raw.file_name, *size, boxes, labels, triplets)
-
-
-def _reduced(items: list[dict[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:
-    """The items with those of `keys` that they have."""
-    return [{key: item[key] for key in keys if key in item} for item in items]

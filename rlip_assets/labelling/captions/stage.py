@@ -72,7 +72,9 @@ def caption_bucket(ctx: StageContext, captions: Captions, identity: Mapping[str,
     finished, quarantine = make_shards(ctx, settings, shards, _Captioning(captions, params, images))
     collect(finished, ctx.outputs["captions"], _FILE)
     figures = add_figures(shard.figures for shard in finished)
-    close_account(ctx.outputs["captions"], quarantine, len(scenes), figures["images"], params.quarantine_limit)
+    close_account(
+        ctx.outputs["captions"], ctx.work, quarantine, len(scenes), figures["images"], params.quarantine_limit
+    )
     _show(ctx, scenes, root)
     return {"input": len(scenes), **figures, "quarantined": len(quarantine)}
 

@@ -206,7 +206,7 @@ def _content(
     position: dict[int | str, int | None] = {}
     for item in row.objects:
         corners = (item.x, item.y, item.x + item.w, item.y + item.h)
-        box = as_annotated(corners, counts) if dataset == "hico_det" else clipped(corners, size, counts)
+        box = as_annotated(corners, size, counts) if dataset == "hico_det" else clipped(corners, size, counts)
         position.setdefault(item.object_id, None if box is None else len(boxes))
         if box is not None:
             boxes.append(box)

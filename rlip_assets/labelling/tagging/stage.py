@@ -305,7 +305,7 @@ def _write_table(
                 drawn += 1
         write_part(output / part_name(number), scenes)
     images = sum(len(shard.rows) for shard in shards)
-    close_account(output, quarantine, images, total["images"], params.quarantine_limit)
+    close_account(output, ctx.work, quarantine, images, total["images"], params.quarantine_limit)
     finish_table(output)
     return {
         "input": images,

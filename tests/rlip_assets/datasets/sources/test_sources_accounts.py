@@ -51,7 +51,7 @@ def test_images_in_are_images_out_and_quarantined(
         path = base / f"raw/train2017/{number}.jpg"
         Image.effect_noise((40, 30), 80).save(path)
         entry = {"id": number, "file_name": path.name, "width": 40, "height": 30}
-        boxes = [{"id": number, "image_id": number, "category_id": 1, "bbox": [1, 1, 5, 5]}]
+        boxes = [{"id": n, "image_id": number, "category_id": 1, "bbox": [1, 1, 5, 5]} for n in range(3)]
         {**WRONG, **HARMLESS}[state](path, entry, boxes)
         images += [entry] * (2 if number in twice else 1)
         annotations += boxes

@@ -73,14 +73,25 @@ def test_rows_that_break_the_format_are_quarantined(hico: Any, lineage: Callable
     assert reasons["2"] == "interaction 0 refers to boxes 0 and 2 of 2 (annotations/trainval_hico.json row 1)"
     assert reasons["3"].startswith("box 1 has category id 12, which is no class")
     assert reasons["4"].startswith("interaction 0 has verb id 118, which is no class")
-    assert reasons["5"].startswith("box [5, None, 6, 7] is not four finite numbers")
+    assert reasons["5"].startswith(
+        "annotations[0].bbox is not four finite numbers ([5, None, 6, 7]; annotations/trainval_hico.json row 4)"
+    )
     assert figures["input"] == figures["images"] + figures["quarantined"] == 6
 
 
-def test_a_row_of_another_shape_is_refused(raw: Any, lineage: Callable[..., Any]) -> None:
-    raw.json("annotations/test_hico.json", [{"file_name": "a.jpg", "annotations": [7], "hoi_annotation": []}])
-    with pytest.raises(DataError, match=r"annotations/test_hico\.json row 0: annotations is not a list of objects"):
-        lineage("hico_det").manifest()
+def test_a_row_of_another_shape_is_quarantined(hico: Any, lineage: Callable[..., Any]) -> None:
+    rows = [
+        {"file_name": "HICO_test2015_00000002.jpg", "annotations": [7], "hoi_annotation": []},
+        {**record("HICO_test2015_00000001.jpg", [PERSON, MOUNT], []), "file_name": 17},
+        record("HICO_test2015_00000001.jpg", [PERSON, MOUNT], []),
+    ]
+    hico.json("annotations/test_hico.json", rows)
+    lines = lineage("hico_det")
+    lines.run()
+    reasons = {row.image_id: row.reason for row in lines.quarantined()}
+    assert reasons["HICO_test2015_00000002"] == "annotations[0] is not an object (7; annotations/test_hico.json row 0)"
+    assert reasons["17"] == "file_name is not a text (17; annotations/test_hico.json row 1)"
+    assert "HICO_test2015_00000001" in lines.rows()
 
 
 def test_rare_classes_are_counted_on_the_training_split(raw: Any, lineage: Callable[..., Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlip_assets.storage.errors import DataError
+from rlip_assets.storage.errors import InputError
 
 CATEGORIES = {"obj": ["Accordion", "Coffee cup", "Man", "Guitar", "Chair"], "rel": ["at", "holds", "inside_of"]}
 
@@ -55,12 +55,15 @@ def test_the_object_table_holds_what_occurs_in_original_order(open_images: Any, 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"det_labels": [2, 5]}, "label 5 is no number of the 5 object categories"),
+        ({"det_labels": [2, 5]}, "a box has label 5, which is not one of the 5 classes"),
         ({"det_labels": [2]}, "2 boxes have 1 labels"),
         ({"rel": [[0, 2, 1]]}, r"relation 0 is [0, 2, 1], not two of 2 boxes and a predicate"),
-        ({"rel": [7]}, "relation 0 is 7, not two of 2 boxes"),
-        ({"rel": [[0, 1, 3]]}, "relation 0 has predicate 3, which is no class"),
-        ({"bbox": [[5, 6, 30], [9, 9, 20, 20]]}, "box [5, 6, 30] is not four finite numbers"),
+        ({"rel": [7]}, "rel[0] is not a list (7; annotations/vrd-test-anno.json row 0)"),
+        ({"rel": [[0, 1, 3]]}, "relation 0 has predicate 3, which is not one of the 3 classes"),
+        (
+            {"bbox": [[5, 6, 30], [9, 9, 20, 20]]},
+            "bbox[0] is not four finite numbers ([5, 6, 30]; annotations/vrd-test-anno.json row 0)",
+        ),
     ],
 )
 def test_broken_records_are_quarantined(
@@ -71,11 +74,11 @@ def test_broken_records_are_quarantined(
     figures = lines.run()
     (row,) = lines.quarantined()
     assert row.reason.startswith(reason)
-    assert row.reason.endswith("(annotations/vrd-test-anno.json row 0)")
+    assert row.reason.endswith("annotations/vrd-test-anno.json row 0)")
     assert figures["input"] == figures["images"] + 1 == 3
 
 
 def test_a_table_without_relations_is_refused(open_images: Any, lineage: Callable[..., Any]) -> None:
     open_images.json("annotations/categories_dict.json", {"obj": ["Man"]})
-    with pytest.raises(DataError, match=r"categories_dict\.json has no lists 'obj' and 'rel'"):
+    with pytest.raises(InputError, match=r"categories_dict\.json has no array 'rel', only 'obj'"):
         lineage("open_images").manifest()

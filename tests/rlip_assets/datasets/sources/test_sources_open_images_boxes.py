@@ -43,20 +43,22 @@ def test_fractions_become_pixels(boxes: Any, tmp_path: Path) -> None:
         reader.scene(unknown, (100, 50), classes, counts)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("ImageID,LabelName\n00aa,/m/1\n", "has no column 'XMin'"),
-        (
-            HEADER + "\n00aa,x,/m/01g317,1,a,0.5,0.2,0.8,0,0,0,0,0\n",
-            r"validation-annotations-bbox\.csv row 0 has a box that is no number",
-        ),
-    ],
-)
-def test_other_files_are_refused(boxes: Any, tmp_path: Path, content: str, message: str) -> None:
-    boxes.text("validation-annotations-bbox.csv", content)
-    with pytest.raises(DataError, match=message):
+def test_other_files_are_refused(boxes: Any, tmp_path: Path) -> None:
+    boxes.text("validation-annotations-bbox.csv", "ImageID,LabelName\n00aa,/m/1\n")
+    with pytest.raises(DataError, match="has no column 'XMin'"):
         RecordIndex(OpenImagesBoxesReader(boxes.root), 1, tmp_path / "cache")
+
+
+def test_boxes_that_are_no_fractions_are_dropped_and_counted(boxes: Any, tmp_path: Path) -> None:
+    rows = [
+        f"00aa,x,/m/01g317,1,{value},0.5,0.2,0.8,0,0,0,0,0" for value in ("a", "", "nan", "inf", "1e400", "7", "0.1")
+    ]
+    boxes.text("validation-annotations-bbox.csv", "\n".join(["\ufeff" + HEADER, *rows]) + "\n")
+    reader = OpenImagesBoxesReader(boxes.root)
+    (image,) = RecordIndex(reader, 1, tmp_path / "cache").images(0)
+    counts: Counter[str] = Counter()
+    assert len(reader.scene(image, (100, 50), reader.classes(Counter()), counts).labels) == 1
+    assert counts == {"boxes_not_finite": 5, "boxes_not_fractions": 1}
 
 
 def test_class_names_are_needed(boxes: Any) -> None:

@@ -100,27 +100,54 @@ def test_a_box_that_the_image_lacks_is_quarantined(vcoco: Any, lineage: Callable
     assert row.reason.startswith("action kick has role box 21, which the image does not have")
 
 
+def test_a_row_that_tells_no_image_is_refused(vcoco: Any, lineage: Callable[..., Any]) -> None:
+    vcoco.text("data/vcoco/vcoco_test.json", '[{"action_name": "kick"}]')
+    with pytest.raises(DataError, match=r"has no 'role_name' .*vcoco_test\.json row 0.*tells neither images nor boxes"):
+        lineage("v_coco").manifest()
+
+
+def test_a_line_that_is_no_id_is_quarantined(vcoco: Any, lineage: Callable[..., Any]) -> None:
+    vcoco.text("data/splits/vcoco_trainval.ids", "368\nabc\n531\n")
+    lines = lineage("v_coco")
+    lines.run()
+    (row,) = lines.quarantined()
+    assert row.reason == "the line is not an image id ('abc'; vcoco_trainval.ids line 2)"
+    assert set(lines.rows()) == {"294", "368", "531"}
+
+
+def _shorter(row: dict[str, Any]) -> None:
+    row["role_object_id"].pop()
+
+
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("change", "reason"),
     [
-        ("data/vcoco/vcoco_test.json", '[{"action_name": "kick"}]', "row 0 has no 'role_name'"),
-        ("data/splits/vcoco_trainval.ids", "368\nabc\n", r"vcoco_trainval\.ids line 2 is 'abc', not an image id"),
+        (_shorter, "the row (kick) has parallel lists of different lengths ([1, 1, 1, 1]"),
+        (lambda row: row.update(image_id=7), "image_id is not a list (7; data/vcoco/vcoco_test.json row 0)"),
+        (lambda row: row.update(image_id=[[294]]), "image_id is neither a whole number nor a text ([294]"),
+        (lambda row: row.update(ann_id=[None]), "ann_id is neither a whole number nor a text (None"),
+        (
+            lambda row: row.update(label=["1"]),
+            "label is neither 0 nor 1 ('1'; data/vcoco/vcoco_test.json row 0 entry 0)",
+        ),
+        (
+            lambda row: row.update(role_name="agent"),
+            "role_name is not a list ('agent'; data/vcoco/vcoco_test.json row 0)",
+        ),
+        (lambda row: row.update(action_name=3), "action_name is not a text (3; data/vcoco/vcoco_test.json row 0)"),
     ],
 )
-def test_damaged_files_are_refused(
-    vcoco: Any, lineage: Callable[..., Any], name: str, content: str, message: str
+def test_an_action_that_cannot_be_read_takes_its_images_with_it(
+    vcoco: Any, lineage: Callable[..., Any], change: Callable[[dict[str, Any]], None], reason: str
 ) -> None:
-    vcoco.text(name, content)
-    with pytest.raises(DataError, match=message):
-        lineage("v_coco").manifest()
-
-
-def test_lists_of_different_length_are_refused(vcoco: Any, lineage: Callable[..., Any]) -> None:
     broken = action("kick", ["obj"], [(294, 20, 1, [0])])
-    broken["role_object_id"].pop()
+    change(broken)
     vcoco.json("data/vcoco/vcoco_test.json", [broken])
-    with pytest.raises(DataError, match=r"row 0 \(kick\): the parallel lists differ in length"):
-        lineage("v_coco").manifest()
+    vcoco.text("data/splits/vcoco_test.ids", "294\n")
+    lines = lineage("v_coco")
+    lines.run()
+    assert [row.image_id for row in lines.quarantined() if row.reason.startswith(reason) and row.image_id] == ["294"]
+    assert set(lines.rows()) == {"368", "531"}
 
 
 def test_a_root_without_action_files_is_named(raw: Any, lineage: Callable[..., Any]) -> None:

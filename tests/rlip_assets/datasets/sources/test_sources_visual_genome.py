@@ -198,4 +198,5 @@ def test_a_malformed_object_is_quarantined(genome: Any, lineage: Callable[..., A
     lines = lineage("visual_genome")
     lines.run()
     (row,) = lines.quarantined()
-    assert row.reason == "object 0 is malformed ('h') (scene_graphs.json row 0)"
+    assert row.reason.startswith("objects[0] has no 'h' ({'object_id': 1")
+    assert row.reason.endswith("; scene_graphs.json row 0)")
