@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rlip_assets.datasets.scenes import Scene
 from rlip_assets.datasets.sources.classes import read_classes
@@ -30,7 +29,6 @@ class BenchmarkEvaluation:
     Attributes:
         classes: `classes.json` of the benchmark.
         work: folder for the predictions of the last evaluation.
-        options: further arguments of `predict`.
     """
 
     classes: Path
@@ -39,7 +37,7 @@ class BenchmarkEvaluation:
     augmentation: Augmentation
     work: Path
     zero_shot: bool
-    options: dict[str, Any]
+    workers: int = 0
 
     def __call__(self, model: Rlip, tokenizer: LabelTokenizer) -> dict[str, float]:
         """Return the figures of the benchmark's headline protocol by name, and as `headline` the one that networks are compared by."""
@@ -52,7 +50,7 @@ class BenchmarkEvaluation:
             self.image_root,
             self.augmentation,
             zero_shot=self.zero_shot,
-            **self.options,
+            workers=self.workers,
         )
         path = self.work / f"{classes.dataset}.parquet"
         write_predictions(path, classes, found, {})

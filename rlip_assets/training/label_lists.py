@@ -127,34 +127,16 @@ class NameSampler:
         return [self.names[index] for index in np.where(own, cells, self._alias[cells])]
 
 
-def word_form(text: str) -> tuple[str, ...]:
-    """Return a rough key that inflections share: "sits on", "sitting on" and "sit on" have one key."""
-    return tuple(_stem(word) for word in text.lower().replace("/", " ").split() if word not in _FUNCTION_WORDS)
-
-
-_FUNCTION_WORDS = frozenset({"a", "an", "the", "is", "are", "be", "being", "of", "to"})
-
-
-def _stem(word: str) -> str:
-    for ending in ("ing", "ies", "es", "ed", "s"):
-        if word.endswith(ending) and len(word) - len(ending) >= 2:
-            word = word[: -len(ending)]
-            break
-    if len(word) > 2 and word[-1] == word[-2]:
-        word = word[:-1]
-    return word.removesuffix("e")
-
-
 def fill_with_negatives(
     present: Sequence[str], budget: int, sampler: NameSampler, generator: np.random.Generator, guard: bool = False
 ) -> tuple[str, ...]:
     """Return `present` followed by drawn names that it lacks, `budget` in all where enough names exist.
 
     Args:
-        guard: draw no inflections of a present name (`word_form`); they would teach that "sits on" is not "sit on".
+        guard: draw no inflections of a present name; they would teach that "sits on" is not "sit on".
     """
     chosen = dict.fromkeys(present)
-    forms = {word_form(name) for name in chosen} if guard else set()
+    lemmas = set(map(relation_lemma, chosen)) if guard else set()
     left_to_draw = len(sampler) - sum(name in sampler for name in chosen)
     missing = min(budget - len(chosen), left_to_draw)
     attempts = 20 * budget  # a few very frequent names can use up draws; then the list stays shorter
@@ -162,7 +144,7 @@ def fill_with_negatives(
         number = 2 * missing
         attempts -= number
         for name in sampler.draw(number, generator):
-            if missing > 0 and name not in chosen and not (guard and word_form(name) in forms):
+            if missing > 0 and name not in chosen and not (guard and relation_lemma(name) in lemmas):
                 chosen[name] = None
                 missing -= 1
     return tuple(chosen)

@@ -143,12 +143,7 @@ class TrainingRun:
         Raises:
             ParameterError: there are no images to evaluate it on.
         """
-        held = data.held_out.images
-        scenes, dataset, classes = (
-            [held[index] for index in range(len(held))],
-            next(iter(self.recipe.sources)),
-            "classes",
-        )
+        scenes, dataset, classes = list(data.held_out.images), next(iter(self.recipe.sources)), "classes"
         if self.ctx.stage == "pretrain":
             if ZERO_SHOT_BENCHMARK in self.recipe.sources:
                 raise ParameterError(
@@ -172,7 +167,7 @@ class TrainingRun:
             self.recipe.augmentation,
             self.ctx.work / "evaluation",
             zero_shot=self.ctx.stage == "pretrain",
-            options={"workers": self.ctx.params.training.workers},
+            workers=self.ctx.params.training.workers,
         )
 
     def _metadata(self, images: TrainingImages, figures: Mapping[str, Any]) -> dict[str, Any]:

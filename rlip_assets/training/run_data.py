@@ -82,11 +82,21 @@ def read_run_data(
 
 
 def image_sources(ctx: StageContext, recipe: Recipe) -> list[ImageSource]:
-    """Return tables and image folder of every source: pseudo labels where the stage has them, the human triplets otherwise."""
+    """Return tables and image folder of every source: pseudo labels where the stage has them, the human triplets otherwise.
+
+    Raises:
+        ParameterError: the stage has no tables of a source.
+    """
     sources = []
     for name in recipe.sources:
-        labelled, benchmark = f"pseudo_labels/{name}", name == ZERO_SHOT_BENCHMARK and "benchmark_scenes" in ctx.inputs
-        folder = ctx.inputs.get(labelled) or ctx.inputs["benchmark_scenes" if benchmark else "scenes"]
+        inputs = [f"pseudo_labels/{name}"]
+        inputs += ["benchmark_scenes"] * (name == ZERO_SHOT_BENCHMARK)
+        inputs += ["scenes"] * (name == (recipe.benchmark or HUMAN_DATASET))
+        folder = next((ctx.inputs[each] for each in inputs if each in ctx.inputs), None)
+        if folder is None:
+            raise ParameterError(
+                f"the recipe trains on {name}, of which {ctx.stage} has no relations; take it out of the recipe's sources"
+            )
         excluded = _excluded(ctx) if name == HUMAN_DATASET else frozenset[str]()
         sources.append(ImageSource(name, tuple(bucket_folders(folder)), image_root(ctx, name), excluded))
     return sources

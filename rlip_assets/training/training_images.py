@@ -106,12 +106,11 @@ class TrainingImages:
 
     def keep_share(self, share: float, seed: int) -> None:
         """Reduce to a few-shot share; see `select_share`."""
-        self._keep(select_share([self[index] for index in range(len(self))], share, seed))
+        self._keep(select_share(list(self), share, seed))
 
     def keep_listed(self, image_list: Path) -> None:
         """Reduce to the images of a file; see `read_image_list` and `listed_images`."""
-        scenes = [self[index] for index in range(len(self))]
-        self._keep(listed_images(scenes, read_image_list(image_list), str(image_list)))
+        self._keep(listed_images(list(self), read_image_list(image_list), str(image_list)))
 
     def _keep(self, chosen: Sequence[int]) -> None:
         for number, rows in enumerate(self._rows):
@@ -121,6 +120,9 @@ class TrainingImages:
 
     def __len__(self) -> int:
         return int(self._offsets[-1])
+
+    def __iter__(self) -> Iterator[Scene]:
+        return map(self.__getitem__, range(len(self)))
 
     def _locate(self, index: int) -> tuple[int, int]:
         number = int(np.searchsorted(self._offsets, index, side="right")) - 1

@@ -55,24 +55,13 @@ def best_threshold(scored: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.bo
 
     Unannotated relations count as wrong although many of them hold, so precision is a lower bound.
     """
-    scores = np.concatenate([part[0] for part in scored])
-    right = np.concatenate([part[1] for part in scored])
-    best = {
-        "held_out_threshold": float(THRESHOLDS[0]),
-        "held_out_f1": 0.0,
-        "held_out_precision": 0.0,
-        "held_out_recall": 0.0,
-    }
+    scores, right = (np.concatenate(parts) for parts in zip(*scored, strict=True))
+    judged = []
     for threshold in THRESHOLDS:
         chosen = scores >= threshold
         hits = float((chosen & right).sum())
         precision, recall = hits / max(chosen.sum(), 1), hits / max(right.sum(), 1)
         f1 = 2 * precision * recall / max(precision + recall, 1e-9)
-        if f1 > best["held_out_f1"]:
-            best = {
-                "held_out_threshold": float(threshold),
-                "held_out_f1": f1,
-                "held_out_precision": precision,
-                "held_out_recall": recall,
-            }
-    return best
+        judged.append({"threshold": float(threshold), "f1": f1, "precision": precision, "recall": recall})
+    best = max(judged, key=lambda figures: figures["f1"])  # the lowest threshold of equals
+    return {f"held_out_{name}": value for name, value in best.items()}

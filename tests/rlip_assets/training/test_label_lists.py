@@ -19,7 +19,6 @@ from rlip_assets.training.label_lists import (
     NameSampler,
     benchmark_labels,
     fill_with_negatives,
-    word_form,
 )
 
 SCENE = make_scene(
@@ -71,11 +70,6 @@ def test_guard_keeps_inflections_of_positives_out() -> None:
     sampler = NameSampler({"sits on": 5, "sitting on": 5, "is sitting on": 1, "under": 1})
     names = fill_with_negatives(["sit on"], 4, sampler, np.random.default_rng(0), guard=True)
     assert names == ("sit on", "under")
-
-
-def test_word_forms() -> None:
-    assert len({word_form(text) for text in ("ride", "rides", "riding", "is riding")}) == 1
-    assert word_form("sit on") != word_form("sit under")
 
 
 def test_fixed_vocabulary_refuses_a_foreign_label() -> None:

@@ -251,6 +251,22 @@ def test_a_zero_shot_split_of_no_benchmark_is_refused(project: Project) -> None:
         pretrain_stage(replace(context, params=params))
 
 
+@pytest.mark.parametrize(
+    ("stage", "partition", "sources"),
+    [("pretrain", "vg_coco", {"visual_genome": 1, "v_coco": 1}), ("finetune", "hico_full", {"visual_genome": 1})],
+)
+def test_sources_that_a_stage_has_no_tables_of_are_refused(
+    project: Project, stage: str, partition: str, sources: dict[str, float]
+) -> None:
+    """Those of another dataset are no substitute."""
+    choice = TRAINING[stage][partition]
+    choice = {**choice, "changes": {**choice["changes"], "sources": sources}}
+    params = Params.model_validate({"training": TRAINING | {stage: {partition: choice}}})
+    context = replace(project.context(stage, partition, name="sources"), params=params)
+    with pytest.raises(ParameterError, match=rf"trains on {list(sources)[-1]}, of which {stage} has no relations"):
+        {"pretrain": pretrain_stage, "finetune": finetune_stage}[stage](context)
+
+
 def test_checkpoints_find_relations_in_photos_without_further_settings(project: Project) -> None:
     photo = Image.new("RGB", (90, 70), "white")
     for stage, partition in ((pretrain_stage, "vg_coco"), (finetune_stage, "hico_full")):
