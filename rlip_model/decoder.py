@@ -116,7 +116,8 @@ class PairDecoder(nn.Module):
         """Return the queries' positions (B, Q, C): of their anchors, or the learned ones."""
         if self.anchor_position is not None:
             at_finest = on_levels(references, memory)[:, :, 0]
-            return self.anchor_position(at_finest, x if layer > 0 else None)
+            position: Tensor = self.anchor_position(at_finest, x if layer > 0 else None)
+            return position
         assert learned is not None
         return learned
 

@@ -5,6 +5,8 @@ RLIPv2, "Asymmetric Language-Image Fusion". Shape legend: B batch, T texts, W te
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -17,9 +19,10 @@ class LanguageLayer(nn.Module):
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        from transformers.models.roberta.modeling_roberta import RobertaLayer
+        from transformers.models.roberta import modeling_roberta
 
-        self.layer = RobertaLayer(roberta_config(config))
+        roberta: Any = modeling_roberta
+        self.layer: nn.Module = roberta.RobertaLayer(roberta_config(config))
         for parameter in self.layer.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)

@@ -29,7 +29,8 @@ class JointLayer(nn.Module):
         normed = self.norm_attention(x)
         read, _ = self.attention(normed, normed, normed, key_padding_mask=ignored, need_weights=False)
         x = x + self.dropout(read)
-        return x + self.dropout(self.feed_forward(self.norm_feed_forward(x)))
+        result: Tensor = x + self.dropout(self.feed_forward(self.norm_feed_forward(x)))
+        return result
 
 
 class JointEncoder(nn.Module):

@@ -63,14 +63,16 @@ class BoxHead(Mlp):
         with torch.no_grad():
             last.bias[2:] = size_bias
             for layer in self.layers[:-1]:
-                layer.weight /= 3**0.5  # PyTorch's default range for a square layer, as published, from Xavier's
+                layer.get_parameter("weight").div_(
+                    3**0.5
+                )  # PyTorch's default range for a square layer, as published, from Xavier's
 
     def refine(self, features: Tensor, reference: Tensor) -> Tensor:
         """Return boxes (..., 4) from features (..., C) and references, boxes (..., 4) or points (..., 2), which move the centre alone.
 
         Deformable DETR, "Iterative bounding box refinement".
         """
-        change = self(features)
+        change: Tensor = self(features)
         start = inverse_sigmoid(reference)
         if start.shape[-1] == 2:
             return torch.cat([change[..., :2] + start, change[..., 2:]], dim=-1).sigmoid()
@@ -131,12 +133,13 @@ class DeformableAttention(nn.Module):
             values = self.project(memory)
         weights = short_softmax(self.weights(queries).view(batch, count, self.heads, self.levels * self.points))
         positions = self._positions(queries, references, memory.shapes)
-        return self.output(sample_bags(values, memory.shapes, positions, weights))
+        result: Tensor = self.output(sample_bags(values, memory.shapes, positions, weights))
+        return result
 
     def project(self, memory: Memory) -> Tensor:
         """Return the values that queries read: (B, S, M, D), zero where the memory is padding."""
         values: Tensor = self.values(memory.tokens).masked_fill(memory.padding[..., None], 0.0)
-        return values.unflatten(-1, (self.heads, -1))
+        return torch.unflatten(values, -1, (self.heads, -1))
 
     def _positions(self, queries: Tensor, references: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
         """Sampling positions in cells, (B, Q, 2, M, L * K): x and y planes apart, which keeps arithmetic contiguous.

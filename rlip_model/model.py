@@ -103,12 +103,11 @@ class SimilarityHeads(nn.Module):
         return (features + self.relation_bias) @ labels.transpose(-1, -2) + PRIOR_LOGIT
 
 
-class Rlip(nn.Module, PretrainedNetwork):
+class Rlip(PretrainedNetwork):
     """Image and label texts in, pairs with subject, object and relation scores out."""
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.backbone = build_backbone(config.backbone)
         self.pyramid = FeaturePyramid(config)
         self.text_encoder = build_text_encoder(config.text)
@@ -198,13 +197,12 @@ class Rlip(nn.Module, PretrainedNetwork):
         return self._fuse_late(entities, relations, labels[0, 0], num_objects, text_mask)
 
     def _start(self, batch: int, labels: Tensor, pairs: TaggerPairs | None) -> QueryStart:
-        if isinstance(self.queries, TaggerQueries):
-            if pairs is None:
-                raise ValueError("this network is a tagger: give the pairs to tag")
-            return self.queries(pairs, labels)
-        if pairs is not None:
+        if self.config.tagger and pairs is None:
+            raise ValueError("this network is a tagger: give the pairs to tag")
+        if not self.config.tagger and pairs is not None:
             raise ValueError("this network is a detector and finds pairs itself: it takes no `pairs`")
-        return self.queries(batch)
+        start: QueryStart = self.queries(batch) if pairs is None else self.queries(pairs, labels)
+        return start
 
     def _relation_start(self, start: QueryStart, entities: EntityStates) -> tuple[Tensor, Tensor | None]:
         """Return content and position of the relation queries, (B, P, C) each; the position is None with anchors."""

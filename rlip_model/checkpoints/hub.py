@@ -87,15 +87,17 @@ def model_config(folder: Path, values: dict[str, Any]) -> ModelConfig:
         raise CheckpointError(f"{folder / CONFIG}: {error}; restore the file") from None
 
 
-class PretrainedNetwork(PyTorchModelHubMixin):
-    """What a network with a `ModelConfig` needs to be loaded, saved and shared."""
+class PretrainedNetwork(nn.Module, PyTorchModelHubMixin):
+    """A network that is made from a `ModelConfig` alone, and so can be loaded, saved and shared."""
 
     config: ModelConfig
 
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
     @classmethod
-    def from_pretrained(  # type: ignore[override]
-        cls: type[Network], pretrained_model_name_or_path: str | Path, **hub: Any
-    ) -> Network:
+    def from_pretrained(cls: type[Network], pretrained_model_name_or_path: str | Path, **hub: Any) -> Network:
         """Load a network, in evaluation mode, from a folder or from the Hub.
 
         Args:
@@ -112,14 +114,12 @@ class PretrainedNetwork(PyTorchModelHubMixin):
                 f"{folder} holds a box detector, which knows no relations: give a folder with a relation network"
             )
         config, file = model_config(folder, values), member(folder, WEIGHTS)
-        refuse_misfit(file, config, lambda config: cls(config).state_dict())  # type: ignore[call-arg,attr-defined]
-        model = cls(config)  # type: ignore[call-arg]
-        assert isinstance(model, nn.Module)
+        refuse_misfit(file, config, lambda config: cls(config).state_dict())
+        model = cls(config)
         model.load_state_dict(read_tensors(file))
         return model.eval()
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        assert isinstance(self, nn.Module)
         save_weights(save_directory / WEIGHTS, self.state_dict())
         write_json(
             save_directory / CONFIG, {"format": FORMAT, "model_type": MODEL_TYPE, "model": self.config.to_dict()}

@@ -281,7 +281,7 @@ def load_official(model: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
         shape = (sum(len(target) for target in targets), *targets[0].shape[1:]) if targets[0].dim() else ()
         if tuple(source.shape) != tuple(shape):
             raise ValueError(f"{key} has shape {tuple(source.shape)}, this network needs {tuple(shape)}")
-        pieces = source.split([len(target) for target in targets]) if len(targets) > 1 else [source]
+        pieces = torch.split(source, [len(target) for target in targets]) if len(targets) > 1 else [source]
         jobs.extend(zip(targets, pieces, strict=True))
         loaded.append(key)
     for target, piece in jobs:

@@ -101,7 +101,7 @@ def _query_targets(key: str, value: Tensor, own: Mapping[str, Tensor]) -> dict[s
     if key == "query_embed.weight" and "table" in own:
         width = own["table"].shape[1] // 3
         # [position | content] of Deformable-DETR; the Swin detector has only one of the two.
-        blocks = value.split(width, dim=1)
+        blocks = torch.split(value, width, dim=1)
         return {key: _first_rows(torch.cat([blocks[0], blocks[-1], blocks[-1]], dim=1), own["table"])}
     return {}
 

@@ -32,7 +32,7 @@ def by_token_blocks(update: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
 def image_batches(images: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Split images (B, 3, H, W) and their padding (B, H, W) into the batches to encode at once."""
     if len(images) > 1 and images.shape[-2] * images.shape[-1] >= LARGE_IMAGE and _caches(images):
-        return list(zip(images.split(1), mask.split(1), strict=True))
+        return list(zip(torch.split(images, 1), torch.split(mask, 1), strict=True))
     return [(images, mask)]
 
 

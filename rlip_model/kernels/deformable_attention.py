@@ -65,11 +65,13 @@ def sample_bags(values: Tensor, shapes: Sequence[tuple[int, int]], positions: Te
     if not torch.is_grad_enabled() or values.device.type != "cpu":
         return _bag_sums(cells, shares, values)
     if values.shape[1] <= DENSE_CELLS:
-        small: Tensor = _SmallMapBags.apply(cells, shares, values)
+        bags: Any = _SmallMapBags
+        small: Tensor = bags.apply(cells, shares, values)
         return small
     sums = _bag_sums(cells, shares, values.detach())
     first = cells[..., : weights.shape[-1]]
-    result: Tensor = _ValuesGradient.apply(sums, values, first, shares.detach(), shapes)
+    gradient: Any = _ValuesGradient
+    result: Tensor = gradient.apply(sums, values, first, shares.detach(), shapes)
     return result
 
 
@@ -114,7 +116,7 @@ class _ValuesGradient(torch.autograd.Function):
         bags = {"input": order // points, "offsets": counts.cumsum(0) - counts, "mode": "sum"}
         table = grad.reshape(first.shape[:3].numel(), -1)
         result = grad.new_zeros(batch, ctx.size, heads, table.shape[1])
-        for corner, share in enumerate(shares.unflatten(-1, (4, points)).unbind(-2)):
+        for corner, share in enumerate(torch.unflatten(shares, -1, (4, points)).unbind(-2)):
             part = F.embedding_bag(weight=table, per_sample_weights=share.flatten()[order], **bags).view_as(result)
             start = 0
             for height, width in ctx.shapes:
@@ -151,9 +153,9 @@ class _SmallMapBags(torch.autograd.Function):
             dense = shares.new_zeros(len(index), count, size)
             dense.scatter_add_(2, index, shares[chunk].transpose(1, 2).flatten(0, 1))
             lower = torch.bmm(dense.transpose(1, 2), upper)
-            grad_values[chunk] = lower.unflatten(0, (-1, heads)).transpose(1, 2)
+            grad_values[chunk] = torch.unflatten(lower, 0, (-1, heads)).transpose(1, 2)
             torch.bmm(upper, table.transpose(1, 2), out=dense)
-            grad_shares[chunk] = dense.gather(2, index).unflatten(0, (-1, heads)).transpose(1, 2)
+            grad_shares[chunk] = torch.unflatten(dense.gather(2, index), 0, (-1, heads)).transpose(1, 2)
         return None, grad_shares, grad_values
 
 
@@ -181,7 +183,7 @@ def _corners(shapes: Sequence[tuple[int, int]], positions: Tensor, weights: Tens
     lower = upper + columns
 
     def bags(parts: list[Tensor]) -> Tensor:
-        return torch.stack([part.unflatten(-1, (heads, samples)) for part in parts], dim=3).flatten(3)
+        return torch.stack([torch.unflatten(part, -1, (heads, samples)) for part in parts], dim=3).flatten(3)
 
     cells = bags([upper, upper + 1, lower, lower + 1]).clamp_(max=sum(height * width for height, width in shapes) - 1)
     return cells, bags([top * left, top * right, bottom * left, bottom * right])

@@ -53,7 +53,7 @@ class Packing(NamedTuple):
     def pad(self, tokens: Tensor) -> Tensor:
         """Return tokens (n, W) as (T, N, W), zero where there is none."""
         padded = tokens.new_zeros(self.present.numel(), tokens.shape[1])
-        return padded.index_copy(0, self.places, tokens).unflatten(0, self.present.shape)
+        return padded.index_copy(0, self.places, tokens).view(*self.present.shape, -1)
 
     def pack(self, padded: Tensor) -> Tensor:
         """Return the n tokens (n, W) of a padded batch (T, N, W)."""
@@ -62,7 +62,7 @@ class Packing(NamedTuple):
     def attend(self, attention: Any, queries: Tensor, tokens: Tensor) -> Tensor:
         """Return what projected queries (T, Q, W) read from the tokens (n, W) of their own text: (T, Q, W)."""
         query, key, value = (
-            x.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+            x.view(*x.shape[:2], attention.num_attention_heads, -1).transpose(1, 2)
             for x in (queries, self.pad(attention.key(tokens)), self.pad(attention.value(tokens)))
         )
         dropout = attention.dropout.p if attention.training else 0.0

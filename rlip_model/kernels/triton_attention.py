@@ -198,5 +198,6 @@ def sample_bags(values: Tensor, shapes: Sequence[tuple[int, int]], positions: Te
         first += height * width
     levels = torch.tensor(rows, dtype=torch.int32, device=values.device)
     precise = torch.promote_types(positions.dtype, torch.float32)
-    result: Tensor = _Bags.apply(values, positions.to(precise), weights.to(precise), levels)
+    bags: Any = _Bags
+    result: Tensor = bags.apply(values, positions.to(precise), weights.to(precise), levels)
     return result.to(positions.dtype)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from rlip_model.config import BackboneConfig
@@ -90,7 +91,7 @@ class SwinBody(nn.Module):
                 x, _ = block(x, (height, width), always_partition=True)
             if index > 0:
                 normed = self.norms[index - 1](x)
-                maps.append(normed.transpose(1, 2).unflatten(2, (height, width)))
+                maps.append(torch.unflatten(normed.transpose(1, 2), 2, (height, width)))
             if stage.downsample is not None:
                 x = stage.downsample(x, (height, width))
                 height, width = (height + 1) // 2, (width + 1) // 2
