@@ -48,15 +48,15 @@ lint: setup ## style, types and the direction of the packages
 test: setup lint ## lint and the tests of every day
 	$(BIN)/python -m pytest
 
-test-deep: $(VENV)/.s3-server ## long property runs, kills, both doors on a miniature lineage, a real S3 server
-	$(BIN)/python -m pytest -m 'deep or s3'
+test-deep: $(VENV)/.deep ## long property runs, kills, both entry points on a miniature pipeline, a real S3 server, Ray, spaCy, Triton's interpreter
+	$(BIN)/python -m pytest -m 'deep or s3 or ray or spacy or triton'
 
-$(VENV)/.s3-server: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/s3test.txt
+$(VENV)/.deep: $(VENV)/.installed requirements/deep.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/deep.txt
 	touch $@
 
 external-weights: setup ## train the shipped text encoder, captioner and detector again
-	$(BIN)/python -m rlip_assets.external_weights
+	$(BIN)/python -m rlip_assets.micro_world.starting_weights
 
 clean: ## remove everything that runs made, cached results too (keeps the packages)
 	for root in . profiles/*/; do (cd $$root && rm -rf data work provenance reports .dvc/cache .dvc/tmp); done

@@ -19,7 +19,7 @@ KEY, SECRET = "test-key", "test-secret"
 
 
 def weed_program() -> str:
-    """Return the path of SeaweedFS's program (`requirements/s3test.txt`); tests marked `s3` run only where there is one."""
+    """Return the path of SeaweedFS's program (`requirements/deep.txt`); tests marked `s3` run only where there is one."""
     program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     assert program, "a test that needs an S3 server is marked s3"
     return program

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import rlip_model.kernels
 from rlip_model.kernels.deformable_attention import TRITON, has_kernels
 from rlip_model.kernels.deformable_attention import sample_bags as reference
 
@@ -47,34 +45,32 @@ def _plain(values: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
     return reference(values.cpu(), SHAPES, positions.cpu(), weights.cpu()).to(values.device)
 
 
-@pytest.fixture
-def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The kernels' module as it is under `TRITON_INTERPRET=1`."""
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    _forget()
-    yield importlib.import_module("rlip_model.kernels.triton_attention")
-    _forget()
+def kernels_agree() -> None:
+    """Check values and gradients of the kernels against the reference."""
+    from rlip_model.kernels import triton_attention
+
+    agree(triton_attention, inputs("cpu"))
 
 
-def _forget() -> None:
-    """The interpreter is chosen when the module is imported: the next import must be a fresh one."""
-    sys.modules.pop("rlip_model.kernels.triton_attention", None)
-    vars(rlip_model.kernels).pop("triton_attention", None)
+def lower_precision_keeps_places_exact() -> None:
+    """Check values in bf16 with places, shares and sums in fp32, as under bf16 autocast."""
+    from rlip_model.kernels import triton_attention
 
-
-@needs_triton
-def test_interpreted_kernels_agree(interpreted: ModuleType) -> None:
-    agree(interpreted, inputs("cpu"))
-
-
-@needs_triton
-def test_lower_precision_of_values_keeps_places_exact(interpreted: ModuleType) -> None:
-    """As under bf16 autocast: values in bf16, places, shares and sums in fp32."""
     values, positions, weights = (x.detach() for x in inputs("cpu", torch.float32))
     narrow = values.bfloat16()
-    mine = interpreted.sample_bags(narrow, SHAPES, positions, weights)
+    mine = triton_attention.sample_bags(narrow, SHAPES, positions, weights)
     assert mine.dtype == torch.float32
     torch.testing.assert_close(mine, reference(narrow.float(), SHAPES, positions, weights), atol=1e-5, rtol=1e-5)
+
+
+@needs_triton
+@pytest.mark.parametrize("check", [kernels_agree, lower_precision_keeps_places_exact], ids=lambda check: check.__name__)
+def test_under_the_interpreter(check: Callable[[], None]) -> None:
+    """Triton chooses its interpreter when it is first imported, so each check has a process of its own."""
+    code = f"from tests.rlip_model.kernels.test_triton_attention import {check.__name__} as check; check()"
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 COMPILE = """
