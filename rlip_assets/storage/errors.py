@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -53,6 +54,8 @@ _REMEDIES = {
     errno.ESTALE: "mount the network file system again",
     errno.ENOMEM: "free memory, or use smaller batches or fewer workers",
 }
+_RUST_CODE = re.compile(r"\(os error (\d+)\)")
+"""The number of an error that a library in Rust names in its text alone."""
 _SQLITE_REMEDIES = {
     "full": _NO_ROOM,
     "readonly": _NOT_WRITABLE,
@@ -63,14 +66,18 @@ _SQLITE_REMEDIES = {
 
 
 def explain(error: BaseException) -> str | None:
-    """Return one sentence for a failure of the file system (path, reason, remedy), None for any other error."""
+    """Return one sentence for a failure of the file system or its cause (path, reason, remedy), None for any other error."""
+    if not isinstance(error, OSError | sqlite3.OperationalError):
+        return explain(error.__cause__) if error.__cause__ else None
     if isinstance(error, sqlite3.OperationalError):
         remedy = next((remedy for part, remedy in _SQLITE_REMEDIES.items() if part in str(error)), None)
         return remedy and f"a database cannot be used ({error}); {remedy}"
-    if not isinstance(error, OSError) or error.errno not in _REMEDIES:
+    told = _RUST_CODE.search(str(error))
+    code = int(told[1]) if told and error.errno is None else error.errno
+    if code not in _REMEDIES:
         return None
     path = f"{error.filename}: " if error.filename is not None else ""
-    return f"{path}{error.strerror}; {_REMEDIES[error.errno]}"
+    return f"{path}{error.strerror or error}; {_REMEDIES[code]}"
 
 
 @contextmanager
@@ -84,7 +91,7 @@ def exit_with_sentence() -> Iterator[None]:
         sys.exit(1)
     except (RlipError, CheckpointError) as error:
         _exit(str(error), 1)
-    except (OSError, sqlite3.OperationalError) as error:
+    except Exception as error:
         sentence = explain(error)
         if sentence is None:
             raise

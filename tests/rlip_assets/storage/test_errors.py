@@ -33,6 +33,14 @@ def test_every_failure_of_the_file_system_names_its_path_and_a_remedy(tmp_path: 
         assert remedy in str(explain(OSError(code, os.strerror(code), "data/x")))
 
 
+def test_the_cause_and_the_text_of_an_error_are_asked() -> None:
+    wrapped = RuntimeError("definitions cannot be built")
+    wrapped.__cause__ = PermissionError(errno.EACCES, "Permission denied", "dagster_home")
+    assert str(explain(wrapped)).startswith("dagster_home: Permission denied; give this user permission")
+    assert "make it writable" in str(explain(OSError("Read-only file system (os error 30)")))
+    assert explain(RuntimeError("a bug")) is None
+
+
 def test_a_database_that_cannot_be_written_has_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError) as caught:
         sqlite3.connect(tmp_path)
