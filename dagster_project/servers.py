@@ -106,9 +106,14 @@ def require_free(server: Server) -> None:
 
 def create_store() -> None:
     """Create the tracking store if it is missing: two processes that do so at once both fail."""
-    subprocess.run(
-        [sys.executable, "-c", "from rlip_assets.tracking.store import open_store; open_store()"], check=True
-    )
+    program = """
+from rlip_assets.storage.errors import exit_with_sentence
+from rlip_assets.tracking.store import open_store
+with exit_with_sentence():
+    open_store()
+"""
+    if status := subprocess.run([sys.executable, "-c", program], check=False).returncode:
+        sys.exit(status)
 
 
 def _dagster(port: int) -> list[Server]:

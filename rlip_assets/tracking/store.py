@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -63,16 +64,34 @@ def open_store(project: Path = PROJECT_ROOT) -> MlflowClient:
     """Return a client of the store, which is created where there is none, and relocated where the project was moved.
 
     Two processes that create the same SQLite store at once both fail, so creation holds a file lock.
+
+    Raises:
+        InputError: the store does not answer, or its file is something else.
     """
     uri = store_uri(project)
     if not uri.startswith(_SQLITE):
-        return MlflowClient(tracking_uri=uri)
+        return _answering(MlflowClient(tracking_uri=uri), uri)
     database = Path(uri.removeprefix(_SQLITE))
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(database.with_suffix(".lock"))):
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
+        try:
+            with closing(sqlite3.connect(database)) as content:
+                content.execute("select name from sqlite_master")
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"{database} is not an MLflow store ({error}); restore it or move it away") from None
+        client = _answering(MlflowClient(tracking_uri=uri), uri)
         relocate(database)
+    return client
+
+
+def _answering(client: MlflowClient, uri: str) -> MlflowClient:
+    try:
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        reason = str(error).splitlines()[0][:200]
+        raise InputError(
+            f"the tracking store {uri} does not answer ({reason}); start it or unset MLFLOW_TRACKING_URI"
+        ) from None
     return client
 
 

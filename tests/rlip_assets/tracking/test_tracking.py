@@ -149,3 +149,16 @@ def test_what_was_never_registered_cannot_be_promoted(root: Path, store: MlflowC
     tracked(root)
     with pytest.raises(InputError, match="has no version 99; it has 1"):
         promote_model("toy_model", "99")
+
+
+def test_a_store_that_is_none_or_does_not_answer_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mlflow.db").write_text("no database " * 200)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with pytest.raises(InputError, match=r"mlflow\.db is not an MLflow store .*; restore it or move it away"):
+        open_store()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:9 does not answer .*; start it or unset MLFLOW_TRACKING_URI"):
+        open_store()
