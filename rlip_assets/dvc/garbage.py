@@ -100,9 +100,9 @@ def named_hashes(root: Path) -> set[str]:
     """
     texts = []
     if (root / LOCK_FILE).exists():
-        texts.append((root / LOCK_FILE).read_text())
+        texts.append((root / LOCK_FILE).read_text(errors="replace"))
         parse_lock(texts[0], root / LOCK_FILE)
-    texts += (path.read_text() for path in root.glob("*.dvc") if path.is_file())
+    texts += (path.read_text(errors="replace") for path in root.glob("*.dvc") if path.is_file())
     pattern = ("grep", "-hoE", _HASH.pattern.replace("?:", ""))
     refs = sorted(set((git(root, "for-each-ref", "--format=%(objectname)") or "").split()))
     texts.append(git(root, *pattern, "--untracked", "--", *_REFERRING) or "")

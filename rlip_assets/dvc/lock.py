@@ -113,16 +113,16 @@ def _whole_text(path: Path) -> str:
         try:
             with (path.parent / REPOSITORY_LOCK).open() as held:
                 fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return path.read_text()
+                return path.read_text(errors="replace")
         except BlockingIOError:
             before = path.stat()
-            text = path.read_text()
+            text = path.read_text(errors="replace")
             changed = path.stat().st_mtime_ns != before.st_mtime_ns
             if not changed and file_clock(path.parent) - before.st_mtime > _QUIET_SECONDS:
                 return text
             time.sleep(_PAUSE)
         except FileNotFoundError:  # no DVC process has ever worked here, or there is no lock file
-            return path.read_text()
+            return path.read_text(errors="replace")
 
 
 def present(item: StageItem, root: Path) -> bool:

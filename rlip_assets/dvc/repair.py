@@ -117,17 +117,17 @@ def whole_entries(text: str) -> str:
 
 def _repair_busy(path: Path) -> str | None:
     """Forget processes that are gone; says what was wrong, None where nothing was."""
+    written = path.stat().st_mtime
     try:
-        content: dict[str, dict[str, Any]] = json.loads(path.read_text())
+        content = json.loads(path.read_text())
         modes = {mode: content.get(mode, {}) for mode in ("read", "write")}
-    except (ValueError, AttributeError):
+        kept = {
+            "write": {name: info for name, info in modes["write"].items() if _alive(info, written)},
+            "read": {name: [info for info in infos if _alive(info, written)] for name, infos in modes["read"].items()},
+        }
+    except (ValueError, AttributeError, TypeError, KeyError):
         path.unlink()
         return "was cut off by a kill: removed"
-    written = path.stat().st_mtime
-    kept = {
-        "write": {name: info for name, info in modes["write"].items() if _alive(info, written)},
-        "read": {name: [info for info in infos if _alive(info, written)] for name, infos in modes["read"].items()},
-    }
     if kept == modes:
         return None
     write_text(path, json.dumps(kept))

@@ -6,12 +6,12 @@ They are no part of the lineage and can be deleted at any time; then nothing is 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlip_assets.storage.files import write_json
+from rlip_assets.storage.errors import DataError
+from rlip_assets.storage.files import read_object, write_json
 
 FOLDER = "work/manifests"
 Manifest = Mapping[str, Any]
@@ -41,7 +41,6 @@ def _file(root: Path, address: str, which: str) -> Path:
 
 def _read(path: Path) -> Manifest | None:
     try:
-        content: Manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(path, "remove it")
+    except (OSError, DataError):
         return None
-    return content

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import resource
@@ -17,6 +16,8 @@ import psutil
 from rlip_assets.lineage.environment import git, machine
 from rlip_assets.lineage.spec import StageItem
 from rlip_assets.lineage.stage_run import StageRun
+from rlip_assets.storage.errors import DataError
+from rlip_assets.storage.files import read_object
 
 DAGSTER_RUN_VARIABLE = "RLIP_DAGSTER_RUN_ID"
 """Set by the Dagster asset for the process tree of the stage it runs."""
@@ -72,10 +73,9 @@ def describe_run(run: StageRun, clock: Clock, log: Any) -> dict[str, Any]:
 def read_provenance(root: Path, item: StageItem) -> dict[str, Any]:
     """Return the provenance of an item, empty where there is none."""
     try:
-        content: dict[str, Any] = json.loads((root / item.provenance).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        return read_object(root / item.provenance, "remove it")
+    except (FileNotFoundError, DataError):
         return {}
-    return content
 
 
 def _moment(seconds: float) -> str:

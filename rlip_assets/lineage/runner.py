@@ -11,7 +11,6 @@ What the runner adds to a stage function:
 from __future__ import annotations
 
 import importlib
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +29,7 @@ from rlip_assets.lineage.stage_run import WORK_FOLDER, StageRun, filled_area, fi
 from rlip_assets.lineage.torchrun import process_index
 from rlip_assets.lineage.versions import stage_version
 from rlip_assets.storage.errors import BusyError, DataError, InputError, ParameterError
-from rlip_assets.storage.files import put_in_place, sha256_file, sha256_folder, write_json
+from rlip_assets.storage.files import put_in_place, read_object, sha256_file, sha256_folder, write_json
 
 MANIFEST_SCHEMA = 1
 
@@ -244,13 +243,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def read_manifest(root: Path, item: StageItem) -> dict[str, Any] | None:
     """Return the manifest of an item's outputs, or None where they do not exist."""
-    path = root / item.manifest
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        return read_object(root / item.manifest, f"make it again with `dvc repro --force --single-item {item.address}`")
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path} is not JSON ({error}); make it again with `dvc repro --force --single-item {item.address}`"
-        ) from None
-    return content

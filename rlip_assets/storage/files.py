@@ -15,6 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from rlip_assets.storage.errors import DataError
+
 CHUNK = 1 << 20
 
 
@@ -120,6 +122,22 @@ def canonical_json(value: Any) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON with sorted keys, atomically."""
     write_text(path, json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """Return the JSON object in a file that the project wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DataError: it holds something else; the sentence ends with `remedy`.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}); {remedy}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is not a JSON object; {remedy}")
+    return content
 
 
 def digest_json(value: Any) -> str:

@@ -5,7 +5,6 @@ MLflow keeps the alias; a small file in the profile keeps the model's hash in DV
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ from rlip_assets.lineage.params.promotion import PromotionParams
 from rlip_assets.lineage.provenance import read_provenance
 from rlip_assets.lineage.registry import load_registry
 from rlip_assets.lineage.runner import read_manifest
-from rlip_assets.storage.errors import InputError
-from rlip_assets.storage.files import write_json
+from rlip_assets.storage.errors import DataError, InputError
+from rlip_assets.storage.files import read_object, write_json
 
 PROMOTIONS_FILE = "data/promoted.json"
 
@@ -57,7 +56,8 @@ def promote(root: Path, model: str, version: str | None = None) -> Promotion:
         raise InputError(f"{model} is not promoted: {words}; train a better one, or change `promotion` in params.yaml")
     promoted, run = promote_model(model, version, read_provenance(root, item).get("mlflow_run"))
     record = Promotion(model, promoted, run, entry.data_version, score_of(manifest, params))
-    write_json(root / PROMOTIONS_FILE, {**_records(root), model: asdict(record)})
+    records = {**_promotions(root), model: record}
+    write_json(root / PROMOTIONS_FILE, {name: asdict(each) for name, each in records.items()})
     return record
 
 
@@ -85,19 +85,24 @@ def score_of(manifest: Mapping[str, Any] | None, params: PromotionParams) -> flo
 
 
 def promotion(root: Path, model: str) -> Promotion | None:
-    """Return the promoted version of `model` in the profile at `root`, None where nothing was promoted."""
-    record = _records(root).get(model)
-    return Promotion(**record) if record else None
+    """Return the promoted version of `model` in the profile at `root`, None where nothing was promoted.
+
+    Raises:
+        DataError: the file of promotions is damaged.
+    """
+    return _promotions(root).get(model)
 
 
 def promoted_hashes(root: Path) -> set[str]:
-    """Return the hashes in DVC of the models that are promoted in the profile at `root`."""
-    return {str(record.get("data_version")) for record in _records(root).values()}
+    """Return the hashes in DVC of the models that are promoted in the profile at `root`; DataError as for `promotion`."""
+    return {record.data_version for record in _promotions(root).values()}
 
 
-def _records(root: Path) -> dict[str, dict[str, Any]]:
+def _promotions(root: Path) -> dict[str, Promotion]:
+    path, remedy = root / PROMOTIONS_FILE, "remove it and promote again with `rlip promote`"
     try:
-        records: dict[str, dict[str, Any]] = json.loads((root / PROMOTIONS_FILE).read_text())
+        return {model: Promotion(**record) for model, record in read_object(path, remedy).items()}
     except FileNotFoundError:
         return {}
-    return records
+    except TypeError as error:
+        raise DataError(f"{path} does not list promotions ({error}); {remedy}") from None

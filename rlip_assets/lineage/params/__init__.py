@@ -70,8 +70,8 @@ def load_params(path: Path) -> Params:
         raise ParameterError(
             f"{path} does not exist; run from the project's root or name a profile that has a params.yaml"
         ) from None
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path} is not valid YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path} is not valid YAML ({' '.join(str(error).split())}); correct the file") from None
     return validate_params(content or {}, str(path))
 
 
@@ -84,5 +84,5 @@ def validate_params(content: Any, where: str) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'all of it'}: {e['msg']}" for e in error.errors())
         raise ParameterError(f"{where}: {problems}; fix or remove these keys") from None

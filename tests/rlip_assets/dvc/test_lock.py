@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from rlip_assets.dvc.lock import LOCK_FILE, REPOSITORY_LOCK, DvcLock
+from rlip_assets.storage.errors import DataError
 
 STAGES = {f"labels@coco-{n}": {"cmd": f"rlip stage labels --partition coco-{n}"} for n in range(9)}
 TEXT = yaml.safe_dump({"schema": "2.0", "stages": STAGES})
@@ -64,3 +65,10 @@ def test_dvc_can_lock_again_after_a_reading(tmp_path: Path, held: IO[str]) -> No
 
 def test_no_file_is_an_empty_lock(tmp_path: Path, held: IO[str]) -> None:
     assert DvcLock.read(tmp_path).entries == {}
+
+
+@pytest.mark.parametrize("content", [b"\xae\x00\xff", b"- 1\n", b"stages: [1]\n", b"stages: {a: 1}\n"])
+def test_a_file_that_is_no_lock_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / LOCK_FILE).write_bytes(content)
+    with pytest.raises(DataError, match=r"dvc\.lock is not a DVC lock file .*`rlip repair`"):
+        DvcLock.read(tmp_path)

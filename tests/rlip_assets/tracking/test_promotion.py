@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlip_assets.storage.errors import InputError
+from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.files import write_json
-from rlip_assets.tracking.promotion import promote, promoted_hashes, promotion
+from rlip_assets.tracking.promotion import PROMOTIONS_FILE, promote, promoted_hashes, promotion
 from rlip_assets.tracking.store import open_store, register_model
 
 
@@ -78,3 +78,12 @@ def test_only_models_can_be_promoted(root: Path) -> None:
     for name in ("nothing", "scenes", "pretrain", "label_quality"):
         with pytest.raises(InputError, match="no model that can be promoted"):
             promote(root, name)
+
+
+@pytest.mark.parametrize(
+    "content", ["[1", "[1]", '{"r_tagger": 1}', '{"r_tagger": {"model": "r_tagger", "version": "1"}}']
+)
+def test_a_damaged_file_of_promotions_is_one_sentence(root: Path, content: str) -> None:
+    (root / PROMOTIONS_FILE).write_text(content)
+    with pytest.raises(DataError, match=r"promoted\.json .*; remove it and promote again"):
+        promoted_hashes(root)
