@@ -92,7 +92,9 @@ def config_of(meta: Mapping[str, Any]) -> ModelConfig:
 
 @contextmanager
 def no_initialisation() -> Iterator[None]:
-    """Building a full-size network takes seconds for random numbers that are overwritten: skip them."""
+    """Skip the random numbers of a network that is filled at once; in full size they take seconds."""
+    import transformers.initialization  # noqa: F401 - keeps for good the functions that it finds when it is first imported
+
     names = ("xavier_uniform_", "kaiming_uniform_", "kaiming_normal_", "uniform_", "normal_", "trunc_normal_")
     saved = {name: getattr(nn.init, name) for name in names}
     saved_randn, saved_embedding = torch.randn, nn.Embedding.reset_parameters
