@@ -17,6 +17,13 @@ from rlip_assets.labelling.captions.random_streams import uniform_table
 from rlip_assets.lineage.params.labels import CaptionParams
 from rlip_assets.storage.errors import InputError
 
+_UNSPOKEN = 8
+"""Tokens that a text decoder may have and its tokenizer not: the published one lacks those that start decoding and encoding."""
+
+
+def _refusal(source: str | Path, reason: str) -> InputError:
+    return InputError(f"{source} is no BLIP captioner ({reason}); give a folder or hub name in captions.model")
+
 
 class Captioner:
     """A captioning model with its image processor and tokenizer."""
@@ -47,14 +54,25 @@ class Captioner:
             InputError: no BLIP captioner there.
         """
         try:
-            model: Any = BlipForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+            loaded: Any = BlipForConditionalGeneration.from_pretrained(
+                source, dtype=torch.float32, output_loading_info=True
+            )
             processor = BlipImageProcessorPil.from_pretrained(source)
             tokenizer = AutoTokenizer.from_pretrained(source)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"{source} is no BLIP captioner ({reason}); give a folder or hub name in captions.model"
-            ) from None
+        except BaseException as error:  # the three libraries raise whatever they trip over, a panic of Rust included
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise _refusal(source, reason) from None
+        model, info = loaded
+        if lacking := [name for name in info["missing_keys"] if name.endswith(".weight")]:
+            raise _refusal(source, f"it has no {min(lacking)}")
+        config = model.config
+        if not 0 <= config.text_config.vocab_size - len(tokenizer) <= _UNSPOKEN:
+            raise _refusal(source, f"{len(tokenizer)} tokens, but {config.text_config.vocab_size} in its text decoder")
+        side, read = config.vision_config.image_size, processor.size
+        if (read.height, read.width) != (side, side):
+            raise _refusal(source, f"{read.width} x {read.height} pixels prepared, but {side} x {side} encoded")
         return cls(model.to(device), processor, tokenizer, params)
 
     def __call__(self, image_ids: Sequence[str], images: Sequence[Image.Image]) -> list[list[str]]:

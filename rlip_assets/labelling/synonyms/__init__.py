@@ -39,7 +39,7 @@ def _table(table: str) -> Mapping[str, tuple[str, ...]]:
         raise InputError(
             f"there is no synonym table {table!r}; name a shipped one (coco, objects365) or a TOML file"
         ) from None
-    except tomllib.TOMLDecodeError as error:
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{table} is not TOML ({error}); see rlip_assets/labelling/synonyms/coco.toml for the form"
         ) from None
@@ -49,7 +49,7 @@ def _table(table: str) -> Mapping[str, tuple[str, ...]]:
             f"{table} needs `source` and a table [synonyms]; see rlip_assets/labelling/synonyms/coco.toml for the form"
         )
     for name, nouns in found.items():
-        if not isinstance(nouns, list) or not all(isinstance(noun, str) for noun in nouns):
+        if not isinstance(nouns, list) or not all(isinstance(noun, str) and noun.strip() for noun in nouns):
             raise DataError(
                 f'{table}: [synonyms] {name!r} is not a list of nouns; write it as ["noun", "compound noun"]'
             )

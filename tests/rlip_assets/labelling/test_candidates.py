@@ -121,11 +121,16 @@ def test_bad_synonym_tables_are_named(tmp_path: Path) -> None:
         ("[synonyms", "not TOML"),
         ('[synonyms]\na=["b"]', "`source`"),
         ('source="x"\n[synonyms]\na="b"', "'a'"),
+        ('source="x"\n[synonyms]\na=["b", " "]', "'a' is not a list of nouns"),
+        ('source="\xe9"', "not TOML"),
     ):
         table = tmp_path / f"{len(text)}.toml"
-        table.write_text(text)
+        table.write_text(text, encoding="latin-1")
         with pytest.raises(DataError, match=words):
             read_synonyms((str(table),))
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(DataError, match="not TOML"):
+        read_synonyms((str(tmp_path / "folder.toml"),))
 
 
 ROW = TripletRow(
