@@ -19,9 +19,8 @@ from rlip_assets.lineage.datasets import (
     HUMAN_EXCLUSIONS,
     ZERO_SHOT_BENCHMARK,
 )
+from rlip_assets.lineage.layout import classes_file, local_roots, manifest_file, partition_key, scene_folder
 from rlip_assets.lineage.params import Params, load_params
-from rlip_assets.lineage.params.sources import SourceParams
-from rlip_assets.lineage.params.training import CheckpointParams
 from rlip_assets.lineage.profiles import relative_project
 from rlip_assets.lineage.spec import Registry, StageItem, StageSpec
 
@@ -60,21 +59,6 @@ def load_registry(root: Path) -> Registry:
     return build_registry(load_params(root / "params.yaml"), relative_project(root))
 
 
-def scene_folder(dataset: str) -> str:
-    """Return all scene tables of a dataset."""
-    return f"data/scenes/{dataset}"
-
-
-def manifest_file(dataset: str, bucket: str) -> str:
-    """Names and checksums of the images of a bucket."""
-    return f"data/manifests/{dataset}/{bucket}.json"
-
-
-def classes_file(dataset: str) -> str:
-    """Names of a dataset's object classes and relations."""
-    return f"data/manifests/{dataset}/classes.json"
-
-
 class _Lineage:
     """One method per stage, in the order of the lineage."""
 
@@ -85,29 +69,11 @@ class _Lineage:
         self.detector = params.external.detector or str(shipped / "detector")
         self.text_encoder = params.external.text_encoder or str(shipped / "text_encoder")
 
-    def training_params(self, own: str, checkpoints: str = "checkpoints") -> tuple[str, ...]:
-        """Return the parameters that a training's result depends on: common settings, its `own` key, and its policy of checkpoints.
-
-        Several processes and a policy are named where they are used alone: without them is the setting that has always been recorded.
-        """
-        training = self.params.training
-        keys = [*_TRAINING_PARAMS, *(["training.processes"] if training.processes > 1 else [])]
-        if getattr(training, checkpoints) != CheckpointParams():
-            keys.append(f"training.{checkpoints}")
-        return (*keys, f"training.{own}")
-
-    def source(self, dataset: str) -> SourceParams:
-        """Return the parameters of a raw dataset."""
-        return self.params.sources.of(dataset)
-
-    @property
-    def detection_datasets(self) -> tuple[str, ...]:
-        """Datasets that receive pseudo labels."""
-        return (*DETECTION_DATASETS, *self.params.sources.own)
-
     def buckets(self, datasets: Iterable[str]) -> list[tuple[str, str]]:
         """(dataset, bucket name) of every bucket."""
-        return [(dataset, f"bucket-{k}") for dataset in datasets for k in range(self.source(dataset).buckets)]
+        return [
+            (dataset, f"bucket-{k}") for dataset in datasets for k in range(self.params.sources.of(dataset).buckets)
+        ]
 
     def labelled(self, stage: str, inputs: Mapping[str, str], *params: str) -> tuple[StageItem, ...]:
         """Items over the buckets that receive pseudo labels; `inputs` may speak of {dataset} and {bucket}."""
@@ -119,17 +85,12 @@ class _Lineage:
                 {stage: f"data/{stage}/{dataset}/{bucket}"},
                 params,
             )
-            for dataset, bucket in self.buckets(self.detection_datasets)
+            for dataset, bucket in self.buckets(self.params.sources.detection)
         )
-
-    @property
-    def known_truth(self) -> tuple[str, ...]:
-        """Datasets with pseudo labels whose true relations the micro world keeps aside."""
-        return tuple(dataset for dataset in DETECTION_DATASETS if self.params.sources.is_drawn(dataset))
 
     def micro_world(self) -> StageSpec:
         outputs = {"receipt": "data/micro_world.json"}
-        if self.known_truth:
+        if self.params.sources.known_truth:
             outputs["truth"] = "data/truth"
         params = ("micro_world", *(f"sources.{dataset}.root" for dataset in DATASETS))
         return StageSpec(
@@ -152,7 +113,7 @@ class _Lineage:
                     {"receipt": "data/micro_world.json"},
                     {"manifests": f"data/manifests/{dataset}"},
                     (self.params.sources.key(dataset),),
-                    untracked=local_roots(raw=self.source(dataset).root),
+                    untracked=local_roots(raw=self.params.sources.of(dataset).root),
                 )
                 for dataset in self.params.sources.names
             ),
@@ -231,14 +192,14 @@ class _Lineage:
         """Datasets whose images are compared with test images before they are labelled."""
         if not self.params.decontamination.exclude:
             return ()
-        return tuple(dataset for dataset in self.detection_datasets if not self.params.sources.is_drawn(dataset))
+        return tuple(dataset for dataset in self.params.sources.detection if not self.params.sources.is_drawn(dataset))
 
     def decontamination(self) -> list[StageSpec]:
         """A stage for the images that receive pseudo labels and one for those with human triplets; none where there is nothing to compare.
         The first has all buckets, like its fellows; only those of real datasets are used."""
         labels = self._decontamination(
             "decontamination",
-            self.detection_datasets,
+            self.params.sources.detection,
             "Images that occur in the test split of a benchmark, by id and by looks: they receive no pseudo labels.",
         )
         human = self._decontamination(
@@ -277,19 +238,10 @@ class _Lineage:
             "text_encoder": self.text_encoder,
             **self.human_exclusions,
         }
-        params = self.training_params("r_tagger", "tagger_checkpoints")
-        return StageSpec(
-            name="r_tagger",
-            function="rlip_assets.training.stage:r_tagger_stage",
-            description="R-Tagger, trained on Visual Genome: says between which boxes a relation text holds.",
-            items=(StageItem("r_tagger", None, inputs, {"checkpoint": "data/models/r_tagger"}, params),),
-            group="pseudo_labels",
-            torch=True,
-            distributed=True,
-            tracked=True,
-            pool="gpu",
-            kinds=("pytorch", "mlflow"),
-        )
+        params = self.params.training.keys("r_tagger", "tagger_checkpoints")
+        item = StageItem("r_tagger", None, inputs, {"checkpoint": "data/models/r_tagger"}, params)
+        description = "R-Tagger, trained on Visual Genome: says between which boxes a relation text holds."
+        return _training("r_tagger", description, [item], "pseudo_labels")
 
     def pseudo_labels(self) -> StageSpec:
         inputs = {
@@ -304,7 +256,9 @@ class _Lineage:
             if dataset in self.decontaminated
             else item
             for item, (dataset, bucket) in zip(
-                self.labelled("pseudo_labels", inputs, "tagging"), self.buckets(self.detection_datasets), strict=True
+                self.labelled("pseudo_labels", inputs, "tagging"),
+                self.buckets(self.params.sources.detection),
+                strict=True,
             )
         )
         return StageSpec(
@@ -321,7 +275,9 @@ class _Lineage:
 
     def label_quality(self) -> StageSpec:
         """Measured on the truth that the micro world keeps aside; for real COCO images on human triplets of real Visual Genome images."""
-        labels = {f"pseudo_labels/{dataset}": f"data/pseudo_labels/{dataset}" for dataset in self.known_truth}
+        labels = {
+            f"pseudo_labels/{dataset}": f"data/pseudo_labels/{dataset}" for dataset in self.params.sources.known_truth
+        }
         inputs = {**labels, "truth": "data/truth"} if labels else {}
         params: tuple[str, ...] = ("tagging",)
         if not any(map(self.params.sources.is_drawn, ("coco", "visual_genome"))):
@@ -349,22 +305,16 @@ class _Lineage:
         items = []
         for name, choice in self.params.training.pretrain.items():
             sources = choice.resolve().sources
-            labels = {f"pseudo_labels/{d}": f"data/pseudo_labels/{d}" for d in self.detection_datasets if d in sources}
+            labels = {
+                f"pseudo_labels/{d}": f"data/pseudo_labels/{d}" for d in self.params.sources.detection if d in sources
+            }
             outputs = {"checkpoint": f"data/models/pretrain/{name}", "predictions": f"data/predictions/pretrain-{name}"}
-            params = self.training_params(f"pretrain.{name}")
+            params = self.params.training.keys(f"pretrain.{name}")
             items.append(StageItem("pretrain", name, always | labels, outputs, params))
-        return StageSpec(
-            name="pretrain",
-            function="rlip_assets.training.stage:pretrain_stage",
-            description="ParSeDA pre-trained on human and pseudo-labelled triplets; ends by predicting HICO-DET zero-shot.",
-            items=tuple(items),
-            group="pretraining",
-            torch=True,
-            distributed=True,
-            tracked=True,
-            pool="gpu",
-            kinds=("pytorch", "mlflow"),
+        description = (
+            "ParSeDA pre-trained on human and pseudo-labelled triplets; ends by predicting HICO-DET zero-shot."
         )
+        return _training("pretrain", description, items, "pretraining")
 
     def finetune(self) -> StageSpec:
         items = []
@@ -379,20 +329,10 @@ class _Lineage:
             if recipe.image_list:
                 inputs["image_list"] = recipe.image_list
             outputs = {"checkpoint": f"data/models/finetune/{name}", "predictions": f"data/predictions/finetune-{name}"}
-            params = self.training_params(f"finetune.{name}")
+            params = self.params.training.keys(f"finetune.{name}")
             items.append(StageItem("finetune", name, inputs, outputs, params))
-        return StageSpec(
-            name="finetune",
-            function="rlip_assets.training.stage:finetune_stage",
-            description="The pre-trained checkpoint fine-tuned on a benchmark; ends by predicting its test split.",
-            items=tuple(items),
-            group="finetuning",
-            torch=True,
-            distributed=True,
-            tracked=True,
-            pool="gpu",
-            kinds=("pytorch", "mlflow"),
-        )
+        description = "The pre-trained checkpoint fine-tuned on a benchmark; ends by predicting its test split."
+        return _training("finetune", description, items, "finetuning")
 
     def benchmark(self) -> StageSpec:
         runs = {f"pretrain-{name}": ZERO_SHOT_BENCHMARK for name in self.params.training.pretrain}
@@ -445,14 +385,16 @@ class _Lineage:
         )
 
 
-def local_roots(**roots: str) -> dict[str, str]:
-    """Those of the raw roots that are folders of this machine."""
-    return {name: root for name, root in roots.items() if "://" not in root}
-
-
-_TRAINING_PARAMS = tuple(f"training.{name}" for name in ("seed", "threads", "device", "precision"))
-
-
-def partition_key(dataset: str, bucket: str) -> str:
-    """`coco`, `bucket-0` -> `coco-0`."""
-    return f"{dataset}-{bucket.removeprefix('bucket-')}"
+def _training(name: str, description: str, items: Iterable[StageItem], group: str) -> StageSpec:
+    return StageSpec(
+        name=name,
+        function=f"rlip_assets.training.stage:{name}_stage",
+        description=description,
+        items=tuple(items),
+        group=group,
+        torch=True,
+        distributed=True,
+        tracked=True,
+        pool="gpu",
+        kinds=("pytorch", "mlflow"),
+    )

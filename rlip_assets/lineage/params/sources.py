@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rlip_assets.lineage.datasets import DETECTION_DATASETS
+
 WORLD_FOLDER = "data/raw"
 """Folder of a profile in which the micro world draws its datasets."""
 
@@ -92,6 +94,16 @@ class SourcesParams(BaseModel):
     def names(self) -> tuple[str, ...]:
         """All datasets: the six, then the user-defined ones."""
         return (*(name for name in type(self).model_fields if name != "own"), *self.own)
+
+    @property
+    def detection(self) -> tuple[str, ...]:
+        """Datasets with boxes but no relations, which receive pseudo labels."""
+        return (*DETECTION_DATASETS, *self.own)
+
+    @property
+    def known_truth(self) -> tuple[str, ...]:
+        """Datasets with pseudo labels whose true relations the micro world keeps aside."""
+        return tuple(filter(self.is_drawn, DETECTION_DATASETS))
 
     def of(self, dataset: str) -> SourceParams:
         """Return the parameters of one of `names` (KeyError for another)."""

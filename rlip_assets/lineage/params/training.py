@@ -95,3 +95,13 @@ class TrainingParams(BaseModel):
         name: RecipeChoice(recipe=f"micro_{name}")
         for name in ("hico_full", "hico_10", "hico_1", "hico_uc_rf", "hico_uc_nf", "v_coco", "open_images")
     }
+
+    def keys(self, own: str, checkpoints: str = "checkpoints") -> tuple[str, ...]:
+        """Return the dotted keys that a training's result depends on: common settings, its `own` key, and its policy of checkpoints.
+
+        Several processes and a policy are named only where they are used, so that a setting without them stays the recorded one.
+        """
+        keys = ["seed", "threads", "device", "precision", *(["processes"] if self.processes > 1 else [])]
+        if getattr(self, checkpoints) != CheckpointParams():
+            keys.append(checkpoints)
+        return tuple(f"training.{key}" for key in (*keys, own))

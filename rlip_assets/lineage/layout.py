@@ -1,0 +1,28 @@
+"""Paths of the lineage's files below a profile's root, and keys of its partitions."""
+
+from __future__ import annotations
+
+
+def scene_folder(dataset: str) -> str:
+    """Return the folder of all scene tables of a dataset."""
+    return f"data/scenes/{dataset}"
+
+
+def manifest_file(dataset: str, bucket: str) -> str:
+    """Return the file with names and checksums of the images of a bucket."""
+    return f"data/manifests/{dataset}/{bucket}.json"
+
+
+def classes_file(dataset: str) -> str:
+    """Return the file with the names of a dataset's object classes and relations."""
+    return f"data/manifests/{dataset}/classes.json"
+
+
+def local_roots(**roots: str) -> dict[str, str]:
+    """Return the raw roots that are folders of this machine."""
+    return {name: root for name, root in roots.items() if "://" not in root}
+
+
+def partition_key(dataset: str, bucket: str) -> str:
+    """Return the partition of a dataset and bucket: `coco`, `bucket-0` -> `coco-0`."""
+    return f"{dataset}-{bucket.removeprefix('bucket-')}"
