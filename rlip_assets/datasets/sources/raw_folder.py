@@ -19,20 +19,20 @@ def folder_state(root: Path) -> str:
     The time of a directory changes whenever an image is added, replaced, renamed or removed; an image that is overwritten in place does not
     show. States are compared for equality alone: no clock is asked, so it does not matter whose it is.
     """
-    return digest_json(sorted(_entries(root, "", set())))
+    return digest_json(sorted(_entries(root, "")))
 
 
-def _entries(folder: Path, name: str, entered: set[tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
-    stat = folder.stat()
-    if (stat.st_dev, stat.st_ino) in entered:  # a symbolic link to a folder around it
-        return
-    entered.add((stat.st_dev, stat.st_ino))
-    yield name, 0, stat.st_mtime_ns
+def _entries(folder: Path, name: str) -> Iterator[tuple[str, int, int]]:
+    """Names, sizes and times below a folder; links to folders are not followed, since no image may lie outside the root."""
+    yield name, 0, folder.stat().st_mtime_ns
     with os.scandir(folder) as entries:
         for entry in entries:
-            inside = f"{name}/{entry.name}"
-            if entry.is_dir():
-                yield from _entries(Path(entry.path), inside, entered)
+            inside = f"{name}/{os.fsencode(entry.name).decode(errors='backslashreplace')}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from _entries(Path(entry.path), inside)
             elif not entry.name.lower().endswith(_IMAGES):
-                stat = entry.stat(follow_symlinks=entry.is_file())
+                try:
+                    stat = entry.stat()
+                except OSError:  # a link to nothing, or in a circle
+                    stat = entry.stat(follow_symlinks=False)
                 yield inside, stat.st_size, stat.st_mtime_ns
