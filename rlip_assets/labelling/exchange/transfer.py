@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from rlip_assets.datasets.scenes import Scene, bucket_folders, read_scenes, write_scenes
+from rlip_assets.datasets.sources.boxes import check_boxes
 from rlip_assets.datasets.sources.roots import open_reader
 from rlip_assets.labelling.exchange.vg_form import VG_FORM_START, read_file_names, read_vg_form, write_vg_form
 from rlip_assets.lineage.params import load_params
@@ -74,7 +75,8 @@ def import_labels(file: Path, output: Path, files: Path | None, root: Path) -> l
         Lines that say what was written and what was left out.
 
     Raises:
-        DataError: no image is left. InputError: the file is no json, or a dataset that it names has no folder.
+        DataError: no image is left, or most boxes are lost or of another form than x y w h.
+        InputError: the file is no json, or a dataset that it names has no folder.
     """
     sources = load_params(root / "params.yaml").sources
     names = read_file_names(files) if files else {}
@@ -87,6 +89,7 @@ def import_labels(file: Path, output: Path, files: Path | None, root: Path) -> l
         left_out = _left_out(quarantine)
         if not rows:
             raise DataError(f"{file} gives no image, so nothing was written; {left_out or 'it lists none'}")
+        check_boxes(counts["boxes"], counts, str(file))
         quarantine.write(target)
     where = [f"{left_out}; all are in {output / QUARANTINE_FILE}"] if left_out else []
     return [f"wrote {rows} images to {output}", *_lines(counts, ""), *where]

@@ -14,13 +14,22 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Protocol
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from typing import Any, Protocol
 
 from rlip_assets.datasets.scenes import NO_OBJECT, Scene, make_scene
-from rlip_assets.datasets.sources.boxes import Box, as_annotated, clipped
+from rlip_assets.datasets.sources.boxes import Box, as_annotated, clipped, from_corner
 from rlip_assets.datasets.sources.json_stream import stream_rows
+from rlip_assets.datasets.sources.rows import (
+    BadValue,
+    coordinate,
+    four_numbers,
+    is_number,
+    list_of,
+    plain_id,
+    record,
+    text,
+    text_or_none,
+)
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.files import atomic_file
 from rlip_assets.storage.images import BadImageError
@@ -35,30 +44,36 @@ VG_FORM_START = b'[\n{"image_id": '
 _OURS = {theirs: ours for ours, theirs in DATASETS.items()}
 _SPLITS = {"train2017": "train", "val2017": "val", "train": "train", "val": "val"}
 _OWN_SPLITS = {name: name for name in ("train", "val", "test")}
-_SHOWN = 60
-"""Characters of a wrong value that a reason quotes."""
 
 OwnIds = Callable[[str], Mapping[str, int | str] | None]
 """Name of a dataset under `sources.own` to its class texts and their ids; None for any other name."""
 
 
-def _identity(value: Any) -> int | str:
-    """Return an id; table libraries write 7 as 7.0."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-        raise ValueError("give a number or a text")
-    return value
+def _name(value: Any) -> str:
+    """Return the text of an object, the first one of several."""
+    return text(value[0] if type(value) is list and value else value)
 
 
-def _text(value: Any) -> Any:
-    """Return a text, None for a value without one ("", 5)."""
-    return value if isinstance(value, str) and value.strip() else None
+def _confidence(value: Any) -> float:
+    """Return a confidence, NaN for none."""
+    if value is None:
+        return math.nan
+    if is_number(value) and 0 <= value <= 1:
+        return float(value)
+    raise BadValue("is not a number from 0 to 1", value)
 
 
-_Id = Annotated[int | str, BeforeValidator(_identity)]
-_Pixels = Annotated[float, Field(ge=-1e9, le=1e9)]
-_Name = Annotated[str, Field(pattern=r"\S"), BeforeValidator(lambda v: v[0] if isinstance(v, list) and v else v)]
+_OBJECT = record(object_id=plain_id, x=coordinate, y=coordinate, w=coordinate, h=coordinate, names=_name)
+_RELATION = record(subject_id=plain_id, object_id=plain_id, predicate=text_or_none, confidence_=_confidence)
+_IMAGE = record(
+    image_id=plain_id,
+    dataset_=lambda value: None if value is None else text(value),
+    data_split_=text,
+    file_name_=text,
+    objects=list_of(_OBJECT),
+    relationships=list_of(_RELATION),
+)
+Row = dict[str, Any]
 
 
 class Images(Protocol):
@@ -71,35 +86,6 @@ class Images(Protocol):
     def size(self, dataset: str, place: str) -> tuple[int, int]:
         """Return width and height of an image that can be decoded."""
         ...
-
-
-class _Row(BaseModel):
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-
-class _Object(_Row):
-    object_id: _Id
-    x: _Pixels
-    y: _Pixels
-    w: _Pixels
-    h: _Pixels
-    names: _Name
-
-
-class _Relation(_Row):
-    subject_id: _Id
-    object_id: _Id
-    predicate: Annotated[str | None, BeforeValidator(_text)]
-    confidence: float | None = Field(default=None, ge=0, le=1)
-
-
-class _Image(_Row):
-    image_id: _Id
-    dataset: str | None = None
-    data_split: str = "train"
-    file_name: _Name | None = None
-    objects: list[_Object]
-    relationships: list[_Relation]
 
 
 def read_vg_form(
@@ -115,9 +101,9 @@ def read_vg_form(
     Args:
         files: image id to file name for Objects365, whose ids do not tell their patch (the published `image_id_to_filepath.json`).
         own: names of the datasets under `sources.own`.
-        counts: figures of what was dropped, added to: `relations_repeated` (equal subject, predicate and object; the highest
-            confidence stays), `relations_unknown_end`, `relations_without_text`, `relations_of_dropped_boxes`, and those of
-            `rlip_assets.datasets.sources.boxes`.
+        counts: added to: `boxes` that are kept, those of `rlip_assets.datasets.sources.boxes`, and relations that are dropped:
+            `relations_repeated` (equal subject, predicate and object; the highest confidence stays), `relations_unknown_end`,
+            `relations_without_text`, `relations_of_dropped_boxes`.
         quarantine: receives each row that breaks the form, repeats an id or has no usable image, with file, row, field and value.
 
     Raises:
@@ -127,22 +113,20 @@ def read_vg_form(
     for number, content in stream_rows(path):
         image_id, file_name = f"row {number}", ""
         try:
-            row = _Image.model_validate(content)
+            row = _IMAGE(content)
             dataset, split = _dataset(row, own)
-            image_id = str(row.image_id)
+            image_id = str(row["image_id"])
             if dataset == "hico_det":
                 image_id = PurePosixPath(image_id).stem or image_id
             if (first := seen.setdefault(image_id, number)) != number:
-                raise DataError(f"image_id: {row.image_id!r} is that of row {first}; give each image one row")
+                raise BadValue(f"is that of row {first}, but each image has one row", row["image_id"], ".image_id")
             file_name = _file_name(row, dataset, files)
             file_name = images.place(dataset, split, file_name)
             size = images.size(dataset, file_name)
         except BadImageError as error:
             quarantine.add(image_id, file_name, error.reason)
-        except ValidationError as error:
-            quarantine.add(image_id, file_name, f"{path.name} row {number}, {_fault(error)}")
-        except DataError as error:
-            quarantine.add(image_id, file_name, f"{path.name} row {number}, {error}")
+        except BadValue as error:
+            quarantine.add(image_id, file_name, error.reason(f"{path.name} row {number}"))
         else:
             boxes, labels, relations = _content(row, dataset, size, counts)
             yield make_scene(
@@ -150,86 +134,76 @@ def read_vg_form(
             )
 
 
-def _fault(error: ValidationError) -> str:
-    """Return field, value and fault of the first error."""
-    first = error.errors(include_url=False)[0]
-    field = ".".join(map(str, first["loc"])) or "the row"
-    if first["type"] == "missing":
-        return f"{field} is missing"
-    if first["type"] == "string_pattern_mismatch":
-        first["msg"] = "it is empty"
-    value = repr(first["input"])
-    return f"{field}: {value if len(value) <= _SHOWN else value[:_SHOWN] + '...'}: {first['msg']}"
-
-
-def _dataset(row: _Image, own: Collection[str]) -> tuple[str, str]:
+def _dataset(row: Row, own: Collection[str]) -> tuple[str, str]:
     """Return our names of a row's dataset and split."""
-    theirs = row.dataset
+    theirs, split = row.get("dataset"), row.get("data_split", "train")
     if theirs not in _OURS and theirs not in own:
         known = ", ".join(repr(name) for name in (*_OURS, *own))
-        raise DataError(f"dataset: {theirs!r} is none of {known}; correct it, or name it under sources.own")
+        raise BadValue(f"is not one of {known} (correct it, or name it under sources.own)", theirs, ".dataset")
     dataset = theirs if theirs in own else _OURS[theirs]
     assert dataset is not None
     if dataset == "hico_det":
-        return dataset, "test" if "test2015" in str(row.image_id) else "train"
+        return dataset, "test" if "test2015" in str(row["image_id"]) else "train"
     splits = _OWN_SPLITS if dataset in own else _SPLITS
-    if row.data_split not in splits:
-        raise DataError(f"data_split: {row.data_split!r} is none of {', '.join(splits)}")
-    return dataset, splits[row.data_split]
+    if split not in splits:
+        raise BadValue(f"is not one of {', '.join(splits)}", split, ".data_split")
+    return dataset, splits[split]
 
 
-def _file_name(row: _Image, dataset: str, files: Mapping[str, str]) -> str:
+def _file_name(row: Row, dataset: str, files: Mapping[str, str]) -> str:
     """Return an image's file as the annotation files of its dataset name it."""
+    image_id = row["image_id"]
     if dataset == "objects365":
-        if str(row.image_id) not in files:
-            raise DataError(f"image_id: {row.image_id!r} is not in the table of file names; give it with --files")
-        return files[str(row.image_id)]
+        if str(image_id) not in files:
+            raise BadValue("is not in the table of file names (give it with --files)", image_id, ".image_id")
+        return files[str(image_id)]
     if dataset == "hico_det":
-        return str(row.image_id)
+        return str(image_id)
     if dataset == "coco":
-        if not str(row.image_id).isdecimal():
-            raise DataError(f"image_id: {row.image_id!r} is no number, as ids of COCO are")
-        return f"{int(row.image_id):012d}.jpg"
+        if not isinstance(image_id, int):
+            raise BadValue("is not a number, as ids of COCO are", image_id, ".image_id")
+        return f"{image_id:012d}.jpg"
     if dataset == "visual_genome":
-        return f"{row.image_id}.jpg"
-    if row.file_name is None:
-        raise DataError("file_name is missing; an image of a dataset under sources.own needs it")
-    return row.file_name
+        return f"{image_id}.jpg"
+    if "file_name" not in row:
+        raise BadValue("has no 'file_name', which an image of a dataset under sources.own needs", image_id)
+    return str(row["file_name"])
 
 
 def _content(
-    row: _Image, dataset: str, size: tuple[int, int], counts: Counter[str]
+    row: Row, dataset: str, size: tuple[int, int], counts: Counter[str]
 ) -> tuple[list[Box], list[str], dict[tuple[int, int, str], float]]:
     """Return boxes, labels, and triplets with their confidences (NaN for human ones)."""
     boxes: list[Box] = []
     labels: list[str] = []
     position: dict[int | str, int | None] = {}
-    for item in row.objects:
-        corners = (item.x, item.y, item.x + item.w, item.y + item.h)
-        box = as_annotated(corners, size, counts) if dataset == "hico_det" else clipped(corners, size, counts)
-        position.setdefault(item.object_id, None if box is None else len(boxes))
+    for item in row["objects"]:
+        corners = from_corner(four_numbers([item[side] for side in "xywh"]), size, counts)
+        if dataset == "hico_det" and four_numbers(list(corners)):
+            box: Box | None = as_annotated(corners, size, counts)
+        else:
+            box = clipped(corners, size, counts)
+        position.setdefault(item["object_id"], None if box is None else len(boxes))
         if box is not None:
             boxes.append(box)
-            labels.append(item.names)
+            labels.append(item["names"])
+    counts["boxes"] += len(boxes)
     best: dict[tuple[int, int, str], float] = {}
-    for relation in row.relationships:
-        if relation.predicate is None:
+    for relation in row["relationships"]:
+        ends = [relation["subject_id"], relation["object_id"]]
+        if not (relation["predicate"] or "").strip():
             counts["relations_without_text"] += 1
-            continue
-        if relation.subject_id not in position or relation.object_id not in position:
+        elif not all(end in position for end in ends):
             counts["relations_unknown_end"] += 1
-            continue
-        subject, target = position[relation.subject_id], position[relation.object_id]
-        if subject is None or target is None:
+        elif any(position[end] is None for end in ends):
             counts["relations_of_dropped_boxes"] += 1
-            continue
-        triplet = (subject, target, relation.predicate)
-        confidence = math.nan if relation.confidence is None else relation.confidence
-        if triplet in best:
-            counts["relations_repeated"] += 1
-            if not confidence > best[triplet]:
-                continue
-        best[triplet] = confidence
+        else:
+            subject, target = (position[end] for end in ends)
+            triplet = (subject, target, relation["predicate"])
+            confidence = relation.get("confidence", math.nan)
+            counts["relations_repeated"] += triplet in best
+            if triplet not in best or confidence > best[triplet]:
+                best[triplet] = confidence
     return boxes, labels, best
 
 

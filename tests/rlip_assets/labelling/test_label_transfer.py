@@ -117,7 +117,7 @@ def test_rows_without_a_usable_image_are_left_out_and_counted(profile: Path) -> 
     [
         ([], "labels.json gives no image, so nothing was written; it lists none"),
         ([{"image_id": 7, **ROW}], "left out 1 images, for example 7: images/7.jpg: the file is missing"),
-        ([{"image_id": 7, **ROW, "objects": 3}], "row 0: labels.json row 0, objects: 3: Input should be a valid list"),
+        ([{"image_id": 7, **ROW, "objects": 3}], "row 0: objects is not a list (3; labels.json row 0)"),
     ],
 )
 def test_importing_nothing_is_an_error(rows: list[Any], message: str, profile: Path) -> None:

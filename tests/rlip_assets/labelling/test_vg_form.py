@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -75,6 +76,7 @@ def read(path: Path, own: Sequence[str] = (), images: Squares | None = None) -> 
     counts, quarantine = Counter[str](), Quarantine()
     files = {"400001": "patch0/objects365_v1_00400001.jpg"}
     scenes = list(read_vg_form(path, images or Squares(), files, own, counts, quarantine))
+    counts.pop("boxes", None)
     return Reading(scenes, +counts, {row.image_id: row.reason for row in quarantine.rows})
 
 
@@ -155,44 +157,38 @@ LINK = {"subject_id": 1, "object_id": 2, "predicate": "on"}
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"dataset": "lvis"}, "dataset: 'lvis' is none of"),
-        ({"dataset": 5}, "dataset: 5: Input should be a valid string"),
-        ({"data_split": "minival"}, "data_split: 'minival' is none of train2017"),
-        ({"data_split": None}, "data_split: None: Input should be a valid string"),
-        ({"image_id": None}, "image_id: None: Value error, give a number or a text"),
-        ({"image_id": 7.5}, "image_id: 7.5: "),
-        ({"image_id": "photo"}, "image_id: 'photo' is no number"),
-        ({"objects": None}, "objects: None: Input should be a valid list"),
-        ({"objects": [{"object_id": 1}]}, "objects.0.x is missing"),
-        ({"objects": [BOX, {**BOX, "y": None}]}, "objects.1.y: None: Input should be a valid number"),
-        ({"objects": [{**BOX, "w": "10"}]}, "objects.0.w: '10': Input should be a valid number"),
-        ({"objects": [{**BOX, "w": True}]}, "objects.0.w: True: Input should be a valid number"),
-        ({"objects": [{**BOX, "w": 1e39}]}, "objects.0.w: 1e+39: Input should be less than"),
-        ({"objects": [{**BOX, "names": []}]}, "objects.0.names: []: Input should be a valid string"),
-        ({"objects": [{**BOX, "names": [" "]}]}, "objects.0.names: ' ': it is empty"),
-        ({"relationships": [{"predicate": "on"}]}, "relationships.0.subject_id is missing"),
-        (
-            {"relationships": [{**LINK, "confidence": 1.5}]},
-            "relationships.0.confidence: 1.5: Input should be less than",
+        ({"dataset": "lvis"}, "dataset is not one of None, 'coco2017', 'o365', 'hico' (correct it,"),
+        ({"dataset": 5}, "dataset is not a text (5; "),
+        ({"dataset": []}, "dataset is not a text ([]; "),
+        ({"data_split": "minival"}, "data_split is not one of train2017, val2017, train, val ('minival'; "),
+        ({"data_split": None}, "data_split is not a text (None; "),
+        ({"image_id": None}, "image_id is neither a whole number nor a text (None; "),
+        ({"image_id": 7.5}, "image_id is neither a whole number nor a text (7.5; "),
+        ({"image_id": "photo"}, "image_id is not a number, as ids of COCO are ('photo'; "),
+        ({"objects": None}, "objects is not a list (None; "),
+        ({"objects": [{"object_id": 1}]}, "objects[0] has no 'x' ({'object_id': 1}; "),
+        ({"objects": [{**BOX, "names": []}]}, "objects[0].names is not a text ([]; "),
+        ({"objects": [{**BOX, "names": [" "]}]}, "objects[0].names is empty (' '; "),
+        ({"relationships": [{"predicate": "on"}]}, "relationships[0] has no 'subject_id' "),
+        *(
+            (
+                {"relationships": [LINK, {**LINK, "confidence": value}]},
+                "relationships[1].confidence is not a number from 0",
+            )
+            for value in (1.5, -0.1, "high", math.nan, True, [])
         ),
-        (
-            {"relationships": [{**LINK, "confidence": -0.1}]},
-            "relationships.0.confidence: -0.1: Input should be greater",
-        ),
-        ({"relationships": [{**LINK, "confidence": "high"}]}, "relationships.0.confidence: 'high': Input should be"),
-        ({"dataset": "o365", "image_id": 5}, "image_id: 5 is not in the table of file names; give it with --files"),
-        ({"image_id": 61.0, "dataset": None}, "image_id: 61 is that of row 1; give each image one row"),
+        ({"dataset": "o365", "image_id": 5}, "image_id is not in the table of file names (give it with --files) (5; "),
+        ({"image_id": 61.0, "dataset": None}, "image_id is that of row 0, but each image has one row (61; "),
     ],
 )
 def test_rows_that_break_the_form_are_left_out_by_name(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     path = tmp_path / "labels.json"
     path.write_text(json.dumps([EXAMPLE[1], EXAMPLE[1] | {"image_id": 62}, {**EXAMPLE[0], **change}, EXAMPLE[2]]))
-    if change.get("image_id") == 61.0:
-        reason = reason.replace("row 1", "row 0")
     found = read(path)
     assert [scene.image_id for scene in found.scenes] == ["61", "62", "HICO_test2015_00000003"]
     (text,) = found.reasons.values()
-    assert text.startswith(f"labels.json row 2, {reason}")
+    assert text.startswith(reason)
+    assert text.endswith("; labels.json row 2)")
 
 
 @pytest.mark.parametrize("predicate", [None, "", "  ", 5, ["on"], {}])
@@ -205,18 +201,25 @@ def test_relations_without_text_are_counted_and_never_become_words(tmp_path: Pat
 
 
 def test_boxes_that_no_image_can_contain_take_their_relations_along(tmp_path: Path) -> None:
-    boxes = [
-        BOX,
-        {**BOX, "object_id": 2, "w": 0},
-        {**BOX, "object_id": 3, "x": 5000},
-        {**BOX, "object_id": 4, "w": 1e6},
+    changes = [
+        {},
+        {"w": 0},
+        {"x": 5000},
+        {"w": 1e6},
+        {"w": "10"},
+        {"w": True},
+        {"h": None},
+        {"y": 1e39},
+        {"y": math.inf},
     ]
+    boxes = [{**BOX, **change, "object_id": n} for n, change in enumerate(changes, start=1)]
     relations = [LINK, {**LINK, "object_id": 3}, {**LINK, "object_id": 4}]
     (tmp_path / "a.json").write_text(json.dumps([{**EXAMPLE[0], "objects": boxes, "relationships": relations}]))
     found = read(tmp_path / "a.json")
     assert found.scenes[0].boxes.tolist() == [[1, 1, 2, 2], [1, 1, 4000, 2]]
     assert found.counts == {
         "boxes_inverted": 1,
+        "boxes_not_finite": 5,
         "boxes_outside": 1,
         "boxes_clipped": 1,
         "relations_of_dropped_boxes": 2,
@@ -224,11 +227,7 @@ def test_boxes_that_no_image_can_contain_take_their_relations_along(tmp_path: Pa
 
 
 ANY_JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**62), 2**62)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=8),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
     max_leaves=4,
 )
@@ -314,11 +313,11 @@ def test_labels_of_ones_own_dataset_come_back(
     [
         (
             {"dataset": "store"},
-            "dataset: 'store' is none of None, 'coco2017', 'o365', 'hico', 'shop'; correct it, or name",
+            "dataset is not one of None, 'coco2017', 'o365', 'hico', 'shop' (correct it, or name it",
         ),
-        ({"data_split": "train2017"}, "data_split: 'train2017' is none of train, val, test"),
-        ({"file_name": None}, "file_name is missing"),
-        ({"file_name": 5}, "file_name: 5: Input should be a valid string"),
+        ({"data_split": "train2017"}, "data_split is not one of train, val, test ('train2017'; labels.json row 0)"),
+        ({"file_name": None}, "file_name is not a text (None; labels.json row 0)"),
+        ({"file_name": ""}, "file_name is empty (''; labels.json row 0)"),
     ],
 )
 def test_rows_of_own_datasets_that_break_the_form_are_left_out_by_name(
@@ -328,9 +327,10 @@ def test_rows_of_own_datasets_that_break_the_form_are_left_out_by_name(
     row = {"image_id": 1, "dataset": "shop", "data_split": "val", "file_name": "1.jpg"}
     path.write_text(json.dumps([{**row, "objects": [], "relationships": [], **change}]))
     found = read(path, own=["shop"])
-    assert found.reasons["1" if "file_name" in change and change["file_name"] is None else "row 0"].startswith(
-        f"labels.json row 0, {reason}"
-    )
+    (text,) = found.reasons.values()
+    assert text.startswith(reason)
+    path.write_text(json.dumps([{"image_id": 1, "dataset": "shop", "objects": [], "relationships": []}]))
+    assert "has no 'file_name', which an image" in read(path, own=["shop"]).reasons["1"]
 
 
 def test_a_label_without_id_is_refused(tmp_path: Path) -> None:
