@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rlip_assets.evaluation.golden_check import check_folder
 from rlip_assets.storage.errors import RlipError
+from tests.support.golden_check import check_folder
 
 
 def main(arguments: list[str]) -> int:

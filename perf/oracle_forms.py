@@ -10,7 +10,7 @@ from perf.synthetic import ACTIONS, SIZE, VcocoParts
 from rlip_assets.evaluation.core.ground_truth import GroundTruth
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.evaluation.formats.predictions import ImagePredictions
-from rlip_assets.evaluation.golden import VCOCO_VERBS
+from rlip_assets.evaluation.v_coco.actions import OFFICIAL_VERBS
 from tests.oracle.hico_det import evaluate_hico
 from tests.oracle.open_images import evaluate_oi_triplet
 from tests.oracle.v_coco_official import detection_of_pair, evaluate_vcoco_official
@@ -102,7 +102,7 @@ def vcoco_official(parts: VcocoParts, images: list[ImagePredictions]) -> dict[st
         for i in range(len(coco.ids))
     ]
     detections = [
-        detection_of_pair(int(image.image_id), person, target, VCOCO_VERBS, scores.tolist(), actions)
+        detection_of_pair(int(image.image_id), person, target, OFFICIAL_VERBS, scores.tolist(), actions)
         for image in images
         for person, target, scores in zip(
             image.sub_boxes.astype(np.float64), image.obj_boxes.astype(np.float64), image.scores, strict=True

@@ -16,13 +16,12 @@ import numpy as np
 from rlip_assets.evaluation.core.ground_truth import AnnotatedImage, GroundTruth, ground_truth_of
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionWriter
-from rlip_assets.evaluation.golden import VCOCO_VERBS
-from rlip_assets.evaluation.v_coco.actions import actions_of_names
+from rlip_assets.evaluation.v_coco.actions import OFFICIAL_VERBS, actions_of_names
 from rlip_assets.evaluation.v_coco.ground_truth import CocoBoxes, OfficialTruth, official_truth_of_coco
 
 VCOCO_IMAGES, OPEN_IMAGES_IMAGES = 4_946, 5_322
 SIZE = np.array([640, 480])
-ACTIONS = actions_of_names(VCOCO_VERBS)
+ACTIONS = actions_of_names(OFFICIAL_VERBS)
 
 
 def random_boxes(rng: np.random.Generator, count: int, width: float, height: float) -> np.ndarray:
@@ -171,4 +170,4 @@ def vcoco_parts(images: int, seed: int) -> VcocoParts:
 
 def vcoco_vocabulary() -> Vocabulary:
     """80 objects, 29 verbs."""
-    return Vocabulary("v_coco", ("person", *(f"object {i}" for i in range(2, 81))), tuple(VCOCO_VERBS))
+    return Vocabulary("v_coco", ("person", *(f"object {i}" for i in range(2, 81))), tuple(OFFICIAL_VERBS))

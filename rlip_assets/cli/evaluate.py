@@ -52,7 +52,7 @@ def evaluate(
 ) -> None:
     """Judge predictions by every protocol of a benchmark. Formats and protocols: docs/evaluation.md."""
     from rlip_assets.evaluation.core.protocols import DESCRIPTIONS, left_out
-    from rlip_assets.evaluation.formats.readers import Question, answer
+    from rlip_assets.evaluation.evaluate_files import Request, evaluate_files
     from rlip_assets.evaluation.stage import class_rows, write_table
     from rlip_assets.report.evaluation_page import PAGE, by_protocol, variants_table, write_evaluation
     from rlip_assets.storage.errors import ParameterError
@@ -60,7 +60,7 @@ def evaluate(
 
     if report is not None and per_class is not None and per_class.resolve().is_relative_to(report.resolve()):
         raise ParameterError(f"{per_class} lies in the report's folder, which has a per_class.parquet of its own")
-    question = Question(
+    request = Request(
         benchmark,
         predictions,
         annotations,
@@ -79,7 +79,7 @@ def evaluate(
     with ExitStack() as outputs:
         report_target = report and outputs.enter_context(output_folder(report, "evaluate", sources))
         table_target = per_class and outputs.enter_context(output_file(per_class, "evaluate", MARK, sources))
-        found = answer(question, causes=report is not None)
+        found = evaluate_files(request, causes=report is not None)
         print(f"{predictions}:", ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.counts.items()))
         for protocol, own in by_protocol(found.results).items():
             print(f"\n{textwrap.fill(f'{protocol}: {DESCRIPTIONS[protocol]}', WIDTH)}")
@@ -93,7 +93,7 @@ def evaluate(
         if table_target is not None:
             write_table(table_target, class_rows(found.results), {b"made_by": MARK})
         if report_target is not None:
-            write_evaluation(report_target, question, found, images)
+            write_evaluation(report_target, request, found, images)
     for written in (per_class, report and report / PAGE):
         if written is not None:
             print(f"\nwrote {written}")

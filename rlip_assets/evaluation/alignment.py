@@ -81,7 +81,7 @@ class AlignmentEvaluator:
         """
         features, labels = np.asarray(features, np.float32), np.asarray(labels)
         if features.ndim != 2 or labels.shape != (len(features),):
-            raise DataError(f"features have shape {features.shape}, labels {labels.shape}; give one verb a feature")
+            raise DataError(f"features have shape {features.shape}, labels {labels.shape}; give one verb per feature")
         if self._features and features.shape[1] != self._features[0].shape[1]:
             raise DataError(f"features have {features.shape[1]} channels, earlier ones {self._features[0].shape[1]}")
         if len(labels) and not (labels.min() >= 0 and labels.max() < self.verbs):
@@ -96,7 +96,7 @@ class AlignmentEvaluator:
         self._labels.append(labels.astype(np.int64))
 
     def state(self) -> dict[str, npt.NDArray]:
-        """What was gathered, as flat arrays."""
+        """Return the gathered features as flat arrays."""
         if not self._features:
             return {"features": np.zeros((0, 0), np.float32), "labels": np.zeros(0, np.int64)}
         return {"features": np.concatenate(self._features), "labels": np.concatenate(self._labels)}

@@ -1,7 +1,7 @@
-"""Why predictions are wrong: the breakdown that people otherwise make by hand.
+"""Causes of wrong predictions.
 
-Of every image the best R triplets are looked at, R being the number of its annotated relations, so that a perfect detector has nothing
-but right ones. Each gets the first cause that applies, in the order of `CAUSES`.
+The best R triplets of every image are looked at, R being the number of its annotated relations, so that a perfect detector has only
+right ones. Each gets the first cause that applies, in the order of `CAUSES`.
 """
 
 from __future__ import annotations

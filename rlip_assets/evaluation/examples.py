@@ -144,7 +144,7 @@ def annotated(scene: Scene, limit: int = 3) -> str:
 def best_triplets(
     image: ImagePredictions, objects: Sequence[str], relations: Sequence[str], limit: int = BEST
 ) -> list[Triplet]:
-    """The highest scores of an image, one a relation between two entities."""
+    """The highest scores of an image, one for each relation between two entities."""
     chosen: list[Triplet] = []
     for cell in np.argsort(-image.scores, axis=None, kind="stable").tolist():
         pair, relation = divmod(cell, len(relations))

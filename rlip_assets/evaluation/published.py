@@ -46,7 +46,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Source:
-    """Where figures were read; `url` is None where there is no single address."""
+    """A place where figures were read; `url` is None where there is no single address."""
 
     title: str
     url: str | None

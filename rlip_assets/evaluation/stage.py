@@ -88,7 +88,7 @@ def flat_figures(results: list[ProtocolResult]) -> dict[str, float | None]:
 
 
 def class_rows(results: list[ProtocolResult]) -> list[dict[str, Any]]:
-    """One row a protocol, task and class."""
+    """Return one row per protocol, task and class."""
     return [
         {
             "protocol": result.name,
@@ -107,7 +107,7 @@ def class_rows(results: list[ProtocolResult]) -> list[dict[str, Any]]:
 
 
 def curve_rows(results: list[ProtocolResult]) -> list[dict[str, Any]]:
-    """One row a protocol, task and class that has a right detection, with lists of recall and precision."""
+    """Return one row per protocol, task and class that has a right detection, with lists of recall and precision."""
     rows = []
     for result in results:
         for task, table in result.tables.items():
@@ -128,7 +128,7 @@ def write_table(path: Path, rows: list[dict[str, Any]], metadata: dict[bytes, by
 def _draw_worst(
     ctx: StageContext, table: ClassTable, vocabulary: Vocabulary, path: Path, scenes: Sequence[Scene]
 ) -> dict[str, str]:
-    """Draw test images of the worst classes; returns captions by picture. Without the raw images there are none, and the log says so."""
+    """Draw test images of the worst classes; returns captions by picture. Without the raw images none are drawn, and the log says so."""
     try:
         root = image_root(ctx, vocabulary.dataset)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Which evaluators judge a benchmark's predictions: all protocols that its annotations allow."""
+"""The evaluators of a benchmark: all protocols that its annotations allow."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def suite(
         known_objects: image labels, which add the Known-Object setting (HICO-DET).
 
     Raises:
-        DataError: a dataset that is no benchmark.
+        DataError: a dataset without a benchmark.
     """
     match vocabulary.dataset:
         case "hico_det":

@@ -98,7 +98,7 @@ def suspicions(
 
 
 def is_zero(result: ProtocolResult) -> bool:
-    """Whether there is something to find and nothing was found."""
+    """Return whether there is something to find and nothing was found."""
     tables = result.tables.values()
     return any(table.ranks.positives.any() for table in tables) and not any(table.ranks.right.any() for table in tables)
 

@@ -22,9 +22,9 @@ from rlip_assets.evaluation.core.protocols import DESCRIPTIONS, VCOCO_TRAINING
 from rlip_assets.evaluation.core.results import ClassTable, ProtocolResult
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.evaluation.errors_by_cause import CAUSES, CauseCounter
+from rlip_assets.evaluation.evaluate_files import Evaluation, Predictions, Request
 from rlip_assets.evaluation.examples import worst_examples
 from rlip_assets.evaluation.formats.annotations import read_annotations
-from rlip_assets.evaluation.formats.readers import Answer, Predictions, Question
 from rlip_assets.evaluation.headlines import HEADLINES, Headline
 from rlip_assets.evaluation.pictures import causes_picture, curves_picture
 from rlip_assets.evaluation.published import published_figures
@@ -46,37 +46,37 @@ TRAINING_HEADLINE = Headline(VCOCO_TRAINING, "map_all", "")
 """For V-COCO pair lists, which the official evaluation cannot judge."""
 
 
-def write_evaluation(folder: Path, question: Question, answer: Answer, images: Path | None = None) -> Path:
+def write_evaluation(folder: Path, request: Request, evaluation: Evaluation, images: Path | None = None) -> Path:
     """Write the report of an evaluation; returns the page.
 
     Args:
         images: root of the test images, to draw the worst classes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    headline, table = _headline(question.benchmark, answer.results)
-    rows = class_rows(answer.results)
+    headline, table = _headline(request.benchmark, evaluation.results)
+    rows = class_rows(evaluation.results)
     own = [row for row in rows if (row["protocol"], row["task"]) == (headline.protocol, headline.task)]
-    figures = flat_figures(answer.results)
+    figures = flat_figures(evaluation.results)
     write_json(folder / "metrics.json", figures)
     write_table(folder / "per_class.parquet", rows)
-    write_table(folder / "curves.parquet", curve_rows(answer.results))
+    write_table(folder / "curves.parquet", curve_rows(evaluation.results))
     write_text(folder / "per_class.csv", classes_csv(own))
     save_picture(folder / "precision_recall.png", curves_picture(table, headline.protocol))
-    if answer.causes is not None:
-        causes = {"causes": CAUSES, "shares": answer.causes.shares(), "by_verb": answer.causes.by_verb}
+    if evaluation.causes is not None:
+        causes = {"causes": CAUSES, "shares": evaluation.causes.shares(), "by_verb": evaluation.causes.by_verb}
         write_json(folder / "errors.json", causes)
-        save_picture(folder / "errors_by_cause.png", causes_picture(answer.causes.shares(), question.predictions.name))
+        save_picture(folder / "errors_by_cause.png", causes_picture(evaluation.causes.shares(), request.predictions.name))
     sections = [
-        *_figures(answer.results),
-        *_published(question, figures),
+        *_figures(evaluation.results),
+        *_published(request, figures),
         _classes(own, headline),
-        _errors(answer.causes),
-        *([] if images is None or answer.causes is None else [_worst(folder, question, table, images)]),
+        _errors(evaluation.causes),
+        *([] if images is None or evaluation.causes is None else [_worst(folder, request, table, images)]),
     ]
-    counted = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in answer.counts.items())
-    lead = f"{question.predictions} judged by {question.annotations}. All figures in percent. {counted}."
-    notice = "".join(f"Suspicious: {words} " for words in answer.suspicions).strip()
-    write_text(folder / PAGE, render(f"Evaluation: {question.benchmark}", lead, sections, notice))
+    counted = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in evaluation.counts.items())
+    lead = f"{request.predictions} judged by {request.annotations}. All figures in percent. {counted}."
+    notice = "".join(f"Suspicious: {words} " for words in evaluation.suspicions).strip()
+    write_text(folder / PAGE, render(f"Evaluation: {request.benchmark}", lead, sections, notice))
     return folder / PAGE
 
 
@@ -131,23 +131,23 @@ def _figures(results: Sequence[ProtocolResult]) -> Iterator[Section]:
         yield Section(protocol, DESCRIPTIONS[protocol], [variants_table(own)])
 
 
-def _published(question: Question, figures: Mapping[str, float | None]) -> Iterator[Section]:
+def _published(request: Request, figures: Mapping[str, float | None]) -> Iterator[Section]:
     """The published figures of the settings that this evaluation may belong to, with its own figures on top."""
     table = published_figures()
-    if question.zero_shot:
-        keys = [f"{question.benchmark}_zero_shot"]
-    elif question.unseen:
-        keys = [f"{question.benchmark}_{question.unseen}"]
+    if request.zero_shot:
+        keys = [f"{request.benchmark}_zero_shot"]
+    elif request.unseen:
+        keys = [f"{request.benchmark}_{request.unseen}"]
     else:
         unseen = ("_zero_shot", "_uc_rf", "_uc_nf", "_uo", "_uv")
-        keys = [key for key in table.settings if key.startswith(question.benchmark) and not key.endswith(unseen)]
+        keys = [key for key in table.settings if key.startswith(request.benchmark) and not key.endswith(unseen)]
     tables = []
     for key in (key for key in keys if key in table.settings):
         setting = table.settings[key]
         rows = table.of_setting(key)
         ours = {name: figures.get(f"{setting.protocol}/{name}") for row in rows for name in row["figures"]}
         if any(value is not None for value in ours.values()):
-            tables.append(published_table(setting.title, setting.protocol, rows, ours, question.predictions.name))
+            tables.append(published_table(setting.title, setting.protocol, rows, ours, request.predictions.name))
     if tables:
         words = "The first row is this evaluation, by the protocol that compares. The others are quoted from their sources, not run again."
         yield Section("Beside published figures", words, tables)
@@ -171,16 +171,14 @@ def _errors(causes: CauseCounter | None) -> Section:
     return Section("Where errors come from", words, [causes_by_verb(causes.by_verb)], ["errors_by_cause.png"])
 
 
-def _worst(folder: Path, question: Question, table: ClassTable, images: Path) -> Section:
-    truth, vocabulary = read_annotations(question.annotations, question.classes, question.split, question.benchmark)
-    folder_given = question.annotations.is_dir()
+def _worst(folder: Path, request: Request, table: ClassTable, images: Path) -> Section:
+    truth, vocabulary = read_annotations(request.annotations, request.classes, request.split, request.benchmark)
+    folder_given = request.annotations.is_dir()
     scenes = (
-        benchmark_scenes(question.annotations, question.split) if folder_given else list(scenes_of(truth, vocabulary))
+        benchmark_scenes(request.annotations, request.split) if folder_given else list(scenes_of(truth, vocabulary))
     )
     pictures = []
-    for example in worst_examples(
-        table, vocabulary, Predictions(question, vocabulary, truth.image_ids), scenes, images
-    ):
+    for example in worst_examples(table, vocabulary, Predictions(request, vocabulary, truth.image_ids), scenes, images):
         save_picture(folder / f"{example.name}.png", example.picture)
         pictures.append(Picture(f"{example.name}.png", example.caption))
     words = "Test images of the worst classes, with the five best triplets of the predictions."

@@ -13,13 +13,12 @@ import numpy as np
 
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.evaluation.formats.predictions import ImagePredictions
-from rlip_assets.evaluation.golden import VCOCO_VERBS
-from rlip_assets.evaluation.v_coco.actions import actions_of_names
+from rlip_assets.evaluation.v_coco.actions import OFFICIAL_VERBS, actions_of_names
 from rlip_assets.evaluation.v_coco.ground_truth import CocoBoxes, OfficialTruth, official_truth_of_coco
 from tests.oracle.v_coco_official import detection_of_pair
 from tests.support.random_worlds import Knobs
 
-ACTIONS = actions_of_names(VCOCO_VERBS)
+ACTIONS = actions_of_names(OFFICIAL_VERBS)
 NO_OBJECT_LABEL = 2
 
 
@@ -67,10 +66,10 @@ def make_official_world(chosen: Knobs) -> OfficialWorld:
         for q, scores in enumerate(found.scores):
             target = np.full(4, np.nan) if found.obj_labels[q] == NO_OBJECT_LABEL else found.obj_boxes[q]
             person = found.sub_boxes[q]
-            detections.append(detection_of_pair(image, person, target, VCOCO_VERBS, scores.tolist(), actions))
+            detections.append(detection_of_pair(image, person, target, OFFICIAL_VERBS, scores.tolist(), actions))
     return OfficialWorld(
         truth=official_truth_of_coco(ids, sizes, ACTIONS, coco, agents, does, fillers),
-        vocabulary=Vocabulary("v_coco", ("person", "thing"), tuple(VCOCO_VERBS)),
+        vocabulary=Vocabulary("v_coco", ("person", "thing"), tuple(OFFICIAL_VERBS)),
         images=images,
         detections=detections,
         coco_images=[{"id": i, "width": int(w), "height": int(h)} for i, (w, h) in enumerate(sizes)],
@@ -109,6 +108,6 @@ def _random_predictions(rng: np.random.Generator, chosen: Knobs, image_id: str, 
         own = near[rng.integers(0, len(near), pairs)] if len(near) else np.zeros((pairs, 4))
         sides.append(own + rng.integers(-1, 2, (pairs, 4)) * (rng.random((pairs, 1)) < 0.4))
     sides[1][rng.random(pairs) < 0.15] = 0
-    scores = rng.integers(0, chosen.levels + 1, (pairs, len(VCOCO_VERBS))) / chosen.levels + chosen.offset
+    scores = rng.integers(0, chosen.levels + 1, (pairs, len(OFFICIAL_VERBS))) / chosen.levels + chosen.offset
     labels = rng.integers(0, NO_OBJECT_LABEL + 1, pairs)
     return ImagePredictions(image_id, *sides, np.zeros(pairs, np.int32), labels, scores.astype(np.float32))

@@ -36,7 +36,7 @@ def positive_ranks(
 
 @dataclass(frozen=True)
 class ClassRanks:
-    """What average precision needs to know of C classes.
+    """Ranks of the right detections of C classes, from which average precision follows.
 
     Attributes:
         detections: (C,) number of detections.

@@ -1,7 +1,4 @@
-"""The one interface of the relation evaluators:
-
-`update(batch)`, then `compute()`; `merge` joins what processes gathered.
-"""
+"""The interface of the relation evaluators: `update(batch)`, then `compute()`; `merge` joins what processes gathered."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from rlip_assets.storage.errors import DataError
 
 
 class Annotated(Protocol):
-    """What every benchmark's annotations have: a list of images."""
+    """Annotations of any benchmark: a list of images."""
 
     @property
     def image_ids(self) -> tuple[str, ...]:
@@ -107,11 +104,11 @@ class Evaluator(ABC, Generic[Truth, Result]):
         self._parts.append(Detections.of(image, batch, cells, self.needs_all_scores))
 
     def prepare(self, batch: PredictionBatch) -> PredictionBatch:
-        """What the benchmark does to predictions before anything else; nothing by default."""
+        """Return the predictions as the benchmark changes them before anything else; unchanged by default."""
         return batch
 
     def select(self, batch: PredictionBatch) -> dict[str, Cells]:
-        """The cells that take part, one entry for each name in `selections`; none by default."""
+        """Return the cells that take part, one entry for each name in `selections`; none by default."""
         del batch
         return {}
 
@@ -124,7 +121,7 @@ class Evaluator(ABC, Generic[Truth, Result]):
         self.load_state(other.state())
 
     def state(self) -> dict[str, npt.NDArray]:
-        """What was gathered, as flat arrays: send them to another process and `load_state` them there."""
+        """Return the gathered predictions as flat arrays, for `load_state` in another process."""
         gathered = self.gathered()
         counted = {"merged_twice": np.array(self._merged_twice), "odd_pairs": self._odd_pairs[gathered.image]}
         return {**gathered.arrays(), **counted}
@@ -149,7 +146,7 @@ class Evaluator(ABC, Generic[Truth, Result]):
 
     @property
     def counts(self) -> dict[str, int]:
-        """What the figures rest on and what was let pass.
+        """Numbers of images and of unusual pairs that the figures rest on.
 
         `images_without_predictions` count as images without detections; `images_merged_twice` were left out once;
         `pairs_outside_image` (a box reaches more than a pixel over its image's edge) and `pairs_degenerate` (a box

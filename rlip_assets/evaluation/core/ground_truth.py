@@ -44,7 +44,7 @@ class GroundTruth:
     def __post_init__(self) -> None:
         if len(self.index) != len(self.image_ids):
             repeated = next(i for i, image_id in enumerate(self.image_ids) if self.index[image_id] != i)
-            raise DataError(f"{self.place(repeated)} is listed twice; keep one entry an image")
+            raise DataError(f"{self.place(repeated)} is listed twice; keep one entry per image")
         counts = np.diff(self.box_offsets)[self.image]
         bad = (self.relations[:, 0] < 0) | (self.relations[:, 0] >= counts)
         bad |= (self.relations[:, 1] < NO_OBJECT) | (self.relations[:, 1] >= counts)
@@ -56,7 +56,7 @@ class GroundTruth:
         return len(self.image_ids)
 
     def place(self, image: int | np.integer) -> str:
-        """Which image of which annotations number `image` is, in words."""
+        """Return source and id of image number `image`, for messages."""
         return annotated_place(self.source, self.image_ids[int(image)])
 
     @cached_property
@@ -135,7 +135,7 @@ class AnnotatedImage:
 
 
 def annotated_place(source: str, image_id: str) -> str:
-    """Where an annotated image is listed, in words."""
+    """Return source and id of an annotated image, for messages."""
     return f"{source}: image {image_id!r}" if source else f"annotations of image {image_id!r}"
 
 

@@ -1,4 +1,4 @@
-"""Which detection finds which annotated relation, for all images at once.
+"""Matching of detections to annotated relations, for all images at once.
 
 The rule of the published evaluators (HICO-DET, V-COCO in training, Open Images): a detection's best relation is the
 one of its class with both overlaps at or above the threshold that maximises the smaller overlap, the first listed on
@@ -38,7 +38,7 @@ def join(keys: Rows, reference: Rows) -> tuple[Rows, Rows]:
 
 
 def _contained(keys: Rows, unique: Rows) -> npt.NDArray[np.bool_]:
-    """Whether each key is one of the sorted, distinct `unique`; a bitmap where the keys are small, for speed."""
+    """Return whether each key is one of the sorted, distinct `unique`; a bitmap where the keys are small, for speed."""
     size = int(unique[-1]) + 1 if len(unique) else 0
     if size > 1 << 27:
         position = np.minimum(np.searchsorted(unique, keys), len(unique) - 1)
@@ -98,10 +98,7 @@ def same_class_pairs(cells: FlatCells, keys: Rows, truth: GroundTruth, truth_key
 
 
 def best_relations(count: int, detection: Rows, relation: Rows, overlap: npt.NDArray[np.floating]) -> Rows:
-    """Best relation of each of `count` detections among candidates ordered by detection, then by relation;
-
-    -1 for none.
-    """
+    """Return the best relation of each of `count` detections among candidates ordered by detection, then by relation; -1 for none."""
     best = np.full(count, NO_MATCH, np.int64)
     if len(detection):
         start = np.flatnonzero(first_of_runs(detection))

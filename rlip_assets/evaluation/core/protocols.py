@@ -18,11 +18,11 @@ PLAIN, NMS = "plain", "nms"
 
 DESCRIPTIONS = {
     HICO_RLIPV2: (
-        "HICO-DET Default setting as RLIP and RLIPv2 (and QPIC, CDN, GEN-VLKT) compute it: the best 100 triplets of an image, "
+        "HICO-DET Default setting as RLIP and RLIPv2 (and QPIC, CDN, GEN-VLKT) compute it: the best 100 triplets per image, "
         "classes with test relations averaged, detections in images without annotated boxes ignored. Compare with their tables."
     ),
     HICO_MATLAB: (
-        "HICO-DET Default setting as the official Matlab evaluation computes it: all detections of an image, every interaction "
+        "HICO-DET Default setting as the official Matlab evaluation computes it: all detections, every interaction "
         "class averaged, detections in images without annotated boxes wrong, the +1 applied before boxes are tested for contact."
     ),
     HICO_RLIPV2_KNOWN_OBJECT: "As hico_det/rlipv2, but a class sees only the images labelled as showing its object.",
@@ -41,7 +41,7 @@ DESCRIPTIONS = {
     ),
     OI_TRIPLET_COMPAT: "Open Images as RLIPv2 publishes it, defects included; for comparison with its table only.",
     OI_PREDICATE: (
-        "The usual Open Images protocol (Ji Zhang, PySGG): one class a predicate, two predicates a pair, no suppression. "
+        "The usual Open Images protocol (Ji Zhang, PySGG): one class per predicate, two predicates per pair, no suppression. "
         "Not comparable with the triplet protocol, although its figures have the same names."
     ),
 }
@@ -57,7 +57,7 @@ NO_OFFICIAL = (
 
 
 def left_out(benchmark: str, computed: Collection[str]) -> Iterator[str]:
-    """Which settings of a benchmark were not computed, and what they would need.
+    """Yield the settings of a benchmark that were not computed, and what they would need.
 
     Args:
         computed: names of the protocols that were.

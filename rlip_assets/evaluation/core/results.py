@@ -1,4 +1,4 @@
-"""What an evaluator returns: figures of named protocols, and the classes behind them."""
+"""Results of an evaluator: figures of named protocols, and the classes behind them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which cells of the pair-by-verb score matrices take part: the valid ones, or the K best of an image.
+"""Selection of cells of the pair-by-verb score matrices: the valid ones, or the K best per image.
 
 A cell is one (pair, verb) of one image. Cells are listed image by image, pairs in order, verbs in order.
 """
@@ -99,10 +99,7 @@ def valid_cells(batch: PredictionBatch, valid: Valid | None) -> Cells:
 
 
 def top_cells(cells: Cells, k: int) -> Cells:
-    """The K best cells of each image;
-
-    Of equal scores at the edge the first listed. All of an image that has no more than K.
-    """
+    """Return the K best cells of each image, of equal scores at the edge the first listed; all where there are no more than K."""
     counts = np.diff(cells.offsets)
     widest = int(counts.max(initial=0))
     if widest <= k:

@@ -1,4 +1,4 @@
-"""What an evaluator remembers: flat arrays that grow by concatenation and merge by image."""
+"""State of an evaluator: flat arrays that grow by concatenation and merge by image."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class FlatCells:
 
         Args:
             suppressed: leave out the cells that suppression drops.
-            last_first: of equal scores in an image, the last listed comes first (as one pass of suppression leaves them).
+            last_first: of equal scores in one image, the last listed comes first (as one pass of suppression leaves them).
         """
         local = owners_of(cells.offsets)
         order = np.arange(len(local))

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from rlip_assets.datasets.sources.classes import coco_names, hico_classes, hico_verbs, official_table
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.evaluation.formats.json_values import TEXT, read_json, values
+from rlip_assets.evaluation.v_coco.actions import OFFICIAL_VERBS
 from rlip_assets.storage.errors import DataError
 
 ABSENT = -1
@@ -130,7 +131,7 @@ def read_class_list(path: Path, dataset: str) -> ClassList:
 
 
 def is_official(vocabulary: Vocabulary) -> bool:
-    """Whether the benchmark has the published classes, in any order, so that published numbers have names in it."""
+    """Return whether the benchmark has the published classes, in any order, so that published numbers have names in it."""
     if vocabulary.dataset not in ("hico_det", "v_coco") or set(vocabulary.objects) != set(coco_names().values()):
         return False
     verbs, official = set(verb_names(vocabulary)), set(_official_verbs(vocabulary.dataset))
@@ -148,6 +149,4 @@ def interactions(class_list: ClassList) -> Labels:
 
 
 def _official_verbs(dataset: str) -> tuple[str, ...]:
-    if dataset == "hico_det":
-        return tuple(hico_verbs().values())
-    return tuple(row["name"] for row in official_table("v_coco")["verbs"])
+    return tuple(hico_verbs().values()) if dataset == "hico_det" else OFFICIAL_VERBS

@@ -1,7 +1,7 @@
 """Predictions from the JSON lists that human-object detectors write, one record per image.
 
 The file is a list of records, each with `image_id` (or `file_name`, `filename`), or an object from image id to record, or the
-printed results of GEN-VLKT and HOICLIP (a JSON text that holds a Python dict with such a list under `preds`). M triplets an image:
+printed results of GEN-VLKT and HOICLIP (a JSON text that holds a Python dict with such a list under `preds`). M triplets per image:
 
 * UPT, PViC: `boxes` (n, 4); `pairing` (2, M) or (M, 2), person and object box; `scores` (M,); `labels` (M,), verbs; `objects` (M,).
 * QPIC, CDN (after PPDM): `predictions`, a list of `bbox` and `category_id`; `hoi_prediction`, a list of `subject_id`, `object_id`
@@ -112,7 +112,7 @@ def _printed(text: str, path: Path) -> Any:
 
 
 def _pairing_is_transposed(path: Path, records: Sequence[Any]) -> bool:
-    """Whether pairings are (M, 2), as PViC has them, and not (2, M); a 2 x 2 alone does not tell.
+    """Return whether pairings are (M, 2), as PViC has them, and not (2, M); a 2 x 2 alone does not tell.
 
     Raises:
         DataError: both shapes occur, or every pairing is 2 x 2.

@@ -30,7 +30,7 @@ WIDTH = 9
 
 
 def is_mat_cache(path: Path) -> bool:
-    """Whether a path is a folder of such files, or one of them."""
+    """Return whether a path is a folder of such files, or one of them."""
     return (path.is_dir() and any(path.glob("detections_*.mat"))) or path.suffix == ".mat"
 
 
@@ -69,7 +69,7 @@ def read_mat_cache(folder: Path, image_ids: Sequence[str]) -> list[Triplets]:
 
 
 def _read(path: Path, read: Callable[..., Any]) -> Any:
-    """What one of SciPy's functions reads of `all_boxes`."""
+    """Return what one of SciPy's functions reads of `all_boxes`."""
     if not path.is_file():
         raise InputError(f"{path} does not exist; a cache has {OBJECTS} files, one per object")
     try:

@@ -1,4 +1,4 @@
-"""Which class list a prediction list's numbers belong to: that of its form, checked against the list itself.
+"""The class list that the numbers of a prediction list belong to: that of its form, checked against the list itself.
 
 Detectors list interactions that exist, so in the right class list nearly all of the scores lie on pairs of verb and object that the
 benchmark has; in another one few do. A list that fits another known class list better is refused, and one whose numbers seem to count
@@ -126,7 +126,7 @@ def class_list_of(
 
 
 def _names_interactions(images: Sequence[Triplets], vocabulary: Vocabulary, published: bool) -> bool:
-    """Whether the "verbs" are HICO-DET's 600 interactions: of boxes without labels, or beyond the verbs of `published` numbers."""
+    """Return whether the "verbs" are HICO-DET's 600 interactions: of boxes without labels, or beyond the verbs of `published` numbers."""
     if vocabulary.dataset != "hico_det":
         return False
     unlabelled = all((image.subjects == NO_LABEL).all() for image in images)

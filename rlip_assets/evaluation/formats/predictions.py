@@ -1,6 +1,6 @@
 """Predictions of a relation detector as one Parquet file, streamed in both directions.
 
-Schema, version 1: one row an image. The arrays are little-endian bytes, row-major, so that a reader gets them without
+Schema, version 1: one row per image. The arrays are little-endian bytes, row-major, so that a reader gets them without
 decoding (`numpy.frombuffer`); with Q query pairs and V verbs:
 
 | column       | type   | content                                                                                 |
@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ImagePredictions:
-    """What a detector says about one image: Q pairs, V scores each. Boxes are xyxy pixels of the original image."""
+    """Predictions for one image: Q pairs, V scores each. Boxes are xyxy pixels of the original image."""
 
     image_id: str
     sub_boxes: np.ndarray  # (Q, 4) float32
@@ -97,7 +97,7 @@ class PredictionBatch:
         )
 
     def place(self, image: int) -> str:
-        """Which image of which file the batch's image number `image` is, in words."""
+        """Return file, row and id of the batch's image number `image`, for messages."""
         name = f"image {self.image_ids[image]!r}"
         return f"{self.source}, row {self.first_row + image}: {name}" if self.source else name
 
@@ -127,7 +127,7 @@ def check_batch(batch: PredictionBatch, num_objects: int, num_verbs: int) -> Non
     """
     if batch.scores.ndim != 2 or batch.scores.shape[1] != num_verbs:
         raise DataError(
-            f"{batch.source}: scores have shape {batch.scores.shape} for {num_verbs} verbs; write one column a verb"
+            f"{batch.source}: scores have shape {batch.scores.shape} for {num_verbs} verbs; write one column per verb"
         )
 
     def refuse(rows: np.ndarray, values: np.ndarray, what: str, remedy: str) -> None:
@@ -297,7 +297,7 @@ class PredictionReader:
         for number, image_id in enumerate(batch.image_ids):
             if image_id in seen:
                 raise DataError(
-                    f"{batch.place(number)} occurs twice, first in row {seen[image_id]}; keep one row an image"
+                    f"{batch.place(number)} occurs twice, first in row {seen[image_id]}; keep one row per image"
                 )
             seen[image_id] = batch.first_row + number
 

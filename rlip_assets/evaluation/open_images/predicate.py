@@ -1,8 +1,8 @@
 """Open Images v6 scene graphs over predicates: the usual protocol (J. Zhang's evaluation, kept by PySGG and its followers).
 
-Of each pair the two best predicates, of these the best 100 of an image, without scores of 1e-5 and below; no suppression.
+Of each pair the two best predicates, of these the best 100 per image, without scores of 1e-5 and below; no suppression.
 
-* AP: one class a predicate; the labels of subject and object need only be right. A detection's best relation is the one of its
+* AP: one class per predicate; the labels of subject and object need only be right. A detection's best relation is the one of its
   triplet with the greatest overlap (for relations the smaller of the two, for phrases that of the boxes around both); it must
   be above 0.5, and is found once. Area under the precision envelope; predicates without annotations count 0 in the plain mean.
 * Recall: a relation is found if any of the best K has its triplet and both boxes at 0.5 or more; several may find the same one,

@@ -8,7 +8,7 @@ Two tasks (relation detection RelD, phrase detection PhrD) at K = 100 and 50. Th
 * detections in images without annotated boxes are ignored in RelD, but wrong in PhrD (repaired: wrong in both);
 * micro recall of PhrD leaves out the relations of classes that were never predicted.
 
-The usual per-predicate protocol, whose figures bear the same names, is in `open_images_predicate.py`.
+The usual per-predicate protocol, whose figures bear the same names, is in `predicate.py`.
 """
 
 from __future__ import annotations

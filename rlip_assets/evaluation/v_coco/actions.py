@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rlip_assets.datasets.sources.classes import official_table
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.storage.errors import DataError
 
+OFFICIAL_VERBS: tuple[str, ...] = tuple(row["name"] for row in official_table("v_coco")["verbs"])
+"""The official 26 actions by role, such as "hit_instr", in the order of the RLIP family."""
 ROLES = ("obj", "instr")
 LEFT_OUT_ROLE = ("point", "instr")
 """The role that the 24-class means leave out: it has next to no annotations."""

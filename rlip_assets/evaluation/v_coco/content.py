@@ -53,7 +53,7 @@ def role_keys(actions: Actions) -> list[str]:
 
 
 def is_official_content(path: Path) -> bool:
-    """Whether a file looks like one of these: by the first record or the columns."""
+    """Return whether a file looks like one of these, by its first record or its columns."""
     if path.suffix == ".json":
         with path.open(errors="replace") as stream:
             return PERSON_BOX in stream.read(4096)

@@ -69,7 +69,7 @@ class OfficialDetections:
 
 
 class VcocoOfficialEvaluator(Evaluator[OfficialTruth, list[ProtocolResult]]):
-    """The official V-COCO evaluation of a network's predictions, all query pairs of an image, without top-K or suppression.
+    """The official V-COCO evaluation of a network's predictions, all query pairs of each image, without top-K or suppression.
 
     An action's agent score is the best of its roles' scores, at least 0; verbs that do not go with the object score 0 (where the
     vocabulary says so); the label "no object" stands for an empty role box.
@@ -97,7 +97,7 @@ class VcocoOfficialEvaluator(Evaluator[OfficialTruth, list[ProtocolResult]]):
         return evaluate_official(self.truth, self.detections())
 
     def detections(self) -> OfficialDetections:
-        """What was gathered, as the official evaluation sees it."""
+        """Return the gathered predictions as the official evaluation sees them."""
         detections, actions = self.gathered(), self.truth.actions
         scores = detections.scores.reshape(-1, len(actions.verbs))
         objects = detections.obj_boxes.astype(np.float64)

@@ -1,6 +1,6 @@
-"""V-COCO as it is scored between epochs of training: 11-point AP by verb over the best 100 triplets of an image.
+"""V-COCO as it is scored between epochs of training: 11-point AP by verb over the best 100 triplets per image.
 
-Not the figure that papers report, for which see `v_coco_official.py`. The rules are those of the public RLIPv2 `vcoco_eval.py`.
+Not the figure that papers report, for which see `official.py`. The rules are those of the public RLIPv2 `vcoco_eval.py`.
 One difference: an image with annotated boxes and no detections, on which that code fails, simply has no detections.
 """
 

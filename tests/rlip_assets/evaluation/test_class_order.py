@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 from rlip_assets.cli import app
 from rlip_assets.datasets.sources.classes import hico_classes
 from rlip_assets.evaluation.core.image_names import ImageNames
+from rlip_assets.evaluation.evaluate_files import Evaluation, Request, evaluate_files
 from rlip_assets.evaluation.formats.annotations import read_annotations
 from rlip_assets.evaluation.formats.class_lists import ClassList, coco_ids, coco_order, pair_order
 from rlip_assets.evaluation.formats.mat_cache import NAME
-from rlip_assets.evaluation.formats.readers import Answer, Question, answer
 from rlip_assets.storage.errors import DataError, InputError, ParameterError, RlipError
 from tests.support.published_forms import (
     ANNOTATIONS,
@@ -38,7 +38,7 @@ from tests.support.published_forms import (
 )
 
 
-def main_figure(found: Answer) -> float:
+def main_figure(found: Evaluation) -> float:
     return found.results[-1 if "v_coco" in found.results[-1].protocol else 0].figures[
         "map_all" if "v_coco" in found.results[-1].protocol else "full"
     ]
@@ -58,7 +58,7 @@ def test_every_form_finds_everything_on_every_form_of_annotations(
         predictions = written(
             tmp_path, {"QPIC": qpic(dataset, coco), "UPT": upt(dataset, pairs), "COCO ids": qpic(dataset, ids)}[form]
         )
-    found = answer(Question(dataset, predictions, path, coco_ids=form == "COCO ids"))
+    found = evaluate_files(Request(dataset, predictions, path, coco_ids=form == "COCO ids"))
     assert main_figure(found) == pytest.approx(1)
     assert found.suspicions == ()
 
@@ -76,29 +76,29 @@ def test_interactions_by_number_are_those_of_hico(tmp_path: Path, annotations: s
         record["predictions"] = [{"bbox": box["bbox"]} for box in boxes]
         record["hoi_prediction"] *= 2  # a program that looks its best scores up by value lists equal ones twice
     path = ANNOTATIONS[annotations](tmp_path, "hico_det")
-    found = answer(Question("hico_det", written(tmp_path, records), path))
+    found = evaluate_files(Request("hico_det", written(tmp_path, records), path))
     assert found.results[0].figures["max_recall"] == 1
     assert found.suspicions == ()
     printed = written(tmp_path, str({"preds": records, "gts": []}).replace("0.9", "np.float32(0.9)"), "printed.json")
-    again = answer(Question("hico_det", printed, path))
+    again = evaluate_files(Request("hico_det", printed, path))
     for first, second in zip(found.results, again.results, strict=True):
         assert second.figures == pytest.approx(dict(first.figures), nan_ok=True)
     records[0]["hoi_prediction"][0]["category_id"] = 600
     with pytest.raises(DataError, match=r"triplet 0: interaction 600 is outside 0\.\.599"):
-        answer(Question("hico_det", written(tmp_path, records), path))
+        evaluate_files(Request("hico_det", written(tmp_path, records), path))
 
 
 @pytest.mark.parametrize("order", [pair_order("hico_det"), coco_order("hico_det")], ids=["UPT", "COCO"])
 def test_a_cache_for_matlab_is_read(tmp_path: Path, order: ClassList) -> None:
     cache = mat_cache(tmp_path, order)
     for annotated in ANNOTATIONS.values():
-        found = answer(Question("hico_det", cache, annotated(tmp_path, "hico_det")))
+        found = evaluate_files(Request("hico_det", cache, annotated(tmp_path, "hico_det")))
         assert main_figure(found) == pytest.approx(1)
         assert found.suspicions == ()
     with pytest.raises(InputError, match="one file of a cache of 80; give their folder"):
-        answer(Question("hico_det", cache / NAME.format(1), pair_list(tmp_path, "hico_det")))
+        evaluate_files(Request("hico_det", cache / NAME.format(1), pair_list(tmp_path, "hico_det")))
     with pytest.raises(ParameterError, match="a cache of HICO-DET, not of v_coco"):
-        answer(Question("v_coco", cache, pair_list(tmp_path, "v_coco")))
+        evaluate_files(Request("v_coco", cache, pair_list(tmp_path, "v_coco")))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_broken_cache_is_refused_by_file_and_cell(
     cache = mat_cache(tmp_path, pair_order("hico_det"))
     change(cache / NAME.format(1))
     with pytest.raises(RlipError, match=sentence) as caught:
-        answer(Question("hico_det", cache, pair_list(tmp_path, "hico_det")))
+        evaluate_files(Request("hico_det", cache, pair_list(tmp_path, "hico_det")))
     assert str(cache) in str(caught.value)
 
 
@@ -149,14 +149,14 @@ def test_numbers_of_another_list_are_refused_until_it_is_named(
     tmp_path: Path, annotations: str, form: Callable[..., Any], classes: ClassList, sentence: str
 ) -> None:
     path = ANNOTATIONS[annotations](tmp_path, "hico_det")
-    question = Question("hico_det", written(tmp_path, form("hico_det", classes)), path)
+    request = Request("hico_det", written(tmp_path, form("hico_det", classes)), path)
     with pytest.raises(DataError, match=sentence):
-        answer(question)
+        evaluate_files(request)
     if not classes.objects[0]:
-        assert main_figure(answer(replace(question, coco_ids=True))) == pytest.approx(1)
+        assert main_figure(evaluate_files(replace(request, coco_ids=True))) == pytest.approx(1)
         return
     named = written(tmp_path, {"objects": classes.objects, "verbs": classes.verbs}, "classes_of_the_list.json")
-    assert main_figure(answer(replace(question, list_classes=named))) == pytest.approx(1)
+    assert main_figure(evaluate_files(replace(request, list_classes=named))) == pytest.approx(1)
 
 
 def test_a_list_of_unpublished_classes_needs_their_names(tmp_path: Path) -> None:
@@ -165,12 +165,12 @@ def test_a_list_of_unpublished_classes_needs_their_names(tmp_path: Path) -> None
     classes = json.loads((path / "classes.json").read_text())
     classes["objects"].append("unicorn")
     (path / "classes.json").write_text(json.dumps(classes))
-    question = Question("v_coco", written(tmp_path, qpic("v_coco", coco_order("v_coco"))), path)
+    request = Request("v_coco", written(tmp_path, qpic("v_coco", coco_order("v_coco"))), path)
     with pytest.raises(
         DataError, match=r"what its numbers stand for cannot be known, .* name its classes with --list-classes"
     ):
-        answer(question)
-    assert main_figure(answer(replace(question, list_classes=path / "classes.json"))) == pytest.approx(1)
+        evaluate_files(request)
+    assert main_figure(evaluate_files(replace(request, list_classes=path / "classes.json"))) == pytest.approx(1)
 
 
 def test_triplets_of_classes_that_the_benchmark_lacks_are_counted(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_triplets_of_classes_that_the_benchmark_lacks_are_counted(tmp_path: Path
     records = qpic("v_coco", coco_order("v_coco"))
     walk = coco_order("v_coco").verbs.index("walk")
     records[0]["hoi_prediction"].append({"subject_id": 0, "object_id": 2, "category_id": walk, "score": 0.5})
-    found = answer(Question("v_coco", written(tmp_path, records), pair_list(tmp_path, "v_coco")))
+    found = evaluate_files(Request("v_coco", written(tmp_path, records), pair_list(tmp_path, "v_coco")))
     assert found.counts["triplets_of_other_classes"] == 1
     assert main_figure(found) == pytest.approx(1)
 
@@ -199,11 +199,11 @@ def test_triplets_of_classes_that_the_benchmark_lacks_are_counted(tmp_path: Path
 @pytest.mark.parametrize("annotations", ANNOTATIONS)
 def test_images_are_found_under_their_other_names(tmp_path: Path, annotations: str, spell: Spell, dataset: str) -> None:
     path = ANNOTATIONS[annotations](tmp_path, dataset)
-    found = answer(Question(dataset, written(tmp_path, qpic(dataset, coco_order(dataset), spell)), path))
+    found = evaluate_files(Request(dataset, written(tmp_path, qpic(dataset, coco_order(dataset), spell)), path))
     assert main_figure(found) == pytest.approx(1)
     doubled = qpic(dataset, coco_order(dataset)) + qpic(dataset, coco_order(dataset), spell)
     with pytest.raises(DataError, match="was predicted before"):
-        answer(Question(dataset, written(tmp_path, doubled), path))
+        evaluate_files(Request(dataset, written(tmp_path, doubled), path))
 
 
 def test_a_number_names_no_image_of_another_kind() -> None:
@@ -262,14 +262,14 @@ def test_a_zero_with_the_right_boxes_points_to_the_classes(tmp_path: Path) -> No
         for pair in record["hoi_prediction"]:
             pair["category_id"] = 0 if pair["category_id"] else 1
     path = scene_table(tmp_path, "v_coco")
-    signs = answer(Question("v_coco", written(tmp_path, records), path)).suspicions
+    signs = evaluate_files(Request("v_coco", written(tmp_path, records), path)).suspicions
     assert any(
         "4 predicted pairs lie on annotated ones, so look for another order of the classes" in sign for sign in signs
     )
     for record in records:
         for box in record["predictions"]:
             box["bbox"] = [600, 440, 639, 479]
-    signs = answer(Question("v_coco", written(tmp_path, records), path)).suspicions
+    signs = evaluate_files(Request("v_coco", written(tmp_path, records), path)).suspicions
     assert any("No predicted pair lies on an annotated one" in sign for sign in signs)
 
 
@@ -282,5 +282,5 @@ def test_the_published_interactions_have_the_setting_of_unseen_verbs(tmp_path: P
         verbs = {verb for verb, _ in unseen}
         assert len(verbs) == 20
         assert {hoi for hoi in vocabulary.hois if hoi[0] in verbs} == set(unseen)
-        found = answer(Question("hico_det", parquet(tmp_path, "hico_det"), path, unseen="uv"))
+        found = evaluate_files(Request("hico_det", parquet(tmp_path, "hico_det"), path, unseen="uv"))
         assert found.results[0].figures["seen"] == pytest.approx(1)

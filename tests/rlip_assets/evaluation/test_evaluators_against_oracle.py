@@ -17,11 +17,11 @@ from rlip_assets.evaluation.core.protocols import HICO_MATLAB, HICO_RLIPV2, NMS,
 from rlip_assets.evaluation.core.results import ClassTable, ProtocolResult
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.evaluation.formats.predictions import PredictionBatch
-from rlip_assets.evaluation.golden import VCOCO_VERBS
 from rlip_assets.evaluation.hico_det.evaluator import HicoDetEvaluator
 from rlip_assets.evaluation.hico_det.known_object import KnownObjects
 from rlip_assets.evaluation.open_images.predicate import OpenImagesPredicateEvaluator
 from rlip_assets.evaluation.open_images.triplet import OpenImagesTripletEvaluator
+from rlip_assets.evaluation.v_coco.actions import OFFICIAL_VERBS
 from rlip_assets.evaluation.v_coco.official import VcocoOfficialEvaluator
 from rlip_assets.evaluation.v_coco.training_metric import VcocoTrainingEvaluator
 from tests.oracle.alignment import alignment_uniformity
@@ -173,7 +173,7 @@ def check_predicates(world: World) -> None:
 def check_official(chosen: Knobs) -> None:
     world = make_official_world(chosen)
     evaluator = VcocoOfficialEvaluator(world.truth, world.vocabulary)
-    evaluator.update(PredictionBatch.of(world.images, len(VCOCO_VERBS)))
+    evaluator.update(PredictionBatch.of(world.images, len(OFFICIAL_VERBS)))
     (ours,) = evaluator.compute()
     theirs = evaluate_vcoco_official(world.detections, world.coco_images, world.coco_boxes, world.actions)
     for mine, other in (("agent", "agent"), ("role_s1", "role_1"), ("role_s2", "role_2")):

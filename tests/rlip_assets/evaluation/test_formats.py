@@ -13,9 +13,9 @@ import pytest
 from rlip_assets.datasets.scenes import Scene, write_scenes
 from rlip_assets.datasets.sources.classes import hico_classes
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
+from rlip_assets.evaluation.evaluate_files import Predictions, Request, evaluate_files
 from rlip_assets.evaluation.formats.annotations import read_annotations
 from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionWriter
-from rlip_assets.evaluation.formats.readers import Predictions, Question, answer
 from rlip_assets.storage.errors import DataError, InputError, ParameterError, RlipError
 
 OBJECTS, VERBS, HOIS = ["person", "horse", "cup"], ["ride", "hold", "feed"], [[0, 1], [2, 1], [1, 2]]
@@ -45,8 +45,8 @@ def written(folder: Path, content: Any, name: str = "predictions.json") -> Path:
 
 def listed(path: Path, vocabulary: Vocabulary = VOCABULARY, **options: Any) -> list[ImagePredictions]:
     """The images of a list in the classes of a vocabulary."""
-    question = Question("hico_det", path, Path("annotations.json"), **options)
-    return [image for batch in Predictions(question, vocabulary, ("image",)) for image in batch.images()]
+    request = Request("hico_det", path, Path("annotations.json"), **options)
+    return [image for batch in Predictions(request, vocabulary, ("image",)) for image in batch.images()]
 
 
 def only_image(folder: Path, content: Any, **options: Any) -> ImagePredictions:
@@ -191,8 +191,8 @@ def annotated(folder: Path) -> Path:
     return folder / "scenes"
 
 
-def figures_of(question: Question) -> dict[str, float]:
-    results = answer(question).results
+def figures_of(request: Request) -> dict[str, float]:
+    results = evaluate_files(request).results
     return {f"{result.name}/{name}": value for result in results for name, value in result.figures.items()}
 
 
@@ -205,7 +205,7 @@ def test_what_a_list_does_not_name_was_not_detected(tmp_path: Path) -> None:
         "labels": [0, 1, 2],
         "scores": [0.9, 0, 0.25],
     }
-    listed = figures_of(Question("hico_det", written(tmp_path, {"image": half}), scenes))
+    listed = figures_of(Request("hico_det", written(tmp_path, {"image": half}), scenes))
     assert {name: listed[f"hico_det/{name}/max_recall"] for name in ("rlipv2/nms", "rlipv2/plain")} == {
         "rlipv2/nms": 0.5,
         "rlipv2/plain": 0.5,
@@ -213,7 +213,7 @@ def test_what_a_list_does_not_name_was_not_detected(tmp_path: Path) -> None:
     assert listed["hico_det/matlab/plain/full"] == pytest.approx(1 / 3)
     with PredictionWriter(tmp_path / "p.parquet", "hico_det", OBJECTS, VERBS, {}) as out:
         out.write(only_image(tmp_path, {"image": half}))
-    dense = figures_of(Question("hico_det", tmp_path / "p.parquet", scenes))
+    dense = figures_of(Request("hico_det", tmp_path / "p.parquet", scenes))
     assert dense["hico_det/rlipv2/nms/max_recall"] == 1
 
 
@@ -221,20 +221,20 @@ def test_image_labels_add_the_known_object_setting(tmp_path: Path) -> None:
     """An image that is labelled with every interaction is judged as before; one with none finds nothing."""
     scenes, predictions = annotated(tmp_path), written(tmp_path, {"image": UPT})
     labels = tmp_path / "labels.json"
-    default = figures_of(Question("hico_det", predictions, scenes))
+    default = figures_of(Request("hico_det", predictions, scenes))
     assert not any("known_object" in name for name in default)
     labels.write_text(json.dumps({"image": list(range(len(HOIS)))}))
-    everything = figures_of(Question("hico_det", predictions, scenes, image_labels=labels))
+    everything = figures_of(Request("hico_det", predictions, scenes, image_labels=labels))
     for name, value in default.items():
         protocol, _, rest = name.removeprefix("hico_det/").partition("/")
         assert everything[f"hico_det/{protocol}_known_object/{rest}"] == pytest.approx(value, nan_ok=True), name
     labels.write_text(json.dumps({"image": []}))
-    nothing = figures_of(Question("hico_det", predictions, scenes, image_labels=labels))
+    nothing = figures_of(Request("hico_det", predictions, scenes, image_labels=labels))
     assert nothing["hico_det/rlipv2_known_object/plain/max_recall"] == 0
     assert nothing["hico_det/rlipv2/plain/max_recall"] == default["hico_det/rlipv2/plain/max_recall"] > 0
     labels.write_text(json.dumps({"another": [0]}))
     with pytest.raises(DataError, match=r"labels\.json lacks image 'image'"):
-        answer(Question("hico_det", predictions, scenes, image_labels=labels))
+        evaluate_files(Request("hico_det", predictions, scenes, image_labels=labels))
 
 
 def test_a_file_of_other_classes_is_refused(tmp_path: Path) -> None:
@@ -242,15 +242,15 @@ def test_a_file_of_other_classes_is_refused(tmp_path: Path) -> None:
     with PredictionWriter(tmp_path / "p.parquet", "hico_det", OBJECTS, [*VERBS[:2], "lead"], {}) as out:
         out.write(only_image(tmp_path, {"image": UPT}))
     with pytest.raises(DataError, match="predicted with other classes"):
-        answer(Question("hico_det", tmp_path / "p.parquet", scenes))
+        evaluate_files(Request("hico_det", tmp_path / "p.parquet", scenes))
     with PredictionWriter(tmp_path / "other.parquet", "v_coco", OBJECTS, VERBS, {}) as out:
         out.write(only_image(tmp_path, {"image": UPT}))
     with pytest.raises(DataError, match=r"other\.parquet holds predictions for v_coco, not for hico_det"):
-        answer(Question("hico_det", tmp_path / "other.parquet", scenes))
+        evaluate_files(Request("hico_det", tmp_path / "other.parquet", scenes))
     with pytest.raises(ParameterError, match="annotates hico_det, not v_coco"):
-        answer(Question("v_coco", tmp_path / "p.parquet", scenes))
+        evaluate_files(Request("v_coco", tmp_path / "p.parquet", scenes))
     with pytest.raises(InputError, match="does not exist"):
-        answer(Question("hico_det", tmp_path / "absent.parquet", scenes))
+        evaluate_files(Request("hico_det", tmp_path / "absent.parquet", scenes))
 
 
 @pytest.mark.parametrize("form", ["json", "parquet"])
@@ -264,7 +264,7 @@ def test_an_unknown_image_is_named_with_file_and_row(tmp_path: Path, form: str) 
             for image in images:
                 out.write(image)
     with pytest.raises(DataError, match=rf"predictions\.{form}, row 1: image 'elsewhere' is not in the annotations"):
-        answer(Question("hico_det", path, scenes))
+        evaluate_files(Request("hico_det", path, scenes))
 
 
 PAIR_LIST = {
@@ -292,12 +292,12 @@ PAIR_LIST = {
 def test_broken_annotations_are_refused_by_file_and_image(tmp_path: Path, row: dict[str, Any], sentence: str) -> None:
     first, second = PAIR_LIST["annotation"]
     content = {**PAIR_LIST, "annotation": [first, {**second, **row}]}
-    question = Question("hico_det", written(tmp_path, {"1.jpg": UPT}), written(tmp_path, content, "annotations.json"))
+    request = Request("hico_det", written(tmp_path, {"1.jpg": UPT}), written(tmp_path, content, "annotations.json"))
     with pytest.raises(DataError, match=rf"annotations\.json: {sentence}"):
-        answer(question)
+        evaluate_files(request)
     twice = {**PAIR_LIST, "filenames": ["1.jpg", "1.jpg"]}
     with pytest.raises(DataError, match=r"annotations\.json: image '1.jpg' is listed twice"):
-        answer(Question("hico_det", question.predictions, written(tmp_path, twice, "annotations.json")))
+        evaluate_files(Request("hico_det", request.predictions, written(tmp_path, twice, "annotations.json")))
 
 
 def test_the_official_interactions_bring_their_zero_shot_settings(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rlip_assets.evaluation.evaluate_files import Request, evaluate_files
 from rlip_assets.evaluation.formats.predictions import PredictionBatch
-from rlip_assets.evaluation.formats.readers import Question, answer
 from rlip_assets.evaluation.v_coco.content import read_official_content, write_official_content
 from rlip_assets.evaluation.v_coco.official import VcocoOfficialEvaluator, evaluate_official
 from rlip_assets.evaluation.v_coco.official_files import read_official_annotations
@@ -25,8 +25,8 @@ from tests.support.published_forms import KNOBS, official_files, written
 from tests.support.random_official_worlds import make_official_world
 
 
-def figures_of(question: Question) -> dict[str, float]:
-    (result,) = answer(question).results
+def figures_of(request: Request) -> dict[str, float]:
+    (result,) = evaluate_files(request).results
     return {f"{result.name}/{name}": value for name, value in result.figures.items()}
 
 
@@ -45,7 +45,7 @@ def test_official_content_survives_a_file(tmp_path: Path, suffix: str) -> None:
 
 def test_official_files_give_the_oracles_figures(tmp_path: Path) -> None:
     results, actions, instances, theirs = official_files(tmp_path)
-    figures = figures_of(Question("v_coco", results, actions, instances=instances))
+    figures = figures_of(Request("v_coco", results, actions, instances=instances))
     assert figures["v_coco/official/agent_ap"] == pytest.approx(theirs["AP_agent"], abs=1e-12)
     assert figures["v_coco/official/role_ap_s1_25"] == pytest.approx(theirs["AP_role_1"], abs=1e-12)
     assert figures["v_coco/official/role_ap_s2_24"] == pytest.approx(theirs["AP_role_2 without point"], abs=1e-12)
@@ -78,7 +78,7 @@ def test_caches_with_predicted_keys_only_score_as_their_template(tmp_path: Path,
         [row for row in content[0]["annotations"] if row["image_id"] in known],
         content[1],
     )["metrics"]
-    figures = figures_of(Question("v_coco", path, actions, instances=instances))
+    figures = figures_of(Request("v_coco", path, actions, instances=instances))
     assert figures["v_coco/official/agent_ap"] == pytest.approx(theirs["AP_agent"], abs=1e-12)
     assert figures["v_coco/official/role_ap_s2_25"] == pytest.approx(theirs["AP_role_2"], abs=1e-12)
     assert figures["v_coco/official/role_ap_s1_25"] == pytest.approx(theirs["AP_role_1"], abs=1e-12) != 0
@@ -86,8 +86,10 @@ def test_caches_with_predicted_keys_only_score_as_their_template(tmp_path: Path,
 
 def test_a_report_of_official_files_says_what_it_lacks(tmp_path: Path) -> None:
     results, actions, instances, theirs = official_files(tmp_path)
-    question = Question("v_coco", results, actions, instances=instances)
-    page = write_evaluation(tmp_path / "report", question, answer(question, causes=True), images=tmp_path).read_text()
+    request = Request("v_coco", results, actions, instances=instances)
+    page = write_evaluation(
+        tmp_path / "report", request, evaluate_files(request, causes=True), images=tmp_path
+    ).read_text()
     assert f"<td>agent_ap</td><td>{100 * theirs['AP_agent']:.2f}</td>" in page
     assert "judged person by person" in page
     assert not (tmp_path / "report/errors.json").exists()
@@ -126,24 +128,24 @@ def test_broken_official_content_is_refused_by_row(
 
 def test_broken_official_files_are_refused(tmp_path: Path) -> None:
     results, actions, instances, _ = official_files(tmp_path)
-    question = Question("v_coco", results, actions, instances=instances)
+    request = Request("v_coco", results, actions, instances=instances)
     with pytest.raises(ParameterError, match="leave --instances out"):
-        answer(Question("hico_det", results, actions, instances=instances))
+        evaluate_files(Request("hico_det", results, actions, instances=instances))
     with pytest.raises(DataError, match="not V-COCO actions and COCO instances"):
         read_official_annotations(instances, actions)
     content = json.loads(instances.read_text())
     written(tmp_path, {**content, "images": content["images"][1:]}, "instances.json")
     with pytest.raises(DataError, match="lacks image 0"):
-        answer(question)
+        evaluate_files(request)
     for field, value in (("bbox", [1, 2, 3]), ("bbox", [1, 2, math.nan, 4]), ("area", None)):
         changed_box = {**content["annotations"][2], field: value}
         rows = [*content["annotations"][:2], changed_box, *content["annotations"][3:]]
         written(tmp_path, {**content, "annotations": rows}, "instances.json")
         with pytest.raises(DataError, match=r"instances\.json: annotations, row 2"):
-            answer(question)
+            evaluate_files(request)
     pickle = tmp_path / "results.pkl"
     pickle.write_bytes(b"\x80\x02]q\x00.")
     with pytest.raises(InputError, match="pickles can run code"):
-        answer(Question("v_coco", pickle, actions, instances=instances))
+        evaluate_files(Request("v_coco", pickle, actions, instances=instances))
     with pytest.raises(InputError, match=r"only \.json and \.parquet are read"):
         read_official_content(pickle, make_official_world(KNOBS).truth)

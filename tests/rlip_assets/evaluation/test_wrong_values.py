@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlip_assets.evaluation.evaluate_files import Request, evaluate_files
 from rlip_assets.evaluation.formats.class_lists import coco_order, pair_order
 from rlip_assets.evaluation.formats.predictions import METADATA_KEY, PredictionBatch
-from rlip_assets.evaluation.formats.readers import Question, answer
 from rlip_assets.evaluation.v_coco.content import read_official_content, write_official_content
 from rlip_assets.evaluation.v_coco.official import VcocoOfficialEvaluator
 from rlip_assets.storage.errors import RlipError
@@ -38,11 +38,11 @@ from tests.support.random_official_worlds import make_official_world
 
 
 class Files:
-    """Files of one evaluation by their role, all JSON, and the question about them."""
+    """Files of one evaluation by their role, all JSON, and the request about them."""
 
     def __init__(self, folder: Path, dataset: str, predictions: Path, annotations: Path, **others: Path) -> None:
         self.folder, self.others = folder, others
-        self.question = Question(dataset, predictions, annotations, **others)
+        self.request = Request(dataset, predictions, annotations, **others)
         self.paths = [path for path in (predictions, annotations, *others.values()) if path.suffix == ".json"]
         if annotations.is_dir():
             self.paths.append(annotations / "classes.json")
@@ -140,14 +140,14 @@ def judged_with(name: str, path: Path, place: tuple[Any, ...], value: Any) -> st
     else:
         content = value
     path.write_text(json.dumps(content))
-    sentence = sentence_of(case.question)
+    sentence = sentence_of(case.request)
     path.write_text(json.dumps(case.contents[path]))
     return sentence
 
 
-def sentence_of(question: Question) -> str:
+def sentence_of(request: Request) -> str:
     try:
-        answer(question, causes=True)
+        evaluate_files(request, causes=True)
     except RlipError as error:
         return str(error)
     return ""
@@ -155,7 +155,7 @@ def sentence_of(question: Question) -> str:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_files_are_right_as_they_are(name: str) -> None:
-    assert any(any(result.figures.values()) for result in answer(files(name).question).results)
+    assert any(any(result.figures.values()) for result in evaluate_files(files(name).request).results)
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -186,7 +186,7 @@ def test_a_wrong_value_in_the_header_of_predictions_is_one_sentence(key: str, va
     header = json.loads(table.schema.metadata[METADATA_KEY])
     header = {**header, key: value} if key else value
     pq.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(header)}), path)
-    sentence = sentence_of(Question("hico_det", path, pair_list(folder, "hico_det")))
+    sentence = sentence_of(Request("hico_det", path, pair_list(folder, "hico_det")))
     assert not sentence or "own.parquet" in sentence
 
 

@@ -47,8 +47,8 @@ PICKLES = (".pkl", ".pickle")
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is to be judged, and how.
+class Request:
+    """Files to be judged, and the settings.
 
     Attributes:
         benchmark: "hico_det", "v_coco" or "open_images".
@@ -75,8 +75,8 @@ class Question:
     list_classes: Path | None = None
 
 
-class Answer(NamedTuple):
-    """What was found.
+class Evaluation(NamedTuple):
+    """Results of an evaluation.
 
     Attributes:
         results: of every protocol that the files allow.
@@ -91,7 +91,7 @@ class Answer(NamedTuple):
     suspicions: tuple[str, ...] = ()
 
 
-def answer(question: Question, causes: bool = False) -> Answer:
+def evaluate_files(request: Request, causes: bool = False) -> Evaluation:
     """Judge a file of predictions.
 
     Args:
@@ -100,47 +100,47 @@ def answer(question: Question, causes: bool = False) -> Answer:
     Raises:
         RlipError: a file that is missing, broken or of another form or benchmark; names file, row and remedy.
     """
-    if not question.predictions.is_file() and not is_mat_cache(question.predictions):
-        what = "is no file" if question.predictions.exists() else "does not exist"
-        raise InputError(f"{question.predictions} {what}; give a file of predictions")
-    if question.predictions.suffix in PICKLES:
+    if not request.predictions.is_file() and not is_mat_cache(request.predictions):
+        what = "is no file" if request.predictions.exists() else "does not exist"
+        raise InputError(f"{request.predictions} {what}; give a file of predictions")
+    if request.predictions.suffix in PICKLES:
         raise InputError(
-            f"{question.predictions}: pickles can run code and are not opened; write its content as .json or .parquet"
+            f"{request.predictions}: pickles can run code and are not opened; write its content as .json or .parquet"
         )
-    if question.instances is not None:
-        return _official_files(question, question.instances)
-    truth, vocabulary = read_annotations(question.annotations, question.classes, question.split, question.benchmark)
-    if vocabulary.dataset != question.benchmark:
+    if request.instances is not None:
+        return _official_files(request, request.instances)
+    truth, vocabulary = read_annotations(request.annotations, request.classes, request.split, request.benchmark)
+    if vocabulary.dataset != request.benchmark:
         raise ParameterError(
-            f"{question.annotations} annotates {vocabulary.dataset}, not {question.benchmark}: name the other benchmark"
+            f"{request.annotations} annotates {vocabulary.dataset}, not {request.benchmark}: name the other benchmark"
         )
-    if is_official_content(question.predictions):
-        if question.benchmark != "v_coco" or PAIRS_ONLY in vocabulary.groups:
+    if is_official_content(request.predictions):
+        if request.benchmark != "v_coco" or PAIRS_ONLY in vocabulary.groups:
             raise ParameterError(
-                f"{question.predictions} holds official V-COCO results; give a V-COCO scene table, or the official action file with "
+                f"{request.predictions} holds official V-COCO results; give a V-COCO scene table, or the official action file with "
                 "COCO's instances, as annotations"
             )
-        return _content(question, official_truth_of_pairs(truth, actions_of_vocabulary(vocabulary), vocabulary.person))
+        return _content(request, official_truth_of_pairs(truth, actions_of_vocabulary(vocabulary), vocabulary.person))
     known = None
-    if question.image_labels is not None:
-        if question.benchmark != "hico_det":
-            raise ParameterError(f"image labels go with hico_det, not {question.benchmark}: leave --image-labels out")
-        known = read_known_objects(question.image_labels, vocabulary, ImageNames(truth.image_ids))
-    evaluators = suite(truth, vocabulary, zero_shot=question.zero_shot, unseen=question.unseen, known_objects=known)
+    if request.image_labels is not None:
+        if request.benchmark != "hico_det":
+            raise ParameterError(f"image labels go with hico_det, not {request.benchmark}: leave --image-labels out")
+        known = read_known_objects(request.image_labels, vocabulary, ImageNames(truth.image_ids))
+    evaluators = suite(truth, vocabulary, zero_shot=request.zero_shot, unseen=request.unseen, known_objects=known)
     counter = None
     if causes:
         counter = CauseCounter(
             truth,
             vocabulary,
-            persons=question.benchmark != "open_images",
-            listed_only=not _is_parquet(question),
-            person_filter=question.zero_shot and question.benchmark == "hico_det",
+            persons=request.benchmark != "open_images",
+            listed_only=not _is_parquet(request),
+            person_filter=request.zero_shot and request.benchmark == "hico_det",
         )
-    return _evaluated(question, evaluators, vocabulary, truth, counter)
+    return _evaluated(request, evaluators, vocabulary, truth, counter)
 
 
 class Predictions:
-    """The predictions of a question as batches, where they are pairs: in the benchmark's classes, under its image ids.
+    """The predictions of a request as batches, where they are pairs: in the benchmark's classes, under its image ids.
 
     Args:
         image_ids: the annotated images.
@@ -149,24 +149,24 @@ class Predictions:
         DataError: they were made for another benchmark or with other classes, or their class list cannot be known.
     """
 
-    def __init__(self, question: Question, vocabulary: Vocabulary, image_ids: tuple[str, ...]) -> None:
+    def __init__(self, request: Request, vocabulary: Vocabulary, image_ids: tuple[str, ...]) -> None:
         self._names = ImageNames(image_ids)
         self._watch: LabelWatch | None = None
-        if _is_parquet(question):
-            self._batches, self._watch = _parquet(question, vocabulary)
+        if _is_parquet(request):
+            self._batches, self._watch = _parquet(request, vocabulary)
             return
-        if is_mat_cache(question.predictions):
-            if question.benchmark != "hico_det":
-                raise ParameterError(f"{question.predictions} is a cache of HICO-DET, not of {question.benchmark}")
-            images, classes = read_mat_cache(question.predictions, image_ids), coco_order("hico_det")
-            self._batches = ListedPredictions(question.predictions, images, classes, vocabulary)
+        if is_mat_cache(request.predictions):
+            if request.benchmark != "hico_det":
+                raise ParameterError(f"{request.predictions} is a cache of HICO-DET, not of {request.benchmark}")
+            images, classes = read_mat_cache(request.predictions, image_ids), coco_order("hico_det")
+            self._batches = ListedPredictions(request.predictions, images, classes, vocabulary)
             return
-        images, pairs_form = read_hoi_lists(question.predictions)
+        images, pairs_form = read_hoi_lists(request.predictions)
         classes, numbered, signs = class_list_of(
-            question.predictions, images, pairs_form, vocabulary, question.list_classes, question.coco_ids
+            request.predictions, images, pairs_form, vocabulary, request.list_classes, request.coco_ids
         )
         self._batches = ListedPredictions(
-            question.predictions, numbered, classes, vocabulary, signs, repeats=numbered is not images
+            request.predictions, numbered, classes, vocabulary, signs, repeats=numbered is not images
         )
 
     def __iter__(self) -> Iterator[PredictionBatch]:
@@ -186,23 +186,21 @@ class Predictions:
             yield from self._watch.suspicions()
 
 
-def _parquet(question: Question, vocabulary: Vocabulary) -> tuple[Iterable[PredictionBatch], LabelWatch]:
+def _parquet(request: Request, vocabulary: Vocabulary) -> tuple[Iterable[PredictionBatch], LabelWatch]:
     """The batches of a file of this project in the benchmark's classes, and what looks at their labels as they are in the file."""
-    reader = read_predictions(question.predictions)
-    if reader.benchmark != question.benchmark:
-        raise DataError(
-            f"{question.predictions} holds predictions for {reader.benchmark}, not for {question.benchmark}"
-        )
+    reader = read_predictions(request.predictions)
+    if reader.benchmark != request.benchmark:
+        raise DataError(f"{request.predictions} holds predictions for {reader.benchmark}, not for {request.benchmark}")
     classes = ClassList(str(reader.path), reader.objects, reader.verbs)
     objects, verbs = classes.objects_in(vocabulary), classes.verbs_in(vocabulary)
     if (objects < 0).any() or set(range(len(vocabulary.verbs))) - set(verbs.tolist()):
         raise DataError(
-            f"{question.predictions} was predicted with other classes than {question.annotations} has; predict with its classes"
+            f"{request.predictions} was predicted with other classes than {request.annotations} has; predict with its classes"
         )
     valid = None
     if vocabulary.hois:
         valid = np.where((verbs < 0)[:, None], False, vocabulary.valid[verbs][:, objects])
-    human = question.benchmark != "open_images" and not question.zero_shot
+    human = request.benchmark != "open_images" and not request.zero_shot
     watch = LabelWatch(valid, reader.objects.index("person") if human and "person" in reader.objects else None)
     return _Translated(reader, watch, objects, np.argsort(verbs)[np.sort(verbs) >= 0]), watch
 
@@ -229,28 +227,28 @@ class _Translated:
                 yield replace(batch, **labels, scores=batch.scores[:, self.verbs])
 
 
-def _is_parquet(question: Question) -> bool:
-    return question.predictions.suffix != ".json" and not is_mat_cache(question.predictions)
+def _is_parquet(request: Request) -> bool:
+    return request.predictions.suffix != ".json" and not is_mat_cache(request.predictions)
 
 
-def _official_files(question: Question, instances: Path) -> Answer:
-    if question.benchmark != "v_coco":
-        raise ParameterError(f"COCO instances go with v_coco, not {question.benchmark}: leave --instances out")
-    truth = read_official_annotations(question.annotations, instances)
-    if is_official_content(question.predictions):
-        return _content(question, truth)
+def _official_files(request: Request, instances: Path) -> Evaluation:
+    if request.benchmark != "v_coco":
+        raise ParameterError(f"COCO instances go with v_coco, not {request.benchmark}: leave --instances out")
+    truth = read_official_annotations(request.annotations, instances)
+    if is_official_content(request.predictions):
+        return _content(request, truth)
     vocabulary = official_vocabulary(truth)
-    if question.classes is not None:
-        vocabulary = read_vocabulary(question.classes)
+    if request.classes is not None:
+        vocabulary = read_vocabulary(request.classes)
         if actions_of_vocabulary(vocabulary) != truth.actions:
             raise DataError(
-                f"{question.classes}: groups.actions are not those of {question.annotations} in its order; predict with them"
+                f"{request.classes}: groups.actions are not those of {request.annotations} in its order; predict with them"
             )
-    return _evaluated(question, [VcocoOfficialEvaluator(truth, vocabulary)], vocabulary)
+    return _evaluated(request, [VcocoOfficialEvaluator(truth, vocabulary)], vocabulary)
 
 
-def _content(question: Question, truth: OfficialTruth) -> Answer:
-    detections = read_official_content(question.predictions, truth)
+def _content(request: Request, truth: OfficialTruth) -> Evaluation:
+    detections = read_official_content(request.predictions, truth)
     results = evaluate_official(truth, detections)
     signs = []
     if len(detections.persons) and detections.persons.max() <= UNIT:
@@ -260,7 +258,7 @@ def _content(question: Question, truth: OfficialTruth) -> Answer:
     signs += [
         f"{result.name}: nothing is right; look for boxes in other units." for result in results if is_zero(result)
     ]
-    return Answer(results, _counts(truth, len(set(detections.image.tolist()))), suspicions=tuple(signs))
+    return Evaluation(results, _counts(truth, len(set(detections.image.tolist()))), suspicions=tuple(signs))
 
 
 def _counts(truth: Annotated, predicted: int) -> dict[str, int]:
@@ -268,19 +266,19 @@ def _counts(truth: Annotated, predicted: int) -> dict[str, int]:
 
 
 def _evaluated(
-    question: Question,
+    request: Request,
     evaluators: Suite,
     vocabulary: Vocabulary,
     truth: GroundTruth | None = None,
     causes: CauseCounter | None = None,
-) -> Answer:
+) -> Evaluation:
     first = evaluators[0]
     for evaluator in evaluators:
-        evaluator.listed_only = not _is_parquet(question)
-    predictions = Predictions(question, vocabulary, first.truth.image_ids)
+        evaluator.listed_only = not _is_parquet(request)
+    predictions = Predictions(request, vocabulary, first.truth.image_ids)
     results = judge(evaluators, predictions if causes is None else causes.watch(predictions))
     counts = dict(first.counts)
     if predictions.left_out:
         counts["triplets_of_other_classes"] = predictions.left_out
     signs = [*predictions.suspicions(), *suspicions(results, counts, first.gathered(), truth)]
-    return Answer(results, counts, causes, tuple(signs))
+    return Evaluation(results, counts, causes, tuple(signs))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from rlip_assets.evaluation.core.ground_truth import AnnotatedImage, GroundTruth, ground_truth_of
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionBatch
-from rlip_assets.evaluation.v_coco.actions import actions_of_names
+from rlip_assets.evaluation.v_coco.actions import OFFICIAL_VERBS, actions_of_names
 from rlip_assets.evaluation.v_coco.ground_truth import CocoBoxes, OfficialTruth, official_truth_of_coco
 from rlip_assets.evaluation.v_coco.official import OfficialDetections, agent_score
 from rlip_assets.storage.errors import InputError
@@ -77,7 +77,7 @@ def load_pair_case(path: Path) -> PairCase:
     vocabulary = Vocabulary(
         dataset,
         ("person", *(f"object {i}" for i in range(1, num_objects))),
-        tuple(VCOCO_VERBS) if dataset == "v_coco" else tuple(f"verb {i}" for i in range(num_verbs)),
+        OFFICIAL_VERBS if dataset == "v_coco" else tuple(f"verb {i}" for i in range(num_verbs)),
         tuple((int(verb), int(label)) for verb, label in hois),
     )
     images, predictions = [], []
@@ -103,44 +103,10 @@ def load_pair_case(path: Path) -> PairCase:
     )
 
 
-VCOCO_VERBS = [
-    "hold_obj",
-    "stand",
-    "sit_instr",
-    "ride_instr",
-    "walk",
-    "look_obj",
-    "hit_instr",
-    "hit_obj",
-    "eat_obj",
-    "eat_instr",
-    "jump_instr",
-    "lay_instr",
-    "talk_on_phone_instr",
-    "carry_obj",
-    "throw_obj",
-    "catch_obj",
-    "cut_instr",
-    "cut_obj",
-    "run",
-    "work_on_computer_instr",
-    "ski_instr",
-    "surf_instr",
-    "skateboard_instr",
-    "smile",
-    "drink_instr",
-    "kick_obj",
-    "point_instr",
-    "read_obj",
-    "snowboard_instr",
-]
-"""The official 26 actions by role, in the order of the RLIP family."""
-
-
 def load_official_case(path: Path) -> tuple[OfficialTruth, OfficialDetections]:
     """Read the case of the official V-COCO evaluator."""
     data = load_arrays(path)
-    actions = actions_of_names(VCOCO_VERBS)
+    actions = actions_of_names(OFFICIAL_VERBS)
     number = {int(image_id): i for i, image_id in enumerate(data["image_ids"])}
     coco = CocoBoxes(
         data["ann_id"],

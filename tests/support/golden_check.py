@@ -13,13 +13,13 @@ import numpy as np
 from rlip_assets.evaluation.alignment import AlignmentEvaluator
 from rlip_assets.evaluation.core.protocols import HICO_RLIPV2, NMS, PLAIN
 from rlip_assets.evaluation.core.results import ClassTable, ProtocolResult
-from rlip_assets.evaluation.golden import PairCase, load_arrays, load_official_case, load_pair_case
 from rlip_assets.evaluation.hico_det.evaluator import HicoDetEvaluator
 from rlip_assets.evaluation.open_images.triplet import OpenImagesTripletEvaluator
 from rlip_assets.evaluation.v_coco.actions import actions_of_names
 from rlip_assets.evaluation.v_coco.official import evaluate_official
 from rlip_assets.evaluation.v_coco.training_metric import VcocoTrainingEvaluator
 from rlip_assets.storage.errors import InputError
+from tests.support.golden_cases import PairCase, load_arrays, load_official_case, load_pair_case
 
 TOLERANCE = 1e-12
 SINGLE_TOLERANCE = 2.5e-7
