@@ -65,7 +65,9 @@ def write_evaluation(folder: Path, request: Request, evaluation: Evaluation, ima
     if evaluation.causes is not None:
         causes = {"causes": CAUSES, "shares": evaluation.causes.shares(), "by_verb": evaluation.causes.by_verb}
         write_json(folder / "errors.json", causes)
-        save_picture(folder / "errors_by_cause.png", causes_picture(evaluation.causes.shares(), request.predictions.name))
+        save_picture(
+            folder / "errors_by_cause.png", causes_picture(evaluation.causes.shares(), request.predictions.name)
+        )
     sections = [
         *_figures(evaluation.results),
         *_published(request, figures),
