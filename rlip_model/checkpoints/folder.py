@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,30 @@ from rlip_model.config import ModelConfig
 from rlip_model.errors import CheckpointError
 from rlip_model.model import Rlip
 from rlip_model.text import LabelTokenizer
+
+LONGEST_SIDE = 8192
+"""Pixels; a stranger's image size must not decide how much memory a photo takes."""
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _are_sides(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(v) is int and 1 <= v <= LONGEST_SIDE for v in value)
+
+
+KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("name", "trained_on", "subject"), ("a text", _is_text)),
+    **dict.fromkeys(("objects", "relations"), ("a list of texts", _are_texts)),
+    "subject_scores": ("true or false", lambda value: isinstance(value, bool)),
+    "image_size": (f"two sides of 1 to {LONGEST_SIDE} pixels", _are_sides),
+}
+"""Metadata that the use of a checkpoint reads, and what it must be."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +91,7 @@ def load_checkpoint(name_or_folder: Path | str, device: torch.device | str = "cp
     folder = local_folder(name_or_folder, **hub)
     model = Rlip.from_pretrained(folder)
     config = model.config
-    metadata = read_json(member(folder, METADATA)) if (folder / METADATA).exists() else {}
+    metadata = _read_metadata(folder) if (folder / METADATA).exists() else {}
     if not (folder / "tokenizer.json").exists():
         raise CheckpointError(f"{folder / 'tokenizer.json'} is missing: the model folder is incomplete")
     tokenizer = LabelTokenizer.from_pretrained(folder)
@@ -79,6 +103,15 @@ def load_checkpoint(name_or_folder: Path | str, device: torch.device | str = "cp
         return Checkpoint(model.to(device), tokenizer.shortened(config.text.longest), config, metadata)
     except (AssertionError, RuntimeError) as error:
         raise CheckpointError(f"the device {device} cannot be used ({first_line(error)}): name another one") from None
+
+
+def _read_metadata(folder: Path) -> dict[str, Any]:
+    """The metadata; of what is used again (see `KINDS`), only values of the kind that is written."""
+    values = read_json(member(folder, METADATA))
+    for key, (what, fits) in KINDS.items():
+        if key in values and not fits(values[key]):
+            raise CheckpointError(f"{folder / METADATA}: {key} is not {what}: restore the file")
+    return values
 
 
 def _check_tokenizer(tokenizer: LabelTokenizer, config: ModelConfig) -> None:

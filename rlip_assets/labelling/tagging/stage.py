@@ -196,14 +196,14 @@ def open_tagger(
         raise InputError(
             f"{checkpoint} is a {loaded.config.anchors} detector, not an R-Tagger; give the folder of an R-Tagger"
         )
-    recipe = loaded.metadata.get("recipe")
-    # Checkpoints made by an earlier version name fields that are no longer there.
-    stored = {
-        name: value
-        for name, value in (recipe or {}).get("augmentation", {}).items()
-        if name in Augmentation.model_fields
-    }
-    sizes = Augmentation.model_validate(stored)
+    try:
+        stored = (loaded.metadata.get("recipe") or {}).get("augmentation", {})
+        # Checkpoints made by an earlier version name fields that are no longer there.
+        sizes = Augmentation.model_validate({k: v for k, v in stored.items() if k in Augmentation.model_fields})
+    except (AttributeError, ValueError) as error:
+        raise InputError(
+            f"{checkpoint}/metadata.json: recipe.augmentation is damaged ({error}); restore the file"
+        ) from None
     return CandidateTagger(loaded, read_classes(classes).objects, params), sizes
 
 

@@ -287,6 +287,25 @@ def test_folders_of_earlier_versions_are_read(folder: Path) -> None:
     assert load_checkpoint(folder).tokenizer.max_length == 9
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("image_size", [800]),
+        ("image_size", [800, 10**9]),
+        ("image_size", "800"),
+        ("image_size", [800, True]),
+        ("objects", ["person", 3]),
+        ("relations", "ride"),
+        ("subject_scores", "no"),
+        ("name", None),
+    ],
+)
+def test_metadata_of_another_kind_are_refused_by_key(folder: Path, key: str, value: object) -> None:
+    (folder / "metadata.json").write_text(json.dumps({"name": "small", key: value}))
+    with pytest.raises(CheckpointError, match=rf"metadata\.json: {key} is not"):
+        load_checkpoint(folder)
+
+
 def test_an_unknown_device_is_one_sentence(folder: Path) -> None:
     for device in ("cuda:99", "gpu"):
         with pytest.raises(CheckpointError, match=f"the device {device} cannot be used"):
