@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rlip_assets.lineage.params import Params
 
 
-class StageLog(Protocol):
-    """Receiver of a stage's reports: the terminal or a log, the tracking store, the orchestrator."""
+class StageLog:
+    """Receiver of a stage's reports, such as a terminal, the tracking store or the orchestrator; each takes what it can show."""
 
     def info(self, message: str) -> None:
         """One line for a person."""
@@ -46,24 +46,8 @@ class StageLog(Protocol):
         """A checkpoint folder to register under `name`."""
 
 
-class NullLog:
+class NullLog(StageLog):
     """Reports nothing. Base of the logs that report only some things."""
-
-    def info(self, message: str) -> None: ...
-
-    def progress(self, done: int, total: int, unit: str) -> None: ...
-
-    def params(self, values: Mapping[str, object]) -> None: ...
-
-    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None: ...
-
-    def picture(self, name: str, image: Image) -> None: ...
-
-    def dataset(self, name: str, path: Path, digest: str) -> None: ...
-
-    def artifact(self, path: Path) -> None: ...
-
-    def model(self, name: str, folder: Path) -> None: ...
 
 
 @dataclass(frozen=True)

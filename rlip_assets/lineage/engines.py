@@ -111,7 +111,7 @@ def _on_ray(work: Work[Task, Result], tasks: Sequence[Task], execution: Executio
     try:
         actor = ray.remote(num_cpus=execution.cpus_per_worker, num_gpus=execution.gpus_per_worker)(_Actor)
         sent = ray.put(work)
-        pool = ActorPool([actor.remote(sent) for _ in range(min(execution.workers, len(tasks)))])
+        pool: Any = ActorPool([actor.remote(sent) for _ in range(min(execution.workers, len(tasks)))])
         yield from pool.map(lambda one, task: one.do.remote(task), tasks)
     finally:
         if own:

@@ -104,7 +104,7 @@ class TerminalLog(LineLog):
         self._progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
-class TeeLog:
+class TeeLog(StageLog):
     """Passes every report to several logs."""
 
     def __init__(self, logs: list[StageLog]) -> None:

@@ -199,8 +199,9 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     result = dict(values)
     for key, value in changes.items():
         old = result.get(key)
-        nested = key in _PARTS and isinstance(value, Mapping) and isinstance(old, Mapping)
-        result[key] = {**old, **value} if nested else value
+        if key in _PARTS and isinstance(value, Mapping) and isinstance(old, Mapping):
+            value = {**old, **value}
+        result[key] = value
     for key, other in (("steps", "epochs"), ("epochs", "steps")):
         if key in changes and other not in changes:
             result.pop(other, None)

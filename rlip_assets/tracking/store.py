@@ -12,7 +12,6 @@ import os
 import platform
 import sqlite3
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -122,7 +121,6 @@ class TrackingLog(NullLog):
         self._sent: RunOperations | None = None
         self._links: dict[str, str] = {}
         self._models: list[tuple[str, Path]] = []
-        self._history: dict[str, list[tuple[int, float]]] = defaultdict(list)
 
     def params(self, values: Mapping[str, object]) -> None:
         params = [Param(key[:250], str(value)[:6000]) for key, value in flatten(values).items()]
@@ -141,9 +139,6 @@ class TrackingLog(NullLog):
         now = int(time.time() * 1000)
         entries = [Metric(key, float(value), now, step or 0) for key, value in values.items()]
         self._sent = self._client.log_batch(self.run_id, metrics=entries, synchronous=False)
-        if step is not None:
-            for key, value in values.items():
-                self._history[key].append((step, float(value)))
         if step is None and self._run.measured_run:
             self._client.log_batch(self._run.measured_run, metrics=entries)
 
@@ -172,24 +167,15 @@ class TrackingLog(NullLog):
         self._models.append((name, self._run.final_path(folder)))
 
     def finish(self, status: str) -> None:
-        """Send what waits, draw curves and register models where the stage succeeded, and close the run."""
+        """Wait for what was sent, register models where the stage succeeded, and close the run."""
         if self._sent is not None:
             self._sent.wait()  # batches are sent in their order, so this one is the last
         if self._links:
             self._client.log_dict(self.run_id, self._links, "links.json")
         if status == "FINISHED":
-            self._draw_curves()
             for name, folder in self._models:
                 register_model(self._client, name, self._source(folder), self.run_id, self._run.item.address)
         self._client.set_terminated(self.run_id, status)
-
-    def _draw_curves(self) -> None:
-        if not self._history:
-            return
-        from rlip_assets.tracking.curves import curves_picture
-
-        if (picture := curves_picture(self._history)) is not None:
-            self.picture("curves", picture)
 
     def _source(self, folder: Path) -> str:
         """Return the place of a registered checkpoint: its copy in the store, or the tree where a file was too large to copy."""

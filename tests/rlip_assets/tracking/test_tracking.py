@@ -64,7 +64,7 @@ def test_a_run_holds_parameters_metrics_inputs_outputs_and_pictures(root: Path, 
 
     assert listed() == {"environment", "words", "pictures", "links.json"}
     assert listed("words") == {"words/words.txt", "words/manifest.json"}
-    assert listed("pictures") == {"pictures/drawn.png", "pictures/curves.png"}
+    assert listed("pictures") == {"pictures/drawn.png"}
     links = json.loads(Path(store.download_artifacts(run.info.run_id, "links.json")).read_text())
     assert links == {"words/large.bin": "data/words/large.bin"}
     named = Path(store.download_artifacts(run.info.run_id, "environment/packages.txt")).read_text()
