@@ -5,8 +5,9 @@ Shape legend: B batch, P pair slots, T texts, C model width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,12 @@ from torch import Tensor, nn
 from rlip_model.boxes import inverse_sigmoid
 from rlip_model.config import ModelConfig
 from rlip_model.queries import QueryStart, ReferencePoints, relation_position_table, sum_of_roles
+
+if TYPE_CHECKING:
+    from rlip_model.model import Rlip
+
+PairParts = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Pairs of one image: sub_boxes (n, 4), obj_boxes (n, 4), sub_labels (n,), obj_labels (n,)."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +43,10 @@ class TaggerPairs:
         return replace(self, **moved)
 
 
-def collate_pairs(images: list[tuple[Tensor, Tensor, Tensor, Tensor]], slots: int) -> TaggerPairs:
+def collate_pairs(images: Sequence[PairParts], slots: int) -> TaggerPairs:
     """Batch the pairs of several images.
 
     Args:
-        images: per image (sub_boxes (n, 4), obj_boxes (n, 4), sub_labels (n,), obj_labels (n,)).
         slots: P of the model. Raises ValueError when an image has more pairs.
     """
     most = max((len(image[2]) for image in images), default=0)
@@ -56,6 +62,44 @@ def collate_pairs(images: list[tuple[Tensor, Tensor, Tensor, Tensor]], slots: in
             target[index, :count] = part.to(target)
         valid[index, :count] = True
     return TaggerPairs(sub_boxes, obj_boxes, sub_labels, obj_labels, valid)
+
+
+@torch.inference_mode()
+def score_pairs(
+    model: Rlip,
+    images: Tensor,
+    mask: Tensor,
+    pooled: Tensor,
+    num_objects: int,
+    pairs: Sequence[PairParts],
+    rows: int,
+) -> list[Tensor]:
+    """Score every relation for any number of pairs per image.
+
+    Each image is encoded once with all texts; its pairs then go through the decoders P at a time, `rows` such chunks per pass.
+
+    Args:
+        images, mask, pooled, num_objects: as in `Rlip.forward`.
+        pairs: one entry per image, on any device.
+    Returns:
+        per image (n, Nv) float32 on the CPU, in the order of its pairs.
+    """
+    encoded = model.encode(images, mask, pooled)
+    slots = model.config.pairs
+    chunks: list[tuple[int, PairParts]] = []
+    for image, (sub_boxes, obj_boxes, sub_labels, obj_labels) in enumerate(pairs):
+        for start in range(0, len(sub_labels), slots):
+            cut = slice(start, start + slots)
+            chunks.append((image, (sub_boxes[cut], obj_boxes[cut], sub_labels[cut], obj_labels[cut])))
+    found = [[torch.empty(0, len(pooled) - num_objects)] for _ in pairs]
+    for start in range(0, len(chunks), rows):
+        some = chunks[start : start + rows]
+        owners = torch.tensor([image for image, _ in some], device=images.device)
+        queries = collate_pairs([parts for _, parts in some], slots).to(images.device)
+        logits = model.decode(encoded.select(owners), num_objects, queries).relation_logits[-1]
+        for (image, parts), scores in zip(some, logits.float().sigmoid().cpu(), strict=True):
+            found[image].append(scores[: len(parts[2])])
+    return [torch.cat(scores) for scores in found]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rlip_model.model import Rlip, build_model
-from rlip_model.tagger import PairNoise, TaggerPairs, collate_pairs, leak_guard, perturb_pairs
+from rlip_model.tagger import PairNoise, TaggerPairs, collate_pairs, leak_guard, perturb_pairs, score_pairs
 from tests.support.network_cases import make_batch, shake, small
 
 
@@ -180,3 +180,18 @@ def test_refuses() -> None:
         batch.pairs(2)
     with pytest.raises(ValueError, match="takes no `pairs`"):
         build_model(small("micro_parseda"))(*arguments, pairs=batch.pairs(6))
+
+
+def test_any_number_of_pairs_is_scored_in_chunks() -> None:
+    """Eight pairs on six slots, and an image without pairs: the scores of passes of their own."""
+    model = tagger()
+    batch = make_batch(model.config, counts=(8, 0))
+    given = [(t.sub_boxes, t.obj_boxes, t.sub_labels, t.obj_labels) for t in batch.targets]
+    scores = score_pairs(model, batch.images, batch.mask, batch.pooled, batch.num_objects, given, rows=1)
+    assert [tuple(table.shape) for table in scores] == [(8, 5), (0, 5)]
+    for part in (slice(0, 6), slice(6, 8)):
+        chunk = collate_pairs([tuple(x[part] for x in given[0]), given[1]], model.config.pairs)  # type: ignore[list-item]
+        with torch.no_grad():
+            output = model(batch.images, batch.mask, batch.pooled, batch.num_objects, pairs=chunk)
+        want = output.relation_logits[-1][0].sigmoid()
+        torch.testing.assert_close(scores[0][part], want[: len(scores[0][part])], atol=1e-5, rtol=1e-5)

@@ -27,7 +27,7 @@ from rlip_assets.labelling.tagging.filters import Labels
 from rlip_assets.lineage.params.labels import TaggingParams
 from rlip_assets.training.targets import unit_boxes
 from rlip_model import NO_OBJECTS, Checkpoint, TaggerPairs
-from rlip_model.tagger import collate_pairs
+from rlip_model.tagger import PairParts, collate_pairs, score_pairs
 from rlip_model.vision.images import stack_images
 
 Pair = tuple[int, int]
@@ -102,25 +102,13 @@ class CandidateTagger:
         pixels, mask = stack_images([image.pixels for image in images])
         pairs = [list(dict.fromkeys(zip(i.candidates.subject, i.candidates.object, strict=True))) for i in images]
 
-        def score(part: Sequence[int]) -> list[list[Scores]]:
-            """Scores of some of the images, with the texts and the padding of all, by chunk of pairs."""
+        def score(part: Sequence[int]) -> list[Scores]:
+            """Scores of some of the images, with the texts and the padding of all."""
             chosen = list(part)
-            encoded = self.model.encode(pixels[chosen].to(self.device), mask[chosen].to(self.device), pooled)
-            chunks = [
-                (row, pairs[image][start : start + self.slots])
-                for row, image in enumerate(chosen)
-                for start in range(0, len(pairs[image]), self.slots)
-            ]
-            found: list[list[Scores]] = [[] for _ in chosen]
-            for start in range(0, len(chunks), self._batches.rows):
-                some = chunks[start : start + self._batches.rows]
-                rows = torch.tensor([row for row, _ in some], device=self.device)
-                queries = self._queries([(images[chosen[row]].scene, chunk) for row, chunk in some])
-                out = self.model.decode(encoded.select(rows), len(self._objects), queries)
-                values = out.relation_logits[-1].float().sigmoid().cpu().numpy()
-                for (row, chunk), table in zip(some, values, strict=True):
-                    found[row].append(table[: len(chunk)])
-            return found
+            given = [self._parts(images[image].scene, pairs[image]) for image in chosen]
+            shown = pixels[chosen].to(self.device), mask[chosen].to(self.device)
+            found = score_pairs(self.model, *shown, pooled, len(self._objects), given, self._batches.rows)
+            return [table.numpy() for table in found]
 
         scores = self._batches(score, range(len(images)))
         return [
@@ -133,16 +121,15 @@ class CandidateTagger:
         candidates: CandidateRow,
         wordings: Sequence[tuple[str, ...]],
         pairs: Sequence[Pair],
-        scores: Sequence[Scores],
+        scores: Scores,
         column: dict[str, int],
     ) -> Labels:
         """Candidates with the score of their best wording."""
         if not pairs:
             return Labels.of([], [], [], [])
-        table = np.concatenate(scores)
         place = {pair: number for number, pair in enumerate(pairs)}
         confidence = [
-            max(table[place[pair], column[text]] for text in words)
+            max(scores[place[pair], column[text]] for text in words)
             for pair, words in zip(zip(candidates.subject, candidates.object, strict=True), wordings, strict=True)
         ]
         return Labels.of(candidates.subject, candidates.object, candidates.relation, confidence)
@@ -177,10 +164,11 @@ class CandidateTagger:
 
     def _queries(self, rows: Sequence[tuple[Scene, Sequence[Pair]]]) -> TaggerPairs:
         """Pairs of boxes as the tagger's queries, one row of at most P pairs each."""
-        parts = []
-        for scene, pairs in rows:
-            boxes = torch.from_numpy(unit_boxes(scene)).clamp(0, 1)
-            labels = torch.tensor([self._number[label] for label in scene.labels])
-            sub, obj = (torch.tensor([pair[role] for pair in pairs]) for role in (0, 1))
-            parts.append((boxes[sub], boxes[obj], labels[sub], labels[obj]))
-        return collate_pairs(parts, self.slots).to(self.device)
+        return collate_pairs([self._parts(scene, pairs) for scene, pairs in rows], self.slots).to(self.device)
+
+    def _parts(self, scene: Scene, pairs: Sequence[Pair]) -> PairParts:
+        """Boxes and labels of some pairs of a scene."""
+        boxes = torch.from_numpy(unit_boxes(scene)).clamp(0, 1)
+        labels = torch.tensor([self._number[label] for label in scene.labels], dtype=torch.int64)
+        sub, obj = (torch.tensor([pair[role] for pair in pairs], dtype=torch.int64) for role in (0, 1))
+        return boxes[sub], boxes[obj], labels[sub], labels[obj]
