@@ -26,6 +26,7 @@ from rlip_assets.storage.errors import RlipError
 from rlip_assets.storage.files import write_bytes, write_json
 from rlip_assets.training.batches import Batch, StepBatches, seed_of
 from rlip_assets.training.label_lists import LabelList
+from rlip_assets.training.memory import remedy_named
 from rlip_assets.training.optimiser import build_optimiser, build_schedule, weight_average
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.resume import History, Resume
@@ -122,7 +123,9 @@ class Trainer:
         waiting = time.perf_counter()
         for step, batches in enumerate(self._batches(done), start=done):
             began = time.perf_counter()
-            row = self._step(step, batches)
+            largest = max(len(batch.images) for batch in batches)
+            with remedy_named(largest, precision=self.settings.precision, recompute=self.settings.recompute):
+                row = self._step(step, batches)
             if self.average:
                 self.average.update_parameters(self.model)
             row |= self._evaluate(step + 1)

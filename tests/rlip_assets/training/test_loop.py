@@ -17,6 +17,7 @@ from rlip_assets.storage.errors import InputError
 from rlip_assets.training.batches import Batch, Part, StepBatches
 from rlip_assets.training.label_lists import BatchVocabulary, NameSampler
 from rlip_assets.training.loop import Evaluate, NotFiniteError, Settings, Trainer
+from rlip_assets.training.memory import StepTooLargeError, remedy_named
 from rlip_assets.training.optimiser import weight_average
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.resume import HISTORY, History, Resume
@@ -108,6 +109,35 @@ def test_a_killed_run_goes_on_bit_for_bit(trainer_of: MakeTrainer, tmp_path: Pat
     for name, value in undisturbed.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     assert (tmp_path / "a" / HISTORY).read_bytes() == (tmp_path / "b" / HISTORY).read_bytes()
+
+
+def test_a_step_that_does_not_fit_ends_with_a_sentence(
+    trainer_of: MakeTrainer, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(small_recipe.changed({"accumulate": 2}))
+    encode = trainer.model.encode
+
+    def encode_if_it_fits(*arguments: object) -> object:
+        torch.empty(2**50, dtype=torch.uint8)  # what no machine has
+        return encode(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer.model, "encode", encode_if_it_fits)
+    with pytest.raises(StepTooLargeError) as caught:
+        trainer.run()
+    assert "\n" not in str(caught.value)
+    assert "precision: bf16, or raise accumulate in the changes of the recipe, or use a larger device" in str(
+        caught.value
+    )
+
+
+def test_advice_leaves_out_what_is_in_use() -> None:
+    with (
+        pytest.raises(StepTooLargeError, match=r"1 image at a time in bf16; use a larger device$"),
+        remedy_named(1, precision="bf16", recompute=True),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    with pytest.raises(RuntimeError, match="shapes"), remedy_named(1, precision="bf16", recompute=True):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
 
 def test_the_average_of_weights_survives_a_kill(trainer_of: MakeTrainer, small_recipe: Recipe, tmp_path: Path) -> None:
