@@ -146,7 +146,7 @@ class _Lineage:
             "manifest": manifest_file("{dataset}", "{bucket}"),
             "captioner": self.captioner,
         }
-        oracle, function = self.params.oracle.captions, "rlip_assets.labelling.captions:caption_stage"
+        oracle, function = self.params.oracle.captions, "rlip_assets.labelling.captions.stage:caption_stage"
         if oracle:
             inputs["truth"] = "data/truth"
             function = "rlip_assets.micro_world.simulated_captions:simulated_caption_stage"

@@ -5,7 +5,3 @@
 * `captioner.py`: images in, captions out.
 * `stage.py`: the stage `captions`.
 """
-
-from rlip_assets.labelling.captions.stage import caption_stage
-
-__all__ = ["caption_stage"]
