@@ -234,7 +234,7 @@ def evaluation(model: Rlip, golden: Mapping[str, Tensor], meta: Mapping[str, Any
     if meta["tagger"]:
         names = ("sub_boxes", "obj_boxes", "sub_labels", "obj_labels")
         given = [tuple(golden[f"eval/pairs{b}/{name}"] for name in names) for b in range(batch)]
-        pairs = collate_pairs(given, model.config.pairs)  # type: ignore[arg-type]
+        pairs = collate_pairs(given, model.config.pairs).to(images.device)  # type: ignore[arg-type]
     record = Recorder(model)
     with torch.no_grad():
         pooled = model.encode_text(golden["eval/input_ids"], golden["eval/attention_mask"])
@@ -266,7 +266,7 @@ def training_step(model: Rlip, golden: Mapping[str, Tensor], meta: Mapping[str, 
     pairs = None
     if meta["tagger"]:
         given = [(t.sub_boxes, t.obj_boxes, t.sub_labels, t.obj_labels) for t in targets]
-        pairs = collate_pairs(given, model.config.pairs)
+        pairs = collate_pairs(given, model.config.pairs).to(golden["image"].device)
     pooled = model.encode_text(golden["train/input_ids"], golden["train/attention_mask"])
     text_mask = sign_text_mask(pooled)
     output = model(golden["image"], golden["mask"], pooled, num_objects, text_mask=text_mask, pairs=pairs)
@@ -333,15 +333,33 @@ def _gradients(model: Rlip, golden: Mapping[str, Tensor], meta: Mapping[str, Any
     }
 
 
+class GoldenCase:
+    """A golden file on a device, with the network that it describes."""
+
+    def __init__(self, file: Path, rule: ModuleType, device: torch.device | str = "cpu") -> None:
+        arrays = np.load(file, allow_pickle=False)
+        self.meta = json.loads(str(arrays["meta"]))
+        names = [name for name in arrays.files if arrays[name].dtype.kind in "fiub" and name != "keys_crc32"]
+        self.golden = {name: torch.from_numpy(arrays[name]).to(device) for name in names}
+        self.model = build_filled(config_of(self.meta), rule, self.meta["seed"]).to(device)
+
+    def evaluation(self) -> Arrays:
+        """The evaluation part of what the file records, by the same names."""
+        return _arrays(evaluation(self.model, self.golden, self.meta))
+
+    def everything(self) -> Arrays:
+        """All that the file records, by the same names."""
+        return self.evaluation() | _arrays(training_step(self.model, self.golden, self.meta))
+
+
+def _arrays(values: Mapping[str, Tensor]) -> Arrays:
+    plain = {name: value.detach().cpu() for name, value in values.items()}
+    return {name: (value.float() if value.dtype == torch.bfloat16 else value).numpy() for name, value in plain.items()}
+
+
 def recompute(file: Path, rule: ModuleType) -> Arrays:
     """Everything a golden file records, computed by this package, by the same names."""
-    arrays = np.load(file, allow_pickle=False)
-    meta = json.loads(str(arrays["meta"]))
-    golden = {name: torch.from_numpy(arrays[name]) for name in arrays.files if arrays[name].dtype.kind in "fiub"}
-    golden.pop("keys_crc32", None)
-    model = build_filled(config_of(meta), rule, meta["seed"])
-    result = evaluation(model, golden, meta) | training_step(model, golden, meta)
-    return {name: value.detach().numpy() for name, value in result.items()}
+    return GoldenCase(file, rule).everything()
 
 
 def check_cases(folder: Path, cases: Sequence[str] = ()) -> int:
