@@ -16,8 +16,15 @@ from rlip_assets.storage.errors import InputError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-"""What RuntimeErrors of torch say: the accelerator's allocator, the processor's on Linux and on Windows, and CUDA's libraries."""
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "ALLOC_FAILED",
+    "unable to find an engine to execute this computation",
+)
+"""What RuntimeErrors of torch say: the accelerator's allocator, the processor's on Linux and on Windows, CUDA's libraries, and a
+convolution for which no workspace is left."""
 
 
 class MicroBatches:

@@ -29,6 +29,10 @@ def device_is_full() -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
+def no_workspace_is_left() -> None:
+    raise RuntimeError("GET was unable to find an engine to execute this computation")
+
+
 class Room:
     """Work that fits for `capacity` items at most and remembers the sizes that it was asked for."""
 
@@ -56,7 +60,11 @@ def test_every_item_is_done_once_in_order(items: list[int], size: int, capacity:
     assert all(asked <= capacity for asked in room.asked[again:])  # what was learnt is kept
 
 
-@pytest.mark.parametrize("fails", [*ALLOCATORS.values(), device_is_full], ids=[*ALLOCATORS, "device"])
+@pytest.mark.parametrize(
+    "fails",
+    [*ALLOCATORS.values(), device_is_full, no_workspace_is_left],
+    ids=[*ALLOCATORS, "device", "convolution"],
+)
 def test_each_halving_is_a_line_and_too_little_for_one_is_a_sentence(
     fails: Callable[[], object], caplog: pytest.LogCaptureFixture
 ) -> None:
