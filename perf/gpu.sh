@@ -26,8 +26,5 @@ command -v cc gcc clang >/dev/null || echo "no C compiler: Triton needs one to l
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1    # rows as they come; nothing left in the tree
 export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
-cache=$(mktemp -d)
-trap 'rm -rf "$cache"' EXIT
-export TRITON_CACHE_DIR=$cache/triton TORCHINDUCTOR_CACHE_DIR=$cache/inductor
 # The allocator stays as it is by default: memory is measured as users have it.
-"$python" perf/gpu.py "$@"
+exec "$python" perf/gpu.py "$@"
