@@ -1,8 +1,8 @@
 """Check the network on a GPU in one command: is it right, how fast is it, what does it need, what where memory is too small.
 
     perf/gpu.sh [--minutes 8] [--json gpu.json] [--markdown docs/gpu.md] [--only CHECK ...]
-    python perf/gpu.py --device cpu --tiny           every check at toy size: tries the program, measures nothing
-    python perf/gpu.py --render gpu.json --markdown docs/gpu.md      the tables of an earlier run
+    python -m perf.gpu --device cpu --tiny           every check at toy size: tries the program, measures nothing
+    python -m perf.gpu --render gpu.json --markdown docs/gpu.md      the tables of an earlier run
 
 Checks come in order of worth and stop in time; a check that fails or takes too long does not stop the others. Every row is
 printed and written to the json file as soon as it is measured, with its reference from the same run. It needs torch,
@@ -20,10 +20,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perf.gpu_checks.device import Device
+    from perf.gpu_checks.run import Check
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "perf"), str(ROOT / "benchmarks")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,15 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Must be set before anything imports Triton: a dry run takes the kernels in its interpreter.
         os.environ.setdefault("TRITON_INTERPRET", "1")
     options.json.unlink(missing_ok=True)  # an earlier record must not be taken for this run's
-    from gpu_checks.deadline import Deadline
+    from perf.gpu_checks.deadline import Deadline
 
     deadline = Deadline(60 * options.minutes)
-    from gpu_checks.cases import TINY, Sizes
-    from gpu_checks.device import Device
-    from gpu_checks.record import Record
-    from gpu_checks.run import run_checks
+    from perf.gpu_checks.cases import TINY, Sizes
+    from perf.gpu_checks.device import Device
+    from perf.gpu_checks.record import Record
+    from perf.gpu_checks.run import run_checks
 
-    device, sizes = Device(options.device), TINY if options.tiny else Sizes()
+    try:
+        device = Device(options.device)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    sizes = TINY if options.tiny else Sizes()
     checks = [check for check in all_checks() if not options.only or check.name in options.only]
     described = facts(device, options.tiny, options.minutes)
     for name, value in described.items():
@@ -58,10 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def all_checks() -> list[Any]:
+def all_checks() -> list[Check]:
     """Return the checks in order of worth; the seconds are the most that each may take."""
-    from gpu_checks import kernel, labels, memory, network, right, training
-    from gpu_checks.run import Check
+    from perf.gpu_checks import kernel, labels, memory, network, right, training
+    from perf.gpu_checks.run import Check
 
     return [
         Check("right.kernels", "Right: kernels against float64", 75, right.kernel_errors),
@@ -97,7 +105,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def facts(device: Any, tiny: bool, minutes: float) -> dict[str, Any]:
+def facts(device: Device, tiny: bool, minutes: float) -> dict[str, Any]:
     """Return what a reader of the figures must know."""
     import torch
     import transformers
@@ -135,7 +143,7 @@ def commit() -> str:
 
 def print_goals(values: dict[str, Any]) -> None:
     """Print the goals beside what was measured."""
-    from gpu_checks.record import shown
+    from perf.gpu_checks.record import shown
 
     verdicts = {True: "met", False: "MISSED", None: "not judged"}
     print("\ngoals on an H100:")
@@ -147,7 +155,7 @@ def print_goals(values: dict[str, Any]) -> None:
 
 def render(values: dict[str, Any], path: Path) -> None:
     """Replace the table of results in a Markdown file."""
-    from gpu_checks.markdown import write_markdown
+    from perf.gpu_checks.markdown import write_markdown
 
     write_markdown(values, path)
     print(f"wrote the results to {path}")

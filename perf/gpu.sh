@@ -27,4 +27,4 @@ export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1    # rows as they come; nothing left in the tree
 export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 # The allocator stays as it is by default: memory is measured as users have it.
-exec "$python" perf/gpu.py "$@"
+exec "$python" -m perf.gpu "$@"

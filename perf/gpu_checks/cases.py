@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from gpu_checks.device import Device
+from perf.gpu_checks.device import Device
 from rlip_model import ModelConfig, Rlip, Targets, build_model
 from rlip_model.config import BackboneConfig
 
@@ -72,7 +72,7 @@ class Sizes:
 
 
 TINY = Sizes(
-    image=(64, 96),
+    image=(48, 64),
     levels=((5, 7), (2, 1)),
     heads=2,
     points=2,
@@ -209,13 +209,16 @@ def make_sampling(
         outside: pad a quarter of the values with zeros, and put references outside the image, some of them very far.
     """
     generator = torch.Generator(device.torch).manual_seed(0)
-    options = {"generator": generator, "device": device.torch}
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(size, generator=generator, device=device.torch)
+
     heads, samples = sizes.heads, len(sizes.levels) * sizes.points
     cells = sum(height * columns for height, columns in sizes.levels)
     references = (_cell_centres(sizes) if kind == "encoder" else torch.rand(sizes.decoder_queries, 2)).to(device.torch)
     references = references.expand(batch, -1, -1)
     count = references.shape[1]
-    values = torch.randn(batch, cells, heads, width, **options)
+    values = normal(batch, cells, heads, width)
     if outside:
         values[:, -(cells // 4) :] = 0.0
         references = references * 1.4 - 0.2
@@ -224,8 +227,8 @@ def make_sampling(
     scale = references.new_tensor([[columns, height] for height, columns in sizes.levels])
     place = references[:, :, None] * scale - 0.5  # (B, Q, L, 2)
     place = place.transpose(2, 3).repeat_interleave(sizes.points, dim=-1)[:, :, :, None]
-    positions = place + 2 * torch.randn(batch, count, 2, heads, samples, **options)
-    weights = torch.randn(batch, count, heads, samples, **options).softmax(-1)
+    positions = place + 2 * normal(batch, count, 2, heads, samples)
+    weights = normal(batch, count, heads, samples).softmax(-1)
     given = (values.to(dtype), positions, weights)
     return Sampling(given[0].requires_grad_(), sizes.levels, given[1].requires_grad_(), given[2].requires_grad_())
 

@@ -22,8 +22,20 @@ class Device:
     """A CUDA device, or the CPU for a dry run, where memory is not measured and lack of it is played."""
 
     def __init__(self, name: str) -> None:
+        """
+        Args:
+            name: as torch has it: cpu, cuda or cuda:1.
+        Raises:
+            RuntimeError: there is no such device.
+        """
         self.torch = torch.device(name)
         self.is_cuda = self.torch.type == "cuda"
+        if self.is_cuda:
+            if not torch.cuda.is_available():
+                raise RuntimeError("there is no CUDA device here; try the program with --device cpu --tiny")
+            # Memory functions want an index, and Triton launches on the current device.
+            self.torch = torch.device("cuda", self.torch.index or 0)
+            torch.cuda.set_device(self.torch)
 
     def synchronise(self) -> None:
         """Wait until the device has nothing left to do."""

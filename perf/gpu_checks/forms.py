@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from plain_forms import sample_grid as sample_grid_of_one_type
 from torch import Tensor
 
-from gpu_checks.device import Device
-from rlip_model import deformable_attention
+from perf.gpu_checks.device import Device
+from perf.plain_forms import sample_grid as sample_grid_of_one_type
+from rlip_model.kernels import deformable_attention
 
 Form = Callable[[Tensor, Sequence[tuple[int, int]], Tensor, Tensor], Tensor]
 
@@ -30,7 +30,7 @@ def kernels(device: Device) -> tuple[str, Form]:
     if device.is_cuda:
         raise RuntimeError("this device has no kernels: install Triton, which CUDA builds of PyTorch bring")
     if deformable_attention.TRITON and os.environ.get("TRITON_INTERPRET") == "1":
-        from rlip_model import triton_attention
+        from rlip_model.kernels import triton_attention
 
         return "Triton, interpreted", triton_attention.sample_bags
     return "PyTorch", deformable_attention.sample_bags

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from gpu_checks.cases import Sampling, Sizes, make_sampling
-from gpu_checks.device import GIGABYTE, Device
-from gpu_checks.forms import Form, sample_grid, sample_pytorch
-from gpu_checks.record import Row, Value
-from rlip_model import deformable_attention
+from perf.gpu_checks.cases import Sampling, Sizes, make_sampling
+from perf.gpu_checks.device import GIGABYTE, Device
+from perf.gpu_checks.forms import Form, sample_grid, sample_pytorch
+from perf.gpu_checks.record import Row, Value
+from rlip_model.kernels import deformable_attention
 
 WIDTH = 32
 """D of the published networks."""

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpu_checks.cases import Sizes, build, make_batch, preset, shake
-from gpu_checks.device import Device
-from gpu_checks.record import Row, Value
-from rlip_assets.captions.decoding import Nucleus, sample_captions
-from rlip_assets.micro_batches import ran_out_of_memory
+from perf.gpu_checks.cases import Sizes, build, make_batch, preset, shake
+from perf.gpu_checks.device import Device
+from perf.gpu_checks.record import Row, Value
+from rlip_assets.inference.micro_batches import ran_out_of_memory
+from rlip_assets.labelling.captions.decoding import Nucleus, sample_captions
 from rlip_model import Rlip
 from rlip_model.tagger import PairParts, score_pairs
 
@@ -50,9 +50,9 @@ class Captions:
         config = BlipConfig(vision_config=vision, text_config=text, projection_dim=width, image_text_hidden_size=width)
         torch.manual_seed(0)
         with device.torch:
-            model = BlipForConditionalGeneration(config).to(device.torch).eval()
+            model: Any = BlipForConditionalGeneration(config)
         pixels = torch.randn(batch, 3, sizes.blip_image, sizes.blip_image, device=device.torch)
-        return cls(model, pixels, sizes.captions)
+        return cls(model.to(device.torch).eval(), pixels, sizes.captions)
 
     @property
     def prompt(self) -> list[int]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpu_checks.record import shown
+from perf.gpu_checks.record import shown
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
@@ -61,6 +61,6 @@ def _groups(rows: list[dict[str, Any]]) -> Iterator[tuple[tuple[str, ...], list[
     yield from found.items()
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     lines = [f"| {' | '.join(columns)} |", "| " + " | ".join(["---"] * len(columns)) + " |"]
     return [*lines, *(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows), ""]

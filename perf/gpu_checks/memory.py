@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from gpu_checks.cases import Sizes
-from gpu_checks.device import Device
-from gpu_checks.labels import Captions, Tagging
-from gpu_checks.record import Row
-from gpu_checks.steps import published_step
-from rlip_assets.micro_batches import MicroBatches
+from perf.gpu_checks.cases import Sizes
+from perf.gpu_checks.device import Device
+from perf.gpu_checks.labels import Captions, Tagging
+from perf.gpu_checks.record import Row, Value
+from perf.gpu_checks.steps import published_step
+from rlip_assets.inference.micro_batches import MicroBatches
 from rlip_assets.training.memory import StepTooLargeError, remedy_named
 
 ROUNDING = 1e-3
@@ -74,7 +74,7 @@ def _step_that_does_not_fit(device: Device, sizes: Sizes) -> Row:
     step.forget(device)
     again = step("bf16")
     ok = "gradient_checkpointing" in sentence and "\n" not in sentence and again == again
-    figures = {
+    figures: dict[str, Value] = {
         "allowed GB": allowed,
         "needed GB": full,
         "loss afterwards": again,

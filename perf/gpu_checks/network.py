@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
-from plain_forms import plain
 
-from gpu_checks.cases import Batch, Sizes, build, make_batch, preset, shake
-from gpu_checks.device import Device
-from gpu_checks.parts import PartTimes
-from gpu_checks.record import Row, Value
-from rlip_assets.micro_batches import ran_out_of_memory
+from perf.gpu_checks.cases import Batch, Sizes, build, make_batch, preset, shake
+from perf.gpu_checks.device import Device
+from perf.gpu_checks.parts import PartTimes
+from perf.gpu_checks.record import Row, Value
+from perf.plain_forms import plain
+from rlip_assets.inference.micro_batches import ran_out_of_memory
 from rlip_model import ModelOutput, Rlip
 
 PRECISIONS = ("fp32", "tf32", "bf16")

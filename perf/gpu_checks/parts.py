@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from gpu_checks.device import Device
+from perf.gpu_checks.device import Device
 from rlip_model import Rlip
-from rlip_model.deformable_attention import DeformableAttention
 from rlip_model.fusion import BiFusion
-from rlip_model.text import TextLayer
+from rlip_model.language_layers import LanguageLayer
+from rlip_model.layers import DeformableAttention
 
 Mark = Any
 """An event of a CUDA device, or a reading of the clock."""
@@ -33,7 +33,11 @@ class PartTimes:
             ("projections and positions", model.pyramid),
             ("encoder", model.encoder),
         ]
-        kinds = {"- deformable attention": DeformableAttention, "- fusion": BiFusion, "- text layers": TextLayer}
+        kinds = {
+            "- deformable attention": DeformableAttention,
+            "- fusion": BiFusion,
+            "- language layers": LanguageLayer,
+        }
         for name, kind in kinds.items():
             for module in model.encoder.modules():
                 if isinstance(module, kind):

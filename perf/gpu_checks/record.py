@@ -88,7 +88,7 @@ class Record:
 
     def values(self) -> dict[str, Any]:
         """Return the record as plain values."""
-        from gpu_checks.goals import judge
+        from perf.gpu_checks.goals import judge
 
         outcomes = [asdict(outcome) for outcome in self.outcomes.values()]
         return {
@@ -117,7 +117,7 @@ def line_of(row: Row) -> str:
     """Return a row as one line of the terminal."""
     mark = {True: "ok", False: "WRONG", None: ""}[row.ok]
     figures = "  ".join(f"{name} {shown(value)}" for name, value in row.figures.items())
-    return f"  {row.name:44} {mark:5} {figures}"
+    return f"  {row.name:52} {mark:5} {figures}"
 
 
 def shown(value: Value | None) -> str:

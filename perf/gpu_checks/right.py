@@ -7,14 +7,14 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from check_golden_model import GoldenCase, load_module
 from torch import Tensor
 
-from gpu_checks.cases import Sampling, Sizes, make_sampling
-from gpu_checks.device import Device
-from gpu_checks.forms import Form, kernels, pytorch_form, sample_pytorch
-from gpu_checks.record import Row, Value
-from rlip_model.deformable_attention import DeformableAttention, Memory
+from perf.check_golden_model import GoldenCase, load_module
+from perf.gpu_checks.cases import Sampling, Sizes, make_sampling
+from perf.gpu_checks.device import Device
+from perf.gpu_checks.forms import Form, kernels, pytorch_form, sample_pytorch
+from perf.gpu_checks.record import Row, Value
+from rlip_model.layers import DeformableAttention, Memory
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests/golden/model"
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -46,13 +46,11 @@ def kernel_errors(device: Device, sizes: Sizes) -> Iterator[Row]:
 
 def sampling_errors(form: Form, given: Sampling) -> dict[str, float]:
     """Return relative errors |x - reference| / |reference| of the result and of the gradients of values, positions and weights."""
-    exact = Sampling(
-        *(x if isinstance(x, tuple) else x.detach().double().requires_grad_() for x in vars(given).values())
-    )
-    want = sample_pytorch(exact.values, exact.shapes, exact.positions, exact.weights)
+    values, positions, weights = (x.detach().double().requires_grad_() for x in given.inputs)
+    want = sample_pytorch(values, given.shapes, positions, weights)
     mine = form(given.values, given.shapes, given.positions, given.weights)
     probe = torch.randn_like(want)
-    wanted = torch.autograd.grad(want, exact.inputs, probe)
+    wanted = torch.autograd.grad(want, (values, positions, weights), probe)
     found = torch.autograd.grad(mine, given.inputs, probe.to(mine.dtype))
     parts = zip(("values", "positions", "weights"), found, wanted, strict=True)
     return {"forward": relative_error(mine, want)} | {part: relative_error(a, b) for part, a, b in parts}

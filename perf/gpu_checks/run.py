@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-from gpu_checks.cases import Sizes
-from gpu_checks.deadline import Deadline, OutOfTime, Stopped, stop_signals, time_limit, watchdog
-from gpu_checks.device import Device
-from gpu_checks.record import Record, Row
+from perf.gpu_checks.cases import Sizes
+from perf.gpu_checks.deadline import Deadline, OutOfTime, Stopped, stop_signals, time_limit, watchdog
+from perf.gpu_checks.device import Device
+from perf.gpu_checks.record import Record, Row
 
 LEAST = 5.0
 """Seconds that must be left to begin a check."""

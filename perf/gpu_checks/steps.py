@@ -12,8 +12,8 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from gpu_checks.cases import Sizes, build, make_batch, make_targets, preset, shake
-from gpu_checks.device import Device
+from perf.gpu_checks.cases import Sizes, build, make_batch, make_targets, preset, shake
+from perf.gpu_checks.device import Device
 from rlip_model import LossConfig, ModelConfig, ModelOutput, RelationCriterion, Targets, losses, matching
 
 CLIP = 0.1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gpu_checks.cases import Sizes
-from gpu_checks.device import Device
-from gpu_checks.record import Row, Value
-from gpu_checks.steps import TrainingStep, matching_clock, published_step, tiny_step
-from rlip_assets.micro_batches import ran_out_of_memory
-from rlip_model import recompute_activations
+from perf.gpu_checks.cases import Sizes
+from perf.gpu_checks.device import Device
+from perf.gpu_checks.record import Row, Value
+from perf.gpu_checks.steps import TrainingStep, matching_clock, published_step, tiny_step
+from rlip_assets.inference.micro_batches import ran_out_of_memory
+from rlip_model import enable_gradient_checkpointing
 
 LEARNT = 0.9
 """Share of its first value that the loss must fall below in both precisions."""
@@ -21,9 +21,9 @@ RATE = 1e-3
 def step_speed(device: Device, sizes: Sizes) -> Iterator[Row]:
     """Time steps at the published batch per GPU in every precision, then find the largest batch; without and with checkpointing."""
     step = published_step(sizes, device, sizes.training_batch)
-    for precisions, suffix in ((("fp32", "bf16", "tf32"), ""), (("fp32", "bf16"), ", recomputed")):
+    for precisions, suffix in ((("fp32", "bf16", "tf32"), ""), (("fp32", "bf16"), ", checkpointed")):
         if suffix:
-            recompute_activations(step.model)
+            enable_gradient_checkpointing(step.model)
         exact = 0.0
         for precision in precisions:
             row = f"batch {step.size}, {precision}{suffix}"
@@ -79,7 +79,7 @@ def _largest_batch(device: Device, sizes: Sizes, step: TrainingStep, suffix: str
         batch = (fits + fails) // 2 if fails else 2 * batch
         if fails - fits in range(1, sizes.training_batch):
             break
-    limit = {"does not fit": fails} if fails else {"larger ones": "not tried"}
+    limit: dict[str, Value] = {"does not fit": fails} if fails else {"larger ones": "not tried"}
     yield Row(f"largest batch, bf16{suffix}", {"images": fits} | limit)
     step.give(sizes.training_batch)
 
