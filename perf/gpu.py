@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     sizes = TINY if options.tiny else Sizes()
     checks = [check for check in all_checks() if not options.only or check.name in options.only]
-    described = facts(device, options.tiny, options.minutes)
+    described = facts(device, options)
     for name, value in described.items():
         print(f"{name:20} {value}", flush=True)
     record = Record(options.json, described, [(check.name, check.title) for check in checks])
@@ -94,6 +94,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="toy sizes, to try the program")
     parser.add_argument("--minutes", type=float, default=8.0, help="for everything, imports included")
     parser.add_argument("--only", nargs="+", metavar="CHECK", help="names of checks, such as right.kernels")
+    parser.add_argument("--commit", help="of the code, for a copy without its history")
     parser.add_argument("--json", type=Path, default=Path("gpu.json"))
     parser.add_argument("--markdown", type=Path, help="file whose table of results is replaced")
     parser.add_argument("--render", type=Path, metavar="JSON", help="write --markdown from this record and run nothing")
@@ -105,7 +106,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def facts(device: Device, tiny: bool, minutes: float) -> dict[str, Any]:
+def facts(device: Device, options: argparse.Namespace) -> dict[str, Any]:
     """Return what a reader of the figures must know."""
     import torch
     import transformers
@@ -120,15 +121,15 @@ def facts(device: Device, tiny: bool, minutes: float) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         **found,
-        "sizes": "toy sizes: figures mean nothing" if tiny else "full",
-        "judged": device.is_cuda and not tiny,
-        "minutes": minutes,
+        "sizes": "toy sizes: figures mean nothing" if options.tiny else "full",
+        "judged": device.is_cuda and not options.tiny,
+        "minutes": options.minutes,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "cuda": str(torch.version.cuda),
         "triton": kernels,
         "transformers": str(transformers.__version__),
-        "commit": commit(),
+        "commit": options.commit or commit(),
     }
 
 

@@ -55,7 +55,9 @@ class TrainingStep:
             output = self.model(batch.images, batch.mask, vectors, batch.num_objects)
         with self.device.precision("tf32" if precision == "tf32" else "fp32"):
             exact = ModelOutput(**{name: value.float() for name, value in vars(output).items()})
-            total = self.criterion(exact, self.targets, vectors.float(), batch.num_objects).total
+            given = (self.targets, vectors.float(), batch.num_objects)
+            counts = self.criterion.counts(self.targets, self.config.pairs, *given[1:])
+            total, _ = self.criterion(exact, *given).divided(counts.divisors())
             total.backward()
             pooled.backward(vectors.grad)
             nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
