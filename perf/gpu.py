@@ -6,7 +6,7 @@
 
 Checks come in order of worth and stop in time; a check that fails or takes too long does not stop the others. Every row is
 printed and written to the json file as soon as it is measured, with its reference from the same run. It needs torch,
-transformers, numpy, scipy, safetensors and tokenizers, and on a GPU Triton; nothing is downloaded. Exit status: 1 when a check failed.
+transformers and what these two bring, and on a GPU Triton; nothing is downloaded. Exit status: 1 when a check failed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perf.gpu_checks.markdown import check_marks, write_markdown
+
 if TYPE_CHECKING:
     from perf.gpu_checks.device import Device
     from perf.gpu_checks.run import Check
@@ -30,10 +32,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the checks that the arguments ask for; returns the exit status."""
+    """Run the checks that the arguments ask for, or only render the record of an earlier run.
+
+    Returns:
+        exit status: 0 when no check failed, 1 when one did, 2 when there is nothing to run on, 143 when the run was stopped.
+    """
     options = parse(arguments)
+    if options.markdown:
+        check_marks(options.markdown)  # now, not after eight minutes
     if options.render:
-        render(json.loads(options.render.read_text(encoding="utf-8")), options.markdown)
+        write_markdown(json.loads(options.render.read_text(encoding="utf-8")), options.markdown)
         return 0
     if options.device == "cpu":
         # Must be set before anything imports Triton: a dry run takes the kernels in its interpreter.
@@ -47,22 +55,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from perf.gpu_checks.record import Record
     from perf.gpu_checks.run import run_checks
 
+    checks = [check for check in all_checks() if not options.only or check.name in options.only]
+    if unknown := set(options.only) - {check.name for check in checks}:
+        known = ", ".join(check.name for check in all_checks())
+        print(f"no check is called {', '.join(sorted(unknown))}; there are {known}", file=sys.stderr)
+        return 2
     try:
         device = Device(options.device)
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 2
-    sizes = TINY if options.tiny else Sizes()
-    checks = [check for check in all_checks() if not options.only or check.name in options.only]
     described = facts(device, options)
     for name, value in described.items():
         print(f"{name:20} {value}", flush=True)
     record = Record(options.json, described, [(check.name, check.title) for check in checks])
-    status = run_checks(checks, device, sizes, record, deadline)
+    status = run_checks(checks, device, TINY if options.tiny else Sizes(), record, deadline)
     values = record.values()
     print_goals(values)
     if options.markdown:
-        render(values, options.markdown)
+        write_markdown(values, options.markdown)
     return status
 
 
@@ -88,16 +99,18 @@ def all_checks() -> list[Check]:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Read the command line, by argparse: other libraries for it need pydantic, which a bare machine lacks."""
+    parser = argparse.ArgumentParser(
+        prog="python -m perf.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ... or cpu")
     parser.add_argument("--tiny", action="store_true", help="toy sizes, to try the program")
     parser.add_argument("--minutes", type=float, default=8.0, help="for everything, imports included")
-    parser.add_argument("--only", nargs="+", metavar="CHECK", help="names of checks, such as right.kernels")
+    parser.add_argument("--only", nargs="+", default=[], metavar="CHECK", help="names of checks, such as right.kernels")
     parser.add_argument("--commit", help="of the code, for a copy without its history")
-    parser.add_argument("--json", type=Path, default=Path("gpu.json"))
-    parser.add_argument("--markdown", type=Path, help="file whose table of results is replaced")
-    parser.add_argument("--render", type=Path, metavar="JSON", help="write --markdown from this record and run nothing")
+    parser.add_argument("--json", type=Path, default=Path("gpu.json"), help="the record, written after every row")
+    parser.add_argument("--markdown", type=Path, help="file whose tables of results are replaced")
+    parser.add_argument("--render", type=Path, metavar="JSON", help="only write --markdown from this record")
     options = parser.parse_args(arguments)
     if options.render and not options.markdown:
         parser.error("--render needs --markdown")
@@ -129,11 +142,11 @@ def facts(device: Device, options: argparse.Namespace) -> dict[str, Any]:
         "cuda": str(torch.version.cuda),
         "triton": kernels,
         "transformers": str(transformers.__version__),
-        "commit": options.commit or commit(),
+        "commit": options.commit or checked_out(),
     }
 
 
-def commit() -> str:
+def checked_out() -> str:
     """Return the commit of the code, with a mark where files differ from it; `unknown` outside a checkout."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
@@ -152,14 +165,6 @@ def print_goals(values: dict[str, Any]) -> None:
         wanted = f"{goal['bound']} {goal['wanted']:g} {goal['unit']}"
         print(f"  {goal['goal']:64} {wanted:24} {shown(goal['measured']) or '-':>10}  {verdicts[goal['met']]}")
     print(f"\n{values['status']} after {values['seconds']:.0f} s", flush=True)
-
-
-def render(values: dict[str, Any], path: Path) -> None:
-    """Replace the table of results in a Markdown file."""
-    from perf.gpu_checks.markdown import write_markdown
-
-    write_markdown(values, path)
-    print(f"wrote the results to {path}")
 
 
 if __name__ == "__main__":

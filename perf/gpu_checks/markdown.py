@@ -11,17 +11,24 @@ from perf.gpu_checks.record import shown
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
-def write_markdown(values: Mapping[str, Any], path: Path) -> None:
-    """Put the record's tables between the marks of a file.
+def check_marks(path: Path) -> str:
+    """Return the text of a file that has both marks.
 
     Raises:
-        ValueError: the file lacks the marks.
+        ValueError: the file lacks them.
     """
     text = path.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
         raise ValueError(f"{path} has no lines {BEGIN} and {END}: add them where the results should stand")
+    return text
+
+
+def write_markdown(values: Mapping[str, Any], path: Path) -> None:
+    """Put the record's tables between the marks of a file; see `check_marks`."""
+    text = check_marks(path)
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     path.write_text(f"{before}{BEGIN}\n{markdown(values)}\n{END}{after}", encoding="utf-8")
+    print(f"wrote the results to {path}")
 
 
 def markdown(values: Mapping[str, Any]) -> str:

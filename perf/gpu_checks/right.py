@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from perf.check_golden_model import GoldenCase, load_module
+from perf.golden_model import GoldenCase, load_module
 from perf.gpu_checks.cases import Sampling, Sizes, make_sampling
 from perf.gpu_checks.device import Device
 from perf.gpu_checks.forms import Form, kernels, pytorch_form, sample_pytorch

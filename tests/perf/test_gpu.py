@@ -31,7 +31,7 @@ DRY_RUN = f"""
 import sys
 sys.modules.update(dict.fromkeys({ABSENT!r}))
 from perf.gpu import main
-status = main(sys.argv[1:])
+status = main()
 print("imported:", *sorted(name for name in sys.modules if name.startswith("rlip_assets")))
 sys.exit(status)
 """
@@ -262,7 +262,7 @@ def test_results_replace_the_ones_before_and_nothing_else(run: Run, tmp_path: Pa
     assert "| kernel | 0.5 | **no** |" in text
     path.write_text("no marks")
     with pytest.raises(ValueError, match="has no lines"):
-        markdown.write_markdown(record, path)
+        gpu.main(["--markdown", str(path)])  # before anything is run
 
 
 def test_a_machine_without_a_device_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,4 +271,11 @@ def test_a_machine_without_a_device_is_told_so(tmp_path: Path, capsys: pytest.Ca
     earlier = tmp_path / "gpu.json"
     earlier.write_text("{}")
     assert gpu.main(["--json", str(earlier)]) == 2
+    assert not earlier.exists()
     assert "no CUDA device here; try the program with --device cpu --tiny" in capsys.readouterr().err
+
+
+def test_a_check_that_does_not_exist_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = str(tmp_path / "gpu.json")
+    assert gpu.main(["--device", "cpu", "--tiny", "--only", "kernle", "--json", record]) == 2
+    assert "no check is called kernle; there are right.kernels, " in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`check_golden_model.py` on a folder of another seed, other sizes and other numbers of texts than the recorded ones.
+"""Golden cases on a folder of another seed, other sizes and other numbers of texts than the recorded ones.
 
 The reference networks are not at hand, so the plain formulation takes their place, which knows no code of the package. That the
 rule's weights are loaded as they should is what the recorded cases show.
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 import tests.support.plain_network as plain
-from perf import check_golden_model as golden
+from perf import golden_model as golden
+from perf.check_golden_model import check_cases
 from rlip_model.checkpoints.official_layout import official_state_dict
 from tests.rlip_model.test_golden_model import FOLDER, rule
 from tests.support.network_cases import make_targets
@@ -99,7 +100,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
-    return golden.check_cases(folder)
+    return check_cases(folder)
 
 
 def test_another_folder_agrees(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from perf import check_golden_model
-from perf.check_golden_model import config_of, load_module, recompute
+from perf.golden_model import config_of, load_module, recompute
 from rlip_model import build_model
 from rlip_model.checkpoints.official_layout import official_state_dict
 
