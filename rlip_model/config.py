@@ -7,25 +7,38 @@ so no flag has to match a weight file by luck.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, get_args
-
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from rlip_model.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 Gate = Literal["vxac", "glip", "none"]
 Fusion = Literal["alif", "late", "none"]
 Anchors = Literal["boxes", "points"]
 RelationQuery = Literal["learned", "mbf", "mbf_learned"]
 
+
+class Within:
+    """Bounds of a number (`ge`, `gt`, `le`, `lt`) for pydantic, which reads files; a network that is built in Python needs none of it."""
+
+    def __init__(self, **bounds: float) -> None:
+        self.bounds = bounds
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Return the schema of the number's type with the bounds."""
+        return {**handler(source), **self.bounds}
+
+
 # Bounds far beyond every known network: numbers from a stranger's file must not decide how much is built.
-Size = Annotated[int, Field(ge=1, le=1 << 20)]
-Count = Annotated[int, Field(ge=1, le=256)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
-_AT_THE_DOOR = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+Size = Annotated[int, Within(ge=1, le=1 << 20)]
+Count = Annotated[int, Within(ge=1, le=256)]
+Rate = Annotated[float, Within(ge=0, lt=1)]
+_AT_THE_DOOR = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
 @dataclass(frozen=True)
@@ -44,9 +57,9 @@ class BackboneConfig:
     fixed: bool = True
     """Parameters that the published training leaves alone (ResNet stem and first stage, Swin norms and biases) stay fixed."""
     heads: tuple[Size, Size, Size, Size] | tuple[Literal[0], Literal[0], Literal[0], Literal[0]] = (0, 0, 0, 0)
-    window: Annotated[int, Field(ge=1, le=32)] = 7
+    window: Annotated[int, Within(ge=1, le=32)] = 7
     drop_path: Rate = 0.0
-    __pydantic_config__: ClassVar[ConfigDict] = _AT_THE_DOOR
+    __pydantic_config__: ClassVar[dict[str, Any]] = _AT_THE_DOOR
 
     def __post_init__(self) -> None:
         if self.kind == "swin":
@@ -73,11 +86,11 @@ class TextConfig:
     heads: Size = 12
     feed_forward: Size = 3072
     positions: Size = 514
-    pad_id: Annotated[int, Field(ge=0)] = 1
-    layer_norm_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    pad_id: Annotated[int, Within(ge=0)] = 1
+    layer_norm_eps: Annotated[float, Within(gt=0, lt=1)] = 1e-5
     dropout: Rate = 0.1
     """Hidden and attention dropout of text encoder and language layers, and the dropout of the resizer."""
-    __pydantic_config__: ClassVar[ConfigDict] = _AT_THE_DOOR
+    __pydantic_config__: ClassVar[dict[str, Any]] = _AT_THE_DOOR
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -113,7 +126,7 @@ class ModelConfig:
     """Subject and object queries together: twice the number of pairs."""
     width: Size = 256
     heads: Size = 8
-    levels: Annotated[int, Field(ge=1, le=16)] = 4
+    levels: Annotated[int, Within(ge=1, le=16)] = 4
     encoder_points: Count = 4
     decoder_points: Count = 4
     feed_forward: Size = 2048
@@ -132,7 +145,7 @@ class ModelConfig:
     """Deformable encoder and decoder layers and the late fusion layers."""
     fusion_dropout: Rate = 0.1
     """Attention probabilities of ALIF's bi-attention."""
-    __pydantic_config__: ClassVar[ConfigDict] = _AT_THE_DOOR
+    __pydantic_config__: ClassVar[dict[str, Any]] = _AT_THE_DOOR
 
     def __post_init__(self) -> None:
         if self.queries < 2 or self.queries % 2:
@@ -199,6 +212,8 @@ class ModelConfig:
         Raises:
             CheckpointError: an unknown or missing field, or a value of another type or beyond its bounds; the sentence names the fields.
         """
+        from pydantic import ValidationError
+
         try:
             return _adapter().validate_json(json.dumps(values))
         except ValidationError as error:
@@ -219,6 +234,8 @@ class ModelConfig:
 
 @cache
 def _adapter() -> TypeAdapter[ModelConfig]:
+    from pydantic import TypeAdapter
+
     return TypeAdapter(ModelConfig)
 
 
