@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import yaml
@@ -129,6 +130,15 @@ def _entry(entry: Mapping[str, Any], item: Item) -> LockEntry:
     )
 
 
+def _file_clock(folder: Path) -> float:
+    """Return the time by the clock of the file system below `folder`, which may be another machine's."""
+    try:
+        with TemporaryFile(dir=folder) as stream:
+            return os.fstat(stream.fileno()).st_mtime
+    except OSError:
+        return time.time()
+
+
 def _whole_text(path: Path, root: Path) -> str:
     """Return a lock file as DVC left it: read while no DVC process holds the repository, or seconds after its last change."""
     while True:
@@ -139,7 +149,10 @@ def _whole_text(path: Path, root: Path) -> str:
         except BlockingIOError:
             before = path.stat()
             text = path.read_text()
-            if path.stat().st_mtime_ns == before.st_mtime_ns and time.time() - before.st_mtime > _QUIET_SECONDS:
+            if (
+                path.stat().st_mtime_ns == before.st_mtime_ns
+                and _file_clock(path.parent) - before.st_mtime > _QUIET_SECONDS
+            ):
                 return text
             time.sleep(_PAUSE)
         except FileNotFoundError:  # no DVC process has ever worked here, or there is no lock file
