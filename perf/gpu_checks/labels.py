@@ -12,8 +12,8 @@ from torch import Tensor
 from perf.gpu_checks.cases import Sizes, build, make_batch, preset, shake
 from perf.gpu_checks.device import Device
 from perf.gpu_checks.record import Row, Value
-from rlip_assets.inference.micro_batches import ran_out_of_memory
 from rlip_assets.labelling.captions.decoding import Nucleus, sample_captions
+from rlip_assets.training.micro_batches import ran_out_of_memory
 from rlip_model import Rlip
 from rlip_model.tagger import PairParts, score_pairs
 

@@ -12,8 +12,8 @@ from perf.gpu_checks.device import Device
 from perf.gpu_checks.labels import Captions, Tagging
 from perf.gpu_checks.record import Row, Value
 from perf.gpu_checks.steps import published_step
-from rlip_assets.inference.micro_batches import MicroBatches
 from rlip_assets.training.memory import StepTooLargeError, remedy_named
+from rlip_assets.training.micro_batches import MicroBatches
 
 ROUNDING = 1e-3
 """Largest difference of scores between one batch and its parts."""

@@ -13,7 +13,7 @@ from perf.gpu_checks.device import Device
 from perf.gpu_checks.parts import PartTimes
 from perf.gpu_checks.record import Row, Value
 from perf.plain_forms import plain
-from rlip_assets.inference.micro_batches import ran_out_of_memory
+from rlip_assets.training.micro_batches import ran_out_of_memory
 from rlip_model import ModelOutput, Rlip
 
 PRECISIONS = ("fp32", "tf32", "bf16")

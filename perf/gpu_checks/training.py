@@ -8,7 +8,7 @@ from perf.gpu_checks.cases import Sizes
 from perf.gpu_checks.device import Device
 from perf.gpu_checks.record import Row, Value
 from perf.gpu_checks.steps import TrainingStep, matching_clock, published_step, tiny_step
-from rlip_assets.inference.micro_batches import ran_out_of_memory
+from rlip_assets.training.micro_batches import ran_out_of_memory
 from rlip_model import enable_gradient_checkpointing
 
 LEARNT = 0.9

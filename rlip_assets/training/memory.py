@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rlip_assets.inference.micro_batches import ran_out_of_memory
 from rlip_assets.storage.errors import RlipError
+from rlip_assets.training.micro_batches import ran_out_of_memory
 
 
 class StepTooLargeError(RlipError):

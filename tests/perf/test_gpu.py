@@ -37,8 +37,7 @@ sys.exit(status)
 """
 LIGHT = {
     "rlip_assets",
-    "rlip_assets.inference",
-    "rlip_assets.inference.micro_batches",
+    "rlip_assets.training.micro_batches",
     "rlip_assets.labelling",
     "rlip_assets.labelling.captions",
     "rlip_assets.labelling.captions.decoding",

@@ -14,7 +14,6 @@ from PIL import Image, ImageDraw, ImageFont
 from rlip_assets.datasets.scenes import Scene, read_scenes, table_digest
 from rlip_assets.datasets.sources.bucket_images import BucketImages
 from rlip_assets.datasets.sources.roots import raw_root
-from rlip_assets.inference.micro_batches import MicroBatches
 from rlip_assets.labelling.image_shards import Unreadable, close_account, make_shards, unreadable, write_unreadable
 from rlip_assets.labelling.tables import CaptionRow, read_rows, write_rows
 from rlip_assets.lineage.context import StageContext
@@ -22,6 +21,7 @@ from rlip_assets.lineage.params.labels import CaptionParams
 from rlip_assets.lineage.shards import add_figures, collect, split
 from rlip_assets.storage.files import sha256_folder
 from rlip_assets.storage.images import BadImageError, open_image
+from rlip_assets.training.micro_batches import MicroBatches
 
 if TYPE_CHECKING:
     from rlip_assets.labelling.captions.captioner import Captioner

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from rlip_assets.datasets.scenes import Scene
-from rlip_assets.inference.micro_batches import MicroBatches
 from rlip_assets.inference.text_vectors import TextVectors
 from rlip_assets.labelling.tables import CandidateRow
 from rlip_assets.labelling.tagging.filters import Labels
 from rlip_assets.lineage.params.labels import TaggingParams
+from rlip_assets.training.micro_batches import MicroBatches
 from rlip_assets.training.targets import unit_boxes
 from rlip_model import NO_OBJECTS, Checkpoint, TaggerPairs
 from rlip_model.tagger import PairParts, collate_pairs, score_pairs

@@ -14,9 +14,9 @@ from PIL import Image
 
 from rlip_assets.datasets.scenes import Scene
 from rlip_assets.datasets.sources.bucket_images import BucketImages
-from rlip_assets.inference.micro_batches import MicroBatches
 from rlip_assets.labelling.captions.stage import caption_scenes
 from rlip_assets.storage.errors import InputError
+from rlip_assets.training.micro_batches import MicroBatches
 from tests.support.label_factory import draw_bucket, open_captioner
 
 ALLOCATORS: dict[str, Callable[[], object]] = {
