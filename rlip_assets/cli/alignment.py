@@ -20,15 +20,15 @@ def alignment(
     device: Device = "cpu",
 ) -> None:
     """Alignment and uniformity of relation features on annotated images, and uniformity of the verb texts; lower is better."""
-    from rlip_assets.datasets.scenes import read_scenes
     from rlip_assets.datasets.sources.classes import read_classes
+    from rlip_assets.evaluation.core.ground_truth import benchmark_scenes
+    from rlip_assets.evaluation.formats.annotations import classes_of
     from rlip_assets.inference.features import measure_features
     from rlip_assets.inference.relation_detector import RelationDetector
 
     checkpoint = RelationDetector.from_pretrained(model, device).checkpoint
-    beside = next((path for path in (scenes, scenes.parent) if (path / "classes.json").is_file()), scenes)
-    own = [scene for scene in read_scenes(scenes) if scene.split == split]
-    found = measure_features(checkpoint, read_classes(classes or beside / "classes.json"), own[:limit], images)
+    own = benchmark_scenes(scenes, split)[:limit]
+    found = measure_features(checkpoint, read_classes(classes or classes_of(scenes)), own, images)
     for name, value in found.items():
         print(
             f"{name:28} {value:.0f}" if name in ("features", "classes", "classes_skipped") else f"{name:28} {value:.4f}"

@@ -125,7 +125,9 @@ def read_vocabulary(path: Path) -> Vocabulary:
         json.loads(content)
     except OSError as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-        raise InputError(f"{path} {reason}; give the classes.json that the raw_manifest stage wrote") from None
+        raise InputError(
+            f"{path} {reason}; name the classes.json that the raw_manifest stage wrote (--classes)"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); make it again") from None
     return vocabulary_of_classes(content, str(path))

@@ -50,6 +50,7 @@ from rlip_assets.evaluation.formats.json_values import (
     read_json,
     values,
 )
+from rlip_assets.lineage.layout import classes_file
 from rlip_assets.storage.errors import DataError, InputError
 
 PAIRS_ONLY = "pairs_only"
@@ -63,7 +64,7 @@ def read_annotations(
 
     Args:
         path: a scene table folder or one of the files above.
-        classes: the classes.json of a scene table; default: `classes.json` in the folder or one of the two above it.
+        classes: the classes.json of a scene table; default: that in the folder or one of the two above it, or the project's own.
         split: which images of a scene table.
         benchmark: whose verbs a file in HOIA form numbers.
 
@@ -73,11 +74,7 @@ def read_annotations(
     """
     path = Path(path)
     if path.is_dir():
-        places = (
-            [classes] if classes else [folder / "classes.json" for folder in (path, path.parent, path.parent.parent)]
-        )
-        found = next((each for each in places if each.is_file()), places[0])
-        vocabulary = with_official_splits(read_vocabulary(found))
+        vocabulary = with_official_splits(read_vocabulary(classes or classes_of(path)))
         return ground_truth_of_list(benchmark_scenes(path, split), vocabulary, str(path)), vocabulary
     content = read_json(path)
     if isinstance(content, dict) and {"annotation", "filenames", "correspondence"} <= set(content):
@@ -89,6 +86,16 @@ def read_annotations(
     raise InputError(
         f"{path} is no annotation file that this version knows; give a scene table folder and its classes.json"
     )
+
+
+def classes_of(table: Path) -> Path:
+    """Return the classes.json of a scene table or of one of its buckets: the one beside it, or the one that the project keeps."""
+    table = table.resolve()
+    beside = [folder / "classes.json" for folder in (table, table.parent, table.parent.parent)]
+    kept = [
+        folder.parents[2] / classes_file(folder.name) for folder in (table, table.parent) if len(folder.parents) > 2
+    ]
+    return next((place for place in (*beside, *kept) if place.is_file()), beside[0])
 
 
 def hicodet_pairs(content: Mapping[str, Any], where: str) -> tuple[GroundTruth, Vocabulary]:

@@ -121,7 +121,6 @@ def class_list_of(
         fit, other = max(fits, key=lambda each: each[0], default=(0.0, classes))
         if fit >= FITTING and fit >= numbers.best_shift(classes, vocabulary)[0]:
             raise DataError(_misfit(path, classes, share, other, fit))
-    _check_persons(path, numbers, classes, others)
     return classes, images, list(_suspicions(numbers, classes, vocabulary, share))
 
 
@@ -155,20 +154,6 @@ def _misfit(path: Path, classes: ClassList, share: float, other: ClassList, fit:
         f"{path}: its numbers are not those of {classes.title}: {100 * share:.0f} % of its scores lie on interactions of the benchmark, "
         f"and {100 * fit:.0f} % if they are those of {other.title}; {remedy}"
     )
-
-
-def _check_persons(path: Path, numbers: Numbers, classes: ClassList, others: Sequence[ClassList]) -> None:
-    """Refuse subjects that are persons in another class list only."""
-    subjects = np.unique(numbers.subjects)
-    if len(subjects) != 1 or subjects[0] == PERSON_BY_FORM or PERSON not in classes.objects:
-        return
-    label = int(subjects[0])
-    for other in others:
-        if label != classes.objects.index(PERSON) and label > 1 and other.objects.index(PERSON) == label:
-            raise DataError(
-                f"{path}: every subject has label {label}, which is a person to {other.title} and not to {classes.title}; name its classes "
-                "with --list-classes"
-            )
 
 
 def _suspicions(numbers: Numbers, classes: ClassList, vocabulary: Vocabulary, share: float) -> Iterator[str]:

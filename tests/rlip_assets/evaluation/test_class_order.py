@@ -284,3 +284,18 @@ def test_the_published_interactions_have_the_setting_of_unseen_verbs(tmp_path: P
         assert {hoi for hoi in vocabulary.hois if hoi[0] in verbs} == set(unseen)
         found = evaluate_files(Request("hico_det", parquet(tmp_path, "hico_det"), path, unseen="uv"))
         assert found.results[0].figures["seen"] == pytest.approx(1)
+
+
+def test_the_projects_own_scene_folder_finds_its_classes(tmp_path: Path) -> None:
+    """In `data/scenes`, whole or one bucket of it; elsewhere the option is named."""
+    scenes = scene_table(tmp_path / "data", "hico_det").rename(tmp_path / "data/own")
+    (tmp_path / "data/scenes").mkdir()
+    (tmp_path / "data/manifests/hico_det").mkdir(parents=True)
+    (scenes / "classes.json").rename(tmp_path / "data/manifests/hico_det/classes.json")
+    scenes = scenes.rename(tmp_path / "data/scenes/hico_det")
+    truth, _ = read_annotations(scenes)
+    assert list(truth.image_ids) == [name[:-4] for name in WORLDS["hico_det"]]
+    bucket, _ = read_annotations(scenes / "bucket-1")
+    assert bucket.image_ids == truth.image_ids[1::2]
+    with pytest.raises(InputError, match=r"classes\.json does not exist; name .* \(--classes\)"):
+        read_annotations(scenes.rename(tmp_path / "elsewhere"))
