@@ -26,7 +26,7 @@ from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.shards import FinishedShard, ShardStore, add_figures, split
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import atomic_file, digest_json, sha256_folder, write_json
-from rlip_assets.storage.images import BadImageError
+from rlip_assets.storage.images import BadImageError, image_inside
 
 LIST_FILE = "test_images.json"
 _FILE = "thumbnails.npz"
@@ -64,7 +64,7 @@ class SmallImages:
         plain = unreadable = 0
         for place, scene in enumerate(scenes):
             try:
-                found = thumbnail_of(root / scene.file_name)
+                found = thumbnail_of(image_inside(root, scene.file_name))
             except BadImageError:
                 unreadable += 1
                 continue
@@ -189,8 +189,8 @@ def _test_images(ctx: StageContext, benchmark: str, tables: list[Path]) -> Small
 
 
 def _keys(dataset: str, scenes: Iterable[Scene], root: Path) -> dict[str, ImageKey]:
-    """What makes each image the same as one of another dataset. Visual Genome names the COCO image of many of its own, in a file that
-    some copies lack: these are then found by their looks alone."""
+    """Return the key of each image by id. Visual Genome names the COCO image of many of its own, in a file that some copies lack: these are
+    then found by their looks alone."""
     names = root / "image_data.json"
     twins = coco_ids(names) if dataset == "visual_genome" and names.exists() else {}
     return {

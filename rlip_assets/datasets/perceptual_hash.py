@@ -1,6 +1,6 @@
-"""How alike two pictures look, whatever their size and compression, mirrored or cut at their edges.
+"""Likeness of two pictures, whatever their size and compression, mirrored or cut at their edges.
 
-What is kept of a picture is a thumbnail of 32 x 32 grey values. Its *look*, a perceptual hash of real numbers, are its 12 x 12 lowest
+A picture is kept as a thumbnail of 32 x 32 grey values. Its *look*, a perceptual hash of real numbers, are its 12 x 12 lowest
 frequencies but for the brightness, each reduced to its signed root (or the lowest would decide alone), as a vector of length one. The
 likeness of two pictures is the product of their looks: 1 for the same picture. A cut changes the frequencies, so pictures that look a
 little alike are compared again with each of them cut at its edges, and the best likeness counts. A picture without contrast has no look.

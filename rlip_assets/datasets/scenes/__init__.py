@@ -1,4 +1,4 @@
-"""Scene tables: one row an image, with its boxes, class names and relation triplets.
+"""Scene tables: one row per image, with its boxes, class names and relation triplets.
 
 * `scene.py`: the row (`Scene`), its content hash and its bucket.
 * `tables.py`: Parquet parts on disk, the artifact that is versioned and exchanged.

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rlip_assets.storage.errors import DataError
 
 NO_OBJECT = -1
-"""`Scene.object` of a triplet whose action has a subject alone (V-COCO "stand", or a role that nobody fills)."""
+"""`Scene.object` of a triplet whose action has a subject alone (V-COCO "stand", or an unfilled role)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Scene:
 
     Attributes:
         image_id: the dataset's own id, as text.
-        dataset: "visual_genome", "coco", "objects365", "open_images", "hico_det", "v_coco", or a name of your own.
+        dataset: "visual_genome", "coco", "objects365", "open_images", "hico_det", "v_coco", or a name under `sources.own`.
         split: "train", "val" or "test".
         file_name: path relative to the dataset's raw root.
         width, height: size in pixels that the boxes refer to.
@@ -105,8 +105,8 @@ def check_scene(scene: Scene) -> None:
     """Refuse a row that no reader may produce.
 
     Raises:
-        DataError: parallel lists of different length, an index outside the row, a box that is not finite, or an empty
-            id.
+        DataError: parallel lists of different length, an index outside the row, a box that is not finite, an empty id, or a confidence
+            outside 0..1.
     """
     count, triplets = len(scene.labels), len(scene.relation)
     if not scene.image_id:
@@ -114,14 +114,16 @@ def check_scene(scene: Scene) -> None:
     where = f"scene {scene.image_id} of {scene.dataset}"
     if scene.boxes.shape != (count, 4):
         raise DataError(
-            f"{where} has {count} labels and boxes of shape {scene.boxes.shape}; give one x1 y1 x2 y2 row a label"
+            f"{where} has {count} labels and boxes of shape {scene.boxes.shape}; give one x1 y1 x2 y2 row per label"
         )
     if not np.isfinite(scene.boxes).all():
         raise DataError(f"{where} has a box that is not finite; drop the box or quarantine the image")
     if not (len(scene.subject) == len(scene.object) == len(scene.confidence) == triplets):
         raise DataError(
-            f"{where} has triplet lists of different lengths; give one subject, object and confidence a relation"
+            f"{where} has triplet lists of different lengths; give one subject, object and confidence per relation"
         )
+    if ((scene.confidence < 0) | (scene.confidence > 1)).any():
+        raise DataError(f"{where} has a confidence outside 0..1; correct it, or leave it out for a human triplet")
     if triplets and not (
         scene.subject.min() >= 0
         and scene.subject.max() < count

@@ -97,11 +97,11 @@ class SceneStore:
         return np.flatnonzero(np.concatenate(masks)) if masks else np.zeros(0, np.int64)
 
     def object_counts(self, split: str | None = None) -> Counter[str]:
-        """How many boxes carry each class name, in one split or in all."""
+        """Return the number of boxes of each class name, in one split or in all."""
         return sum((table.counts("label", split) for table in self._maps), Counter())
 
     def relation_counts(self, min_confidence: float = 0.0, split: str | None = None) -> Counter[str]:
-        """How many triplets carry each relation text, in one split or in all; human triplets always count, pseudo ones
+        """Return the number of triplets of each relation text, in one split or in all; human triplets always count, pseudo ones
         from `min_confidence` on."""
         return sum((table.counts("relation", split, min_confidence) for table in self._maps), Counter())
 

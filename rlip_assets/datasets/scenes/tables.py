@@ -125,7 +125,7 @@ def write_part(path: Path, scenes: Sequence[Scene]) -> None:
 
 
 def finish_table(folder: Path) -> str:
-    """Write `table.json` over the parts in `folder` (an empty part when there is none) and return the table's
+    """Write `table.json` over the parts in `folder` (an empty one where it has no part) and return the table's
     digest."""
     parts = sorted(folder.glob("part-*.parquet"))
     if not parts:
@@ -140,7 +140,7 @@ def finish_table(folder: Path) -> str:
 
 
 def table_digest(folder: Path) -> str:
-    """SHA-256 (hex) that stands for the table's content: from `table.json`, or from the parts where there is none."""
+    """SHA-256 (hex) that stands for the table's content: from `table.json`, or without one from the parts."""
     listed = _listed_parts(folder)
     hashes = (
         [part["sha256"] for part in listed]

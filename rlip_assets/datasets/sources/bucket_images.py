@@ -1,4 +1,4 @@
-"""The images of a bucket, each the very file that the raw manifest states.
+"""The images of a bucket, each exactly the file in the raw manifest.
 
 What a stage keeps of an image from run to run is kept under the checksum of its file, so the file that is read must be the one with that
 checksum: another picture of the same name and size is another image.
@@ -20,7 +20,7 @@ from rlip_assets.storage.images import image_inside, open_image
 
 @dataclass(frozen=True)
 class BucketImages:
-    """Where the images of some scenes lie and which content each must have.
+    """The images of some scenes, with the content that each must have.
 
     Attributes:
         root: folder that file names are relative to.

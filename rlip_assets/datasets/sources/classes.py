@@ -63,10 +63,10 @@ def read_classes(path: Path) -> Classes:
         DataError: JSON, but not a class table.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; run the raw_manifest stage of this dataset") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}); run the raw_manifest stage of this dataset again") from None
     try:
         return Classes.model_validate(content)
@@ -146,7 +146,7 @@ def preset_classes(name: str) -> Classes:
 
 
 PUBLISHED_NAMES = {"hico": "hico_det", "vcoco": "v_coco", "oi_sgg": "open_images"}
-"""What the published command lines call the benchmarks (`--dataset_file`)."""
+"""Names of the benchmarks on the published command lines (`--dataset_file`)."""
 
 
 def benchmark_of(trained_on: str) -> str | None:

@@ -30,7 +30,7 @@ class InstancesReader(Reader):
 
     def text_of(self, category_id: int | str, name: str) -> str:
         """Return the text of a category that the annotation file calls `name`."""
-        return name.lower().strip()
+        return " ".join(name.lower().split())
 
     def annotation_files(self) -> list[Path]:
         return list(self.splits().values())

@@ -201,7 +201,7 @@ class _Window:
 
     @property
     def _where(self) -> str:
-        """Where decoding has come to."""
+        """The place that decoding has reached."""
         if self._rows < 0:
             return f"at {self._at!r}" if self._at else "at its beginning"
         return f"after {self._rows} whole rows of " + (f"the array {self._at!r}" if self._at else "its array")

@@ -1,4 +1,4 @@
-"""Where the images of a dataset lie below its root."""
+"""Layouts of the datasets: the folders that hold their images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bucket manifests: what is versioned of a raw dataset in the place of its files.
+"""Bucket manifests: the versioned stand-in for the files of a raw dataset.
 
 `bucket-K.json` lists the images of one bucket with the checksums of their file and of their annotation record, so that
 a new or changed image changes the manifest of its own bucket and of no other.
@@ -48,7 +48,7 @@ def record_digest(raw: RawImage) -> str:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write a manifest as JSON with one line an image, atomically: a changed image is one changed line."""
+    """Write a manifest as JSON with one line per image, atomically: a changed image is one changed line."""
 
     def lines(rows: Iterable[ManifestImage | Rejected]) -> str:
         return "[" + ",".join(f"\n  {canonical_json(asdict(row))}" for row in rows) + "]"

@@ -37,7 +37,7 @@ class Objects365Reader(InstancesReader):
         return super().image_path(split, "/".join(PurePosixPath(file_name).parts[-2:]))
 
     def text_of(self, category_id: int | str, name: str) -> str:
-        return _corrected_names().get((category_id, name.strip()), name.lower().strip())
+        return _corrected_names().get((category_id, name.strip())) or super().text_of(category_id, name)
 
     def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:
         return None if fragments[0].image_id in INVALID_IMAGES else super().assemble(fragments)

@@ -65,7 +65,7 @@ class OpenImagesBoxesReader(Reader):
             InputError: the file is missing or not UTF-8.
         """
         rows = [row for row in _csv_rows(self.root / _CLASSES) if len(row) == 2 and not isinstance(row, str)]
-        return {label: name.lower() for label, name in rows if name.strip() and label != "LabelName"}
+        return {label: " ".join(name.lower().split()) for label, name in rows if name.strip() and label != "LabelName"}
 
     def fragments(self) -> Iterator[Fragment]:
         for split, path in self.splits().items():
@@ -161,7 +161,7 @@ def _fraction(value: str) -> float | None:
 
 
 def _group(value: str) -> bool:
-    """Whether IsGroupOf is set; -1 stands for unknown."""
+    """Return True where IsGroupOf is set; -1 stands for unknown."""
     if (found := _fraction(value or "0")) in (-1, 0, 1):
         return found == 1
     raise BadValue("is neither 0 nor 1", value)

@@ -1,4 +1,4 @@
-"""What a reader of a raw dataset is.
+"""The interface of all readers of raw datasets.
 
 A reader streams its annotation files as `Fragment`s, small pieces that each belong to one image. Since a piece knows
 its image, pieces can be spread over buckets without holding the dataset in memory; the pieces of one image then make a
@@ -72,11 +72,11 @@ class Reader(ABC):
     optional_kinds: frozenset[str] = frozenset()
     """Kinds of pieces that may speak of images which the dataset does not list."""
     closed_vocabulary = True
-    """Whether a text outside the class table is an error."""
+    """A text outside the class table is an error."""
 
     @property
     def root_key(self) -> str:
-        """Where params.yaml says where this dataset lies."""
+        """The key of this dataset's root in params.yaml."""
         return f"sources.{self.dataset}.root"
 
     def __init__(self, root: Path) -> None:

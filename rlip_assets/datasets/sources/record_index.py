@@ -37,7 +37,7 @@ class Rejected:
 
 @dataclass
 class _Pieces:
-    """What the files of one split say under one image id."""
+    """All pieces of one split under one image id."""
 
     images: list[Fragment] = field(default_factory=list)
     others: list[Fragment] = field(default_factory=list)

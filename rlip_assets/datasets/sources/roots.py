@@ -71,7 +71,7 @@ def image_root(ctx: StageContext, dataset: str) -> Path:
 
 
 def is_remote(root: str) -> bool:
-    """Whether a root lies outside the file system."""
+    """Return True for a root outside the file system."""
     return "://" in root
 
 

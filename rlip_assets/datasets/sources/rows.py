@@ -144,7 +144,7 @@ def anything(value: Any) -> Any:
 
 
 def scalar(value: Any) -> Any:
-    """Return an id that nothing depends on as it stands, or None where it is none."""
+    """Return an id that nothing depends on as it stands, None for any other value."""
     try:
         plain_id(value)
     except BadValue:
@@ -167,7 +167,7 @@ def text(value: Any) -> str:
 
 
 def text_or_none(value: Any) -> str | None:
-    """Return a text, or None for what is none: a relation without text."""
+    """Return a text, None for any other value: a relation without text."""
     return value if type(value) is str and not _SURROGATE.search(value) else None
 
 
@@ -201,7 +201,7 @@ def flag(value: Any) -> int:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number that a coordinate may be."""
+    """Return True for a number that a coordinate may be."""
     return type(value) in (int, float) and -LARGEST <= value <= LARGEST
 
 

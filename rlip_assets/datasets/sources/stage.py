@@ -1,4 +1,4 @@
-"""The two stages of a raw dataset: `raw_manifest` (what is there) and `scenes` (one table a bucket)."""
+"""The two stages of a raw dataset: `raw_manifest` (its files, listed) and `scenes` (one table per bucket)."""
 
 from __future__ import annotations
 

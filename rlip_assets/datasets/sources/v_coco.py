@@ -5,7 +5,7 @@ in `data/` or in `data/vcoco/`; images in `{train,val}2014/`, below `images/` or
 val) is the split "train".
 
 The 26 actions become 29 by role. A triplet is (agent, object of the role, text); its object is `NO_OBJECT` for an
-action without roles and for a role that nobody fills. Boxes stay as annotated.
+action without roles and for an unfilled role. Boxes stay as annotated.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class VCocoReader(Reader):
 
 
 def _listed_images(path: Path) -> tuple[set[str], list[Fragment]]:
-    """The images of a split, also those without persons, which no action mentions, and the lines that are no image id; empty where the
+    """The images of a split, also those without persons, which no action mentions, and the lines that are not image ids; empty where the
     list is not there.
 
     Raises:

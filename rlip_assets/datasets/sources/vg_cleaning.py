@@ -1,7 +1,7 @@
 """The cleaning of Visual Genome: steps 0 to 4 and 9 of the published preprocessing, each counted.
 
     0  lower-case object names and predicates
-    1  drop exact repeats of (subject id, predicate, object id) in an image, the first stays
+    1  drop exact repeats of (subject id, predicate, object id) within an image, the first stays
     2  an object's names become its first name
     3  drop a relation that says the same as an earlier one: equal predicate, subject and object names up to aliases,
     and both box

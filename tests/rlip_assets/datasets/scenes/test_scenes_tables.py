@@ -135,6 +135,8 @@ def test_buckets_are_the_documented_ones_and_even() -> None:
         ({"subject": np.int32([0, 2])}, "points outside its 2 boxes"),
         ({"subject": np.int32([-1, 0])}, "points outside"),
         ({"object": np.int32([-2, 0])}, "points outside"),
+        ({"confidence": np.float32([0.5, 1.5])}, r"confidence outside 0\.\.1"),
+        ({"confidence": np.float32([-0.5, np.nan])}, r"confidence outside 0\.\.1"),
     ],
 )
 def test_rows_that_no_reader_may_produce_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
