@@ -200,10 +200,8 @@ def open_tagger(
         stored = (loaded.metadata.get("recipe") or {}).get("augmentation", {})
         # Checkpoints made by an earlier version name fields that are no longer there.
         sizes = Augmentation.model_validate({k: v for k, v in stored.items() if k in Augmentation.model_fields})
-    except (AttributeError, ValueError) as error:
-        raise InputError(
-            f"{checkpoint}/metadata.json: recipe.augmentation is damaged ({error}); restore the file"
-        ) from None
+    except (AttributeError, ValueError):
+        raise InputError(f"{checkpoint}/metadata.json: recipe.augmentation is damaged; restore the file") from None
     return CandidateTagger(loaded, read_classes(classes).objects, params), sizes
 
 
