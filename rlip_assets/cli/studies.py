@@ -22,16 +22,16 @@ def study(
 ) -> None:
     """Run a study: its settings with every seed through DVC, then figures, plots and verdicts in reports/studies."""
     from rlip_assets.lineage.profiles import PROJECT_ROOT
-    from rlip_assets.report.studies import definitions, profiles
+    from rlip_assets.report.studies import definitions, study_profiles
 
     if name is None:
         for each in definitions.studies().values():
             print(f"{each.name:18} {len(each.arms)} x {each.seeds} trainings of {each.steps} steps: {each.title}")
         return
     chosen = definitions.study(name)
-    made = profiles.study_profiles(chosen)
+    made = study_profiles.study_profiles(chosen)
     for profile in made:
-        profiles.write_profile(profile, chosen)
+        study_profiles.write_profile(profile, chosen)
         print(f"{profile.root.relative_to(PROJECT_ROOT)}: {', '.join(profile.targets)}", flush=True)
     if plan:
         return

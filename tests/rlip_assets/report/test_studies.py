@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from rlip_assets.cli import app
 from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.profiles import PARAMS_FILE, profile_root, relative_project
 from rlip_assets.lineage.recipes import differences
@@ -198,3 +200,11 @@ def test_an_unknown_study_and_a_claim_about_nothing_are_refused() -> None:
         study("fusions")
     with pytest.raises(ValueError, match="speaks of the arm 'b'; the arms are a"):
         toy_study(("a",))
+
+
+def test_the_command_lists_studies_and_knows_no_other() -> None:
+    listed = CliRunner().invoke(app, ["study"])
+    assert listed.exit_code == 0, listed.output
+    assert [line.split()[0] for line in listed.output.splitlines()] == list(studies())
+    unknown = CliRunner().invoke(app, ["study", "nothing"])
+    assert "There is no study 'nothing'; the studies are fusion" in str(unknown.exception)
