@@ -67,7 +67,7 @@ def _step_that_does_not_fit(device: Device, sizes: Sizes) -> Row:
     sentence, allowed = "", held + (full - held) / 4
     with device.little_memory(allowed, step.model.backbone, sizes.training_batch - 1):
         try:
-            with remedy_named(sizes.training_batch, precision="bf16", recompute=False):
+            with remedy_named(sizes.training_batch, precision="bf16", gradient_checkpointing=False):
                 step("bf16")
         except StepTooLargeError as error:
             sentence = str(error)

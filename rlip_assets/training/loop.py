@@ -124,7 +124,9 @@ class Trainer:
         for step, batches in enumerate(self._batches(done), start=done):
             began = time.perf_counter()
             largest = max(len(batch.images) for batch in batches)
-            with remedy_named(largest, precision=self.settings.precision, recompute=self.settings.recompute):
+            with remedy_named(
+                largest, precision=self.settings.precision, gradient_checkpointing=self.settings.gradient_checkpointing
+            ):
                 row = self._step(step, batches)
             if self.average:
                 self.average.update_parameters(self.model)

@@ -1,4 +1,4 @@
-"""A training step that memory is too small for ends with one sentence that names the remedy."""
+"""Errors of a training step that does not fit in memory: one sentence that names the remedy."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class StepTooLargeError(RlipError):
 
 
 @contextmanager
-def remedy_named(images: int, *, precision: str, recompute: bool) -> Iterator[None]:
-    """Run a training step, and say what to change where it runs out of memory.
+def remedy_named(images: int, *, precision: str, gradient_checkpointing: bool) -> Iterator[None]:
+    """Run a training step; where it runs out of memory, say what to change.
 
-    Unlike captioning and tagging, a step is not halved by itself: `accumulate` is part of a recipe.
+    Unlike captioning and tagging, a step is not halved automatically: `accumulate` is part of a recipe.
 
     Args:
         images: images that go through the network at a time.
-        precision, recompute: as in `Settings`; what is in use already is not advised.
+        precision, gradient_checkpointing: as in `Settings`; what is already in use is not advised.
 
     Raises:
         StepTooLargeError: memory is too small.
@@ -33,7 +33,7 @@ def remedy_named(images: int, *, precision: str, recompute: bool) -> Iterator[No
         if not ran_out_of_memory(error):
             raise
     remedies = [
-        *([] if recompute else ["set training.gradient_checkpointing: true"]),
+        *([] if gradient_checkpointing else ["set training.gradient_checkpointing: true"]),
         *([] if precision != "fp32" else ["set training.precision: bf16"]),
         *([] if images == 1 else ["raise accumulate in the changes of the recipe"]),
         "use a larger device",

@@ -1,8 +1,8 @@
-"""Batches that memory is too small for go in parts.
+"""Batches that do not fit in memory are processed in parts.
 
-Batch sizes are parameters that results follow from: texts share a forward pass, and float sums depend on shapes. How much memory a
-machine has is none. So a batch stays what it is, in everything but the last bits of float sums, and only goes through the network in
-parts.
+Results depend on batch sizes: texts share a forward pass, and float sums depend on shapes. They must not depend on a machine's memory,
+so a batch stays the same, up to the last bits of float sums, and only goes through the network in parts. `accelerate`'s
+`find_executable_batch_size` would start the whole work again with another batch.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ _OUT_OF_MEMORY = (
     "ALLOC_FAILED",
     "unable to find an engine to execute this computation",
 )
-"""What RuntimeErrors of torch say: the accelerator's allocator, the processor's on Linux and on Windows, CUDA's libraries, and a
+"""Messages of torch's RuntimeErrors: the accelerator's allocator, the processor's on Linux and on Windows, CUDA's libraries, and a
 convolution for which no workspace is left."""
 
 
 class MicroBatches:
-    """Does work on the largest part of a batch that memory allows.
+    """Processes a batch in the largest parts that memory allows.
 
     Attributes:
-        size: how many items a batch has.
-        rows: how many of them go at a time. Halved when memory is too small, with a line in the log, and never raised again.
+        size: items of a batch.
+        rows: items of a part. Halved when memory is too small, with a line in the log, and never raised again.
     """
 
     def __init__(self, size: int, remedy: str) -> None:
         """
         Args:
-            remedy: what to do where not even one item fits, such as "lower captions.captions_per_image".
+            remedy: advice where not even one item fits, such as "lower captions.captions_per_image".
         """
         self.size = self.rows = size
         self._remedy = remedy
 
     def __call__(self, work: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]) -> list[Result]:
-        """`work` of all items, in order.
+        """Return the results of all items, in order.
 
         Args:
-            work: gives one result an item. Called again with fewer items, and `rows` halved, after it ran out of memory.
+            work: returns one result per item. Called again with fewer items, and `rows` halved, after it ran out of memory.
 
         Raises:
-            InputError: one item alone is too much.
+            InputError: a single item does not fit.
         """
         results: list[Result] = []
         while len(results) < len(items):
@@ -61,7 +61,7 @@ class MicroBatches:
             except (RuntimeError, MemoryError) as error:
                 if not ran_out_of_memory(error):
                     raise
-            self._halve()  # here, where the failed attempt's tensors are gone
+            self._halve()  # here, where the tensors of the failed attempt are gone
         return results
 
     def _halve(self) -> None:
@@ -77,12 +77,12 @@ class MicroBatches:
 
 
 def ran_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory, of the device or the host, was too small."""
+    """Return whether an error says that memory, of the device or the host, was too small."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _give_back() -> None:
-    """Return what torch keeps for later to the device, whose pieces have the wrong sizes now."""
+    """Return torch's cached blocks, which have the wrong sizes now, to the device."""
     import torch
 
     if torch.cuda.is_available():

@@ -133,10 +133,10 @@ def test_a_step_that_does_not_fit_ends_with_a_sentence(
 def test_advice_leaves_out_what_is_in_use() -> None:
     with (
         pytest.raises(StepTooLargeError, match=r"1 image at a time in bf16; use a larger device$"),
-        remedy_named(1, precision="bf16", recompute=True),
+        remedy_named(1, precision="bf16", gradient_checkpointing=True),
     ):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-    with pytest.raises(RuntimeError, match="shapes"), remedy_named(1, precision="bf16", recompute=True):
+    with pytest.raises(RuntimeError, match="shapes"), remedy_named(1, precision="bf16", gradient_checkpointing=True):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
 
