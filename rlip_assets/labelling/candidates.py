@@ -55,11 +55,11 @@ def candidate_stage(ctx: StageContext) -> dict[str, Any]:
     matcher = ClassMatcher(classes.objects, read_synonyms(params.synonyms))
     scenes = {scene.image_id: scene for scene in read_scenes(ctx.inputs["scenes"])}
     triplets = list(read_rows(ctx.inputs["caption_triplets"], TripletRow))
-    strangers = [row.image_id for row in triplets if row.image_id not in scenes]
-    if strangers:
+    unknown = [row.image_id for row in triplets if row.image_id not in scenes]
+    if unknown:
         raise DataError(
-            f"{ctx.inputs['caption_triplets']} speaks of {len(strangers)} images that {ctx.inputs['scenes']} does not have, "
-            f"for example {strangers[0]}; run the captions of this bucket again"
+            f"{ctx.inputs['caption_triplets']} has {len(unknown)} images that {ctx.inputs['scenes']} does not have, "
+            f"for example {unknown[0]}; run the captions of this bucket again"
         )
 
     def make(rows: list[TripletRow], folder: Path) -> dict[str, Any]:

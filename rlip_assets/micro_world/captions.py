@@ -32,13 +32,13 @@ def describe(picture: Picture, rng: Random) -> str:
     Examples: "a man is riding a horse", "a dog chases a cat and a woman is holding a cup", "a man riding a horse next to a dog".
     """
     happening = [relation for relation in picture.relations if not relation.spatial]
-    standing = [relation for relation in picture.relations if relation.spatial]
+    placed = [relation for relation in picture.relations if relation.spatial]
     names = [noun(thing.kind, rng) for thing in picture.things]
     first = rng.choice(happening)
     partners = [other for other in happening if (other.subject, other.object) != (first.subject, first.object)]
     dice = rng.random()
-    if standing and dice < SPATIAL_SHARE:
-        return _with_place(first, standing, names, rng)
+    if placed and dice < SPATIAL_SHARE:
+        return _with_place(first, placed, names, rng)
     if partners and dice < 0.7:
         return _two(first, rng.choice(partners), names, rng)
     return _clause(first, names, rng, full=rng.random() < 0.7)
@@ -68,10 +68,10 @@ def _two(first: Relation, second: Relation, names: list[str], rng: Random) -> st
     return f"{_clause(first, names, rng, full=full)} {joint} {_clause(second, names, rng, full=full)}"
 
 
-def _with_place(first: Relation, standing: list[Relation], names: list[str], rng: Random) -> str:
+def _with_place(first: Relation, placed: list[Relation], names: list[str], rng: Random) -> str:
     """A clause with "next to a dog" appended where that says something of its object; otherwise a separate clause."""
-    place = rng.choice(standing)
-    following = [other for other in standing if other.subject == first.object and other.object != first.subject]
+    place = rng.choice(placed)
+    following = [other for other in placed if other.subject == first.object and other.object != first.subject]
     if following:
         place = rng.choice(following)
         return f"{_clause(first, names, rng, full=rng.random() < 0.7)} {pick_form(place.text, rng)[0]} {with_article(names[place.object])}"

@@ -24,7 +24,7 @@ ROW = {"objects": BOXES, "relationships": [{"subject_id": 1, "object_id": 2, "pr
 
 @pytest.fixture
 def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty profile whose raw datasets lie at `data/raw/DATASET`; one of its own is called shop."""
+    """An empty profile whose raw datasets lie at `data/raw/DATASET`; its own dataset is called shop."""
     folder = tmp_path / "profile"
     split = {"train": {"annotations": "boxes.json", "images": "photos"}}
     write_json(folder / "params.yaml", {"sources": {"own": {"shop": {"root": "data/raw/shop", "splits": split}}}})

@@ -31,7 +31,7 @@ SMALL = WorldParams(
 
 
 def stage_context(folder: Path, world: WorldParams) -> StageContext:
-    """The context of the stage in a profile of its own."""
+    """The context of the stage in a separate profile."""
     params = Params(micro_world=world)
     truth = folder / "truth"
     truth.mkdir(exist_ok=True)
