@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from rlip_assets.datasets.sources.classes import Classes, hico_classes, official_table
+from rlip_assets.evaluation.formats.json_values import read_text
 from rlip_assets.storage.errors import DataError, InputError
 
 PERSON = "person"
@@ -120,14 +121,9 @@ def read_vocabulary(path: Path) -> Vocabulary:
         InputError: no such file, or not JSON.
         DataError: see `vocabulary_of_classes`.
     """
+    content = read_text(path, "name the classes.json that the raw_manifest stage wrote (--classes)")
     try:
-        content = Path(path).read_text(encoding="utf-8-sig")
         json.loads(content)
-    except OSError as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-        raise InputError(
-            f"{path} {reason}; name the classes.json that the raw_manifest stage wrote (--classes)"
-        ) from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); make it again") from None
     return vocabulary_of_classes(content, str(path))

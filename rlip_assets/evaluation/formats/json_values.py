@@ -56,15 +56,28 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: no such file, not whole, or an object that gives a key twice (of which JSON readers keep the last in silence).
     """
+    text = read_text(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; give a file that does") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder; give a file") from None
+        return json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); fetch it again") from None
+
+
+def read_text(path: Path, remedy: str = "give a file that does") -> str:
+    """Return the text of a regular file, with or without a byte order mark.
+
+    Raises:
+        InputError: there is no such file (with the `remedy`), it is a folder or a pipe, or it is no text.
+    """
+    path = Path(path)
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no regular file"
+        raise InputError(f"{path} is {found}; give a file" if path.exists() else f"{path} does not exist; {remedy}")
+    try:
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); make it readable") from None
-    except (ValueError, RecursionError) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{path} is not valid JSON ({error}); fetch it again") from None
 
 

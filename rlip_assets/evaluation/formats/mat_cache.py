@@ -8,25 +8,30 @@ names, those without pairs included. Source: `cache_hico` in `utils.py` of githu
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
-from scipy.io import loadmat, whosmat
+from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from rlip_assets.datasets.sources.classes import hico_classes
 from rlip_assets.evaluation.formats.class_lists import coco_order, interactions, pair_order
 from rlip_assets.evaluation.formats.triplets import PERSON_BY_FORM, Triplets
-from rlip_assets.storage.errors import DataError, InputError
+from rlip_assets.storage.errors import DataError, InputError, RlipError
+from rlip_assets.storage.files import atomic_file
 
 OBJECTS = 80
 NAME = "detections_{:02d}.mat"
 CONTENT = "all_boxes"
 WIDTH = 9
+REFUSED = 3
+"""Exit status of the reading process when it has a sentence."""
 
 
 def is_mat_cache(path: Path) -> bool:
@@ -47,7 +52,7 @@ def read_mat_cache(folder: Path, image_ids: Sequence[str]) -> list[Triplets]:
     if not folder.is_dir():
         raise InputError(f"{folder} is one file of a cache of {OBJECTS}; give their folder")
     files = [folder / NAME.format(number) for number in range(1, OBJECTS + 1)]
-    shapes = [_shape(file) for file in files]
+    shapes, found = zip(*_read_apart(files), strict=True)
     hois = _hois_by_file(files, [rows for rows, _ in shapes])
     wrong = next((number for number, (_, images) in enumerate(shapes) if images != len(image_ids)), None)
     if wrong is not None:
@@ -55,38 +60,70 @@ def read_mat_cache(folder: Path, image_ids: Sequence[str]) -> list[Triplets]:
             f"{files[wrong]} has {shapes[wrong][1]} images, the annotations {len(image_ids)}; give the annotation file that it was made "
             "with (instances_test2015.json)"
         )
-    rows: list[list[npt.NDArray[np.float64]]] = [[] for _ in image_ids]
-    for file, own in zip(files, hois, strict=True):
-        table = _read(file, loadmat)[CONTENT]
-        for row, image in zip(*np.nonzero(_sizes(table)), strict=True):
-            found = _detections(table[row, image], f"{file}: {CONTENT}, row {row}, column {image}")
-            rows[image].append(np.column_stack([found, np.full(len(found), own[row])]))
+    numbered = [
+        np.column_stack([rows, np.array(own)[rows[:, 0].astype(int)]]) for rows, own in zip(found, hois, strict=True)
+    ]
+    rows = np.concatenate(numbered)
+    rows = rows[np.argsort(rows[:, 1], kind="stable")]
+    ends = np.searchsorted(rows[:, 1], np.arange(len(image_ids) + 1))
     classes = interactions(coco_order("hico_det"))
     return [
-        _triplets(image_id, str(folder), np.concatenate([np.zeros((0, WIDTH + 1)), *found]), classes)
-        for image_id, found in zip(sorted(image_ids), rows, strict=True)
+        _triplets(image_id, str(folder), rows[first:last, 2:], classes)
+        for image_id, first, last in zip(sorted(image_ids), ends[:-1], ends[1:], strict=True)
     ]
 
 
-def _read(path: Path, read: Callable[..., Any]) -> Any:
-    """Return what one of SciPy's functions reads of `all_boxes`."""
+def _read_apart(files: Sequence[Path]) -> Iterator[tuple[tuple[int, int], npt.NDArray[np.float64]]]:
+    """Yield rows and columns and the detections of each file as of `_table`, read in another process: damaged files can end it."""
+    with TemporaryDirectory() as work:
+        command = [sys.executable, "-m", "rlip_assets.evaluation.formats.mat_cache", work, *map(str, files)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        for number, file in enumerate(files):
+            out = Path(work) / f"{number}.npy"
+            if not out.exists():
+                damaged = f"{file} is not a whole Matlab file; write it again"
+                raise DataError(done.stderr.strip() if done.returncode == REFUSED else damaged)
+            table = np.load(out)
+            yield (int(table[0, 0]), int(table[0, 1])), table[1:]
+
+
+def _main(work: str, *files: str) -> int:
+    """Write the tables of some files; `REFUSED` and a sentence where one is broken."""
+    try:
+        for number, file in enumerate(files):
+            with atomic_file(Path(work) / f"{number}.npy") as temporary, temporary.open("wb") as stream:
+                np.save(stream, _table(Path(file)))
+    except RlipError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    return 0
+
+
+def _table(path: Path) -> npt.NDArray[np.float64]:
+    """Return (n + 1, 11): rows (interactions) and columns (images) of a file's cells, then row, column and values of each detection."""
+    cells = _cells(path)
+    found = [np.array([[*cells.shape, *[0] * WIDTH]], np.float64)]
+    sizes = np.array([[getattr(cell, "size", 1) for cell in row] for row in cells], np.int64).reshape(cells.shape)
+    for row, image in zip(*np.nonzero(sizes), strict=True):
+        own = _detections(cells[row, image], f"{path}: {CONTENT}, row {row}, column {image}")
+        found.append(np.column_stack([np.full(len(own), row), np.full(len(own), image), own]))
+    return np.concatenate(found)
+
+
+def _cells(path: Path) -> npt.NDArray[np.object_]:
     if not path.is_file():
         raise InputError(f"{path} does not exist; a cache has {OBJECTS} files, one per object")
     try:
-        return read(path, variable_names=[CONTENT]) if read is loadmat else read(path)
+        content = loadmat(path, variable_names=[CONTENT])
     except (
         OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, MemoryError, OverflowError, EOFError,
         struct.error, zlib.error, MatReadError,
     ) as error:  # fmt: skip
         raise InputError(f"{path} is not a whole Matlab file of version 7 or older ({error}); write it again") from None
-
-
-def _shape(path: Path) -> tuple[int, int]:
-    """Rows (interactions) and columns (images) of a file's cells, from its header."""
-    for name, shape, kind in _read(path, whosmat):
-        if name == CONTENT and kind == "cell" and len(shape) == 2:
-            return int(shape[0]), int(shape[1])
-    raise DataError(f"{path} has no cell array {CONTENT!r} of interactions by images; write it as UPT and PViC do")
+    cells = content.get(CONTENT)
+    if not isinstance(cells, np.ndarray) or cells.dtype != object or cells.ndim != 2:
+        raise DataError(f"{path} has no cell array {CONTENT!r} of interactions by images; write it as UPT and PViC do")
+    return cells
 
 
 def _hois_by_file(files: Sequence[Path], counts: Sequence[int]) -> list[list[int]]:
@@ -103,11 +140,6 @@ def _hois_by_file(files: Sequence[Path], counts: Sequence[int]) -> list[list[int
     raise DataError(
         f"{files[number]} has {counts[number]} rows of interactions, which fits no known order of the files; write them as UPT and PViC do"
     )
-
-
-def _sizes(table: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
-    """Number of values in each cell; 1 for what is no array, so that it is looked at."""
-    return np.array([[getattr(cell, "size", 1) for cell in row] for row in table], np.int64).reshape(table.shape)
 
 
 def _detections(cell: object, where: str) -> npt.NDArray[np.float64]:
@@ -136,3 +168,7 @@ def _triplets(image_id: str, source: str, rows: npt.NDArray[np.float64], classes
         verbs,
         rows[:, WIDTH - 1],
     )
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))

@@ -35,6 +35,8 @@ from rlip_assets.evaluation.formats.json_values import OBJECT, TEXT, field, show
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.files import atomic_file, canonical_json
 
+DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""Errors of reading a damaged Parquet file."""
 SCHEMA_VERSION = 1
 METADATA_KEY = b"rlip"
 ROW_GROUP_BYTES = 16 << 20
@@ -259,7 +261,7 @@ class PredictionReader:
             raise InputError(f"{path} does not exist; give the predictions file of a training or prediction run")
         try:
             self._parquet = pq.ParquetFile(self.path, pre_buffer=False)
-        except (pa.ArrowException, OSError) as error:
+        except DAMAGED as error:
             raise InputError(f"{path} is not a whole Parquet file ({error}); write the predictions again") from None
         raw = (self._parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
         if raw is None or not self._parquet.schema_arrow.equals(SCHEMA):
@@ -290,7 +292,7 @@ class PredictionReader:
                     self._check_ids(batch, seen)
                     check_batch(batch, len(self.objects), len(self.verbs))
                     yield batch
-        except (pa.ArrowException, OSError) as error:
+        except DAMAGED as error:
             raise InputError(f"{self.path} is damaged or truncated ({error}); write the predictions again") from None
 
     def _check_ids(self, batch: PredictionBatch, seen: dict[str, int]) -> None:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from rlip_assets.evaluation.core.image_names import ImageNames
 from rlip_assets.evaluation.formats.json_values import BOX, IMAGE_ID, NUMBER, Kind, field, image_id_of, read_json
+from rlip_assets.evaluation.formats.predictions import DAMAGED
 from rlip_assets.evaluation.v_coco.actions import Actions
 from rlip_assets.evaluation.v_coco.ground_truth import OfficialTruth
 from rlip_assets.evaluation.v_coco.official import OfficialDetections
@@ -59,7 +60,7 @@ def is_official_content(path: Path) -> bool:
             return PERSON_BOX in stream.read(4096)
     try:
         return PERSON_BOX in pq.read_schema(path).names
-    except (pa.ArrowException, OSError):
+    except DAMAGED:
         return False
 
 
@@ -142,7 +143,7 @@ def _parquet_records(path: Path) -> Iterator[Mapping[str, Any]]:
         for batch in pq.ParquetFile(path).iter_batches(ROWS):
             for record in batch.to_pylist():
                 yield {key: value for key, value in record.items() if value is not None}
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGED as error:
         raise InputError(f"{path} is damaged or truncated ({error}); write it again") from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -203,16 +204,58 @@ OTHER_COLUMNS: dict[str, Callable[[int], pa.Array]] = {
 @pytest.mark.parametrize("kind", OTHER_COLUMNS)
 @pytest.mark.parametrize("name", ["image_id", "person_box", "hit_agent", "hit_obj"])
 def test_a_wrong_column_of_official_content_is_one_sentence(tmp_path: Path, name: str, kind: str) -> None:
-    world = make_official_world(KNOBS)
-    evaluator = VcocoOfficialEvaluator(world.truth, world.vocabulary)
-    evaluator.update(PredictionBatch.of(world.images, len(world.vocabulary.verbs)))
-    path = tmp_path / "content.parquet"
-    write_official_content(path, world.truth, evaluator.detections())
-    table = pq.read_table(path)
+    truth, path = make_official_world(KNOBS).truth, tmp_path / "content.parquet"
+    table = pq.read_table(parquet_files()[2])
     column = OTHER_COLUMNS[kind](table.num_rows)
     pq.write_table(table.set_column(table.schema.get_field_index(name), name, column), path)
     if kind == "nulls" and name.startswith("hit"):  # a record may name its predicted actions only
-        assert len(read_official_content(path, world.truth).persons)
+        assert len(read_official_content(path, truth).persons)
         return
     with pytest.raises(RlipError, match=rf"content\.parquet, row 0.* {name} is|content\.parquet, row 0: image"):
-        read_official_content(path, world.truth)
+        read_official_content(path, truth)
+
+
+@cache
+def parquet_files() -> tuple[Path, Path, Path]:
+    """Annotations, predictions of this project, and official content of `make_official_world(KNOBS)`."""
+    folder = Path(tempfile.mkdtemp())
+    world = make_official_world(KNOBS)
+    evaluator = VcocoOfficialEvaluator(world.truth, world.vocabulary)
+    evaluator.update(PredictionBatch.of(world.images, len(world.vocabulary.verbs)))
+    content = folder / "content.parquet"
+    write_official_content(content, world.truth, evaluator.detections())
+    return pair_list(folder, "hico_det"), parquet(folder, "hico_det"), content
+
+
+@settings(max_examples=100)
+@given(data=st.data(), kept=st.floats(0.5, 1), official=st.booleans())
+def test_damaged_bytes_are_one_sentence(data: st.DataObject, kept: float, official: bool) -> None:
+    annotations, *files = parquet_files()
+    path = files[official]
+    whole = path.read_bytes()
+    damaged = bytearray(whole[: int(kept * len(whole))] if data.draw(st.booleans()) else whole)
+    for place in data.draw(st.lists(st.integers(0, len(damaged) - 1), max_size=8)):
+        damaged[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(damaged)
+    try:
+        if official:
+            read_official_content(path, make_official_world(KNOBS).truth)
+        else:
+            evaluate_files(Request("hico_det", path, annotations))
+    except RlipError as error:
+        assert path.name in str(error)  # noqa: PT017 - a flipped byte may do no harm
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    """Opening one would wait for ever."""
+    annotations, predictions, _ = parquet_files()
+    os.mkfifo(tmp_path / "pipe.json")
+    for request in (
+        Request("hico_det", tmp_path / "pipe.json", annotations),
+        Request("hico_det", predictions, tmp_path / "pipe.json"),
+        Request("hico_det", predictions, annotations, image_labels=tmp_path / "pipe.json"),
+    ):
+        with pytest.raises(RlipError, match=r"pipe\.json is no (regular )?file"):
+            evaluate_files(request)
