@@ -42,6 +42,6 @@ def _is_dead(run: DagsterRun) -> bool:
         return False
     number, began = words[1:]
     try:
-        return abs(psutil.Process(int(number)).create_time() - float(began)) > _SLACK_SECONDS
+        return bool(abs(psutil.Process(int(number)).create_time() - float(began)) > _SLACK_SECONDS)
     except psutil.NoSuchProcess:
         return True

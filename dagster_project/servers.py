@@ -100,7 +100,7 @@ def require_free(server: Server) -> None:
         except OSError as error:
             option = f"--{server.name.lower()}-port"
             remedy = f"end what listens there or choose another with `rlip ui {option} {server.port + 1}`"
-            why = error.strerror.lower()
+            why = str(error.strerror).lower()
             raise BusyError(f"Port {server.port} for {server.name} cannot be used ({why}); {remedy}") from None
 
 

@@ -63,7 +63,7 @@ def _name(address: str) -> str | None:
         return None
 
 
-class GuardedWebserver(DagsterWebserver):  # type: ignore[misc, unused-ignore]
+class GuardedWebserver(DagsterWebserver[Any, Any]):
     """Dagster's web server behind the guard."""
 
     def build_middleware(self) -> list[Middleware]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import platform
 import time
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
@@ -71,7 +71,8 @@ def main(
 ) -> None:
     """Print images per second of both ways and their ratio."""
     torch.set_num_threads(threads)
-    model = build(size, width).to(device)
+    model: Any = build(size, width)
+    model = model.to(device)
     side = SIZES[size]["image"]
     pixels = torch.randn(images, 3, side, side, device=device)
     settings = Nucleus(min_tokens=20, max_tokens=20)

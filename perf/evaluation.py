@@ -70,10 +70,10 @@ class Case:
         """What is timed; the first is the one that the oracle repeats."""
         truth, vocabulary = self.truth, self.vocabulary
         if self.name == "hico_det":
-            rlipv2 = {"only": (HICO_RLIPV2,)}
+            only = (HICO_RLIPV2,)
             return {
-                "rlipv2, NMS": lambda: HicoDetEvaluator(truth, vocabulary, **rlipv2, variants=(NMS,)),
-                "rlipv2, plain": lambda: HicoDetEvaluator(truth, vocabulary, **rlipv2, variants=(PLAIN,)),
+                "rlipv2, NMS": lambda: HicoDetEvaluator(truth, vocabulary, only=only, variants=(NMS,)),
+                "rlipv2, plain": lambda: HicoDetEvaluator(truth, vocabulary, only=only, variants=(PLAIN,)),
                 "rlipv2 and matlab, plain and NMS": lambda: HicoDetEvaluator(truth, vocabulary),
             }
         if self.name == "open_images":

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rlip_model.checkpoints.official_layout import layout_of, load_official, official_state_dict
-from rlip_model.config import SWIN_LARGE, SWIN_TINY, ModelConfig, TextConfig
+from rlip_model.config import SWIN_LARGE, SWIN_TINY, Gate, ModelConfig, RelationQuery, TextConfig
 from rlip_model.losses import LossConfig, RelationCriterion, pseudo_relations
 from rlip_model.matching import Targets
 from rlip_model.model import ModelOutput, Rlip, build_model
@@ -40,6 +40,8 @@ TERMS = {
 }
 """Published loss names to ours."""
 
+GATES: dict[str | None, Gate] = {"VXAc": "vxac", "GLIP": "glip", "XGating": "none", None: "vxac"}
+RELATION_QUERIES: dict[str, RelationQuery] = {"vanilla": "learned", "vanilla_MBF": "mbf_learned", "MBF": "mbf"}
 SIZES = {"resnet50": None, "swin_tiny": SWIN_TINY, "swin_large": SWIN_LARGE}
 
 
@@ -73,8 +75,8 @@ def config_of(meta: Mapping[str, Any]) -> ModelConfig:
             layer_norm_eps=text["layer_norm_eps"],
         ),
         fusion="alif" if meta["fusion_gate"] else "late",
-        gate={"VXAc": "vxac", "GLIP": "glip", "XGating": "none", None: "vxac"}[meta["fusion_gate"]],
-        relation_query={"vanilla": "learned", "vanilla_MBF": "mbf_learned", "MBF": "mbf"}[meta["relation_query"]],
+        gate=GATES[meta["fusion_gate"]],
+        relation_query=RELATION_QUERIES[meta["relation_query"]],
         tagger=meta["tagger"],
         queries=meta["num_queries"],
         feed_forward=meta["dim_feedforward"],
@@ -123,7 +125,7 @@ class Recorder:
 
     def __init__(self, model: Rlip) -> None:
         self.seen: dict[str, list[Any]] = {}
-        watched = {"backbone": model.backbone, "pyramid": model.pyramid, "encoder": model.encoder}
+        watched: dict[str, nn.Module] = {"backbone": model.backbone, "pyramid": model.pyramid, "encoder": model.encoder}
         watched |= {"resizer": model.resizer, "entities": model.entity_decoder, "relations": model.relation_decoder}
         watched |= {f"layer{i}": layer for i, layer in enumerate(model.encoder.layers)}
         watched |= {f"fusion{j}": fusion for j, fusion in enumerate(model.encoder.fusions)}

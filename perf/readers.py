@@ -40,7 +40,12 @@ def write_annotations(path: Path, size: int) -> int:
             block = rng.random((_BLOCK * BOXES_PER_IMAGE, 12)).round(3) * 600
             for row in block.tolist():
                 image = images + boxes % (_BLOCK * BOXES_PER_IMAGE) // BOXES_PER_IMAGE
-                entry = {"id": boxes, "image_id": image, "category_id": 1 + boxes % CLASSES, "iscrowd": 0}
+                entry: dict[str, Any] = {
+                    "id": boxes,
+                    "image_id": image,
+                    "category_id": 1 + boxes % CLASSES,
+                    "iscrowd": 0,
+                }
                 entry |= {"bbox": row[:4], "area": row[2] * row[3], "segmentation": [row[4:]]}
                 stream.write((", " if boxes else "") + json.dumps(entry))
                 boxes += 1

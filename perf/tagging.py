@@ -13,6 +13,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -71,7 +72,7 @@ def measure(size: str, groups: int, images: int, short_side: int, rounds: int) -
             tagger = CandidateTagger(checkpoint, OBJECTS, params)
             tagger.vectors(RELATIONS)
             encodings[way] = 0
-            taken = _seconds(tagger, samples, lambda way=way: _count(encodings, way))
+            taken = _seconds(tagger, samples, partial(_count, encodings, way))
             seconds[way] = min(seconds[way], taken)
     return {
         "size": size,

@@ -38,7 +38,8 @@ Floats = npt.NDArray[np.float32]
 def _resampling(low: float, high: float) -> npt.NDArray[np.float64]:
     """(S, S): the part between `low` and 1 - `high` of S values as S values, between neighbours linearly."""
     place = ((np.arange(SIDE) + 0.5) / SIDE * (1 - low - high) + low) * SIDE - 0.5
-    return np.maximum(0, 1 - np.abs(place.clip(0, SIDE - 1)[:, None] - np.arange(SIDE)))
+    parts: npt.NDArray[np.float64] = np.maximum(0, 1 - np.abs(place.clip(0, SIDE - 1)[:, None] - np.arange(SIDE)))
+    return parts
 
 
 _COSINES = dct(np.eye(SIDE), norm="ortho", axis=0)[:FREQUENCIES]
@@ -72,13 +73,15 @@ def _looks(thumbnails: Thumbnails, views: Floats) -> Floats:
     found = np.einsum("ncfx,dgx->ncdfg", tall, views, optimize=True)
     found = found.reshape(len(thumbnails), len(views) ** 2, FREQUENCIES**2)
     roots = np.copysign(np.sqrt(np.abs(found)), found)[..., 1:]
-    return roots / np.maximum(np.linalg.norm(roots, axis=-1, keepdims=True), 1e-6)
+    unit: Floats = roots / np.maximum(np.linalg.norm(roots, axis=-1, keepdims=True), 1e-6)
+    return unit
 
 
 def cut_likeness(first: Thumbnails, second: Thumbnails) -> Floats:
     """(n,) likeness of pictures (n, S, S) to those of the same row, with either of them cut as it fits best."""
     one, other = (np.einsum("ncl,nl->nc", _looks(a, _CUT), looks(b)) for a, b in ((first, second), (second, first)))
-    return np.maximum(one.max(1), other.max(1))
+    likeness: Floats = np.maximum(one.max(1), other.max(1))
+    return likeness
 
 
 def alike(first: Thumbnails, second: Thumbnails, least: float) -> Iterator[tuple[int, int, float]]:

@@ -137,6 +137,6 @@ def _repair_busy(path: Path) -> str | None:
 def _alive(info: dict[str, Any], written: float) -> bool:
     """Return whether the process that an entry names is there, and not one that inherited its number later."""
     try:
-        return psutil.Process(int(info["pid"])).create_time() < written + _SLACK_SECONDS
+        return bool(psutil.Process(int(info["pid"])).create_time() < written + _SLACK_SECONDS)
     except psutil.NoSuchProcess:
         return False

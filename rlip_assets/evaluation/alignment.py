@@ -11,6 +11,7 @@ in float64, and no pair is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,13 +96,13 @@ class AlignmentEvaluator:
         self._features.append(features.copy())
         self._labels.append(labels.astype(np.int64))
 
-    def state(self) -> dict[str, npt.NDArray]:
+    def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the gathered features as flat arrays."""
         if not self._features:
             return {"features": np.zeros((0, 0), np.float32), "labels": np.zeros(0, np.int64)}
         return {"features": np.concatenate(self._features), "labels": np.concatenate(self._labels)}
 
-    def load_state(self, state: Mapping[str, npt.NDArray]) -> None:
+    def load_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Add what another process gathered."""
         if len(state["labels"]):
             self.update(state["features"], state["labels"])

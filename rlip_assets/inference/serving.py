@@ -69,8 +69,11 @@ class ServedDetector:
             raise DataError(f"The request has {len(rows)} rows: send at most {MAX_ROWS} at a time")
         if settings["limit"] > MAX_RELATIONS:
             raise DataError(f"The limit is {settings['limit']}: ask for at most {MAX_RELATIONS} relations")
-        records = enumerate(rows.to_dict("records"), start=1)
-        return [self._worker.submit(self._answer, row, number, settings).result() for number, row in records]
+        records: list[Any] = rows.to_dict("records")
+        return [
+            self._worker.submit(self._answer, row, number, settings).result()
+            for number, row in enumerate(records, start=1)
+        ]
 
     def _answer(self, row: Mapping[str, Any], number: int, settings: Mapping[str, Any]) -> dict[str, Any]:
         objects, relations = (_texts(row.get(name), name, number) for name in ("objects", "relations"))

@@ -69,7 +69,7 @@ def run_stage(
             function = load_function(spec.function)
             context = StageContext(spec.name, partition, params, inputs, outputs, work, log)
             clock.begin_work()
-            figures = _plain(function(context) or {}, f"figures of {item.address}")
+            figures: dict[str, Any] = _plain(function(context) or {}, f"figures of {item.address}")
             clock.end_work()
             log.metrics({key: value for key, value in flatten(figures).items() if isinstance(value, int | float)})
             _check_outputs(spec, outputs)

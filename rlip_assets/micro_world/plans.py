@@ -5,6 +5,7 @@ HICO-DET is planned as a whole, so that the number of instances of every class i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from random import Random
@@ -45,7 +46,7 @@ def train_instances(item: Interaction, images: int) -> int:
 
 def test_instances(item: Interaction, images: int) -> int:
     """Instances of a class in a test split of `images`: a flatter distribution, at least five."""
-    return max(LEAST_TEST_INSTANCES, round(0.72 * item.frequency**0.75 * images / 600))
+    return max(LEAST_TEST_INSTANCES, round(0.72 * math.pow(item.frequency, 0.75) * images / 600))
 
 
 def _deal(instances: list[Event], images: int, rng: Random) -> Plan:

@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from rlip_assets.storage.errors import InputError
@@ -74,7 +74,7 @@ def _opened(
         raise BadImageError(path, "the file is missing") from None
     except Image.DecompressionBombError as error:
         raise BadImageError(path, f"decompression bomb: {error}") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         empty = not content if content is not None else path.stat().st_size == 0
         raise BadImageError(
             path, "the file is empty" if empty else f"no image of a known format ({', '.join(FORMATS)})"

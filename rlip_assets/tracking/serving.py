@@ -42,7 +42,8 @@ def _bounded_invocations(data: bytes, content_type: str | None, *rest: Any) -> s
     if status == 200:
         try:
             with _ONE_AT_A_TIME:
-                return _invocations(data, content_type, *rest)
+                response: scoring_server.InvocationsResponse = _invocations(data, content_type, *rest)
+                return response
         except MlflowException:
             raise
         except Exception:

@@ -42,7 +42,8 @@ def test_one_file_makes_a_project_assets(shapes: Path, component: type[DvcProjec
         with sandbox.load_component_and_build_defs(defs_path=path) as (loaded, defs):
             assert isinstance(loaded, component)
             assert {spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()} == keys
-            (sensor,) = defs.resolve_asset_graph() and defs.get_repository_def().sensor_defs
+            defs.resolve_asset_graph()
+            (sensor,) = defs.get_repository_def().sensor_defs
             assert sensor.name.endswith("dvc_synchronisation")
 
 

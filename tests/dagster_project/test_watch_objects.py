@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import cast
 
 import dagster as dg
 import pytest
@@ -117,7 +118,7 @@ def test_the_sensor_forces_a_run_or_says_why_it_does_not(
     skipped = automation.new_objects(context)
     assert isinstance(skipped, dg.SkipReason)
     client.objects["coco/b.jpg"] = b"b"
-    (request,) = automation.new_objects(context)
+    (request,) = cast(Iterable[dg.RunRequest], automation.new_objects(context))
     assert (request.partition_key, request.tags[FORCE_TAG]) == ("coco", "true")
 
     def unreachable(prefix: Prefix) -> None:

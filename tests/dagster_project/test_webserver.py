@@ -26,7 +26,7 @@ SECRET = "/0123456789abcdefghijklmnop"
 MUTATION = 'mutation { deletePipelineRun(runId: "%s") { __typename } }'
 
 
-def answer(kind: str, path: str, *headers: tuple[str, str]) -> int | str:
+def answer(kind: str, path: str, *headers: tuple[str, str]) -> object:
     """Status of the guard's answer to a request or WebSocket; 200 or "accept" are those of the server behind it."""
     sent: list[Message] = []
 
@@ -45,7 +45,7 @@ def answer(kind: str, path: str, *headers: tuple[str, str]) -> int | str:
 
 
 OWN = ("host", "127.0.0.1:3000")
-REFUSED = {
+REFUSED: dict[str, tuple[str, *tuple[tuple[str, str], ...]]] = {
     "no prefix": ("/graphql", OWN),
     "root": ("/", OWN),
     "another prefix": ("/0123456789abcdefghijklmnoq/graphql", OWN),
@@ -62,7 +62,7 @@ REFUSED = {
     "two hosts": (f"{SECRET}/graphql", OWN, ("host", "evil.example")),
     "broken host": (f"{SECRET}/graphql", ("host", "[::1")),
 }
-ALLOWED = {
+ALLOWED: dict[str, tuple[str, *tuple[tuple[str, str], ...]]] = {
     "the page": (f"{SECRET}/graphql", OWN, ("origin", "http://127.0.0.1:3000")),
     "an address typed in": (SECRET, OWN),
     "localhost": (f"{SECRET}/", ("host", "localhost:3000"), ("origin", "http://localhost:3000")),

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
+from dagster_project import lineage
 from dagster_project.defs import automation
 from dagster_project.profile import active_profile
 from rlip_assets.storage.errors import BusyError
@@ -22,7 +23,7 @@ def asked_for(monkeypatch: pytest.MonkeyPatch, changed: set[str] | None, in_tree
             raise BusyError("at work")
         return changed
 
-    monkeypatch.setattr(automation.lineage, "changed_items", changed_items)
+    monkeypatch.setattr(lineage, "changed_items", changed_items)
     monkeypatch.setattr(automation, "present", lambda item, root: in_tree)
     context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 1, 5, 3, tzinfo=UTC))
     found = automation.weekly_retag(context)

@@ -1,11 +1,11 @@
 """Open Images v6 scene graphs by two protocols: triplet classes (RLIPv2) and predicates (Ji Zhang, PySGG)."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .hico_det import Triplet, best_ground_truth, claim, gt_rows, gt_triplet
+from .hico_det import best_ground_truth, claim, gt_rows, gt_triplet
 from .overlap import plain_iou, strict_iou, union_box
 from .precision import ClassBook, all_point_ap, mean, recall_precision
 from .ranking import Relation, by_score, pair_nms, phrase_nms, relation_of_cell, top_relations
@@ -30,7 +30,7 @@ def _best_phrase(phrase: Relation, ground_truth: Mapping[str, Any]) -> int | Non
 
 
 def _phrase_hits(
-    grouped: Sequence[Relation], ground_truth: Mapping[str, Any], compat: bool, known: Container[Triplet]
+    grouped: Sequence[Relation], ground_truth: Mapping[str, Any], compat: bool, known: Container[Hashable]
 ) -> list[tuple[Relation, bool]]:
     """Phrases by score with their verdicts. The published code looks matches up in the order in which the suppression
     left the phrases (class by class), with positions counted after sorting: phrase j gets the match of another. A

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from tests.rlip_model.test_golden_model import FOLDER, rule
 from tests.support.network_cases import make_targets
 
 OBJECTS, RELATIONS = 4, 3
-META = {
+META: dict[str, Any] = {
     "seed": 9,
     "anchors": "ParSeDA",
     "backbone": "resnet50",
@@ -82,7 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config, given = golden.config_of(META), inputs()
     model = golden.build_filled(config, rule, META["seed"]).eval()
     state = official_state_dict(model)
-    arrays = {name: value.numpy() for name, value in given.items()}
+    arrays: dict[str, Any] = {name: value.numpy() for name, value in given.items()}
     for part, objects in (("eval", OBJECTS + 1), ("train", OBJECTS)):
         with torch.no_grad():
             pooled = model.encode_text(given[f"{part}/input_ids"], given[f"{part}/attention_mask"])

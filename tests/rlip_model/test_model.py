@@ -120,7 +120,7 @@ def test_fresh_boxes_start_from_the_anchors() -> None:
     batch = make_batch(model.config)
     with torch.no_grad():
         output = model(batch.images, batch.mask, batch.pooled, batch.num_objects)
-    anchors = model.queries.anchors.detach()
+    anchors = model.get_parameter("queries.anchors").detach()
     torch.testing.assert_close(output.sub_boxes[0, 0, :, :2], anchors[:6, :2].sigmoid(), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(output.obj_boxes[0, 1, :, 2:], (anchors[6:, 2:] - 2).sigmoid(), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(output.sub_boxes[2], output.sub_boxes[0], atol=1e-4, rtol=1e-4)
@@ -182,10 +182,10 @@ def test_fewer_queries_keep_their_pairs(anchors: str) -> None:
 def test_fewer_queries_as_published_mix_the_roles() -> None:
     model = build_model(small("micro_parseda"))
     kept = with_fewer_queries(model, 8, keep="rows")
-    assert torch.equal(kept.queries.content, model.queries.content[:8])
+    assert torch.equal(kept.get_parameter("queries.content"), model.get_parameter("queries.content")[:8])
     # Objects of the kept pairs: old subjects 4, 5, then old objects 0, 1.
     torch.testing.assert_close(
-        kept.queries(1).obj_reference[0], model.queries.anchors[4:8].sigmoid(), atol=1e-6, rtol=0
+        kept.queries(1).obj_reference[0], model.get_parameter("queries.anchors")[4:8].sigmoid(), atol=1e-6, rtol=0
     )
     with pytest.raises(ValueError, match="has 12 queries, fewer than the 14"):
         with_fewer_queries(model, 14)

@@ -13,6 +13,7 @@ from rlip_model.config import SWIN_LARGE, BackboneConfig, ModelConfig
 from rlip_model.model import build_model
 from rlip_model.vision.backbone import build_backbone
 from tests.support.network_cases import make_batch, shake, small
+from tests.support.plain_backbones import swin
 
 SMALL_SWIN = BackboneConfig(
     kind="swin", stem=16, depths=(2, 2, 4, 2), widths=(16, 32, 64, 128), heads=(1, 2, 4, 8), window=7
@@ -69,7 +70,7 @@ def test_swin_large_agrees_with_the_plain_formulation() -> None:
     image = torch.randn(1, 3, 70, 93)
     with torch.no_grad():
         mine = model.backbone(image)
-        want = plain.swin(official_state_dict(model), image, config.depths, config.heads, config.window)
+        want = swin(official_state_dict(model), image, config.depths, config.heads, config.window)
     for a, b in zip(mine, want, strict=True):
         torch.testing.assert_close(a, b, atol=2e-4, rtol=2e-4)
 

@@ -79,8 +79,8 @@ def scenery(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
     picture = Image.new("RGB", size, tuple(rng.integers(0, 256, 3).tolist()))
     draw = ImageDraw.Draw(picture)
     for _ in range(25):
-        x, y = rng.integers(0, size[0]), rng.integers(0, size[1])
-        w, h = rng.integers(10, size[0] // 2), rng.integers(10, size[1] // 2)
+        x, y = int(rng.integers(0, size[0])), int(rng.integers(0, size[1]))
+        w, h = int(rng.integers(10, size[0] // 2)), int(rng.integers(10, size[1] // 2))
         draw.ellipse((x - w, y - h, x + w, y + h), fill=tuple(rng.integers(0, 256, 3).tolist()))
     return picture
 
@@ -150,8 +150,8 @@ def write_raw_manifest(base: Path, raw: Path, scenes: Sequence[Scene]) -> Path:
     images = []
     for scene in scenes:
         file = raw / scene.file_name
-        stated = (file.stat().st_size, sha256_file(file)) if file.exists() else (None, None)
-        images.append(ManifestImage(scene.image_id, scene.split, scene.file_name, *stated, record="0"))
+        size, digest = (file.stat().st_size, sha256_file(file)) if file.exists() else (None, None)
+        images.append(ManifestImage(scene.image_id, scene.split, scene.file_name, size, digest, "0"))
     write_manifest(base / "bucket-0.json", Manifest("coco", 0, 1, tuple(images), ()))
     return base / "bucket-0.json"
 

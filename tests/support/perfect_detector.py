@@ -40,7 +40,7 @@ def annotated_twice(truth: GroundTruth) -> np.ndarray:
 
 def without_area(truth: GroundTruth) -> np.ndarray:
     """(R,) relations with a box of no width or height, which overlaps nothing where contact is tested without the +1."""
-    flat = (truth.boxes[:, 2:] <= truth.boxes[:, :2]).any(axis=1)
+    flat = np.any(truth.boxes[:, 2:] <= truth.boxes[:, :2], axis=1)
     return flat[truth.subject] | flat[truth.object]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,8 @@ def resnet(state: State, x: Tensor, depths: tuple[int, ...], convolutions: int) 
     """Maps of strides 8, 16, 32; basic blocks have two convolutions (stride in the first), bottlenecks three (in the second)."""
 
     def norm(key: str, y: Tensor) -> Tensor:
-        return F.batch_norm(y, *(state[f"{key}.{name}"] for name in ("running_mean", "running_var", "weight", "bias")))
+        mean, variance, weight, bias = (state[f"{key}.{n}"] for n in ("running_mean", "running_var", "weight", "bias"))
+        return F.batch_norm(y, mean, variance, weight, bias)
 
     body = "backbone.0.body"
     x = norm(f"{body}.bn1", F.conv2d(x, state[f"{body}.conv1.weight"], stride=2, padding=3)).relu()
@@ -86,8 +88,8 @@ def swin_attention(state: State, key: str, x: Tensor, heads: int, window: int, s
     region = torch.zeros(rows, columns)
     if shift:
         cuts = ((0, -window), (-window, -shift), (-shift, None))
-        for number, (top, left) in enumerate((a, b) for a in cuts for b in cuts):
-            region[slice(*top), slice(*left)] = number
+        for number, (first, second) in enumerate(product(cuts, cuts)):
+            region[slice(*first), slice(*second)] = number
     x = x.roll((-shift, -shift), (1, 2))
     table = state[f"{key}.relative_position_bias_table"]
     cell = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)

@@ -7,11 +7,13 @@ one image position at a time where that is the simpler sentence, no code of the 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlip_model import ModelConfig
 from tests.support.plain_backbones import State, layer_norm, linear, resnet, swin
 
 
@@ -151,7 +153,7 @@ def refine(state: State, key: str, x: Tensor, ref: Tensor) -> Tensor:
 
 def forward(
     state: State,
-    config,
+    config: ModelConfig,
     images: Tensor,
     mask: Tensor,
     pooled: Tensor,
@@ -207,15 +209,22 @@ def forward(
     def resize(x: Tensor) -> Tensor:
         return layer_norm(state, "transformer.resizer.layer_norm", linear(state, "transformer.resizer.fc", x), 1e-12)
 
-    def decode(name: str, x: Tensor, learned: Tensor | None, ref_of, move) -> list[Tensor]:
+    def decode(
+        name: str,
+        x: Tensor,
+        learned: Tensor | None,
+        ref_of: Callable[[], Tensor],
+        move: Callable[[int, Tensor], object],
+    ) -> list[Tensor]:
         states = []
         for i in range(config.decoder_layers):
             key, ref = f"transformer.{name}", ref_of()
             scaled = ref[:, :, None] * torch.cat([ratio] * (ref.shape[-1] // 2), -1)[:, None]
-            p = learned
-            if dab:
+            if learned is None:
                 p = mlp(state, f"{key}.ref_point_head", anchor_code(scaled[:, :, 0], config.width), 2)
                 p = p * mlp(state, f"{key}.query_scale", x, 2) if i else p
+            else:
+                p = learned
             key = f"{key}.layers.{i}"
             read = attention(state, f"{key}.self_attn", x + p, x + p, x, config.heads)
             x = layer_norm(state, f"{key}.norm2", x + read)

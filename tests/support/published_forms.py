@@ -169,10 +169,10 @@ def parquet(folder: Path, dataset: str, shift: int = 0, scale: float = 1.0) -> P
             verbs = [verb if dataset == "hico_det" else V_COCO_TEXTS[verb] for _, verb, *_ in triplets]
             scores = np.zeros((len(triplets), len(texts)), np.float32)
             scores[np.arange(len(verbs)), [texts.index(verb) for verb in verbs]] = 0.9
-            boxes = [np.array([row[end] for row in triplets], np.float32) * np.float32(scale) for end in (0, 3)]
+            sub, obj = (np.array([row[end] for row in triplets], np.float32) * np.float32(scale) for end in (0, 3))
             labels = np.array([COCO.index(each) + shift for *_, each, _ in triplets], np.int32)
             image_id = name[:-4] if dataset == "hico_det" else str(int(name[-16:-4]))
-            out.write(ImagePredictions(image_id, *boxes, np.full(len(labels), shift, np.int32), labels, scores))
+            out.write(ImagePredictions(image_id, sub, obj, np.full(len(labels), shift, np.int32), labels, scores))
     return folder / "own.parquet"
 
 

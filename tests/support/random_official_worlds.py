@@ -110,4 +110,4 @@ def _random_predictions(rng: np.random.Generator, chosen: Knobs, image_id: str, 
     sides[1][rng.random(pairs) < 0.15] = 0
     scores = rng.integers(0, chosen.levels + 1, (pairs, len(OFFICIAL_VERBS))) / chosen.levels + chosen.offset
     labels = rng.integers(0, NO_OBJECT_LABEL + 1, pairs)
-    return ImagePredictions(image_id, *sides, np.zeros(pairs, np.int32), labels, scores.astype(np.float32))
+    return ImagePredictions(image_id, sides[0], sides[1], np.zeros(pairs, np.int32), labels, scores.astype(np.float32))

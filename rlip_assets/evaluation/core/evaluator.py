@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -120,13 +120,13 @@ class Evaluator(ABC, Generic[Truth, Result]):
         """Take over what another evaluator of the same annotations gathered; an image that both have counts once."""
         self.load_state(other.state())
 
-    def state(self) -> dict[str, npt.NDArray]:
+    def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the gathered predictions as flat arrays, for `load_state` in another process."""
         gathered = self.gathered()
         counted = {"merged_twice": np.array(self._merged_twice), "odd_pairs": self._odd_pairs[gathered.image]}
         return {**gathered.arrays(), **counted}
 
-    def load_state(self, state: Mapping[str, npt.NDArray]) -> None:
+    def load_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Add the state of another process.
 
         Images that are here already are left out and counted: samplers pad with them.

@@ -82,7 +82,8 @@ class GroundTruth:
     @cached_property
     def has_object(self) -> npt.NDArray[np.bool_]:
         """(R,) whether the relation has an object."""
-        return self.relations[:, 1] != NO_OBJECT
+        present: npt.NDArray[np.bool_] = self.relations[:, 1] != NO_OBJECT
+        return present
 
     @cached_property
     def columns(self) -> Columns:

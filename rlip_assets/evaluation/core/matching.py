@@ -42,7 +42,8 @@ def _contained(keys: Rows, unique: Rows) -> npt.NDArray[np.bool_]:
     size = int(unique[-1]) + 1 if len(unique) else 0
     if size > 1 << 27:
         position = np.minimum(np.searchsorted(unique, keys), len(unique) - 1)
-        return unique[position] == keys
+        found: npt.NDArray[np.bool_] = unique[position] == keys
+        return found
     present = np.zeros(size + 1, bool)
     present[unique] = True
     return present[np.where((keys < 0) | (keys > size), size, keys)]

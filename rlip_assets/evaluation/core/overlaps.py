@@ -58,7 +58,8 @@ def plain_iou(a: Columns, b: Columns, area_a: Array | None = None, area_b: Array
     height = np.minimum(a.y2, b.y2) - np.maximum(a.y1, b.y1) + 1
     inter = np.maximum(width, 0) * np.maximum(height, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return inter / (area_a + area_b - inter)
+        iou: Array = inter / (area_a + area_b - inter)
+    return iou
 
 
 def strict_iou(a: Columns, b: Columns) -> Array:
@@ -70,6 +71,6 @@ def strict_iou(a: Columns, b: Columns) -> Array:
     right, bottom = np.minimum(a.x2, b.x2), np.minimum(a.y2, b.y2)
     inter = (right - left + 1) * (bottom - top + 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        iou = inter / (areas(a) + areas(b) - inter)
+        iou: Array = inter / (areas(a) + areas(b) - inter)
     iou[(left >= right) | (top >= bottom)] = 0
     return iou

@@ -27,7 +27,8 @@ def ranges(starts: IntArray, counts: IntArray) -> npt.NDArray[np.int64]:
     counts = np.asarray(counts, np.int64)
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total, dtype=np.int64) + np.repeat(np.asarray(starts, np.int64) - (ends - counts), counts)
+    first: npt.NDArray[np.int64] = np.repeat(np.asarray(starts, np.int64) - (ends - counts), counts)
+    return np.arange(total, dtype=np.int64) + first
 
 
 def argsort_stable(keys: IntArray) -> npt.NDArray[np.int64]:

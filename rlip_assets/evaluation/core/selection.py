@@ -6,6 +6,7 @@ A cell is one (pair, verb) of one image. Cells are listed image by image, pairs 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ class Cells:
     survives: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, offsets: Offsets, pair: npt.NDArray, verb: npt.NDArray, score: npt.NDArray) -> Cells:
+    def of(cls, offsets: Offsets, pair: npt.NDArray[Any], verb: npt.NDArray[Any], score: npt.NDArray[Any]) -> Cells:
         """Cells before any suppression."""
         return cls(offsets, pair, verb, score, np.ones(len(score), bool))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,7 +96,7 @@ class Detections:
         """The same, image by image as the annotations list them."""
         return self.images(np.argsort(self.image, kind="stable"))
 
-    def arrays(self) -> dict[str, npt.NDArray]:
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """As named arrays, to send between processes."""
         arrays = {name: getattr(self, name) for name in PAIR_FIELDS}
         arrays |= {"image": self.image, "pairs": np.diff(self.offsets)}
@@ -105,7 +106,7 @@ class Detections:
         return arrays
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray], selections: tuple[str, ...]) -> Detections:
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], selections: tuple[str, ...]) -> Detections:
         """The inverse of `arrays`."""
 
         def cells(name: str) -> Cells:

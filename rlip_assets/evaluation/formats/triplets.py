@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +105,7 @@ class Triplets:
         subjects, targets = self.boxes.astype(np.float32)[self.ends[first].T]
         return ImagePredictions(self.image_id, subjects, targets, self.subjects[first], self.objects[first], scores)
 
-    def refuse(self, wrong: npt.NDArray[np.bool_], values: npt.NDArray, what: str, problem: str) -> None:
+    def refuse(self, wrong: npt.NDArray[np.bool_], values: npt.NDArray[Any], what: str, problem: str) -> None:
         """Raise DataError for the first wrong triplet, if there is one: its place, `what` it has, the value and the `problem`."""
         rows = np.argwhere(wrong)
         if len(rows):

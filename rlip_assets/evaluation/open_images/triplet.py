@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -149,7 +150,9 @@ class OpenImagesTripletEvaluator(Evaluator[GroundTruth, list[ProtocolResult]]):
         labels = len(self.vocabulary.objects) + 1
         return np.int64(labels * labels * len(self.vocabulary.verbs))
 
-    def _keys(self, subject: npt.NDArray, target: npt.NDArray, verb: npt.NDArray) -> npt.NDArray[np.int64]:
+    def _keys(
+        self, subject: npt.NDArray[Any], target: npt.NDArray[Any], verb: npt.NDArray[Any]
+    ) -> npt.NDArray[np.int64]:
         return triplet_keys(self.vocabulary, subject, target, verb)
 
     def _groups(self, detections: Detections, cells: FlatCells) -> npt.NDArray[np.int64]:
@@ -164,8 +167,9 @@ class OpenImagesTripletEvaluator(Evaluator[GroundTruth, list[ProtocolResult]]):
 
 
 def triplet_keys(
-    vocabulary: Vocabulary, subject: npt.NDArray, target: npt.NDArray, verb: npt.NDArray
+    vocabulary: Vocabulary, subject: npt.NDArray[Any], target: npt.NDArray[Any], verb: npt.NDArray[Any]
 ) -> npt.NDArray[np.int64]:
     """One number for each triplet class."""
     labels = len(vocabulary.objects) + 1
-    return (subject.astype(np.int64) * labels + target) * len(vocabulary.verbs) + verb
+    keys: npt.NDArray[np.int64] = (subject.astype(np.int64) * labels + target) * len(vocabulary.verbs) + verb
+    return keys

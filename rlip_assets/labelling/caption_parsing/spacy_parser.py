@@ -40,7 +40,7 @@ def open_spacy(model: str) -> tuple[CaptionParser, dict[str, str]]:
         InputError: spaCy or the model is not installed, or the model's files are not those that the project knows.
     """
     try:
-        import spacy
+        import spacy.about
     except ImportError:
         raise InputError(
             "parsing.parser is spacy, which is not installed; `pip install -e '.[spacy]'` or set it to rules"
@@ -61,7 +61,7 @@ def open_spacy(model: str) -> tuple[CaptionParser, dict[str, str]]:
         )
     record = {
         "name": "spacy",
-        "spacy": spacy.__version__,
+        "spacy": spacy.about.__version__,
         "model": f"{pipeline.meta['lang']}_{pipeline.meta['name']}",
         "model_version": str(pipeline.meta["version"]),
         "model_hash": found,

@@ -70,7 +70,8 @@ class Captioner:
         config = model.config
         if not 0 <= config.text_config.vocab_size - len(tokenizer) <= _UNSPOKEN:
             raise _refusal(source, f"{len(tokenizer)} tokens, but {config.text_config.vocab_size} in its text decoder")
-        side, read = config.vision_config.image_size, processor.size
+        side: int = config.vision_config.image_size
+        read: Any = processor.size
         if (read.height, read.width) != (side, side):
             raise _refusal(source, f"{read.width} x {read.height} pixels prepared, but {side} x {side} encoded")
         return cls(model.to(device), processor, tokenizer, params)

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rlip_assets.datasets.sources.classes import official_table
-from rlip_assets.micro_world.captions import caption_corpus, category_text
+from rlip_assets.micro_world.captions import caption_corpus
 from rlip_assets.micro_world.starting_weights.paraphrases import Pair, Paraphrases, find_paraphrases, noun_lexicon
+from rlip_assets.micro_world.vocabularies import category_text
 from rlip_assets.micro_world.wording import FORMS
 from rlip_assets.micro_world.world import CATEGORIES, OPEN_IMAGES_PERSONS
 from rlip_assets.training.label_lists import MISSING
@@ -65,7 +66,8 @@ class PhraseCorpus:
         words = [frozenset(phrase.split()) for phrase in self.phrases]
         alone = degree == 1
         parts = np.array([[a < b or b < a for b in words] for a in words])
-        return paired | (company & (common > 1)) | (parts & (alone[:, None] | alone[None]))
+        close: npt.NDArray[np.bool_] = paired | (company & (common > 1)) | (parts & (alone[:, None] | alone[None]))
+        return close
 
     def draw(self, number: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
         """(number, 2) pairs of phrase numbers; a phrase without any paraphrase comes as its own pair."""

@@ -287,7 +287,7 @@ def _token_rows(tokenizer: BertTokenizer, texts: Sequence[str]) -> list[list[int
 
 def _tensors(pixels: Pixels, mirrored: npt.NDArray[np.bool_], generator: np.random.Generator, shift: int = 0) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W), mirrored where asked, moved by up to `shift` pixels, colours varied, CLIP-normalised."""
-    from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+    from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     images = torch.where(torch.from_numpy(mirrored)[:, None, None, None], images.flip(-1), images)

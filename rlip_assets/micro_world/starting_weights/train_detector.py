@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlip_assets.micro_world.captions import category_text, detection_corpus
+from rlip_assets.micro_world.captions import detection_corpus
 from rlip_assets.micro_world.starting_weights.average_precision import average_precision
 from rlip_assets.micro_world.starting_weights.dense_head import DenseHead, TokenTap
 from rlip_assets.micro_world.starting_weights.detection_data import (
@@ -26,6 +26,7 @@ from rlip_assets.micro_world.starting_weights.detection_data import (
 )
 from rlip_assets.micro_world.starting_weights.fit import Schedule, fit, shuffled
 from rlip_assets.micro_world.starting_weights.record import TrainingRecord
+from rlip_assets.micro_world.vocabularies import category_text
 from rlip_assets.micro_world.world import CATEGORIES
 from rlip_model import ModelConfig
 from rlip_model.checkpoints.detector import load_detector, save_detector

@@ -32,7 +32,15 @@ def test_a_number_out_of_bounds_is_refused(words: list[str], value: str) -> None
 
 
 def test_names_that_are_no_text_are_printed() -> None:
-    command = [sys.executable, "-m", "rlip_assets.cli", "draw", b"no\xff.jpg", b"no\xff.json", "a.png"]
+    command: list[str | bytes] = [
+        sys.executable,
+        "-m",
+        "rlip_assets.cli",
+        "draw",
+        b"no\xff.jpg",
+        b"no\xff.json",
+        "a.png",
+    ]
     ended = subprocess.run(command, capture_output=True, check=False)
     assert ended.returncode == 1
     assert ended.stderr.startswith(b"rlip: no\\udcff.json")

@@ -21,14 +21,14 @@ from rlip_assets.storage.errors import DataError, InputError, ParameterError, Rl
 OBJECTS, VERBS, HOIS = ["person", "horse", "cup"], ["ride", "hold", "feed"], [[0, 1], [2, 1], [1, 2]]
 VOCABULARY = Vocabulary("hico_det", tuple(OBJECTS), tuple(VERBS), tuple((v, o) for v, o in HOIS))
 BOXES = [[5, 5, 45, 90], [40, 40, 120, 95], [130, 10, 150, 30]]
-UPT = {
+UPT: dict[str, Any] = {
     "boxes": BOXES,
     "pairing": [[0, 0, 0], [1, 2, 1]],
     "scores": [0.9, 0.5, 0.25],
     "labels": [0, 1, 2],
     "objects": [1, 2, 1],
 }
-QPIC = {
+QPIC: dict[str, Any] = {
     "predictions": [{"bbox": box, "category_id": label} for box, label in zip(BOXES, (0, 1, 2), strict=True)],
     "hoi_prediction": [
         {"subject_id": s, "object_id": o, "category_id": v, "score": p}
@@ -267,7 +267,7 @@ def test_an_unknown_image_is_named_with_file_and_row(tmp_path: Path, form: str) 
         evaluate_files(Request("hico_det", path, scenes))
 
 
-PAIR_LIST = {
+PAIR_LIST: dict[str, Any] = {
     "filenames": ["1.jpg", "2.jpg"],
     "size": [[200, 100], [200, 100]],
     "annotation": [{"boxes_h": BOXES[:1], "boxes_o": BOXES[1:2], "object": [1], "verb": [0]} for _ in range(2)],
@@ -303,6 +303,7 @@ def test_broken_annotations_are_refused_by_file_and_image(tmp_path: Path, row: d
 def test_the_official_interactions_bring_their_zero_shot_settings(tmp_path: Path) -> None:
     """In a pair list the interactions may be numbered otherwise; other interactions have none."""
     official = hico_classes()
+    assert official.hois is not None
     order = np.random.default_rng(1).permutation(600)
     content = {
         **PAIR_LIST,

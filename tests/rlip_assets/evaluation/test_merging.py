@@ -46,7 +46,7 @@ def benchmark(name: str, chosen: Knobs) -> tuple[Make, list[ImagePredictions]]:
     return lambda: form(world.truth, world.vocabulary), list(world.images)
 
 
-def sent(state: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+def sent(state: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
     """As another process receives it: arrays and nothing else."""
     buffer = io.BytesIO()
     np.savez(buffer, **state)

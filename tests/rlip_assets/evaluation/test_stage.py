@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -24,7 +25,7 @@ from rlip_assets.report.facts import ROWS, Row
 from rlip_assets.storage.errors import DataError, InputError
 
 OBJECTS = ["person", "horse", "cup"]
-CLASSES = {
+CLASSES: dict[str, dict[str, Any]] = {
     "hico_det": {
         "relations": ["ride", "hold"],
         "hois": [[0, 1], [1, 2]],
@@ -155,11 +156,8 @@ def doubled(image: ImagePredictions) -> ImagePredictions:
     rows = [0, 0, 1]
     scores = image.scores[rows]
     scores[2] /= 2
-    return ImagePredictions(
-        image.image_id,
-        *(getattr(image, name)[rows] for name in ("sub_boxes", "obj_boxes", "sub_labels", "obj_labels")),
-        scores,
-    )
+    pairs = {name: getattr(image, name)[rows] for name in ("sub_boxes", "obj_boxes", "sub_labels", "obj_labels")}
+    return replace(image, **pairs, scores=scores)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ from tests.support.random_official_worlds import make_official_world
 class Files:
     """Files of one evaluation by their role, all JSON, and the request about them."""
 
-    def __init__(self, folder: Path, dataset: str, predictions: Path, annotations: Path, **others: Path) -> None:
+    def __init__(self, folder: Path, dataset: str, predictions: Path, annotations: Path, **others: Any) -> None:
         self.folder, self.others = folder, others
         self.request = Request(dataset, predictions, annotations, **others)
         self.paths = [path for path in (predictions, annotations, *others.values()) if path.suffix == ".json"]

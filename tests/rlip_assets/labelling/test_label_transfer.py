@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from rlip_assets.cli import app
 from rlip_assets.datasets.scenes import make_scene, read_scenes, write_scenes

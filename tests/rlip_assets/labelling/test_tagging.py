@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tagger(base: Path, name: str = "tagger", **params: object) -> CandidateTagger:
+def tagger(base: Path, name: str = "tagger", **params: Any) -> CandidateTagger:
     values = {"store_threshold": 0.0, **params}
     return open_tagger(base / name, base / "classes.json", TaggingParams.model_validate(values), "cpu")[0]
 
@@ -48,7 +49,7 @@ def images(base: Path) -> list[TaggingImage]:
         if number == 0:
             entries.append((0, 1, *TEXTS[1]))  # a second relation of a pair
         columns = [list(column) for column in zip(*entries, strict=True)] or [[], [], [], []]
-        row = CandidateRow(scene.image_id, scene_hash(scene), *columns, votes=[1] * len(entries))
+        row = CandidateRow(scene.image_id, scene_hash(scene), *columns, [1] * len(entries))
         found.append(
             TaggingImage(scene, row, image_tensor(open_image(base / "raw" / scene.file_name).resize((80, 64))))
         )
@@ -134,7 +135,7 @@ def test_the_best_wording_counts(base: Path, images: list[TaggingImage]) -> None
 
 
 def test_batches_keep_to_both_limits(base: Path, images: list[TaggingImage]) -> None:
-    def sizes(**params: object) -> list[int]:
+    def sizes(**params: Any) -> list[int]:
         return [len(batch) for batch in tagger(base, wording="relation", **params).batches(images)]
 
     assert sizes() == [4]
@@ -193,7 +194,7 @@ def test_images_in_parts_keep_their_scores(
             torch.empty(2**50, dtype=torch.uint8)
         return backbone(pixels)
 
-    def decode(*arguments: torch.Tensor, **options: object) -> object:
+    def decode(*arguments: Any, **options: Any) -> object:
         if len(arguments[0]) > most:
             torch.empty(2**50, dtype=torch.uint8)
         return decoder(*arguments, **options)

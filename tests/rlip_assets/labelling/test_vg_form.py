@@ -22,7 +22,7 @@ from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.images import BadImageError
 from rlip_assets.storage.quarantine import Quarantine
 
-EXAMPLE = [
+EXAMPLE: list[dict[str, Any]] = [
     {
         "image_id": 7,
         "dataset": "coco2017",
@@ -201,7 +201,7 @@ def test_relations_without_text_are_counted_and_never_become_words(tmp_path: Pat
 
 
 def test_boxes_that_no_image_can_contain_take_their_relations_along(tmp_path: Path) -> None:
-    changes = [
+    changes: list[dict[str, Any]] = [
         {},
         {"w": 0},
         {"x": 5000},
@@ -289,7 +289,7 @@ def test_unreadable_images_are_left_out_with_their_reasons(tmp_path: Path) -> No
     assert found.reasons == {"7": "it is damaged"}
 
 
-OWN_IDS = {"shop": {"thing 0": 7, "thing 1": "/m/01", "thing 2": 9}}
+OWN_IDS: dict[str, dict[str, int | str]] = {"shop": {"thing 0": 7, "thing 1": "/m/01", "thing 2": 9}}
 
 
 @given(

@@ -85,8 +85,10 @@ def test_captions_of_two_workers_are_those_of_one_process(engine: str, tmp_path:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_pseudo_labels_of_two_workers_are_those_of_one_process(engine: str, tmp_path: Path) -> None:
     scenes = draw_bucket(tmp_path / "raw", 9)
-    texts = [["ride", "hold"], ["riding", "holding"]]
-    rows = [CandidateRow(s.image_id, scene_hash(s), [0, 1], [1, 2], *texts, votes=[1, 2]) for s in scenes]
+    rows = [
+        CandidateRow(s.image_id, scene_hash(s), [0, 1], [1, 2], ["ride", "hold"], ["riding", "holding"], [1, 2])
+        for s in scenes
+    ]
     write_rows(tmp_path / "candidates" / "part-00000.parquet", CandidateRow, rows)
     inputs = {
         "candidates": tmp_path / "candidates",

@@ -37,7 +37,7 @@ def bucket(tmp_path: Path) -> dict[str, Path]:
     return {**inputs, "captioner": tmp_path / "none", "truth": tmp_path / "truth"}
 
 
-def captions(bucket: dict[str, Path], base: Path, seed: int = 0, **sizes: int) -> dict[str, list[str]]:
+def captions(bucket: dict[str, Path], base: Path, seed: int = 0, **sizes: float) -> dict[str, list[str]]:
     params = make_params(bucket["raw"], captions=CAPTIONS | {"seed": seed} | sizes, oracle={"captions": True})
     ctx = context(base, "captions", params, bucket, "captions", Log())
     assert simulated_caption_stage(ctx)["quarantined"] == 1

@@ -9,11 +9,12 @@ import pytest
 from rlip_assets.storage import checksums
 from rlip_assets.storage.checksums import Checksums
 from rlip_assets.storage.errors import DataError
+from rlip_assets.storage.files import sha256_file
 
 
 def test_checksums_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[str] = []
-    compute = checksums.sha256_file
+    compute = sha256_file
     monkeypatch.setattr(checksums, "sha256_file", lambda path: (computed.append(path.name), compute(path))[1])
     (tmp_path / "a.jpg").write_bytes(b"one")
     for _ in range(2):

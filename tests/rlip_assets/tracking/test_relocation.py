@@ -58,7 +58,9 @@ def test_artifacts_follow_the_project(made: tuple[Path, str], tmp_path: Path, co
     assert text_of(client, second) == "after"
     for run in (first, second):
         assert (new / f"mlruns/artifacts/{GROUP}/{run}/artifacts/notes/text.txt").exists()
-        assert (new / "data/images").as_uri() in client.get_run(run).inputs.dataset_inputs[0].dataset.source
+        inputs = client.get_run(run).inputs
+        assert inputs is not None
+        assert (new / "data/images").as_uri() in inputs.dataset_inputs[0].dataset.source
     sources = [str(version.source) for version in client.search_model_versions("name = 'model'")]
     assert sorted(sources) == sorted(f"{client.get_run(run).info.artifact_uri}/notes" for run in (first, second))
     if not copied:

@@ -55,6 +55,7 @@ def test_a_run_holds_parameters_metrics_inputs_outputs_and_pictures(root: Path, 
     assert [point.value for point in store.get_metric_history(run.info.run_id, "loss")] == [1.0, 0.5]
     assert run.data.tags["dagster.asset"] == "words"
     assert run.data.tags["dagster.partition"] == "a"
+    assert run.inputs is not None
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.name == "text"
     assert len(dataset.dataset.digest) == 36

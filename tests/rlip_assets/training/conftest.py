@@ -47,7 +47,7 @@ def small_recipe() -> Recipe:
         lr_text=1e-3,
         lr_batch=4,
         pseudo=True,
-        augmentation={  # type: ignore[arg-type]
+        augmentation={
             "short_sides": (48, 56),
             "longest": 96,
             "crop_short_sides": (56, 64),

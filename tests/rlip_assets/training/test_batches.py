@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,13 +215,13 @@ def test_what_exceeds_the_network_is_cut_in_file_order_as_published(
     Every image has four boxes and pseudo labels of confidence 0.1, 0.3 and 0.5, from the first box to each other one.
     """
     images, _ = training_images(small_recipe, [drawn(triplets=3, pseudo=True)], frozenset(), tmp_path / "c", seed=3)
-    changes = {
+    cases: dict[str, dict[str, Any]] = {
         "mixed": {"sources": {"drawn": 1.0, "other": 1.0}},
         "single": {},
         "benchmark": {"benchmark": "open_images"},
-    }[kind]
+    }
     recipe = small_recipe.changed(
-        {"augmentation": {"crop": 0.0, "flip": 0.0}, "published": {"file_order": True}, **changes}
+        {"augmentation": {"crop": 0.0, "flip": 0.0}, "published": {"file_order": True}, **cases[kind]}
     )
     batches = StepBatches(images, FixedVocabulary(FULL), recipe, 1 if kind == "benchmark" else 2, 3)
     batch = batches[0]

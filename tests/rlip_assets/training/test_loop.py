@@ -163,7 +163,7 @@ def test_the_average_is_the_exponential_one() -> None:
         average.update_parameters(model)
         decay = min(0.5, (1 + steps) / (10 + steps))
         expected = decay * expected + (1 - decay) * model.weight.detach().double()
-    assert torch.allclose(average.module.weight.double(), expected, atol=1e-6)
+    assert torch.allclose(next(average.module.parameters()).double(), expected, atol=1e-6)
 
 
 def test_history_holds_every_term_and_rate_and_training_learns(trainer_of: MakeTrainer, small_recipe: Recipe) -> None:
@@ -289,7 +289,7 @@ def test_published_text_mask_acts_in_training_alone(
     assert torch.equal(seen[1], signs)
     assert losses[0] != losses[1]
     trainer.model.eval()
-    validate(trainer.model, trainer.tokenizer, masked, trainer.parts[0], CPU)  # type: ignore[arg-type]
+    validate(trainer.model, trainer.tokenizer, masked, trainer.parts[0], CPU)
     assert len(seen) > 2
     assert all(mask is None for mask in seen[2:])
 
@@ -396,7 +396,7 @@ def test_evaluations_stand_in_the_history_and_the_best_checkpoint_is_kept(
 
 
 def test_the_best_step_is_the_first_of_equals() -> None:
-    rows = [{"step": 1}, {"step": 2, "m": 0.5}, {"step": 3, "m": 0.7}, {"step": 4, "m": 0.7}]
+    rows: list[dict[str, float]] = [{"step": 1}, {"step": 2, "m": 0.5}, {"step": 3, "m": 0.7}, {"step": 4, "m": 0.7}]
     assert best_step(rows, "m") == 3
     assert best_step(rows[:1], "m") is None
 

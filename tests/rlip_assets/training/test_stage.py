@@ -222,7 +222,8 @@ def test_finetuning_predicts_every_pair_with_every_score(project: Project, parti
 def test_removed_texts_of_unseen_objects_are_met_in_the_test_alone(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained, targets = set(), 0
+    trained: set[str] = set()
+    targets = 0
     step = Trainer._backward
 
     def watched(trainer: Trainer, number: int, batches: list[Batch]) -> dict[str, float]:

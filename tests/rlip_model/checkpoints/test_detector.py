@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -192,7 +193,8 @@ def test_detector_that_does_not_fit(tmp_path: Path) -> None:
 
 def test_text_encoder_from_a_folder(tmp_path: Path) -> None:
     model, source = build_model(small("micro_parseda")), build_model(small("micro_parseda"))
-    source.text_encoder.half().save_pretrained(tmp_path / "t")
+    encoder: Any = source.text_encoder
+    encoder.half().save_pretrained(tmp_path / "t")
     initialise_text_encoder(model, tmp_path / "t")
     for name, value in source.text_encoder.float().state_dict().items():
         assert torch.equal(model.text_encoder.state_dict()[name], value), name

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -255,9 +256,9 @@ def test_weights_that_are_not_finite_are_refused_by_name(folder: Path, tmp_path:
     state = official_state_dict(build_model(SMALL))
     state["projection_text.bias"] = torch.full_like(state["projection_text.bias"], value)
     torch.save({"model": state}, tmp_path / "x.pth")
-    for convert in (import_checkpoint, import_detector):
+    for convert in (partial(import_checkpoint, tokenizer=str(folder)), import_detector):
         with pytest.raises(CheckpointError, match=r"x\.pth: projection_text\.bias holds NaN"):
-            convert(tmp_path / "x.pth", tmp_path / "out", *([str(folder)] if convert is import_checkpoint else []))
+            convert(tmp_path / "x.pth", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

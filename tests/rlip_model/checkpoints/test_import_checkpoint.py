@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from rlip_model import ModelConfig, build_model, initialise_from_detector, load_checkpoint, train_label_tokenizer
-from rlip_model.checkpoints.importing import import_checkpoint, import_detector, read_released, recognise
+from rlip_model.checkpoints.importing import import_checkpoint, import_detector, read_released
 from rlip_model.checkpoints.official_layout import official_state_dict
+from rlip_model.checkpoints.recognise import recognise
 from rlip_model.checkpoints.transfer import initialise_from_detector_state
 from rlip_model.dab_deformable_detr import DabDeformableDetr
 from tests.support.facts import CHECKPOINT_KEYS

@@ -73,7 +73,7 @@ def test_swin_round_trip_joins_and_splits_qkv() -> None:
     shake(source)
     state = official_state_dict(source)
     qkv = state["backbone.0.body.layers.1.blocks.0.attn.qkv.weight"]
-    assert torch.equal(qkv[:192], source.backbone.stages[1].blocks[0].attention.q_proj.weight)
+    assert torch.equal(qkv[:192], source.get_parameter("backbone.stages.1.blocks.0.attention.q_proj.weight"))
     load_official(target, state)
     assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
 
@@ -85,11 +85,11 @@ def test_top_level_box_head_wins_over_its_alias() -> None:
     state = {name: value.clone() for name, value in state.items()}
     state[key].fill_(7.0)
     load_official(model, state)
-    assert (model.relation_decoder.sub_boxes[1].layers[0].bias == 7).all()
+    assert (model.get_parameter("relation_decoder.sub_boxes.1.layers.0.bias") == 7).all()
     del state[key]
     state["transformer.verb_decoder.sub_bbox_embed.1.layers.0.bias"].fill_(9.0)
     load_official(model, state)
-    assert (model.relation_decoder.sub_boxes[1].layers[0].bias == 9).all()
+    assert (model.get_parameter("relation_decoder.sub_boxes.1.layers.0.bias") == 9).all()
 
 
 def test_wrong_shape_changes_nothing() -> None:

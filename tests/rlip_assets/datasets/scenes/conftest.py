@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ def scene_strategy(draw: st.DrawFn) -> Scene:
     entities = draw(st.integers(0, 5))
     triplets = draw(st.integers(0, 5)) if entities else 0
     boxes = draw(st.lists(st.tuples(PIXELS, PIXELS, PIXELS, PIXELS), min_size=entities, max_size=entities))
-    many = {"min_size": triplets, "max_size": triplets}
+    many: dict[str, Any] = {"min_size": triplets, "max_size": triplets}
     confidence = draw(st.lists(st.just(np.nan) | st.floats(0, 1, width=32), **many))
     return Scene(
         image_id=draw(TEXTS.filter(bool)),

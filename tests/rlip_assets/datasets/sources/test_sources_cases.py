@@ -25,10 +25,12 @@ class Shop:
     def __init__(self, raw: Any, make_lineage: Any, base: Path) -> None:
         self.raw = raw
         self._make, self._base = make_lineage, base
-        self.images = [
+        self.images: list[dict[str, Any]] = [
             {"id": n, "file_name": f"{name}.jpg", "width": 40, "height": 30} for n, name in ((1, "a"), (2, "b"))
         ]
-        self.boxes = [{"id": n, "image_id": n, "category_id": n, "bbox": [2, 3, 10, 12], "iscrowd": 0} for n in (1, 2)]
+        self.boxes: list[dict[str, Any]] = [
+            {"id": n, "image_id": n, "category_id": n, "bbox": [2, 3, 10, 12], "iscrowd": 0} for n in (1, 2)
+        ]
         self.categories = [PERSON, {"id": 2, "name": "cup"}]
         for image in self.images:
             raw.image(f"photos/{image['file_name']}")

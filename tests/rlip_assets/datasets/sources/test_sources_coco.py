@@ -12,8 +12,10 @@ import pytest
 from rlip_assets.datasets.scenes import bucket_of
 from rlip_assets.datasets.sources.coco_style import CocoStyleReader
 from rlip_assets.datasets.sources.manifests import read_manifest
+from rlip_assets.datasets.sources.readers import RawImage
 from rlip_assets.datasets.sources.record_index import RecordIndex
 from rlip_assets.storage.errors import DataError, InputError
+from rlip_assets.storage.images import check_image
 
 CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}]
 
@@ -57,7 +59,7 @@ def test_boxes_are_cleaned_by_counted_rules(coco: Any, lineage: Callable[..., An
     rows = lines.rows()
     assert list(rows) == ["7", "9", "11"]
     assert rows["7"].labels == ("dog", "person")
-    np.testing.assert_array_equal(rows["7"].boxes, np.float32([[1, 2, 11, 14], [0, 5, 17.5, 15]]))
+    np.testing.assert_array_equal(rows["7"].boxes, np.array([[1, 2, 11, 14], [0, 5, 17.5, 15]], np.float32))
     assert (rows["7"].split, rows["11"].split) == ("train", "val")
     assert rows["7"].file_name == "train2017/000000000007.jpg"
     assert rows["9"].labels == ()
@@ -202,7 +204,7 @@ def test_a_killed_stage_goes_on_at_its_shard_and_new_images_are_new_work_for_the
     killed.base = undisturbed.base / "again"
     killed.manifests = undisturbed.manifests
     decoded: list[str] = []
-    check = stage.check_image
+    check = check_image
 
     def dies_at_the_third(path: Path) -> tuple[int, int]:
         if len(decoded) == 2:
@@ -320,6 +322,7 @@ def test_any_detection_dataset_in_coco_form(raw: Any, tmp_path: Path) -> None:
     raw.json("labels/shop.json", instances([image(1, name="a/b.jpg")], [box(1, 1, 18, [1, 2, 3, 4])]))
     reader = CocoStyleReader("shop", raw.root, {"train": ("labels/shop.json", "photos")})
     (found,) = RecordIndex(reader, 1, tmp_path / "cache").images(0)
+    assert isinstance(found, RawImage)
     assert found.file_name == "photos/a/b.jpg"
     from collections import Counter
 

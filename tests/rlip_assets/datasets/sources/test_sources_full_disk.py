@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from rlip_assets import cli
-from rlip_assets.datasets.scenes import tables
 from rlip_assets.datasets.sources import stage
 from rlip_assets.storage.errors import explain
 
@@ -44,7 +44,7 @@ def test_a_write_that_finds_no_room(coco: Any, lineage: Callable[..., Any], monk
     assert len(whole) > 3
     other = type(lines)(lines.base.parent / "other", "coco", root=str(coco.root))
     other.manifest()
-    write, calls = tables.pq.write_table, 0
+    write, calls = pq.write_table, 0
 
     def no_room_for_the_third(*arguments: Any, **options: Any) -> None:
         nonlocal calls
@@ -55,7 +55,7 @@ def test_a_write_that_finds_no_room(coco: Any, lineage: Callable[..., Any], monk
         write(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tables.pq, "write_table", no_room_for_the_third)
+        patch.setattr(pq, "write_table", no_room_for_the_third)
         with pytest.raises(OSError, match="No space left") as caught:
             other.scenes()
     assert "make room" in str(explain(caught.value))

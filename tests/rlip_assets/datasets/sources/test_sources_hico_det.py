@@ -13,6 +13,7 @@ import pytest
 
 from rlip_assets.datasets.sources.classes import coco_names, hico_classes, hico_verbs
 from rlip_assets.datasets.sources.hico_det import HicoDetReader
+from rlip_assets.datasets.sources.readers import RawImage
 from rlip_assets.datasets.sources.record_index import RecordIndex
 from rlip_assets.storage.errors import DataError
 from tests.support.facts import FACTS
@@ -56,7 +57,7 @@ def test_pairs_keep_their_raw_boxes(hico: Any, lineage: Callable[..., Any]) -> N
     figures = lines.run()
     rows = lines.rows()
     first = rows["HICO_train2015_00000001"]
-    np.testing.assert_array_equal(first.boxes, np.float32([[12, 3, 38, 29], [2, 10, 45.5, 28]]))
+    np.testing.assert_array_equal(first.boxes, np.array([[12, 3, 38, 29], [2, 10, 45.5, 28]], np.float32))
     assert (first.labels, first.relation) == (("person", "horse"), ("ride", "hold"))
     assert (first.subject.tolist(), first.object.tolist()) == ([0, 0], [1, 1])
     assert np.isnan(first.confidence).all()
@@ -99,9 +100,10 @@ def test_rare_classes_are_counted_on_the_training_split(raw: Any, lineage: Calla
     raw.json("annotations/trainval_hico.json", frequent)
     lines = lineage("hico_det")
     lines.manifest()
-    ride_horse = hico_classes().hois.index(
-        (hico_classes().relations.index("ride"), hico_classes().objects.index("horse"))
-    )
+    classes = hico_classes()
+    assert classes.hois
+    assert classes.relations
+    ride_horse = classes.hois.index((classes.relations.index("ride"), classes.objects.index("horse")))
     assert ride_horse == RIDE_HORSE - 1
     assert lines.classes.rare == [hoi for hoi in range(600) if hoi != ride_horse]
 
@@ -163,7 +165,7 @@ def test_the_official_table_is_the_published_one() -> None:
     classes = hico_classes()
     spaced = [name.replace("_", " ") for name in published["objects"]]
     assert classes.relations == [name.replace("_", " ") for name in published["verbs"]]
-    assert [(verb, classes.objects[noun]) for verb, noun in classes.hois] == [
+    assert [(verb, classes.objects[noun]) for verb, noun in classes.hois or []] == [
         (verb, spaced[noun]) for _, noun, verb in published["correspondence"]
     ]
     assert classes.rare == sorted(published["rare"])
@@ -199,6 +201,7 @@ def test_the_real_test_split_reads_whole(facts: Path, raw: Any, tmp_path: Path) 
     found: Counter[tuple[str, str]] = Counter()
     for bucket in range(4):
         for image in index.images(bucket):
+            assert isinstance(image, RawImage)
             size = sizes[Path(image.file_name).name]
             scene = reader.scene(image, (size[0], size[1]), classes, Counter())
             images += 1
@@ -208,7 +211,8 @@ def test_the_real_test_split_reads_whole(facts: Path, raw: Any, tmp_path: Path) 
             )
     assert (images, triplets) == (9658, 33405)
     expected = Counter(hoi for image in published["annotation"] for hoi in image.get("hoi", []))
-    names = [(classes.relations[verb], classes.objects[noun]) for verb, noun in classes.hois]
+    relations = classes.relations or []
+    names = [(relations[verb], classes.objects[noun]) for verb, noun in classes.hois or []]
     assert found == Counter({names[hoi]: count for hoi, count in expected.items()})
     assert len(found) == 600
     assert len(hico_verbs()) == 117

@@ -39,7 +39,7 @@ def test_relations_are_read_with_raw_boxes_and_plain_texts(open_images: Any, lin
     lines.run()
     rows = lines.rows()
     assert rows["00aa"].labels == ("man", "coffee cup")
-    np.testing.assert_array_equal(rows["00aa"].boxes, np.float32([[5, 6, 30, 45.5], [9, 9, 20, 20]]))
+    np.testing.assert_array_equal(rows["00aa"].boxes, np.array([[5, 6, 30, 45.5], [9, 9, 20, 20]], np.float32))
     assert rows["00ac"].relation == ("inside of", "holds")
     assert (rows["00ac"].subject.tolist(), rows["00ac"].object.tolist()) == ([1, 0], [0, 1])
     assert {key: row.split for key, row in rows.items()} == {"00aa": "train", "00ab": "train", "00ac": "test"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rlip_assets.datasets.sources.open_images_boxes import OpenImagesBoxesReader
-from rlip_assets.datasets.sources.readers import RecordError
+from rlip_assets.datasets.sources.readers import RawImage, RecordError
 from rlip_assets.datasets.sources.record_index import RecordIndex
 from rlip_assets.storage.errors import DataError, InputError
 
@@ -34,6 +34,8 @@ def test_fractions_become_pixels(boxes: Any, tmp_path: Path) -> None:
     person, unknown = RecordIndex(reader, 1, tmp_path / "cache").images(0)
     counts: Counter[str] = Counter()
     classes = reader.classes(Counter())
+    assert isinstance(person, RawImage)
+    assert isinstance(unknown, RawImage)
     scene = reader.scene(person, (100, 50), classes, counts)
     assert classes.objects == ["person", "dog, small"]
     assert (scene.labels, scene.split, scene.file_name) == (("person", "dog, small"), "val", "validation/00aa.jpg")
@@ -57,6 +59,7 @@ def test_boxes_that_are_no_fractions_are_dropped_and_counted(boxes: Any, tmp_pat
     reader = OpenImagesBoxesReader(boxes.root)
     (image,) = RecordIndex(reader, 1, tmp_path / "cache").images(0)
     counts: Counter[str] = Counter()
+    assert isinstance(image, RawImage)
     assert len(reader.scene(image, (100, 50), reader.classes(Counter()), counts).labels) == 1
     assert counts == {"boxes_not_finite": 5, "boxes_not_fractions": 1}
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from rlip_assets.datasets.sources.classes import v_coco_classes
+from rlip_assets.datasets.sources.readers import RawImage
 from rlip_assets.datasets.sources.record_index import RecordIndex
 from rlip_assets.datasets.sources.v_coco import VCocoReader
 from rlip_assets.storage.errors import DataError, InputError
@@ -74,7 +75,7 @@ def test_actions_become_triplets_by_role(vcoco: Any, lineage: Callable[..., Any]
     rows = lines.rows()
     scene = rows["368"]
     assert scene.labels == ("person", "person", "skateboard", "cup")
-    np.testing.assert_array_equal(scene.boxes[1], np.float32([20, 0, 30.5, 20]))
+    np.testing.assert_array_equal(scene.boxes[1], np.array([20, 0, 30.5, 20], np.float32))
     triplets = set(zip(scene.subject.tolist(), scene.object.tolist(), scene.relation, strict=True))
     assert triplets == {(0, 2, "skateboard"), (0, -1, "stand"), (1, -1, "stand"), (1, 3, "cut with"), (1, -1, "cut")}
     assert figures["rules"] == {"boxes_crowd": 1}
@@ -184,11 +185,13 @@ def test_real_actions_agree_with_the_pairs_of_another_project(facts: Path, raw: 
     reader = VCocoReader(raw.root)
     found: dict[str, Counter[str]] = defaultdict(Counter)
     classes = v_coco_classes()
+    relations = classes.relations or []
     for image in RecordIndex(reader, 1, tmp_path / "cache").images(0):
+        assert isinstance(image, RawImage)
         scene = reader.scene(image, (640, 640), classes, Counter())
         for relation, target in zip(scene.relation, scene.object.tolist(), strict=True):
             if target >= 0:
-                found[image.image_id][classes.groups["actions"][classes.relations.index(relation)]] += 1
+                found[image.image_id][classes.groups["actions"][relations.index(relation)]] += 1
     published: dict[str, Counter[str]] = defaultdict(Counter)
     for part in ("train", "val"):
         content = json.loads((facts / f"v_coco/instances_vcoco_{part}.json").read_text())

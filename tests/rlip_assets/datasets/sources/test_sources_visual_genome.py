@@ -61,7 +61,7 @@ def test_steps_0_to_2_and_unusable_rows_are_counted() -> None:
 
 def test_step_3_needs_equal_meaning_and_both_overlaps() -> None:
     boxes = {"same": (0, 0, 99, 99), "near": (0, 0, 99, 79), "far": (0, 0, 99, 60)}
-    entities = {
+    entities: dict[int | str, Entity] = {
         n: Entity(name, boxes[place])
         for n, (name, place) in enumerate(
             [("man", "same"), ("horse", "same"), ("guy", "near"), ("horse", "near"), ("man", "far")]
@@ -84,7 +84,7 @@ def test_step_3_needs_equal_meaning_and_both_overlaps() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["on", "under"]), st.integers(0, 4)), max_size=30))
 def test_step_3_keeps_the_first_of_each_meaning(links: list[tuple[int, str, int]]) -> None:
-    entities = {n: Entity("man" if n < 3 else "dog", (0, 0, 10, 10)) for n in range(5)}
+    entities: dict[int | str, Entity] = {n: Entity("man" if n < 3 else "dog", (0, 0, 10, 10)) for n in range(5)}
     relations = [Relation(*link) for link in dict.fromkeys(links)]
     counts: Counter[str] = Counter()
     kept = drop_synonymous(entities, relations, NO_ALIASES, 0.7, counts)
@@ -148,7 +148,7 @@ def test_tables_hold_clipped_boxes_and_cleaned_relations(genome: Any, lineage: C
     rows = lines.rows()
     assert list(rows) == ["2", "1"]
     assert rows["2"].labels == ("man", "horse", "man")
-    np.testing.assert_array_equal(rows["2"].boxes[0], np.float32([0, 0, 15, 20]))
+    np.testing.assert_array_equal(rows["2"].boxes[0], np.array([0, 0, 15, 20], np.float32))
     assert rows["2"].relation == ("rides", "under")
     assert (rows["2"].subject.tolist(), rows["2"].object.tolist()) == ([0, 1], [1, 0])
     assert rows["1"].file_name == "VG_100K_2/1.jpg"
