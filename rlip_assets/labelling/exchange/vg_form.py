@@ -195,10 +195,9 @@ def _content(
             counts["relations_without_text"] += 1
         elif not all(end in position for end in ends):
             counts["relations_unknown_end"] += 1
-        elif any(position[end] is None for end in ends):
+        elif (subject := position[ends[0]]) is None or (target := position[ends[1]]) is None:
             counts["relations_of_dropped_boxes"] += 1
         else:
-            subject, target = (position[end] for end in ends)
             triplet = (subject, target, relation["predicate"])
             confidence = relation.get("confidence", math.nan)
             counts["relations_repeated"] += triplet in best

@@ -150,8 +150,8 @@ def test_ids_are_unique_through_the_file_and_human_triplets_have_no_confidence(t
     assert json.loads((tmp_path / "none.json").read_text()) == []
 
 
-BOX = {"object_id": 1, "x": 1, "y": 1, "w": 1, "h": 1, "names": "a"}
-LINK = {"subject_id": 1, "object_id": 2, "predicate": "on"}
+BOX: dict[str, Any] = {"object_id": 1, "x": 1, "y": 1, "w": 1, "h": 1, "names": "a"}
+LINK: dict[str, Any] = {"subject_id": 1, "object_id": 2, "predicate": "on"}
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ LINK = {"subject_id": 1, "object_id": 2, "predicate": "on"}
                 {"relationships": [LINK, {**LINK, "confidence": value}]},
                 "relationships[1].confidence is not a number from 0",
             )
-            for value in (1.5, -0.1, "high", math.nan, True, [])
+            for value in (1.5, -0.1, "high", math.nan, True, list[int]())
         ),
         ({"dataset": "o365", "image_id": 5}, "image_id is not in the table of file names (give it with --files) (5; "),
         ({"image_id": 61.0, "dataset": None}, "image_id is that of row 0, but each image has one row (61; "),
