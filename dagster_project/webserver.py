@@ -74,7 +74,7 @@ class GuardedWebserver(DagsterWebserver[Any, Any]):
 
 def main() -> None:
     """Run `dagster-webserver` with the guarded server in the place of its own."""
-    app.DagsterWebserver = GuardedWebserver
+    app.DagsterWebserver = GuardedWebserver  # type: ignore[attr-defined]
     cli.main()
 
 

@@ -6,7 +6,7 @@ The saved folder names this module as its loader, so the model is opened from sa
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -26,7 +26,7 @@ from rlip_assets.storage.outputs import output_folder
 
 _LOG = logging.getLogger(__name__)
 _ONE_AT_A_TIME = Lock()
-_invocations = scoring_server.invocations
+_invocations: Callable[..., scoring_server.InvocationsResponse] = scoring_server.invocations
 
 
 def _bounded_invocations(data: bytes, content_type: str | None, *rest: Any) -> scoring_server.InvocationsResponse:
@@ -42,8 +42,7 @@ def _bounded_invocations(data: bytes, content_type: str | None, *rest: Any) -> s
     if status == 200:
         try:
             with _ONE_AT_A_TIME:
-                response: scoring_server.InvocationsResponse = _invocations(data, content_type, *rest)
-                return response
+                return _invocations(data, content_type, *rest)
         except MlflowException:
             raise
         except Exception:

@@ -123,7 +123,9 @@ def test_partitions_have_the_same_edges(definitions: Definitions, registry: Regi
                 found.add(parent.path[-1])
                 continue
             mapping = graph.get_partition_mapping(key(item.stage), parent)
-            subset = node.partitions_def.subset_with_partition_keys([item.partition]) if node.partitions_def else None
+            subset = (
+                node.partitions_def.subset_with_partition_keys([str(item.partition)]) if node.partitions_def else None
+            )
             read = mapping.get_upstream_mapped_partitions_result_for_partitions(
                 subset, node.partitions_def, above.partitions_def
             )

@@ -190,7 +190,8 @@ def test_the_source_and_what_lies_beside_it_are_kept(command: Command, sources: 
 def test_a_failure_leaves_no_folders(sources: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.pth").write_text("no weights")
     before = content(tmp_path)
-    for command, options in (("import-detector", []), ("import-checkpoint", ["--tokenizer", sources / "model"])):
+    tokenizer: list[str | Path] = ["--tokenizer", sources / "model"]
+    for command, options in (("import-detector", []), ("import-checkpoint", tokenizer)):
         assert "bad.pth" in (run([command, tmp_path / "bad.pth", tmp_path / "a/b/c", *options]) or "")
     assert content(tmp_path) == before
 

@@ -48,8 +48,12 @@ def images(base: Path) -> list[TaggingImage]:
         entries = [(s, o, *TEXTS[(number + k) % 3]) for k, (s, o) in enumerate(PAIRS[: (6, 3, 0, 1)[number]])]
         if number == 0:
             entries.append((0, 1, *TEXTS[1]))  # a second relation of a pair
-        columns = [list(column) for column in zip(*entries, strict=True)] or [[], [], [], []]
-        row = CandidateRow(scene.image_id, scene_hash(scene), *columns, [1] * len(entries))
+        subjects, objects, relations, surfaces = (
+            (list(column) for column in zip(*entries)) if entries else ([], [], [], [])
+        )
+        row = CandidateRow(
+            scene.image_id, scene_hash(scene), subjects, objects, relations, surfaces, [1] * len(entries)
+        )
         found.append(
             TaggingImage(scene, row, image_tensor(open_image(base / "raw" / scene.file_name).resize((80, 64))))
         )
