@@ -48,8 +48,15 @@ def images(base: Path) -> list[TaggingImage]:
         entries = [(s, o, *TEXTS[(number + k) % 3]) for k, (s, o) in enumerate(PAIRS[: (6, 3, 0, 1)[number]])]
         if number == 0:
             entries.append((0, 1, *TEXTS[1]))  # a second relation of a pair
-        subject, target, relation, surface = ([entry[column] for entry in entries] for column in range(4))
-        row = CandidateRow(scene.image_id, scene_hash(scene), subject, target, relation, surface, [1] * len(entries))
+        row = CandidateRow(
+            scene.image_id,
+            scene_hash(scene),
+            subject=[entry[0] for entry in entries],
+            object=[entry[1] for entry in entries],
+            relation=[entry[2] for entry in entries],
+            surface=[entry[3] for entry in entries],
+            votes=[1] * len(entries),
+        )
         found.append(
             TaggingImage(scene, row, image_tensor(open_image(base / "raw" / scene.file_name).resize((80, 64))))
         )

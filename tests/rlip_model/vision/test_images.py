@@ -9,7 +9,7 @@ from rlip_model.vision.images import IMAGENET_MEAN, IMAGENET_STD, image_tensor, 
 
 
 def test_mean_colour_is_zero_and_one_deviation_is_one() -> None:
-    mean = Image.new("RGB", (3, 2), tuple(round(255 * value) for value in IMAGENET_MEAN))  # type: ignore[arg-type]
+    mean = Image.new("RGB", (3, 2), tuple(round(255 * value) for value in IMAGENET_MEAN))
     assert image_tensor(mean).shape == (3, 2, 3)
     torch.testing.assert_close(image_tensor(mean), torch.zeros(3, 2, 3), atol=0.01, rtol=0)
     colour = tuple(round(255 * (value + wide)) for value, wide in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True))
@@ -17,7 +17,7 @@ def test_mean_colour_is_zero_and_one_deviation_is_one() -> None:
         image_tensor(Image.new("RGB", (1, 1), colour)),
         torch.ones(3, 1, 1),
         atol=0.01,
-        rtol=0,  # type: ignore[arg-type]
+        rtol=0,
     )
 
 
