@@ -21,7 +21,7 @@ import typer
 
 from perf.command import JsonFile, run_command, write_figures
 from rlip_assets.datasets.scenes import make_scene, scene_hash
-from rlip_assets.labelling.tables import CandidateRow
+from rlip_assets.labelling.label_tables import CandidateRow
 from rlip_assets.labelling.tagging.candidate_tagger import CandidateTagger, TaggingImage
 from rlip_assets.lineage.params.labels import TaggingParams
 from rlip_model import Checkpoint, ModelConfig, build_model, train_label_tokenizer

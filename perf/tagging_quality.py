@@ -22,8 +22,8 @@ from perf.command import JsonFile, run_command, write_figures
 from rlip_assets.datasets.scenes import Scene, read_scenes
 from rlip_assets.datasets.sources.bucket_images import BucketImages
 from rlip_assets.datasets.sources.roots import raw_root
+from rlip_assets.labelling.label_tables import CandidateRow, read_rows
 from rlip_assets.labelling.quality import Judged, at_threshold, calibration, operating_threshold
-from rlip_assets.labelling.tables import CandidateRow, read_rows
 from rlip_assets.labelling.tagging.filters import Labels
 from rlip_assets.labelling.tagging.stage import filtered, labelled, open_tagger, tag_scenes
 from rlip_assets.labelling.true_relations import TrueRelation, read_true_relations

@@ -28,7 +28,7 @@ def export(
     profile: Profile = DEFAULT_PROFILE,
 ) -> None:
     """Write tables as one json, image by image; objects of a dataset under sources.own carry the ids of its own annotation files."""
-    from rlip_assets.labelling.exchange.transfer import export_labels
+    from rlip_assets.labelling.exchange.label_transfer import export_labels
 
     print(*export_labels(tables, output, threshold, profile_root(profile)), sep="\n")
 
@@ -43,6 +43,6 @@ def import_labels(
     profile: Profile = DEFAULT_PROFILE,
 ) -> None:
     """Read a json into a scene table; image sizes come from the raw datasets of the profile."""
-    from rlip_assets.labelling.exchange import transfer
+    from rlip_assets.labelling.exchange import label_transfer
 
-    print(*transfer.import_labels(file, output, files, profile_root(profile)), sep="\n")
+    print(*label_transfer.import_labels(file, output, files, profile_root(profile)), sep="\n")

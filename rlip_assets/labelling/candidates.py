@@ -15,8 +15,8 @@ from typing import Any
 from rlip_assets.datasets.scenes import Scene, read_scenes, scene_hash
 from rlip_assets.datasets.sources.classes import read_classes
 from rlip_assets.labelling.caption_parsing.class_matching import ClassMatcher
+from rlip_assets.labelling.label_tables import CandidateRow, TripletRow, read_rows, write_rows
 from rlip_assets.labelling.synonyms import read_synonyms
-from rlip_assets.labelling.tables import CandidateRow, TripletRow, read_rows, write_rows
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import CandidateParams
 from rlip_assets.lineage.shards import ShardStore, add_figures, collect, split

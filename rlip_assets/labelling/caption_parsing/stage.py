@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlip_assets.labelling.caption_parsing.parser import CaptionParser, TextTriplet, parse_caption
-from rlip_assets.labelling.tables import CaptionRow, TripletRow, read_rows, write_rows
+from rlip_assets.labelling.label_tables import CaptionRow, TripletRow, read_rows, write_rows
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import ParsingParams
 from rlip_assets.lineage.shards import ShardStore, add_figures, collect, split

@@ -15,7 +15,7 @@ from rlip_assets.datasets.scenes import Scene, read_scenes, table_digest
 from rlip_assets.datasets.sources.bucket_images import BucketImages
 from rlip_assets.datasets.sources.roots import raw_root
 from rlip_assets.labelling.image_shards import Unreadable, close_account, make_shards, unreadable, write_unreadable
-from rlip_assets.labelling.tables import CaptionRow, read_rows, write_rows
+from rlip_assets.labelling.label_tables import CaptionRow, read_rows, write_rows
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import CaptionParams
 from rlip_assets.lineage.shards import add_figures, collect, split

@@ -1,5 +1,5 @@
 """Labels exchanged with other programs.
 
 * `vg_form.py`: the json of the published pre-training, read and written row by row.
-* `transfer.py`: the commands `rlip labels export` and `rlip labels import`.
+* `label_transfer.py`: the commands `rlip labels export` and `rlip labels import`.
 """

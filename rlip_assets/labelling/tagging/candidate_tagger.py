@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rlip_assets.datasets.scenes import Scene
 from rlip_assets.inference.text_vectors import TextVectors
-from rlip_assets.labelling.tables import CandidateRow
+from rlip_assets.labelling.label_tables import CandidateRow
 from rlip_assets.labelling.tagging.filters import Labels
 from rlip_assets.lineage.params.labels import TaggingParams
 from rlip_assets.training.micro_batches import MicroBatches

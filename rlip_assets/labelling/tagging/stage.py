@@ -29,7 +29,7 @@ from rlip_assets.datasets.sources.classes import read_classes
 from rlip_assets.datasets.sources.roots import raw_root
 from rlip_assets.labelling.candidates import most_frequent
 from rlip_assets.labelling.image_shards import Unreadable, close_account, make_shards, unreadable, write_unreadable
-from rlip_assets.labelling.tables import CandidateRow, read_rows
+from rlip_assets.labelling.label_tables import CandidateRow, read_rows
 from rlip_assets.labelling.tagging.changes import compare_labels, keep_labels, last_labels
 from rlip_assets.labelling.tagging.filters import Labels, at_least, deduplicate, overlapping, top_k
 from rlip_assets.lineage.context import StageContext

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from rlip_assets.micro_world.captions import detection_corpus
-from rlip_assets.micro_world.starting_weights.average_precision import average_precision
 from rlip_assets.micro_world.starting_weights.dense_head import DenseHead, TokenTap
 from rlip_assets.micro_world.starting_weights.detection_data import (
     DetectionBatch,
@@ -24,6 +23,7 @@ from rlip_assets.micro_world.starting_weights.detection_data import (
     evaluation_batch,
     training_batch,
 )
+from rlip_assets.micro_world.starting_weights.detector_quality import average_precision
 from rlip_assets.micro_world.starting_weights.fit import Schedule, fit, shuffled
 from rlip_assets.micro_world.starting_weights.record import TrainingRecord
 from rlip_assets.micro_world.vocabularies import category_text

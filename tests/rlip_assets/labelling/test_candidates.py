@@ -11,8 +11,8 @@ from rlip_assets.datasets.scenes import make_scene, scene_hash
 from rlip_assets.datasets.sources.classes import coco_names, official_table
 from rlip_assets.labelling.candidates import ClassTriplet, candidate_stage, candidates_of, match_triplets, most_frequent
 from rlip_assets.labelling.caption_parsing.class_matching import ClassMatcher, names_of
+from rlip_assets.labelling.label_tables import CandidateRow, TripletRow, read_rows, write_rows
 from rlip_assets.labelling.synonyms import read_synonyms
-from rlip_assets.labelling.tables import CandidateRow, TripletRow, read_rows, write_rows
 from rlip_assets.lineage.params.labels import CandidateParams
 from rlip_assets.storage.errors import DataError, InputError
 from tests.support.label_factory import Log, content, context, draw_bucket, make_params, write_bucket, write_classes

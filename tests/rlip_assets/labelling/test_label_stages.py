@@ -15,7 +15,7 @@ from rlip_assets.labelling.candidates import candidate_stage
 from rlip_assets.labelling.caption_parsing import parse_stage
 from rlip_assets.labelling.captions import stage as captions_module
 from rlip_assets.labelling.captions.stage import caption_stage
-from rlip_assets.labelling.tables import CandidateRow, CaptionRow, TripletRow, read_rows, write_rows
+from rlip_assets.labelling.label_tables import CandidateRow, CaptionRow, TripletRow, read_rows, write_rows
 from rlip_assets.labelling.tagging import stage as labels_module
 from rlip_assets.labelling.tagging import tagging_stage
 from rlip_assets.lineage.shards import shard_of

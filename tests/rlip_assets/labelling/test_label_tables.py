@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlip_assets.labelling.tables import CandidateRow, CaptionRow, TripletRow, read_rows, write_rows
+from rlip_assets.labelling.label_tables import CandidateRow, CaptionRow, TripletRow, read_rows, write_rows
 from rlip_assets.storage.errors import InputError
 
 ROWS: dict[type, list[Any]] = {

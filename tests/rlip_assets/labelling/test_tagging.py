@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rlip_assets.datasets.scenes import scene_hash
-from rlip_assets.labelling.tables import CandidateRow
+from rlip_assets.labelling.label_tables import CandidateRow
 from rlip_assets.labelling.tagging.candidate_tagger import CandidateTagger, TaggingImage
 from rlip_assets.labelling.tagging.stage import open_tagger
 from rlip_assets.lineage.params.labels import TaggingParams

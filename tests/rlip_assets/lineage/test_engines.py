@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rlip_assets.datasets.scenes import scene_hash
 from rlip_assets.labelling.caption_parsing import parse_stage
 from rlip_assets.labelling.captions.stage import caption_stage
-from rlip_assets.labelling.tables import CandidateRow, CaptionRow, write_rows
+from rlip_assets.labelling.label_tables import CandidateRow, CaptionRow, write_rows
 from rlip_assets.labelling.tagging import tagging_stage
 from rlip_assets.lineage.engines import run
 from rlip_assets.lineage.params.execution import ExecutionParams

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlip_assets.labelling.tables import CaptionRow, write_rows
+from rlip_assets.labelling.label_tables import CaptionRow, write_rows
 from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.profiles import relative_project
 from rlip_assets.lineage.registry import build_registry

@@ -10,7 +10,7 @@ import pytest
 from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import make_scene
 from rlip_assets.labelling.caption_parsing.parser import parse_caption
-from rlip_assets.labelling.tables import CaptionRow, read_rows
+from rlip_assets.labelling.label_tables import CaptionRow, read_rows
 from rlip_assets.labelling.true_relations import TrueRelation, write_true_relations
 from rlip_assets.micro_world.shots import shots
 from rlip_assets.micro_world.simulated_captions import sentence, simulated_caption_stage
