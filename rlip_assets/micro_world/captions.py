@@ -1,4 +1,4 @@
-"""Sentences about pictures, and corpora of pictures with sentences or boxes to make the external weights from.
+"""Sentences about pictures, and corpora of pictures with sentences or boxes to train the starting weights on.
 
 The corpora draw from separate random streams: none of their images occurs in a dataset.
 """
