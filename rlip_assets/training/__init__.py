@@ -6,4 +6,5 @@
 * `start.py`: the initial network. `optimiser.py`, `loop.py`, `processes.py`, `memory.py`, `resume.py`, `retained.py`: the optimisation.
 * `validation.py`, `benchmark_evaluation.py`, `benchmark_predictions.py`: figures and predictions.
 * `run_data.py`, `run.py`, `stage.py`: the stages of the lineage made of these.
+* `micro_batches.py`: inference in parts that fit in memory, for captions and pseudo labels.
 """
