@@ -1,4 +1,4 @@
-"""What DVC recorded: `dvc.lock` and `.dvc` files, read directly.
+"""Records of DVC: `dvc.lock` and `.dvc` files, read directly.
 
 Asking DVC itself takes a second and fails while another process runs a stage. DVC writes `dvc.lock` in place, which takes it seconds where
 there are hundreds of items; what is read here is never a part of it.

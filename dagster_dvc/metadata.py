@@ -1,4 +1,4 @@
-"""What a materialisation shows in Dagster: hashes, metrics, and pictures among plots and outputs."""
+"""Metadata of a materialisation in Dagster: hashes, metrics, and pictures among plots and outputs."""
 
 from __future__ import annotations
 

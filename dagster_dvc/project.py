@@ -76,7 +76,7 @@ class Stage:
 
     @property
     def is_source(self) -> bool:
-        """Whether it is a `.dvc` file: data that nothing here makes."""
+        """True for a `.dvc` file: data that no stage makes."""
         return self.items[0].command is None
 
     @property

@@ -1,4 +1,4 @@
-"""How a stage of the pipeline looks in Dagster: what the registry says of it, its checks, and its run in MLflow."""
+"""Translation of the pipeline's stages into assets: the registry's groups, owners and pools, checks, and MLflow runs."""
 
 from __future__ import annotations
 

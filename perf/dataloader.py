@@ -180,7 +180,7 @@ def _answer(results: Any, function: Callable[..., Any], arguments: tuple[Any, ..
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What `function` gives in a process that does nothing else."""
+    """Return the result of `function` in a process that does nothing else."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     process = context.Process(target=_answer, args=(results, function, arguments))

@@ -67,7 +67,7 @@ class Case:
             self.vocabulary = vcoco_vocabulary()
 
     def evaluators(self) -> dict[str, Callable[[], Evaluator]]:
-        """What is timed; the first is the one that the oracle repeats."""
+        """Tasks that are timed; the first is the one that the oracle repeats."""
         truth, vocabulary = self.truth, self.vocabulary
         if self.name == "hico_det":
             only = (HICO_RLIPV2,)
@@ -152,7 +152,7 @@ def in_fresh_process(arguments: argparse.Namespace, *task: str) -> dict[str, Any
 
 
 def run_task(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What a fresh process does."""
+    """Run one task in a fresh process."""
     kind, name, path, *rest = arguments.task
     case = Case(name, arguments.data)
     if kind == "write":

@@ -1,4 +1,4 @@
-"""How well copies of pictures are told from other pictures, as decontamination does it (`rlip_assets/datasets/perceptual_hash.py`).
+"""Recall of altered copies of pictures among other pictures, as decontamination does it (`rlip_assets/datasets/perceptual_hash.py`).
 
     python -m perf.likeness [--pictures 3000] [--copies 500] [--json out.json]
 

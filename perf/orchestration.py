@@ -1,4 +1,4 @@
-"""What orchestration costs: Dagster and DVC around 2,000 shards in 64 buckets that do no work.
+"""Cost of orchestration: Dagster and DVC around 2,000 shards in 64 buckets that do no work.
 
     python -m perf.orchestration [--buckets 64] [--shards 2000] [--runs 64] [--folder DIR] [--json out.json]
 
@@ -66,7 +66,7 @@ def environment(root: Path, home: Path, buckets_per_run: int) -> dict[str, str]:
 
 
 def measure(work: Callable[[], object]) -> Cost:
-    """What `work` and the processes it waits for cost."""
+    """Return the cost of `work` and of the processes it waits for."""
     began, before = time.monotonic(), os.times()
     work()
     after = os.times()

@@ -1,4 +1,4 @@
-"""What the published code does in the places where this network does it otherwise, to compare with: same results, as context managers."""
+"""Forms of the published code in the places where this network does it otherwise, to compare with: same results, as context managers."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ TINY_SWIN = BackboneConfig(kind="swin", stem=16, depths=(1, 1, 1, 1), widths=(16
 
 @dataclass(frozen=True)
 class Sizes:
-    """What changes between the full run and the dry run, and nothing else."""
+    """Differences between the full run and the dry run, and nothing else."""
 
     image: tuple[int, int] = (800, 1333)
     """Height and width in pixels."""
@@ -193,7 +193,7 @@ class Sampling:
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What gradients are taken for."""
+        """Tensors that gradients are taken for."""
         return self.values, self.positions, self.weights
 
 

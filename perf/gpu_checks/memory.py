@@ -1,4 +1,4 @@
-"""Where memory is too small: batches of captions and of tagging are halved and finish, and a training step names the remedy."""
+"""Behaviour where memory is too small: batches of captions and of tagging are halved and finish, and a training step names the remedy."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Row:
 
 @dataclass
 class Outcome:
-    """What became of one check.
+    """Outcome of one check.
 
     status: not run, running, passed, failed (a row is not ok), error (it raised), or out of time (its rows so far are kept).
     """

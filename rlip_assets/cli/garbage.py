@@ -1,4 +1,4 @@
-"""What runs left behind: `rlip gc` what nothing refers to any more, `rlip repair` what a kill cut off."""
+"""Clean-up after runs: `rlip gc` removes what nothing refers to any more, `rlip repair` what a kill cut off."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def noun_lemma(word: str) -> str:
 
 
 def is_plural(word: str) -> bool:
-    """Whether a noun is in the plural, by its form. Words that are the same in both numbers count as plural."""
+    """Return whether a noun is in the plural, by its form. Words that are the same in both numbers count as plural."""
     return noun_lemma(word) != word or word in ("sheep", "deer", "fish", "cattle", "police")
 
 

@@ -43,7 +43,7 @@ class Entity:
 
     @property
     def alive(self) -> bool:
-        """Whether it is a person or an animal, which a "hot dog" is not."""
+        """Return whether it is a person or an animal, which a "hot dog" is not."""
         words = lexicon()
         return self.head in words.animate and tuple(self.text.split()[-2:]) not in words.fixed_compounds
 
