@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from rlip_assets.datasets.scenes import Scene, make_scene
 from rlip_assets.datasets.sources.boxes import Box, clipped, from_corner
@@ -38,25 +39,37 @@ class InstancesReader(Reader):
     @cached_property
     def _category_rows(self) -> tuple[dict[int | str, str], dict[int | str, str]]:
         """Category id to text in the order of ids, and to what is wrong with its rows; under "" what is wrong with rows without id."""
-        texts: dict[int | str, str] = {}
-        wrong: dict[int | str, str] = {}
-        for path in self.annotation_files():
-            for _, number, row in stream_arrays(path, "categories", optional=True):
-                origin = f"{self.relative(path)} categories row {number}"
-                try:
-                    category = _CATEGORY(row)
-                except BadValue as error:
-                    key = scalar(row.get("id")) if isinstance(row, dict) else None
-                    wrong.setdefault("" if key is None else plain_id(key), error.reason(origin))
-                    continue
-                key = category["id"]
-                name = self.text_of(key, category["name"])
-                if texts.setdefault(key, name) != name:
-                    wrong.setdefault(key, f"it has two names ({texts[key]!r}, and {name!r} in {origin})")
+        if self.header is None:
+            rows = self._rows("categories", optional="categories")
+            self.header = self._categories((row, origin) for _, _, row, origin in rows)
+        texts, wrong = (dict(pairs) for pairs in self.header)
         if not texts and not wrong:
             raise DataError(f"{self.root}: the annotation files list no categories; fetch the complete files")
-        order = sorted(texts, key=lambda key: (isinstance(key, str), key))
-        return {key: texts[key] for key in order if key not in wrong}, wrong
+        return texts, wrong
+
+    def _categories(self, rows: Iterable[tuple[Any, str]]) -> list[list[tuple[int | str, str]]]:
+        """Pairs of category id and text, and of id and fault, from rows with their origins."""
+        texts: dict[int | str, str] = {}
+        wrong: dict[int | str, str] = {}
+        for row, origin in rows:
+            try:
+                category = _CATEGORY(row)
+            except BadValue as error:
+                key = scalar(row.get("id")) if isinstance(row, dict) else None
+                wrong.setdefault("" if key is None else plain_id(key), error.reason(origin))
+                continue
+            key, name = category["id"], self.text_of(category["id"], category["name"])
+            if texts.setdefault(key, name) != name:
+                wrong.setdefault(key, f"it has two names ({texts[key]!r}, and {name!r} in {origin})")
+        order = sorted(texts.keys() - wrong.keys(), key=lambda key: (isinstance(key, str), key))
+        return [[(key, texts[key]) for key in order], list(wrong.items())]
+
+    def _rows(self, *arrays: str, optional: str) -> Iterator[tuple[str, str, Any, str]]:
+        """Yield (split, array, row, origin) of some arrays of all files."""
+        for split, path in self.splits().items():
+            name = self.relative(path)
+            for array, number, row in stream_arrays(path, *arrays, optional=optional):
+                yield split, array, row, f"{name} {array} row {number}"
 
     @property
     def categories(self) -> Mapping[int | str, str]:
@@ -68,14 +81,15 @@ class InstancesReader(Reader):
         return self._category_rows[0]
 
     def fragments(self) -> Iterator[Fragment]:
-        for split, path in self.splits().items():
-            name = self.relative(path)
-            for array, number, row in stream_arrays(path, "images", "annotations"):
-                origin = f"{name} {array} row {number}"
-                if array == "images":
-                    yield admit(_IMAGE, row, "image", "id", origin, split)
-                else:
-                    yield admit(_ANNOTATION, row, "annotation", "image_id", origin, split)
+        categories = []
+        for split, array, row, origin in self._rows("images", "annotations", "categories", optional="categories"):
+            if array == "images":
+                yield admit(_IMAGE, row, "image", "id", origin, split)
+            elif array == "annotations":
+                yield admit(_ANNOTATION, row, "annotation", "image_id", origin, split)
+            else:
+                categories.append((row, origin))
+        self.header = self._categories(categories)
 
     def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:
         image, *annotations = fragments

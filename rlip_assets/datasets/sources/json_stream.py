@@ -34,12 +34,12 @@ def stream_rows(path: Path, array: str = "") -> Iterator[tuple[int, Any]]:
     return ((number, row) for _, number, row in stream_arrays(path, array))
 
 
-def stream_arrays(path: Path, *arrays: str, optional: bool = False) -> Iterator[tuple[str, int, Any]]:
+def stream_arrays(path: Path, *arrays: str, optional: str = "") -> Iterator[tuple[str, int, Any]]:
     """Yield (array, row number from 0, row) of some arrays of a JSON file, in the order of the file.
 
     Args:
         arrays: keys of the file's top-level object, or "" alone for a file that is itself an array.
-        optional: arrays may be absent.
+        optional: the one of them that may be absent.
 
     Raises:
         InputError: the file is missing, empty, ends too early, is not JSON or not UTF-8, or lacks an array; the sentence names the array
@@ -63,8 +63,8 @@ def stream_arrays(path: Path, *arrays: str, optional: bool = False) -> Iterator[
         raise InputError(f"{path} does not exist; check the dataset's root in params.yaml or fetch the file") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check the file and its permissions") from None
-    lacking = [array for array in arrays if array and array not in found]
-    if lacking and not optional:
+    lacking = [array for array in arrays if array and array not in (*found, optional)]
+    if lacking:
         has = ", ".join(map(repr, found)) or "nothing"
         raise InputError(f"{path} has no array {lacking[0]!r}, only {has}; check that it is the file of annotations")
 

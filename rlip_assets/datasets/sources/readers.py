@@ -71,6 +71,8 @@ class Reader(ABC):
     dataset: str
     optional_kinds: frozenset[str] = frozenset()
     """Kinds of pieces that may speak of images which the dataset does not list."""
+    header: Any = None
+    """Facts of the whole dataset, a JSON value: `fragments` leaves them here, and an index of records keeps them."""
     closed_vocabulary = True
     """A text outside the class table is an error."""
 
