@@ -22,6 +22,7 @@ from torch import Tensor
 from rlip_model.errors import CheckpointError
 
 WEIGHTS, CONFIG, METADATA = "model.safetensors", "config.json", "metadata.json"
+MEMBERS = (WEIGHTS, CONFIG, METADATA, "tokenizer.json", "tokenizer_config.json", "label_tokenizer.json", "README.md")
 CONTENT = "content"
 """Key of the weight file's header that holds the digest of its tensors; files from elsewhere have none."""
 JSON_LIMIT = 16 << 20
@@ -143,7 +144,15 @@ def content_digest(tensors: Mapping[str, Tensor]) -> str:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary sibling to fill, synced to disk and renamed to `folder` at the end; removed on an error."""
+    """A temporary sibling to fill, synced to disk and renamed to `folder` at the end; removed on an error.
+
+    Raises:
+        CheckpointError: `folder` is a link or a file, or holds anything but a checkpoint.
+    """
+    foreign = [file.name for file in folder.iterdir() if file.name not in MEMBERS] if folder.is_dir() else []
+    if folder.is_symlink() or foreign or folder.exists() > folder.is_dir():
+        what = f"holds {sorted(foreign)[0]}, which is no part of a checkpoint" if foreign else "is a link or a file"
+        raise CheckpointError(f"{folder} {what}, and would be replaced: name a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rlip_model.checkpoints.files import (
     CONFIG,
-    METADATA,
+    MEMBERS,
     WEIGHTS,
     first_line,
     member,
@@ -29,12 +29,11 @@ from rlip_model.errors import CheckpointError
 
 FORMAT = 1
 MODEL_TYPE = "rlip"
-FILES = (WEIGHTS, CONFIG, METADATA, "tokenizer.json", "tokenizer_config.json", "label_tokenizer.json", "README.md")
 
 Network = TypeVar("Network", bound="PretrainedNetwork")
 
 
-def local_folder(name_or_folder: Path | str, files: Sequence[str] = FILES, **hub: Any) -> Path:
+def local_folder(name_or_folder: Path | str, files: Sequence[str] = MEMBERS, **hub: Any) -> Path:
     """Return a folder as it is, or download `files` of a model on the Hub and return their folder.
 
     Args:
@@ -62,7 +61,7 @@ def push_folder(folder: Path, repo_id: str, **options: Any) -> str:
     """
     api = HfApi(token=options.pop("token", None))
     repo_id = api.create_repo(repo_id, private=options.pop("private", None), exist_ok=True).repo_id
-    return str(api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=list(FILES), **options))
+    return str(api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=list(MEMBERS), **options))
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -97,17 +97,35 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path, model: Rlip, tokenize
 def test_failure_leaves_the_old_folder(tmp_path: Path) -> None:
     target = tmp_path / "a"
     with whole_folder(target) as folder:
-        (folder / "x").write_text("old")
+        (folder / "metadata.json").write_text("old")
 
     def interrupted() -> None:
         with whole_folder(target) as folder:
-            (folder / "x").write_text("new")
+            (folder / "metadata.json").write_text("new")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         interrupted()
-    assert (target / "x").read_text() == "old"
+    assert (target / "metadata.json").read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
+
+
+def test_only_a_checkpoint_is_replaced(tmp_path: Path, model: Rlip, tokenizer: LabelTokenizer) -> None:
+    models, link, file = tmp_path / "models", tmp_path / "link", tmp_path / "file"
+    models.mkdir()
+    (models / "rlip.pth").write_text("weights")
+    link.symlink_to(models)
+    file.write_text("weights")
+    for target, reason in (
+        (models, r"models holds rlip\.pth"),
+        (link, "link holds"),
+        (file, "file is a link or a file"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            save_checkpoint(target, model, tokenizer, {})
+    assert (models / "rlip.pth").read_text() == file.read_text() == "weights"
+    assert link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "models"]
 
 
 def test_half_precision_weights_are_widened(tmp_path: Path, model: Rlip, tokenizer: LabelTokenizer) -> None:
