@@ -125,7 +125,7 @@ class OutputFolder:
 
 def _placed(path: Path) -> Path:
     """Return the absolute path whose last part alone may be a symbolic link."""
-    return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
+    return Path(os.path.realpath(path.parent), path.name) if path.name not in ("", "..") else path.resolve()
 
 
 def _refuse(path: Path, why: str) -> NoReturn:
@@ -137,7 +137,7 @@ def _kind(path: Path, command: str, sources: Iterable[Path]) -> int | None:
     parent = next(parent for parent in path.parents if os.path.lexists(parent))
     if not parent.is_dir():
         _refuse(parent, f"is no folder, but `rlip {command}` is to write into it")
-    for source in (source.resolve() for source in sources):
+    for source in (Path(os.path.realpath(source)) for source in sources):
         if source == path:
             _refuse(path, f"is what `rlip {command}` reads")
         if source.is_relative_to(path):

@@ -21,7 +21,7 @@ from mlflow.types.schema import Array
 
 from rlip_assets.inference.relation_detector import RelationDetector
 from rlip_assets.inference.serving import DEFAULTS, MAX_BYTES, ServedDetector
-from rlip_assets.storage.errors import RlipError
+from rlip_assets.storage.errors import InputError, RlipError
 from rlip_assets.storage.outputs import output_folder
 
 _LOG = logging.getLogger(__name__)
@@ -84,6 +84,9 @@ def save_served_model(checkpoint: Path, folder: Path) -> None:
         ParameterError: `folder` is neither new nor made by this function.
     """
     RelationDetector.from_pretrained(checkpoint)
+    broken = [path for path in checkpoint.rglob("*") if not path.exists()]
+    if broken:
+        raise InputError(f"{broken[0]} leads nowhere: restore or remove it")
     texts = Array(DataType.string)
     columns = Schema(
         [

@@ -78,7 +78,8 @@ def _listed_parts(folder: Path) -> list[dict[str, Any]] | None:
     if not path.exists():
         return None
     try:
-        return list(json.loads(path.read_text())["parts"])
+        listed = json.loads(path.read_text()) if path.is_file() else {}
+        return [{"name": str(part["name"]), "sha256": str(part["sha256"])} for part in listed["parts"]]
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path} is not the list of a table's parts; rebuild the table") from None
 
@@ -227,6 +228,8 @@ def read_arrow(path: Path) -> pa.Table:
     Raises:
         InputError: not Parquet, truncated, no scene table, or a scene table of another schema version.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no regular file; fetch or rebuild the table")
     try:
         with pq.ParquetFile(path) as file:
             table = file.read()

@@ -70,7 +70,7 @@ def load_params(path: Path) -> Params:
         raise ParameterError(
             f"{path} does not exist; run from the project's root or name a profile that has a params.yaml"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ParameterError(f"{path} is not valid YAML ({' '.join(str(error).split())}); correct the file") from None
     return validate_params(content or {}, str(path))
 
