@@ -162,7 +162,7 @@ def own_classes(root: Path, dataset: str) -> Classes | None:
         DataError: it is not a class table, or that of another dataset.
     """
     path = root / "classes.json"
-    if not path.exists():
+    if not path.is_file():
         return None
     classes = read_classes(path)
     if classes.dataset != dataset:

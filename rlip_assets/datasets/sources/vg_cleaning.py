@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rlip_assets.datasets.sources.boxes import Box
 from rlip_assets.storage.errors import InputError
 from rlip_model.boxes import iou
@@ -61,7 +63,7 @@ def read_aliases(path: Path) -> dict[str, str]:
     Raises:
         InputError: the file is not UTF-8.
     """
-    if not path.exists():
+    if not path.is_file():
         return {}
     try:
         lines = path.read_text(encoding="utf-8-sig").lower().splitlines()
@@ -119,7 +121,7 @@ def drop_synonymous(
 ) -> list[Relation]:
     """Step 3: compare each relation with the earlier ones that stayed, boxes by their pixels as the published preprocessing does."""
     kept: list[Relation] = []
-    same_text: dict[tuple[str, str, str], list[Relation]] = {}
+    same_text: dict[tuple[str, str, str], list[Box]] = {}
     for relation in relations:
         subject, target = entities[relation.subject], entities[relation.object]
         key = (
@@ -127,15 +129,11 @@ def drop_synonymous(
             aliases.relations.get(relation.predicate, relation.predicate),
             aliases.objects.get(target.name, target.name),
         )
-        earlier = same_text.setdefault(key, [])
-        if any(
-            iou(entities[other.subject].box, subject.box, side=1) >= minimum_iou
-            and iou(entities[other.object].box, target.box, side=1) >= minimum_iou
-            for other in earlier
-        ):
+        pair, earlier = [subject.box, target.box], same_text.setdefault(key, [])
+        if earlier and (iou(np.reshape(earlier, (-1, 2, 4)), np.array(pair), side=1) >= minimum_iou).all(1).any():
             counts["relations_step3_synonymous"] += 1
         else:
-            earlier.append(relation)
+            earlier += pair
             kept.append(relation)
     return kept
 
