@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from rlip_model.alif import Encoder
@@ -21,6 +20,7 @@ from rlip_model.boxes import generalized_iou, to_pixels
 from rlip_model.config import ModelConfig
 from rlip_model.decoder import AnchorPosition, DecoderLayer
 from rlip_model.layers import BoxHead, Memory, on_levels
+from rlip_model.matching import Matches, assign
 from rlip_model.vision.backbone import build_backbone
 from rlip_model.vision.pyramid import FeaturePyramid
 
@@ -128,35 +128,26 @@ class DetectorCriterion(nn.Module):
         config = self.config
         labels = torch.cat([label for label, _ in targets])
         boxes = torch.cat([box for _, box in targets])
-        layer, image, query, target = self.match(output, targets)
+        matches = self.match(output, targets)
+        target = matches.target
         count = max(len(labels), 1)
-        found = output.boxes[layer, image, query]
+        found = matches.take(output.boxes)
         l1 = (found - boxes[target]).abs().sum((1, 2)) / count
         giou = (1 - generalized_iou(found, boxes[target])).sum(1) / count
         wanted = torch.zeros_like(output.logits)
-        wanted[layer, image, query, labels[target]] = 1.0
+        wanted[matches.layer, matches.image, matches.pair, labels[target]] = 1.0
         classes = sigmoid_focal(output.logits, wanted, config.focal_alpha).flatten(1).sum(1) / count
         total = (config.classes * classes + config.l1 * l1 + config.giou * giou).sum()
         return total, {"class": classes[-1], "l1": l1[-1], "giou": giou[-1]}
 
     @torch.no_grad()
-    def match(
-        self, output: DetectorOutput, targets: Sequence[tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return index tensors (D, M): layer, image, query and row of the concatenated targets."""
-        layers = len(output.logits)
-        rows: list[list[tuple[int, int, int]]] = [[] for _ in range(layers)]
-        offset = 0
-        for image, (labels, boxes) in enumerate(targets):
-            if len(labels):
-                cost = self._cost(output.logits[:, image], output.boxes[:, image], labels, boxes).cpu().numpy()
-                for layer in range(layers):
-                    pairs = zip(*linear_sum_assignment(cost[layer]), strict=True)
-                    rows[layer].extend((image, int(q), offset + int(t)) for q, t in pairs)
-            offset += len(labels)
-        index = torch.tensor(rows, dtype=torch.int64, device=output.logits.device).view(layers, -1, 3)
-        numbers = torch.arange(layers, device=index.device)[:, None].expand(-1, index.shape[1])
-        return numbers, index[..., 0], index[..., 1], index[..., 2]
+    def match(self, output: DetectorOutput, targets: Sequence[tuple[Tensor, Tensor]]) -> Matches:
+        """Return the assignment of queries to the concatenated targets."""
+        costs = [
+            self._cost(output.logits[:, image], output.boxes[:, image], labels, boxes)
+            for image, (labels, boxes) in enumerate(targets)
+        ]
+        return assign(costs, output.logits)
 
     def _cost(self, logits: Tensor, found: Tensor, labels: Tensor, boxes: Tensor) -> Tensor:
         """(D, Q, K), (D, Q, 4), (n,), (n, 4) -> (D, Q, n)."""

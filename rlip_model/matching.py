@@ -123,10 +123,14 @@ def match_hungarian(output: ModelOutput, targets: Sequence[Targets], cost: Match
 
     Raises ValueError when a prediction is not finite.
     """
-    layers = output.sub_logits.shape[0]
-    rows: list[list[tuple[int, int, int]]] = [[] for _ in range(layers)]
-    offset = 0
     costs = pair_costs(output, targets, cost) if any(len(target) for target in targets) else []
+    return assign(costs, output.sub_logits)
+
+
+def assign(costs: Sequence[Tensor], output: Tensor) -> Matches:
+    """Return the cheapest assignment by costs, one (D, P, n) tensor per image; `output` is any one of the predictions (D, ...)."""
+    layers, offset = len(output), 0
+    rows: list[list[tuple[int, int, int]]] = [[] for _ in range(layers)]
     for image, table in enumerate(costs):
         table = table.cpu()
         if not bool(torch.isfinite(table).all()):
@@ -134,9 +138,8 @@ def match_hungarian(output: ModelOutput, targets: Sequence[Targets], cost: Match
         for layer in range(layers):
             pair, target = linear_sum_assignment(table[layer].numpy())
             rows[layer].extend((image, int(p), offset + int(t)) for p, t in zip(pair, target, strict=True))
-        offset += len(targets[image])
-    index = torch.tensor(rows, dtype=torch.int64, device=output.sub_logits.device).view(layers, -1, 3)
-    return _matches(index)
+        offset += table.shape[-1]
+    return _matches(torch.tensor(rows, dtype=torch.int64, device=output.device).view(layers, -1, 3))
 
 
 def match_slots(output: ModelOutput, targets: Sequence[Targets]) -> Matches:

@@ -84,7 +84,8 @@ def test_matching_prefers_the_right_box_and_class() -> None:
     logits[1, 0] = logits[2, 1] = 4.0
     output = DetectorOutput(logits[None, None], boxes[None, None])
     targets = [(torch.tensor([1, 0]), torch.tensor([[0.7, 0.7, 0.2, 0.2], [0.68, 0.7, 0.2, 0.2]]))]
-    _, _, query, target = DetectorCriterion().match(output, targets)
+    matches = DetectorCriterion().match(output, targets)
+    query, target = matches.pair, matches.target
     assert dict(zip(target[0].tolist(), query[0].tolist(), strict=True)) == {0: 2, 1: 1}
 
 
