@@ -27,10 +27,10 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(BIN)/python -m pip install --quiet -c $(VENV)/versions.txt -e '.[test]'
 	touch $@
 
-demo: setup ## run the whole lineage on the micro world and print the results (about 20 minutes)
+demo: setup ## run the whole lineage on the micro world and print the results (12 to 20 minutes)
 	$(BIN)/rlip demo
 
-study: setup ## the study profile: three seeds where a claim needs them (about 2 hours, resumable)
+study: setup ## the study profile: three seeds where a claim needs them (about 75 minutes, resumable)
 	$(BIN)/rlip demo --profile study
 
 study-%: setup ## one question with three seeds, such as study-fusion (`rlip study` lists them)
@@ -45,8 +45,9 @@ lint: setup ## style, types and the direction of the packages
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup lint ## lint and the tests of every day
-	$(BIN)/python -m pytest
+test: setup lint ## lint and the everyday tests, on two cores, with coverage
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 --cov --cov-report=
+	@echo "coverage: $$($(BIN)/coverage report --format=total) %"
 
 test-deep: $(VENV)/.deep ## long property runs, kills, both entry points on a miniature pipeline, a real S3 server, Ray, spaCy, Triton's interpreter
 	$(BIN)/python -m pytest -m 'deep or s3 or ray or spacy or triton'
