@@ -147,12 +147,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """A temporary sibling to fill, synced to disk and renamed to `folder` at the end; removed on an error.
 
     Raises:
-        CheckpointError: `folder` is a link or a file, or holds anything but a checkpoint.
+        CheckpointError: `folder` is a link or a file, or holds files but no weights, so that it is no checkpoint to replace.
     """
-    foreign = [file.name for file in folder.iterdir() if file.name not in MEMBERS] if folder.is_dir() else []
-    if folder.is_symlink() or foreign or folder.exists() > folder.is_dir():
-        what = f"holds {sorted(foreign)[0]}, which is no part of a checkpoint" if foreign else "is a link or a file"
-        raise CheckpointError(f"{folder} {what}, and would be replaced: name a new folder")
+    foreign = folder.is_dir() and any(folder.iterdir()) and not (folder / WEIGHTS).exists()
+    if foreign or folder.is_symlink() or folder.exists() > folder.is_dir():
+        raise CheckpointError(f"{folder} exists and is no checkpoint, so it is not replaced: name a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
