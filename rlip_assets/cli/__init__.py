@@ -42,6 +42,10 @@ COMMANDS = {
 Those that need Dagster live in a package above this one, which imports it only when one of them is called."""
 
 
+INTERRUPTED = 130
+"""Exit status that typer turns an interruption into, without a word."""
+
+
 class LazyGroup(TyperGroup):
     """A group whose commands are imported on first use, in the order of `COMMANDS`."""
 
@@ -84,4 +88,9 @@ def main() -> None:
     """Run `rlip`; an error that the user can act on is one sentence and exit status 1."""
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names of files may be no valid text
     with exit_with_sentence():
-        app()
+        try:
+            app()
+        except SystemExit as end:
+            if end.code != INTERRUPTED:
+                raise
+            raise KeyboardInterrupt from None

@@ -8,7 +8,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from rlip_assets.cli import app
+from rlip_assets.cli import app, main
 
 
 @pytest.mark.parametrize("value", ["nan", "-1", "text"])
@@ -45,3 +45,15 @@ def test_names_that_are_no_text_are_printed() -> None:
     assert ended.returncode == 1
     assert ended.stderr.startswith(b"rlip: no\\udcff.json")
     assert b"Traceback" not in ended.stderr
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rlip_assets.cli.stages.stages", interrupted)
+    monkeypatch.setattr(sys, "argv", ["rlip", "stages"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.startswith("rlip: interrupted")
