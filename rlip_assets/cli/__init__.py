@@ -1,6 +1,6 @@
 """The command line `rlip`.
 
-Commands are loaded when they are called: a stage starts dozens of times in a run of the lineage and should not pay for its neighbours.
+Commands are imported on first use: a stage starts dozens of times in a run and should not import the others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ COMMANDS = {
     "import-checkpoint": "rlip_assets.cli.models:import_checkpoint",
     "import-detector": "rlip_assets.cli.models:import_detector",
 }
-"""Command name -> where its typer application or function lives.
+"""Command name -> module and name of its typer application or function.
 
 Those that need Dagster live in a package above this one, which imports it only when one of them is called."""
 
@@ -66,7 +66,7 @@ class LazyGroup(TyperGroup):
         return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """The first sentence of every command's help, whole."""
+        """Write the first sentence of every command's help, uncut."""
         commands = {name: self.get_command(ctx, name) for name in COMMANDS}
         with formatter.section("Commands"):
             formatter.write_dl([(name, _first_sentence(command.help or "")) for name, command in commands.items()])

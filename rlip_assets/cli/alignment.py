@@ -15,11 +15,11 @@ def alignment(
     scenes: Annotated[Path, typer.Option(help="Scene table folder of a benchmark.")],
     images: Annotated[Path, typer.Option(help="Root of its images.")],
     classes: Annotated[Path | None, typer.Option(help="classes.json, where it does not lie beside the table.")] = None,
-    split: Annotated[str, typer.Option(help="Which images.")] = "test",
+    split: Annotated[str, typer.Option(help="Split of the images.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     device: Device = "cpu",
 ) -> None:
-    """Alignment and uniformity of relation features on annotated images, and uniformity of the verb texts; lower is better."""
+    """Print alignment and uniformity of relation features on annotated images, and uniformity of the verb texts; lower is better."""
     from rlip_assets.datasets.sources.classes import read_classes
     from rlip_assets.evaluation.core.ground_truth import benchmark_scenes
     from rlip_assets.evaluation.formats.annotations import classes_of

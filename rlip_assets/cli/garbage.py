@@ -54,7 +54,7 @@ def gc(
 
 
 def _size(entries: Sequence[Garbage]) -> str:
-    """Bytes of some entries together, as a person reads them."""
+    """Return the total size of some entries, in MB or kB."""
     size = sum(entry.bytes for entry in entries)
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 

@@ -16,7 +16,7 @@ def promote(
     version: Annotated[str | None, typer.Option(help="Version; the newest by default.")] = None,
     profile: Profile = DEFAULT_PROFILE,
 ) -> None:
-    """Promote a registered model. A promoted R-Tagger makes Dagster tag again what another one has tagged."""
+    """Promote a registered model. After a new R-Tagger is promoted, Dagster re-tags the buckets that another one has tagged."""
     from rlip_assets.tracking.promotion import promote as promote_version
 
     record = promote_version(profile_root(profile), model, version)

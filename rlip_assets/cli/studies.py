@@ -1,4 +1,4 @@
-"""The command of studies."""
+"""`rlip study`: run a study and report it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def study(
 
 
 def _reproduce(root: Path, targets: list[str]) -> None:
-    """`dvc repro` of the targets; what is current or in the run cache does not run."""
+    """Run `dvc repro` on the targets; current stages and those in the run cache do not run."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     if not (root / "data/raw").exists():
         # The run cache could give back the receipt of a world whose images are gone.
@@ -57,5 +57,5 @@ def _reproduce(root: Path, targets: list[str]) -> None:
     done = subprocess.run(command, cwd=root, env=environment, check=False)
     if done.returncode:
         raise InputError(
-            f"`dvc repro` in {root} ended with status {done.returncode}; the lines above say why, the same command goes on"
+            f"`dvc repro` in {root} ended with status {done.returncode}; the lines above say why; the same command resumes"
         )

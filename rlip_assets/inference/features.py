@@ -1,7 +1,7 @@
 """Alignment and uniformity of a network's relation features on annotated images, and of its verb texts (RLIP, section on analysis).
 
-A feature is the last relation decoder output of the query that the Hungarian matcher gives to an annotated pair, filed under every verb
-of that pair. See `perf/alignment.py` for the two measures.
+A feature is the last relation decoder output of the query matched to an annotated pair, and counts for every verb of that pair.
+See `perf/alignment.py` for the two measures.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ BATCH = 8
 def measure_features(
     checkpoint: Checkpoint, classes: Classes, scenes: Sequence[Scene], image_root: Path
 ) -> dict[str, float]:
-    """Measure a network.
+    """Measure alignment and uniformity of a network's relation features.
 
     Args:
-        classes: the benchmark's; its verbs are the classes of the features.
-        scenes: annotated images; those without a relation are passed over.
+        classes: classes of the benchmark; its verbs are the classes of the features.
+        scenes: annotated images; those without a relation are skipped.
         image_root: root of their files.
 
     Returns:
-        What `AlignmentEvaluator.compute` returns, and `text_uniformity`, also by how Visual Genome names the verbs
-        (`text_uniformity_exact`, ...) where the classes say so.
+        Figures of `AlignmentEvaluator.compute`, and `text_uniformity`, also by how Visual Genome names the verbs
+        (`text_uniformity_exact`, ...) if the classes have that group.
 
     Raises:
-        InputError: the network is a tagger, or no image has a relation. BadImageError: an image that cannot be read.
+        InputError: the network is an R-Tagger, or no image has a relation. BadImageError: an image cannot be read.
     """
     if checkpoint.config.tagger:
-        raise InputError("an R-Tagger is given its pairs and finds none: give a ParSeDA or ParSeD checkpoint")
+        raise InputError("an R-Tagger needs boxes and detects none: give a ParSeDA or ParSeD checkpoint")
     scenes = [scene for scene in scenes if len(scene.relation)]
     if not scenes:
         raise InputError("no image has an annotated relation; give the scene table of a benchmark and its split")
@@ -78,7 +78,7 @@ def measure_features(
 
 @contextmanager
 def _last_features(decoder: nn.Module) -> Iterator[list[Tensor]]:
-    """A list that receives the last layer's output (B, P, C) at each call of a decoder."""
+    """Yield a list that receives the last layer's output (B, P, C) at each call of a decoder."""
     kept: list[Tensor] = []
 
     def keep(decoder: nn.Module, arguments: Any, output: Any) -> None:

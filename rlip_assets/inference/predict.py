@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from rlip_assets.inference.relation_detector import RelationDetector
 
 DEFAULT_CHECKPOINTS = ("data/models/finetune/hico_full", "data/models/pretrain/vg_coco_o365")
-"""Where a run of the lineage leaves checkpoints, best for photos first; relative to the profile's root."""
+"""Checkpoints of the lineage below the profile's root, best for photos first."""
 
 
 def find_checkpoint(root: Path) -> Path:
-    """The checkpoint that the lineage under `root` made.
+    """Return the checkpoint of the lineage under `root`.
 
     Raises:
-        InputError: there is none yet; the sentence says how to get one.
+        InputError: there is none yet.
     """
     for candidate in DEFAULT_CHECKPOINTS:
         if (root / candidate / "config.json").is_file():
@@ -40,7 +40,7 @@ def find_checkpoint(root: Path) -> Path:
 
 
 def split_texts(text: str | None) -> list[str] | None:
-    """`"riding, sitting on"` -> `["riding", "sitting on"]`; None stays None."""
+    """Split texts at commas: `"riding, sitting on"` -> `["riding", "sitting on"]`; None stays None."""
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
@@ -57,16 +57,15 @@ def predict_photos(
     """Find relations in each photo and write `NAME.json` and `NAME.relations.png` into `folder`.
 
     Yields:
-        The files as they are written, two per photo, in the order of `photos`; for a photo that cannot be read, why.
+        Each file after it was written, two per photo, in the order of `photos`; the error for a photo that cannot be read.
 
     Raises:
-        ParameterError: two photos would write the same files, `folder` is no new folder and none of earlier predictions, or
-            an unknown vocabulary.
+        ParameterError: two photos have the same name, `folder` holds anything but predictions, or an unknown vocabulary.
     """
     names = [(f"{photo.stem}.json", f"{photo.stem}.relations.png") for photo in photos]
     if len(set(names)) != len(names):
         raise ParameterError(
-            "Two photos have the same name and would overwrite each other's results: predict them into different folders"
+            "Two photos have the same name, and so would their results: predict them into different folders"
         )
     outputs = OutputFolder(folder, "predict")
     outputs.check([name for pair in names for name in pair])
@@ -126,7 +125,7 @@ class RelationRow(BaseModel):
 
 
 class RelationsFile(BaseModel):
-    """A JSON file as `rlip predict` writes it; relations may be edited or written by hand."""
+    """A JSON file as `rlip predict` writes it, perhaps edited or written by hand."""
 
     relations: list[RelationRow]
     model: str = ""
@@ -161,7 +160,7 @@ def draw_file(photo: Path, file: Path, overlay: Path, limit: int = 10) -> None:
     """Draw the relations of `file` (see `read_relations`) on a photo and write the picture.
 
     Raises:
-        DataError: the file is none of relations, or has a box outside the photo. BadImageError: the photo cannot be read.
+        DataError: the file holds no relations, or a box outside the photo. BadImageError: the photo cannot be read.
     """
     (content, triplets), image = read_relations(file), open_image(photo)
     for number, triplet in enumerate(triplets, start=1):

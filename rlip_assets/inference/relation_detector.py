@@ -3,8 +3,8 @@
     detector = RelationDetector.from_pretrained("data/models/finetune/hico_full")
     triplets = detector([photo], relations=["ride", "hold"])[0]
 
-What a caller need not know travels in the checkpoint's metadata: the image size it was trained on, its label texts, and
-whether its subject scores mean anything (weights fine-tuned on HICO-DET or V-COCO never learned them).
+The checkpoint's metadata hold what a caller need not know: the image size of the training, its label texts, and whether subject scores
+were learned (not by weights fine-tuned on HICO-DET or V-COCO).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rlip_model.vision.images import image_tensor, stack_images
 MIN_SIDE = 32
 """Smaller images are enlarged to this: the backbone halves an image six times."""
 TEXTS_KEPT = 4096
-"""Text vectors that a detector keeps from call to call."""
+"""Text vectors that a detector keeps between calls."""
 
 
 @dataclass
@@ -40,8 +40,8 @@ class RelationDetector:
 
     Attributes:
         checkpoint: network, tokenizer and metadata.
-        name: what to call the model on pictures and in JSON.
-        trained_on: what its training data was, such as "the micro world"; empty where unknown.
+        name: the model's name on pictures and in JSON.
+        trained_on: its training data, such as "the micro world"; empty if unknown.
     """
 
     checkpoint: Checkpoint
@@ -77,18 +77,18 @@ class RelationDetector:
 
     @property
     def benchmark(self) -> str | None:
-        """The benchmark whose texts stand in for a checkpoint's own list: that on which an imported checkpoint was fine-tuned."""
+        """The benchmark an imported checkpoint was fine-tuned on; its texts are used if the checkpoint has no list of its own."""
         listed = self._metadata("objects", ()) or self._metadata("relations", ())
         return None if listed else benchmark_of(self.trained_on)
 
     @property
     def objects(self) -> tuple[str, ...]:
-        """Object texts the checkpoint was trained with, or those of its benchmark; empty where it had no fixed list."""
+        """Object texts of the training, or of the benchmark; empty if there was no fixed list."""
         return self._own_texts("objects")
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """Relation texts the checkpoint was trained with, or those of its benchmark; empty where it had no fixed list."""
+        """Relation texts of the training, or of the benchmark; empty if there was no fixed list."""
         return self._own_texts("relations")
 
     def __call__(
@@ -100,19 +100,18 @@ class RelationDetector:
         limit: int = 20,
         vocabulary: str | None = None,
     ) -> list[list[Triplet]]:
-        """Find relations.
+        """Return the relations found in each image.
 
         Args:
             images: upright RGB images of any size; one batch.
-            objects: what subjects and objects may be; None takes the checkpoint's own list, or that of its benchmark.
+            objects: texts of subjects and objects; None takes the checkpoint's own list, or that of its benchmark.
             relations: relation texts; None as for `objects`. Free text is accepted, repeated texts count once.
-            threshold: least score of a triplet that is returned.
-            limit: most triplets an image.
-            vocabulary: "hico_det", "v_coco" or "open_images": where `objects` or `relations` are None, those of this benchmark are taken
-                instead of the checkpoint's.
+            threshold: lowest score of a returned triplet.
+            limit: most triplets per image.
+            vocabulary: "hico_det", "v_coco" or "open_images": replaces `objects` or `relations` that are None by those of this benchmark.
 
         Returns:
-            For each image its triplets, best first; near-duplicates of a better one (the same words on the same boxes) are left out.
+            Triplets per image, best first, without near-duplicates of a better one (the same words on the same boxes).
 
         Raises:
             DataError: no texts, an empty text, or one that is no valid Unicode.
@@ -149,7 +148,7 @@ class RelationDetector:
         return self.checkpoint.metadata.get(key, default)
 
     def _batch(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
-        """Resized, normalised and zero-padded images (B, 3, H, W) and their padding mask (B, H, W)."""
+        """Return resized, normalised and zero-padded images (B, 3, H, W) and their padding mask (B, H, W)."""
         short, longest = self._metadata("image_size", (800, 1333))
         batch, mask = stack_images([image_tensor(resized(image, int(short), int(longest))) for image in images])
         device = next(self.checkpoint.model.parameters()).device
@@ -170,7 +169,7 @@ def usable_device(name: str) -> torch.device:
 
 
 def resized(image: Image.Image, short: int, longest: int) -> Image.Image:
-    """RGB at the published evaluation size: short side `short` unless the long one would exceed `longest`; no side under `MIN_SIDE`."""
+    """Return an RGB image of the published evaluation size: short side `short`, long side at most `longest`, none under `MIN_SIDE`."""
     width, height = target_size(image.width, image.height, short, longest)
     return image.convert("RGB").resize((max(width, MIN_SIDE), max(height, MIN_SIDE)), Image.Resampling.BILINEAR)
 
@@ -198,7 +197,7 @@ def _triplets(
     threshold: float,
     limit: int,
 ) -> list[Triplet]:
-    """The best triplets of one image of `size` (width, height), boxes clipped to it."""
+    """Return the best triplets of an image of `size` (width, height), boxes clipped to it."""
     scores = pairs.scores.flatten()
     order = torch.argsort(scores, descending=True, stable=True)[: 50 * limit]
     kept: list[Triplet] = []
@@ -231,9 +230,9 @@ def _clipped(box: Tensor, size: tuple[int, int]) -> Box:
 
 
 def _repeats(triplet: Triplet, better: Triplet, overlap: float = 0.7) -> bool:
-    """The same words on boxes that overlap as the published pair suppression measures it: IoU(subject) x IoU(object)^0.5 > 0.7."""
-    words = (triplet.subject, triplet.relation, triplet.object) == (better.subject, better.relation, better.object)
-    if not words or triplet.object_box is None or better.object_box is None:
+    """Return True for the same words on overlapping boxes: IoU(subject) x IoU(object)^0.5 > 0.7, as in the published pair suppression."""
+    same_words = (triplet.subject, triplet.relation, triplet.object) == (better.subject, better.relation, better.object)
+    if not same_words or triplet.object_box is None or better.object_box is None:
         return False
     overlaps = iou(triplet.subject_box, better.subject_box) * iou(triplet.object_box, better.object_box) ** 0.5
     return bool(overlaps > overlap)

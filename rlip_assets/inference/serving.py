@@ -5,7 +5,7 @@ One row of a request asks about one photo:
     {"dataframe_records": [{"image": "<base64>", "relations": ["ride", "hold"], "objects": ["person", "horse"]}],
      "params": {"threshold": 0.2, "limit": 10}}
 
-`objects` and `relations` may be left out of all rows of a request: the checkpoint's own texts, or those of its benchmark, are used.
+`objects` and `relations` may be left out of all rows: the checkpoint's own texts, or those of its benchmark, are used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rlip_assets.inference.relation_detector import RelationDetector
 
 DEFAULTS = {"threshold": 0.1, "limit": 20}
-"""Parameters of a request: the least score of a triplet, and how many triplets an image has at most."""
+"""Parameters of a request: lowest score of a triplet, and most triplets per image."""
 MAX_BYTES = 32 << 20
 """Size of a request, images in base64 included."""
 MAX_ROWS, MAX_PIXELS, MAX_RELATIONS = 16, 25_000_000, 200
