@@ -69,10 +69,11 @@ class Quarantine:
         kind, count = Counter(_kind(row.reason) for row in self.rows).most_common(1)[0]
         example = next(row for row in self.rows if _kind(row.reason) == kind)
         self.write(work)
+        detail = "" if example.reason == kind else f": {example.reason}"
         raise DataError(
             f"{len(self._rows)} of {total} images are unusable, more than the allowed {limit_fraction:.1%}; "
-            f"most often ({count}): {kind}, for example {example.file_name or 'a row'} (image {example.image_id or 'unknown'}): "
-            f"{example.reason}; every reason is in {work / QUARANTINE_FILE}; "
+            f"most often ({count}): {kind}, for example {example.file_name or 'a row'} (image {example.image_id or 'unknown'})"
+            f"{detail}; every reason is in {work / QUARANTINE_FILE}; "
             "repair the raw data, or raise quarantine_limit to do without these images"
         )
 

@@ -13,7 +13,7 @@ from rlip_assets.datasets.scenes import Scene, make_scene
 from rlip_assets.datasets.sources.boxes import Box, clipped, from_corner
 from rlip_assets.datasets.sources.classes import Classes, own_classes
 from rlip_assets.datasets.sources.json_stream import stream_arrays
-from rlip_assets.datasets.sources.readers import Fragment, RawImage, Reader, RecordError
+from rlip_assets.datasets.sources.readers import REJECTED, Fragment, RawImage, Reader, RecordError
 from rlip_assets.datasets.sources.rows import BadValue, admit, flag, four_numbers, plain_id, record, scalar, side, text
 from rlip_assets.storage.errors import DataError, ParameterError
 
@@ -86,7 +86,8 @@ class InstancesReader(Reader):
             if array == "images":
                 yield admit(_IMAGE, row, "image", "id", origin, split)
             elif array == "annotations":
-                yield admit(_ANNOTATION, row, "annotation", "image_id", origin, split)
+                piece = admit(_ANNOTATION, row, "annotation", "image_id", origin, split)
+                yield piece if piece.kind == REJECTED else piece._replace(content=_reduced(**piece.content))
             else:
                 categories.append((row, origin))
         self.header = self._categories(categories)
@@ -101,10 +102,7 @@ class InstancesReader(Reader):
             split=image.split,
             file_name=self.image_path(image.split, image.content["file_name"]),
             size=(width, height) if width and height else None,
-            record=[
-                [box.get("id"), box["category_id"], box["bbox"], box.get("iscrowd", 0)]
-                for box in (piece.content for piece in annotations)
-            ],
+            record=[piece.content for piece in annotations],
             origin=image.origin,
         )
 
@@ -132,6 +130,13 @@ class InstancesReader(Reader):
                 boxes.append(kept)
                 labels.append(texts[category])
         return make_scene(raw.image_id, self.dataset, raw.split, raw.file_name, *size, boxes, labels)
+
+
+def _reduced(
+    image_id: int | str, category_id: int | str, bbox: list[Any], iscrowd: int = 0, id: Any = None
+) -> list[Any]:
+    """What is kept of an annotation."""
+    return [id, category_id, bbox, iscrowd]
 
 
 class CocoStyleReader(InstancesReader):

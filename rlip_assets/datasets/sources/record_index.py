@@ -24,7 +24,7 @@ from rlip_assets.datasets.sources.rows import shown
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import atomic_folder, digest_json
 
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 _HEADER = "header.json"
 
 
