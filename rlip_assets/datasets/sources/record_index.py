@@ -83,7 +83,7 @@ class RecordIndex:
         reader.header = json.loads((self._folder / _HEADER).read_text())
 
     def _build(self, folder: Path) -> None:
-        bucket, encode = lru_cache(4096)(bucket_of), json.JSONEncoder(check_circular=False).encode
+        bucket, encode = lru_cache(256)(bucket_of), json.JSONEncoder(check_circular=False).encode
         with ExitStack() as stack:
             streams = [stack.enter_context(_bucket_file(folder, k).open("w")) for k in range(self._buckets)]
             for piece in self._reader.fragments():
