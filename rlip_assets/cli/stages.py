@@ -117,6 +117,8 @@ def _write_or_check(path: Path, text: str, check: bool) -> None:
         print(f"{path} is current")
     elif check:
         raise ParameterError(f"{path} is not current; write it with the same command without --check")
+    elif path.is_symlink():
+        raise ParameterError(f"{path} is a symbolic link, which would be replaced by a file: write its target by hand")
     else:
         write_text(path, text)
         print(f"wrote {path}")

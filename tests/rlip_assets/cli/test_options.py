@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -57,3 +58,20 @@ def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, caps
         main()
     assert ended.value.code == 130
     assert capsys.readouterr().err.startswith("rlip: interrupted")
+
+
+@pytest.mark.parametrize(("command", "file"), [("params-yaml", "params.yaml"), ("dvc-yaml", "dvc.yaml")])
+def test_files_of_a_profile_are_written_but_not_through_a_link(
+    command: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlip_assets.cli.stages.profile_root", lambda name: tmp_path)
+    (tmp_path / "params.yaml").write_text("profile: micro\n")
+    assert CliRunner().invoke(app, [command]).exit_code == 0
+    whole = (tmp_path / file).read_text()
+    assert "is current" in CliRunner().invoke(app, [command]).output
+    (tmp_path / "elsewhere.yaml").write_text("profile: micro\n")
+    (tmp_path / file).unlink()
+    (tmp_path / file).symlink_to("elsewhere.yaml")
+    assert "symbolic link" in str(CliRunner().invoke(app, [command]).exception)
+    assert (tmp_path / "elsewhere.yaml").read_text() == "profile: micro\n"
+    assert len(whole) > len("profile: micro\n")
