@@ -89,7 +89,7 @@ def imported_modules(module: str) -> list[str]:
 def _import_graph() -> Any:
     import grimp
 
-    graph = grimp.build_graph(*PACKAGES, include_external_packages=False)
+    graph = grimp.build_graph(*PACKAGES, include_external_packages=False, cache_dir=None)
     for module in [module for module in graph.modules if module.startswith(_PLUMBING)]:
         graph.remove_module(module)
     return graph
