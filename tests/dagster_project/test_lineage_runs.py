@@ -167,7 +167,7 @@ def stage_processes(project: Path) -> list[psutil.Process]:
 def start_run(project: Path, seconds: int = 0) -> subprocess.Popen[bytes]:
     """A Dagster run of `labels@a-0` in a process of its own; its stage sleeps some seconds. It ends with 0 where it succeeds."""
     code = (
-        "from pathlib import Path; from dagster import DagsterInstance; from toy_lineage import toy_location;"
+        "from pathlib import Path; from dagster import DagsterInstance; from tests.support.toy_lineage import toy_location;"
         "from dagster_project.worker import Task, materialise;"
         "o = materialise(DagsterInstance.get(), toy_location(), Task('labels@a-0', Path('lines'), force=True)); print(o);"
         "raise SystemExit(o.error is not None)"
