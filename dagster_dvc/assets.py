@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -14,8 +13,6 @@ from dagster_dvc.partitions import dependency, partitions_of
 from dagster_dvc.project import DvcProject, Stage
 from dagster_dvc.reporting import LOCK_TAG
 from dagster_dvc.translator import DvcTranslator
-
-Reproduce = Callable[..., Any]
 
 
 def build_assets(project: DvcProject, translator: DvcTranslator) -> list[dg.AssetsDefinition | dg.AssetSpec]:

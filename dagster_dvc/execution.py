@@ -10,6 +10,7 @@ holds the lock for three seconds), but not for a path that another one holds, so
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def reproduce(
     deadline, pause = time.monotonic() + busy_timeout, 1.0
     while True:
         translator.before_run(context, project.root)
-        status, lines, skipped = _attempt(context, command, project.root, translator, len(addresses))
+        status, lines, skipped = _attempt(context, command, project.root, translator)
         busy = status != 0 and any(message in line for line in lines for message in BUSY_MESSAGES)
         if not busy or time.monotonic() + pause > deadline:
             break
@@ -82,14 +83,13 @@ def reproduce(
 
 def fenced(lines: Sequence[str]) -> str:
     """Return lines as a Markdown code block that nothing in them can end."""
-    fence = "```"
-    while any(fence in line for line in lines):
-        fence += "`"
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
     return "\n".join([fence, *lines, fence])
 
 
 def _attempt(
-    context: dg.AssetExecutionContext, command: Sequence[str], root: Path, translator: DvcTranslator, count: int
+    context: dg.AssetExecutionContext, command: Sequence[str], root: Path, translator: DvcTranslator
 ) -> tuple[int, list[str], int]:
     reader = dg.PipesTempFileMessageReader()
     with dg.open_pipes_session(context, dg.PipesTempFileContextInjector(), reader) as session:
@@ -104,22 +104,15 @@ def _attempt(
             **translator.environment(context),
         }
         status, lines, skipped = _run(command, root, variables)
-        if status != 0 or skipped == count or not _spoke(bootstrap):
-            _speak(bootstrap)
+        _open_and_close(bootstrap)
     return status, lines, skipped
 
 
-def _spoke(bootstrap: Mapping[str, str]) -> bool:
-    """Return whether a stage has opened the session: its first message is in the file."""
-    writer = PipesMappingParamsLoader(bootstrap).load_messages_params()
-    path = writer.get("path")
-    return path is None or (Path(path).exists() and Path(path).stat().st_size > 0)
-
-
-def _speak(bootstrap: Mapping[str, str]) -> None:
-    """Open and close the session for a process that does not speak Pipes; Dagster warns of those that say nothing."""
-    if not _spoke(bootstrap):
-        loader = PipesMappingParamsLoader(bootstrap)
+def _open_and_close(bootstrap: Mapping[str, str]) -> None:
+    """Open and close the session where the stage has not: it does not speak Pipes, or did not run. Dagster warns of silent processes."""
+    loader = PipesMappingParamsLoader(bootstrap)
+    path = loader.load_messages_params().get("path")
+    if path is not None and not (Path(path).exists() and Path(path).stat().st_size):
         PipesContext(loader, PipesDefaultContextLoader(), PipesDefaultMessageWriter()).close()
 
 

@@ -1,18 +1,17 @@
 """Time the evaluators at full scale, and against the loop formulations of `tests/oracle`.
 
-    python -m perf.evaluation [--data ../shared/data] [--only hico_det v_coco open_images] [--oracle-images 400]
+    python -m perf.evaluation [--data FOLDER] [--only hico_det] [--oracle-images 400]
 
-Predictions of 100 pairs an image are generated and written as Parquet: 9,658 images on the real HICO-DET test annotations (from
-`--data`; left out where they are absent), 4,946 and 5,322 images on synthetic V-COCO and Open Images annotations. Each
-measurement runs in a fresh process with one thread. Its time starts before the predictions are opened and ends with the figures:
-reading, checks, selection, suppression, matching and averages. Peak memory is that of the whole process, annotations included.
+Predictions of 100 pairs per image are generated and written as Parquet: 9,658 images on the real HICO-DET test annotations (from `--data`,
+by default the folder that RLIP_REAL_ANNOTATIONS names; left out where they are absent), 4,946 and 5,322 images on synthetic V-COCO and Open
+Images annotations. Each measurement runs in a fresh process with one thread. Its time starts before the predictions are opened and ends
+with the figures: reading, checks, selection, suppression, matching and averages. Peak memory is that of the whole process.
 
 The oracle then scores the first images of the same predictions; its figures must be ours to 1e-12.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -22,11 +21,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
+from perf.command import run_command
 from perf.synthetic import (
     OPEN_IMAGES_IMAGES,
     VCOCO_IMAGES,
@@ -44,8 +46,7 @@ from rlip_assets.evaluation.open_images.predicate import OpenImagesPredicateEval
 from rlip_assets.evaluation.open_images.triplet import OpenImagesTripletEvaluator
 from rlip_assets.evaluation.v_coco.official import VcocoOfficialEvaluator
 from rlip_assets.evaluation.v_coco.training_metric import VcocoTrainingEvaluator
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support.facts import REAL_ANNOTATIONS
 
 PAIRS = 100
 SEED = 1
@@ -143,58 +144,66 @@ def measure_oracle(case: Case, predictions: Path, count: int) -> dict[str, Any]:
     return {"images": count, "cpu_s": ours, "oracle_cpu_s": oracle, "difference": difference}
 
 
-def in_fresh_process(arguments: argparse.Namespace, *task: str) -> dict[str, Any]:
+def in_fresh_process(data: Path, *task: str) -> dict[str, Any]:
     """Run one task of this script in a process of its own with one thread."""
-    command = [sys.executable, __file__, "--data", str(arguments.data), "--task", *task]
+    words = [word for part in task for word in ("--task", part)]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    command = [sys.executable, "-m", "perf.evaluation", "--data", str(data), *words]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **threads})
     return json.loads(done.stdout)
 
 
-def run_task(arguments: argparse.Namespace) -> dict[str, Any]:
+def run_task(data: Path, kind: str, name: str, path: Path, *rest: str) -> dict[str, Any]:
     """Run one task in a fresh process."""
-    kind, name, path, *rest = arguments.task
-    case = Case(name, arguments.data)
+    case = Case(name, data)
     if kind == "write":
-        write_predictions(Path(path), case.truth, case.vocabulary, PAIRS, SEED, any_subject=name == "open_images")
+        write_predictions(path, case.truth, case.vocabulary, PAIRS, SEED, any_subject=name == "open_images")
         return {"names": list(case.evaluators())}
     if kind == "measure":
-        return measure(case, rest[0], Path(path))
-    return measure_oracle(case, Path(path), int(rest[0]))
+        return measure(case, rest[0], path)
+    return measure_oracle(case, path, int(rest[0]))
 
 
-def main() -> int:
-    """Exit code: 0, or 1 when the oracle disagrees."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--only", nargs="+", choices=("hico_det", "v_coco", "open_images"))
-    parser.add_argument("--oracle-images", type=int, default=400)
-    parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.task:
-        print(json.dumps(run_task(arguments)))
-        return 0
+class Benchmark(StrEnum):
+    """The benchmarks that are timed."""
+
+    HICO_DET = "hico_det"
+    V_COCO = "v_coco"
+    OPEN_IMAGES = "open_images"
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder of real annotations.")] = REAL_ANNOTATIONS,
+    only: Annotated[list[Benchmark] | None, typer.Option(help="May be given several times.")] = None,
+    oracle_images: int = 400,
+    task: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Exit with status 1 when the oracle disagrees."""
+    if task:
+        kind, name, path, *rest = task
+        print(json.dumps(run_task(data, kind, name, Path(path), *rest)))
+        return
     print(
         f"Python {platform.python_version()}, NumPy {np.__version__}, one thread, load average {os.getloadavg()[0]:.1f}"
     )
     agreed = True
     with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.only or ("hico_det", "v_coco", "open_images"):
-            if name == "hico_det" and not (arguments.data / HICO_FILE).exists():
-                print(f"hico_det: left out, {arguments.data / HICO_FILE} is absent")
+        for name in only or list(Benchmark):
+            if name == "hico_det" and not (data / HICO_FILE).exists():
+                print(f"hico_det: left out, {data / HICO_FILE} is absent")
                 continue
             path = Path(folder) / f"{name}.parquet"
-            names = in_fresh_process(arguments, "write", name, str(path))["names"]
+            names = in_fresh_process(data, "write", name, str(path))["names"]
             print(f"{name}: {path.stat().st_size / 2**20:.0f} MiB of predictions")
             for evaluator in names:
-                found = in_fresh_process(arguments, "measure", name, str(path), evaluator)
+                found = in_fresh_process(data, "measure", name, str(path), evaluator)
                 rate = found["images"] / found["cpu_s"]
                 print(
                     f"  {evaluator:34} {found['images']:6} images  {found['cpu_s']:6.2f} CPU s  {found['wall_s']:6.2f} s"
                     f"  {rate:8.0f} images/s  peak {found['peak_gb']:.2f} GB"
                 )
-            if arguments.oracle_images:
-                found = in_fresh_process(arguments, "oracle", name, str(path), str(arguments.oracle_images))
+            if oracle_images:
+                found = in_fresh_process(data, "oracle", name, str(path), str(oracle_images))
                 agreed &= found["difference"] <= 1e-12
                 print(
                     f"  {names[0]:34} {found['images']:6} images  {found['cpu_s']:6.3f} CPU s, oracle"
@@ -202,8 +211,8 @@ def main() -> int:
                     f" largest difference {found['difference']:.1e}"
                 )
             path.unlink()
-    return 0 if agreed else 1
+    raise typer.Exit(0 if agreed else 1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

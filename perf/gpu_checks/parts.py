@@ -1,4 +1,4 @@
-"""Which part of the network takes the time: hooks that put events around modules."""
+"""Share of time by part of the network: hooks that put events around modules."""
 
 from __future__ import annotations
 

@@ -46,11 +46,6 @@ class LockEntry:
         return digest_json(dict(self.outs))[:32]
 
     @property
-    def fingerprint(self) -> str:
-        """Identity of the whole entry: a run with other inputs or parameters differs even if it wrote the same."""
-        return digest_json([self.command, dict(self.deps), dict(self.outs), self.made_from[2]])[:32]
-
-    @property
     def made_from(self) -> tuple[str, dict[str, str], dict[str, dict[str, Any]]]:
         """Everything that the outputs follow from: command, hashes of the inputs, parameters by file."""
         return self.command, dict(self.deps), {file: dict(values) for file, values in self.params.items()}

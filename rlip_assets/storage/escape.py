@@ -19,10 +19,3 @@ def csv_cell(value: object) -> object:
 def markdown_cell(text: str) -> str:
     """Return the text on one line, with HTML, column bars, code, emphasis and links of Markdown shown as they are."""
     return re.sub(r"([\\`*|\[\]])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
-
-
-def markdown_block(text: str) -> str:
-    """Return lines as a code block, with a fence that no run of backticks in them closes."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{text}\n{fence}"

@@ -20,6 +20,7 @@ from dagster._core.definitions import data_version
 from dagster_dvc import DvcTranslator, read_project, report_external, reporting
 from dagster_dvc.assets import build_assets
 from dagster_dvc.component import build_sensor
+from dagster_dvc.execution import fenced
 from dagster_dvc.reporting import unreported
 from tests.support.dvc_shapes import dvc
 
@@ -252,3 +253,12 @@ def test_tags_are_those_that_dagster_reads() -> None:
     key = dg.AssetKey(["a", "b"])
     assert f"{reporting._INPUT_VERSION_TAG}/a/b" == data_version.get_input_data_version_tag(key)
     assert f"{reporting._INPUT_POINTER_TAG}/a/b" == data_version.get_input_event_pointer_tag(key)
+
+
+@pytest.mark.parametrize("text", ["", "plain", "```\n# heading\n```", "a ```` b\n`````\n<b>", "~~~\n", "`" * 50])
+def test_a_block_is_closed_by_its_own_fence_only(text: str) -> None:
+    first, *lines, last = fenced(text.split("\n")).split("\n")
+    assert first == last
+    assert set(first) == {"`"}
+    assert "\n".join(lines) == text
+    assert first not in text

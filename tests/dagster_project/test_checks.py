@@ -1,4 +1,4 @@
-"""What the asset checks say of a manifest: each passes on a good one and fails on a bad one, a missing figure included."""
+"""Asset checks of a manifest: each passes on a good one and fails on a bad one, a missing figure included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Dagster loads: that it is valid, light, complete, and the same graph as DVC's."""
+"""Definitions that Dagster loads are valid, light, complete, and the same graph as DVC's."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Site:
             time.sleep(1)
 
     def made(self, records: list[RunRecord]) -> Counter[tuple[str, bool]]:
-        """What runs of one partition have materialised: address of the item, and whether its stage ran."""
+        """Return what runs of one partition have materialised: address of the item, and whether its stage ran."""
         found = Counter[tuple[str, bool]]()
         for record in records:
             logs = self.instance.all_logs(record.dagster_run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION)
@@ -119,19 +119,19 @@ class Site:
         }
 
     def state(self) -> dict[str, str]:
-        """What every run of a stage leaves: the lock, and who made what when."""
+        """Check what every run of a stage leaves: the lock, and who made what when."""
         files = [self.root / "dvc.lock", *(self.root / "provenance").iterdir()]
         return {file.name: file.read_text() for file in files}
 
     def changes(self, bucket: str) -> dict[str, float]:
-        """What the MLflow run of a bucket's labels says of its difference to the last ones."""
+        """Return what the MLflow run of a bucket's labels says of its difference to the last ones."""
         run = read_provenance(self.root, self.registry.item("pseudo_labels", bucket))["mlflow_run"]
         metrics = MlflowClient(f"sqlite:///{self.root}/mlruns/mlflow.db").get_run(run).data.metrics
         return {name.removeprefix("changes/"): value for name, value in metrics.items() if name.startswith("changes/")}
 
 
 def most_at_once(records: list[RunRecord]) -> int:
-    """How many of some runs were under way at the same time."""
+    """Return how many of some runs were under way at the same time."""
     moments = []
     for record in records:
         assert record.start_time is not None

@@ -1,4 +1,4 @@
-"""What Dagster shows of an item beside its figures: why it failed, and its pictures."""
+"""Metadata of an item beside its figures: why it failed, and its pictures."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def look(sources: SourcesParams, tmp_path: Path) -> Callable[[], list[Due]]:
 
 
 def observe(sources: SourcesParams, root: Path, started: str) -> None:
-    """What a run of the manifest stage leaves."""
+    """Write what a run of the manifest stage leaves."""
     mirror(ObjectStore.connect(), URL, raw_root(sources, "coco", root))
     write_json(root / "provenance/raw_manifest@coco.json", {"started": started})
 

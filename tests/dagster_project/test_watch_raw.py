@@ -31,7 +31,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def make_manifest(root: Path, raw: Path, started: str = "2100-01-01T00:00:00+00:00") -> None:
-    """What a run leaves, on a machine whose clock is ahead."""
+    """Write what a run leaves, on a machine whose clock is ahead."""
     observed = {OBSERVED: folder_state(raw)}
     write_json(root / "provenance/raw_manifest@coco.json", {"started": started, "observed": observed})
 

@@ -1,4 +1,4 @@
-"""Which buckets the schedule asks for."""
+"""Return the buckets that the schedule asks for."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def run_whole(root: Path, address: str) -> float:
 
 
 def file_operations(root: Path, address: str) -> int:
-    """How many file operations an undisturbed run has."""
+    """Return how many file operations an undisturbed run has."""
     count_file = root / "file-operations"
     process = start(root, address, count_file=count_file)
     process.join(timeout=120)

@@ -1,4 +1,4 @@
-"""What the tests of the network share: small configurations, small batches, shaken weights."""
+"""Shared parts of the network's tests: small configurations, small batches, shaken weights."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Door:
         self._lock = threading.Lock()
 
     def next_failure(self) -> str | None:
-        """What goes wrong with the request that comes in now."""
+        """Fault of the request that comes in now."""
         with self._lock:
             self.requests += 1
             if self.every and self.requests % self.every == 0:

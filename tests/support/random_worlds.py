@@ -36,7 +36,7 @@ class World:
 
 @dataclass(frozen=True)
 class Knobs:
-    """What hypothesis chooses."""
+    """Choices of hypothesis."""
 
     seed: int
     images: int

@@ -27,7 +27,6 @@ class Lexicon:
     conjunctions: frozenset[str]
     clause_conjunctions: frozenset[str]
     adverbs: frozenset[str]
-    particles: frozenset[str]
     prepositions: frozenset[str]
     long_prepositions: Mapping[str, tuple[Phrase, ...]]
     verb_phrases: Mapping[str, tuple[Phrase, ...]]
@@ -78,7 +77,6 @@ def lexicon() -> Lexicon:
         conjunctions=_words(data["conjunctions"]),
         clause_conjunctions=_words(data["clause_conjunctions"]),
         adverbs=_words(data["adverbs"]),
-        particles=_words(data["particles"]),
         prepositions=_words(data["prepositions"]),
         long_prepositions=_by_first_word(data["prepositions_of_many_words"]),
         verb_phrases=_by_first_word(data["verb_phrases"]),

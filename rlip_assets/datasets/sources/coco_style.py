@@ -135,7 +135,7 @@ class InstancesReader(Reader):
 def _reduced(
     image_id: int | str, category_id: int | str, bbox: list[Any], iscrowd: int = 0, id: Any = None
 ) -> list[Any]:
-    """What is kept of an annotation."""
+    """Return the fields of an annotation that are kept."""
     return [id, category_id, bbox, iscrowd]
 
 

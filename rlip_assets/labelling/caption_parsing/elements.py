@@ -31,7 +31,6 @@ class Entity:
     """A noun phrase. `text`: its words without determiner, the head (last word) in the singular."""
 
     text: str
-    plural: bool = False
     possessor: Entity | None = None
     mine: bool = False
     """Said with a possessive pronoun ("its mouth")."""
@@ -160,7 +159,7 @@ class _Chunker:
         if self.phrase:
             *front, head = self.phrase
             text = " ".join([*front, noun_lemma(head)])
-            self.found.append(Entity(text, is_plural(head), self.possessor, self.mine))
+            self.found.append(Entity(text, self.possessor, self.mine))
             self.possessor = None
         self.phrase, self.after_determiner, self.mine = [], False, False
 

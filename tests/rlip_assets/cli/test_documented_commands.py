@@ -1,4 +1,4 @@
-"""What README and docs tell a reader to type exists: commands, options, stages, parameters, scripts."""
+"""Commands that README and docs tell a reader to type exist: commands, options, stages, parameters, scripts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def words_of(command: str) -> list[str]:
 
 
 def problem(command: Any, words: list[str]) -> str | None:
-    """Why the program would refuse these words; what is required may be left out, as sentences do."""
+    """Return why the program would refuse these words; what is required may be left out, as sentences do."""
     if hasattr(command, "get_command"):
         below = command.get_command(None, words[0])
         return problem(below, words[1:]) if below else f"no command {words[0]}"
@@ -117,3 +117,16 @@ def test_there_is_something_to_check() -> None:
     assert commands("dvc repro")
     assert blocks("bash")
     assert len(blocks("yaml")) > 2
+
+
+def test_files_that_pages_name_are_there() -> None:
+    text = "\n".join(page.read_text() for page in PAGES)
+    named = set(re.findall(r"`((?:rlip_assets|rlip_model|dagster_\w+|tests|perf|profiles|docs)/[\w./-]*)`", text))
+    assert len(named) > 30
+    assert {path for path in named if not (PROJECT_ROOT / path).exists()} == set()
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    links = [(page, link) for page in PAGES for link in re.findall(r"\]\(([\w./-]+)\)", page.read_text())]
+    assert len(links) > 10
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []

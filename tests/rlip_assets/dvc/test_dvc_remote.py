@@ -1,4 +1,4 @@
-"""What a stage made lies once on the disk, and comes back from a DVC remote with the same bytes: a folder, and an S3-compatible store."""
+"""Outputs of a stage lie once on the disk, and comes back from a DVC remote with the same bytes: a folder, and an S3-compatible store."""
 
 from __future__ import annotations
 

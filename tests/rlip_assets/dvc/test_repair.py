@@ -1,4 +1,4 @@
-"""What a killed DVC leaves half-written is put right, and nothing else is touched."""
+"""Files that a killed DVC leaves half-written are repaired, and nothing else is touched."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def judged(protocol: str, shift: float) -> dict[str, ProtocolResult]:
 
 
 def by_class(rows: np.ndarray, result: ProtocolResult) -> np.ndarray:
-    """How many of the marked relations each class of a result has."""
+    """Return how many of the marked relations each class of a result has."""
     truth, vocabulary = hico()
     keys = truth.labels[truth.object] * len(vocabulary.verbs) + truth.relations[:, 2]
     return np.array([(keys[rows] == key).sum() for key in result.tables[""].keys])

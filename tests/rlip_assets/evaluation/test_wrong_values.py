@@ -123,7 +123,7 @@ def places(content: Any) -> Iterator[tuple[Any, ...]]:
 
 @cache
 def places_of(name: str) -> list[tuple[Path, tuple[Any, ...]]]:
-    """Where a value can be wrong, fields of the first rows as often as all others."""
+    """Yield places where a value can be wrong, fields of the first rows as often as all others."""
     found = [(path, place) for path, content in files(name).contents.items() for place in places(content)]
     shallow = [entry for entry in found if all(key in (0, 1) or isinstance(key, str) for key in entry[1])]
     return found + shallow * max(1, len(found) // len(shallow))

@@ -1,4 +1,4 @@
-"""What a re-tagging changed: counts on labels changed by hand, and what is kept from run to run."""
+"""Changes of a re-tagging: counts on labels changed by hand, and what is kept from run to run."""
 
 from __future__ import annotations
 

@@ -260,7 +260,7 @@ def test_an_image_replaced_by_another_of_its_size_is_read_again(
 def test_an_image_that_is_not_the_one_of_its_manifest_is_refused(
     bucket: dict[str, Path], tmp_path: Path, stage: str, function: Any
 ) -> None:
-    """What is stored under a checksum was made from the file that has it."""
+    """A result stored under a checksum was made from the file that has it."""
     raw = tmp_path / "raw"
     scenes = draw_bucket(raw, IMAGES)
     inputs = {**bucket, "raw": raw, "manifest": write_raw_manifest(tmp_path, raw, scenes)}

@@ -65,7 +65,7 @@ class Squares:
 
 @dataclass
 class Reading:
-    """What reading a file gave."""
+    """Result of reading a file."""
 
     scenes: list[Scene]
     counts: Counter[str]

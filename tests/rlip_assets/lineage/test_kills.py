@@ -48,7 +48,7 @@ def registry_of(root: Path) -> Registry:
 
 
 def outputs_of(root: Path, item: StageItem) -> list[Path]:
-    """What an item makes; the world's raw datasets are none of its outputs in DVC."""
+    """Outputs of an item; the world's raw datasets are none of its outputs in DVC."""
     raw = [root / "data/raw"] if item.stage == "micro_world" else []
     return [*(root / path for path in item.outputs.values()), *raw]
 
@@ -61,7 +61,7 @@ def forget(root: Path, item: StageItem) -> None:
 
 
 def remove_outputs(root: Path, item: StageItem) -> None:
-    """What DVC does before it runs a stage again."""
+    """Do what DVC does before it runs a stage again."""
     for path in item.outputs.values():
         shutil.rmtree(root / path) if (root / path).is_dir() else (root / path).unlink(missing_ok=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlip_assets.storage.escape import csv_cell, markdown_block, markdown_cell
+from rlip_assets.storage.escape import csv_cell, markdown_cell
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-cmd", "@SUM(A1)", " =1", "\t=1"])
@@ -31,12 +31,3 @@ def test_other_cells_stay(value: object) -> None:
 )
 def test_a_markdown_cell_shows_its_text(text: str, shown: str) -> None:
     assert markdown_cell(text) == shown
-
-
-@pytest.mark.parametrize("text", ["", "plain", "```\n# heading\n```", "a ```` b\n`````\n<b>", "~~~\n", "`" * 50])
-def test_a_block_is_closed_by_its_own_fence_only(text: str) -> None:
-    first, *lines, last = markdown_block(text).split("\n")
-    assert first == last
-    assert set(first) == {"`"}
-    assert "\n".join(lines) == text
-    assert first not in text

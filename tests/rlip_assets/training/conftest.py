@@ -10,8 +10,15 @@ import pytest
 import torch
 
 from rlip_assets.datasets.scenes import write_scenes
+from rlip_assets.lineage.context import NullLog
 from rlip_assets.lineage.recipes import Recipe
-from rlip_assets.training.training_images import ImageSource
+from rlip_assets.training.batches import Part, StepBatches
+from rlip_assets.training.label_lists import BatchVocabulary, NameSampler
+from rlip_assets.training.loop import Evaluate, Settings, Trainer
+from rlip_assets.training.processes import Processes
+from rlip_assets.training.resume import Resume
+from rlip_assets.training.retained import RetainedCheckpoints
+from rlip_assets.training.training_images import ImageSource, training_images
 from rlip_model import LabelTokenizer, Rlip, build_model, train_label_tokenizer
 from tests.support.training_toys import OBJECTS, RELATIONS, draw_scene, small_config
 
@@ -71,5 +78,53 @@ def network() -> Callable[..., Rlip]:
         torch.manual_seed(5)
         config = small_config(name, queries)
         return build_model(config if dropout else config.without_dropout())
+
+    return make
+
+
+@pytest.fixture
+def trainer_of(
+    drawn: Callable[..., ImageSource],
+    small_recipe: Recipe,
+    tokenizer: LabelTokenizer,
+    network: Callable[..., Rlip],
+    tmp_path: Path,
+) -> Callable[..., Trainer]:
+    """Return a maker of trainers on 16 drawn images; its arguments change the recipe, the network and what is kept."""
+    source = drawn(number=16, size=(72, 64))  # images of 0 to 3 triplets
+
+    def make(
+        recipe: Recipe = small_recipe,
+        resume: Path | None = None,
+        log: NullLog | None = None,
+        every: int = 3,
+        precision: str = "fp32",
+        evaluate: Evaluate | None = None,
+        retained: RetainedCheckpoints | None = None,
+        evaluate_every: int | None = None,
+        **options: object,
+    ) -> Trainer:
+        model = network(**options)
+        images, _ = training_images(recipe, [source], frozenset(), tmp_path / "cache", 3)
+        vocabulary = BatchVocabulary(
+            NameSampler(images.object_counts()), NameSampler(images.relation_counts()), recipe.label_budget
+        )
+        parts = [
+            StepBatches(images, vocabulary, recipe, model.config.pairs, 3, part=Part(index, recipe.accumulate))
+            for index in range(recipe.accumulate)
+        ]
+        return Trainer(
+            model,
+            tokenizer,
+            recipe,
+            parts,
+            Settings(torch.device("cpu"), precision, checkpoint_every=every, evaluate_every=evaluate_every),
+            Processes(),
+            3,
+            log or NullLog(),
+            Resume(resume, "d") if resume else None,
+            evaluate,
+            retained,
+        )
 
     return make

@@ -1,4 +1,4 @@
-"""The loop: resumes bit for bit, and gives the same losses and gradients however a step is cut, unless parts keep their own counts."""
+"""The loop gives the same losses and gradients however a step is cut, unless parts keep their own counts."""
 
 from __future__ import annotations
 
@@ -11,104 +11,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlip_assets.lineage.context import NullLog
 from rlip_assets.lineage.recipes import Recipe
-from rlip_assets.storage.errors import InputError
-from rlip_assets.training.batches import Batch, Part, StepBatches
-from rlip_assets.training.label_lists import BatchVocabulary, NameSampler
-from rlip_assets.training.loop import Evaluate, NotFiniteError, Settings, Trainer
+from rlip_assets.training.batches import Batch
+from rlip_assets.training.loop import NotFiniteError, Trainer
 from rlip_assets.training.memory import StepTooLargeError, remedy_named
 from rlip_assets.training.optimiser import weight_average
-from rlip_assets.training.processes import Processes
-from rlip_assets.training.resume import HISTORY, History, Resume
-from rlip_assets.training.retained import RetainedCheckpoints, best_step
-from rlip_assets.training.training_images import ImageSource, training_images
+from rlip_assets.training.retained import best_step
 from rlip_assets.training.validation import best_threshold, validate
-from rlip_model import LabelTokenizer, LossCounts, Rlip, enable_gradient_checkpointing, load_checkpoint
+from rlip_model import LossCounts, enable_gradient_checkpointing
 from rlip_model.losses import TERM_NAMES
 
 CPU = torch.device("cpu")
+
+
 MakeTrainer = Callable[..., Trainer]
 
 
 ONE_SIZE = {"crop": 0.0, "short_sides": (48,)}
-
-
-class Kill(BaseException):
-    """Stands for the process being killed."""
-
-
-class KillingLog(NullLog):
-    """Dies when a step is reported."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def progress(self, done: int, total: int, unit: str) -> None:
-        if done == self.step:
-            raise Kill
-
-
-@pytest.fixture
-def trainer_of(
-    drawn: Callable[..., ImageSource],
-    small_recipe: Recipe,
-    tokenizer: LabelTokenizer,
-    network: Callable[..., Rlip],
-    tmp_path: Path,
-) -> MakeTrainer:
-    source = drawn(number=16, size=(72, 64))  # images of 0 to 3 triplets
-
-    def make(
-        recipe: Recipe = small_recipe,
-        resume: Path | None = None,
-        log: NullLog | None = None,
-        every: int = 3,
-        precision: str = "fp32",
-        evaluate: Evaluate | None = None,
-        retained: RetainedCheckpoints | None = None,
-        evaluate_every: int | None = None,
-        **options: object,
-    ) -> Trainer:
-        model = network(**options)
-        images, _ = training_images(recipe, [source], frozenset(), tmp_path / "cache", 3)
-        vocabulary = BatchVocabulary(
-            NameSampler(images.object_counts()), NameSampler(images.relation_counts()), recipe.label_budget
-        )
-        parts = [
-            StepBatches(images, vocabulary, recipe, model.config.pairs, 3, part=Part(index, recipe.accumulate))
-            for index in range(recipe.accumulate)
-        ]
-        return Trainer(
-            model,
-            tokenizer,
-            recipe,
-            parts,
-            Settings(CPU, precision, checkpoint_every=every, evaluate_every=evaluate_every),
-            Processes(),
-            3,
-            log or NullLog(),
-            Resume(resume, "d") if resume else None,
-            evaluate,
-            retained,
-        )
-
-    return make
-
-
-@pytest.mark.parametrize(
-    "killed_at", [pytest.param(1, marks=pytest.mark.deep), 4, pytest.param(6, marks=pytest.mark.deep)]
-)
-def test_a_killed_run_goes_on_bit_for_bit(trainer_of: MakeTrainer, tmp_path: Path, killed_at: int) -> None:
-    undisturbed = trainer_of(resume=tmp_path / "a")
-    expected = undisturbed.run()
-    with pytest.raises(Kill):
-        trainer_of(resume=tmp_path / "b", log=KillingLog(killed_at)).run()
-    resumed = trainer_of(resume=tmp_path / "b")
-    assert resumed.run().rows == expected.rows
-    for name, value in undisturbed.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name
-    assert (tmp_path / "a" / HISTORY).read_bytes() == (tmp_path / "b" / HISTORY).read_bytes()
 
 
 def test_a_step_that_does_not_fit_ends_with_a_sentence(
@@ -138,20 +57,6 @@ def test_advice_leaves_out_what_is_in_use() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     with pytest.raises(RuntimeError, match="shapes"), remedy_named(1, precision="bf16", gradient_checkpointing=True):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-
-
-def test_the_average_of_weights_survives_a_kill(trainer_of: MakeTrainer, small_recipe: Recipe, tmp_path: Path) -> None:
-    recipe = small_recipe.changed({"average": 0.9})
-    averaged, last = trainer_of(recipe, tmp_path / "a"), trainer_of()
-    assert averaged.run().rows == last.run().rows  # training itself is not touched
-    with pytest.raises(Kill):
-        trainer_of(recipe, tmp_path / "b", KillingLog(4)).run()
-    resumed = trainer_of(recipe, tmp_path / "b")
-    resumed.run()
-    for name, value in averaged.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name
-    moved = [name for name, p in last.model.named_parameters() if not torch.equal(p, averaged.model.state_dict()[name])]
-    assert moved
 
 
 def test_the_average_is_the_exponential_one() -> None:
@@ -342,16 +247,6 @@ def test_recomputing_keeps_fewer_activations(trainer_of: MakeTrainer) -> None:
     assert kept(recomputed) < 0.6 * kept(plain)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_low_precision_stays_near_and_resumes(trainer_of: MakeTrainer, tmp_path: Path, precision: str) -> None:
-    full = trainer_of().run()
-    undisturbed = trainer_of(resume=tmp_path / "a", precision=precision).run()
-    assert [row["loss"] for row in undisturbed.rows] == pytest.approx([row["loss"] for row in full.rows], rel=0.1)
-    with pytest.raises(Kill):
-        trainer_of(resume=tmp_path / "b", precision=precision, log=KillingLog(4)).run()
-    assert trainer_of(resume=tmp_path / "b", precision=precision).run().rows == undisturbed.rows
-
-
 def test_a_step_whose_fp16_gradients_overflow_is_left_out_at_a_smaller_scale(trainer_of: MakeTrainer) -> None:
     trainer = trainer_of(precision="fp16")
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
@@ -364,35 +259,6 @@ def test_a_step_whose_fp16_gradients_overflow_is_left_out_at_a_smaller_scale(tra
     trainer.optimiser.param_groups[0]["params"][0].register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(NotFiniteError, match="gradient norm"):
         trainer._step(1, [part[1] for part in trainer.parts])
-
-
-def test_evaluations_stand_in_the_history_and_the_best_checkpoint_is_kept(
-    trainer_of: MakeTrainer, small_recipe: Recipe, tmp_path: Path
-) -> None:
-    """A killed training keeps what an undisturbed one keeps; evaluating changes no step."""
-
-    def evaluate(model: Rlip, tokenizer: LabelTokenizer) -> dict[str, float]:
-        assert not model.training
-        return {"headline": float(model.heads.projection.weight.detach().sum())}
-
-    def trained(folder: Path, log: NullLog | None = None) -> History:
-        retained = RetainedCheckpoints(folder / "kept", "evaluated_headline", 4, {"name": "t"})
-        return trainer_of(resume=folder, log=log, evaluate=evaluate, retained=retained, evaluate_every=2).run()
-
-    plain, history = trainer_of().run(), trained(tmp_path / "a")
-    judged = [row["step"] for row in history.rows if "evaluated_headline" in row]
-    assert judged == [2, 4, 6]
-    stripped = [{k: v for k, v in row.items() if not k.startswith("evaluated_")} for row in history.rows]
-    assert stripped == plain.rows
-    best = best_step(history.rows, "evaluated_headline")
-    kept = load_checkpoint(tmp_path / "a/kept/best")
-    assert kept.metadata["figures"]["step"] == best
-    assert {path.name for path in (tmp_path / "a/kept").iterdir()} == {"best", "step-000004"}
-    with pytest.raises(Kill):
-        trained(tmp_path / "b", KillingLog(5))
-    assert trained(tmp_path / "b").rows == history.rows
-    for file in ("best/model.safetensors", "best/metadata.json", "step-000004/model.safetensors"):
-        assert (tmp_path / "a/kept" / file).read_bytes() == (tmp_path / "b/kept" / file).read_bytes()
 
 
 def test_the_best_step_is_the_first_of_equals() -> None:
@@ -427,56 +293,6 @@ def test_not_finite_loss_stops_with_the_images_and_keeps_the_batch(trainer_of: M
     assert torch.equal(load_file(kept / "batch.safetensors")["0/images"], batch.images)
     unchanged = trainer.model.state_dict()
     assert all(torch.equal(before[name], unchanged[name]) for name in before if name != "heads.projection.weight")
-
-
-def test_state_of_another_training_or_a_damaged_one_is_refused(trainer_of: MakeTrainer, tmp_path: Path) -> None:
-    trainer = trainer_of(resume=tmp_path / "r")
-    trainer.resume.save(2, trainer.model, trainer.optimiser, History([]))  # type: ignore[union-attr]
-    with pytest.raises(InputError, match="other settings"):
-        Resume(tmp_path / "r", "other").load(trainer.model, trainer.optimiser)
-    file = tmp_path / "r" / "state.safetensors"
-    whole = file.read_bytes()
-    flipped = whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:]
-    for content in (whole[:-100], flipped):
-        file.write_bytes(content)
-        with pytest.raises(InputError, match=r"damaged.*remove"):
-            trainer.run()
-
-
-@pytest.mark.parametrize(
-    "content", [None, b"", b'{"step": 1}\n', b'{"step": 1}\n{"step": 3}\n', b"[]\n5\n", b"{\n{", b"\xff\n"]
-)
-def test_a_damaged_history_is_refused(trainer_of: MakeTrainer, tmp_path: Path, content: bytes | None) -> None:
-    trainer = trainer_of(resume=tmp_path)
-    rows: list[dict[str, float]] = [
-        {"step": 1},
-        {"step": 2},
-        {"step": 3},
-    ]  # the third: killed before its state was written
-    trainer.resume.save(2, trainer.model, trainer.optimiser, History(rows))  # type: ignore[union-attr]
-    assert trainer.resume.load(trainer.model, trainer.optimiser) == (2, History(rows[:2]))  # type: ignore[union-attr]
-    (tmp_path / HISTORY).unlink()
-    if content is not None:
-        (tmp_path / HISTORY).write_bytes(content)
-    with pytest.raises(InputError, match=r"history\.jsonl is damaged .*remove"):
-        trainer.run()
-
-
-def test_a_full_disk_keeps_the_last_whole_state(
-    trainer_of: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = trainer_of(resume=tmp_path / "r")
-    trainer.run()
-    before = (tmp_path / "r" / "state.safetensors").read_bytes()
-
-    def no_space(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("rlip_assets.storage.files._sync", no_space)
-    with pytest.raises(InputError, match=r"cannot be written.*No space left.*make room"):
-        trainer.resume.save(9, trainer.model, trainer.optimiser, History([]))  # type: ignore[union-attr]
-    assert (tmp_path / "r" / "state.safetensors").read_bytes() == before
-    assert {path.name for path in (tmp_path / "r").iterdir()} == {"state.safetensors", HISTORY}
 
 
 def test_tagger_trains_on_given_pairs(trainer_of: MakeTrainer, small_recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""Where a training starts."""
+"""Start of a training."""
 
 from __future__ import annotations
 

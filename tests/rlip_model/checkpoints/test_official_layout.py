@@ -40,7 +40,7 @@ def test_has_exactly_the_released_keys(table: str) -> None:
 
 @pytest.mark.parametrize("table", RELEASED)
 def test_the_same_parameters_are_trained(table: str) -> None:
-    """What the released training left fixed is fixed here; box heads of the relation decoder never get a gradient."""
+    """Parameters that the released training left fixed are fixed here; box heads of the relation decoder never get a gradient."""
     file = CHECKPOINT_KEYS / f"{table}.tsv"
     preset, queries = RELEASED[table]
     with torch.device("meta"):
