@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -26,6 +25,7 @@ from rlip_assets.lineage.shards import ShardStore, split
 from rlip_assets.lineage.spec import Registry, StageItem, StageSpec
 from rlip_assets.lineage.versions import VERSIONS_FILE
 from rlip_assets.storage.files import write_text
+from tests.support.toy_stages import serve
 
 SETTINGS_FILE = "settings.json"
 ROOT_VARIABLE = "EMPTY_LINEAGE_ROOT"
@@ -90,23 +90,5 @@ def definitions() -> dg.Definitions:
     return dg.Definitions(assets=assets, jobs=[job], executor=dg.in_process_executor)
 
 
-def main() -> None:
-    """`stage work --partition P` in the current folder."""
-    from rlip_assets.lineage.log import open_stage_log
-    from rlip_assets.lineage.params import load_params
-    from rlip_assets.lineage.runner import run_stage
-    from rlip_assets.lineage.watchdog import end_with_requester
-
-    parser = argparse.ArgumentParser()
-    parser.add_argument("verb", choices=["stage"])
-    parser.add_argument("name")
-    parser.add_argument("--partition")
-    chosen = parser.parse_args()
-    end_with_requester()
-    root = Path.cwd()
-    params = load_params(root / "params.yaml")
-    run_stage(registry_of(root), params, root, chosen.name, chosen.partition, open_stage_log, version=1)
-
-
 if __name__ == "__main__":
-    main()
+    serve(registry_of(Path.cwd()))

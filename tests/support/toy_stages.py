@@ -93,8 +93,8 @@ def report(ctx: StageContext) -> dict[str, Any]:
     return {}
 
 
-def main() -> None:
-    """`stage NAME [--partition P]` in the current folder."""
+def serve(registry: Registry) -> None:
+    """Run `stage NAME [--partition P]` of a registry in the current folder, as `rlip stage` does for the real one."""
     from rlip_assets.lineage.log import open_stage_log
     from rlip_assets.lineage.runner import run_stage
     from rlip_assets.lineage.watchdog import end_with_requester
@@ -107,8 +107,8 @@ def main() -> None:
     end_with_requester()
     root = Path.cwd()
     params = load_params(root / "params.yaml")
-    run_stage(toy_registry(), params, root, chosen.name, chosen.partition, open_stage_log, version=1)
+    run_stage(registry, params, root, chosen.name, chosen.partition, open_stage_log, version=1)
 
 
 if __name__ == "__main__":
-    main()
+    serve(toy_registry())
