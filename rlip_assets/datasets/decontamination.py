@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from rlip_assets.datasets.image_identity import ImageKey, coco_ids, image_key
+from rlip_assets.datasets.image_identity import IMAGE_DATA, ImageKey, coco_ids, image_key
 from rlip_assets.datasets.perceptual_hash import LOOK_VERSION, SIDE, Thumbnails, alike, thumbnail_of
 from rlip_assets.datasets.scenes import Scene, bucket_folders, read_scenes
 from rlip_assets.datasets.sources.roots import image_root
@@ -191,7 +191,7 @@ def _test_images(ctx: StageContext, benchmark: str, tables: list[Path]) -> Small
 def _keys(dataset: str, scenes: Iterable[Scene], root: Path) -> dict[str, ImageKey]:
     """Return the key of each image by id. Visual Genome names the COCO image of many of its own, in a file that some copies lack: these are
     then found by their looks alone."""
-    names = root / "image_data.json"
+    names = root / IMAGE_DATA
     twins = coco_ids(names) if dataset == "visual_genome" and names.exists() else {}
     return {
         scene.image_id: image_key("coco", twins[scene.image_id])

@@ -10,6 +10,9 @@ from rlip_assets.datasets.sources.rows import BadValue, plain_id, record
 SHARED_IMAGES = {"v_coco": "coco"}
 """Dataset -> the dataset whose images, and image ids, it uses."""
 
+IMAGE_DATA = "image_data.json"
+"""Optional file of Visual Genome that names the COCO image of each of its own."""
+
 ImageKey = tuple[str, str]
 """(dataset, image id): equal keys are the same image."""
 

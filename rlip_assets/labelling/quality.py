@@ -10,7 +10,7 @@ Images are divided into two halves by a hash of their id: one chooses the operat
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlip_assets.datasets.image_identity import coco_ids
+from rlip_assets.datasets.image_identity import IMAGE_DATA, coco_ids
 from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import Scene, bucket_folders, read_scenes
 from rlip_assets.datasets.sources.roots import raw_root
@@ -90,18 +90,29 @@ def quality_stage(ctx: StageContext) -> dict[str, Any]:
     Inputs: `pseudo_labels/DATASET` (folders of buckets), `truth` (DATASET.parquet) and, where COCO is real, `human_scenes` (tables of
     Visual Genome). Output: `label_quality` with `label_quality.json`.
 
+    Labels of real COCO images are judged where Visual Genome has its `image_data.json`; without it the report says `not_judged`, and why.
+
     Raises:
         InputError: no truth for a dataset that has labels. DataError: truth of boxes that the labels' scenes do not have.
     """
     choosing, reported = Judged(), Judged()
     human: Counter[str] = Counter()
+    image_data = raw_root(ctx.params.sources, HUMAN_DATASET, ctx.root) / IMAGE_DATA
+    not_judged = ""
     by_dataset: dict[str, Judged] = {}
     for name, folder in sorted(ctx.inputs.items()):
         if not name.startswith("pseudo_labels/"):
             continue
         dataset = name.removeprefix("pseudo_labels/")
         if dataset == "coco" and "human_scenes" in ctx.inputs:
-            first, second = judge_on_human_triplets(ctx, bucket_folders(folder), human)
+            if not image_data.exists():
+                not_judged = (
+                    f"labels of coco: {image_data}, which names the COCO image of each image of Visual Genome, is not there; fetch it and "
+                    "run this stage again with --force"
+                )
+                ctx.log.info(f"not judged: {not_judged}")
+                continue
+            first, second = judge_on_human_triplets(ctx, bucket_folders(folder), coco_ids(image_data), human)
         else:
             first, second = judge_dataset(bucket_folders(folder), ctx.inputs["truth"] / f"{dataset}.parquet")
         choosing, reported = choosing + first, reported + second
@@ -112,7 +123,7 @@ def quality_stage(ctx: StageContext) -> dict[str, Any]:
     report: dict[str, Any] = {
         "chosen_on_images": choosing.images,
         "reported_on_images": reported.images,
-        "operating_threshold": threshold,
+        "operating_threshold": threshold if choosing.images else None,
         "operating_precision_asked": ctx.params.tagging.operating_precision,
         **reached,
         "expected_calibration_error": errors["expected_calibration_error"],
@@ -123,6 +134,8 @@ def quality_stage(ctx: StageContext) -> dict[str, Any]:
     }
     if human:
         report["human"] = dict(human)
+    if not_judged:
+        report["not_judged"] = not_judged
     write_json(ctx.outputs["label_quality"] / QUALITY_FILE, report)
     ctx.log.picture("label-quality", quality_picture(report))
     return {name: value for name, value in report.items() if isinstance(value, int | float | None)}
@@ -148,17 +161,18 @@ def judge_dataset(tables: Iterable[Path], truth: Path) -> tuple[Judged, Judged]:
     return halves
 
 
-def judge_on_human_triplets(ctx: StageContext, tables: Sequence[Path], counts: Counter[str]) -> tuple[Judged, Judged]:
+def judge_on_human_triplets(
+    ctx: StageContext, tables: Sequence[Path], twins: Mapping[str, str], counts: Counter[str]
+) -> tuple[Judged, Judged]:
     """Judge labels of COCO by the human triplets of Visual Genome; the halves that choose and that are reported.
+
+    Args:
+        twins: Visual Genome id -> COCO id.
 
     Where the R-Tagger's recipe holds images back, they alone are judged, for it was trained on the triplets of the others. Labels of pairs
     without an annotated relation are not judged. Added to `counts`: those labels (`labels_not_judged`), the judged images that were trained
     on (`images_trained_on`), and what `human_relations` counts.
-
-    Raises:
-        InputError: Visual Genome has no `image_data.json`, which names the COCO image of each.
     """
-    twins = coco_ids(raw_root(ctx.params.sources, HUMAN_DATASET, ctx.root) / "image_data.json")
     wanted = set(twins.values())
     labelled = {scene.image_id: scene for table in tables for scene in read_scenes(table) if scene.image_id in wanted}
     share = ctx.params.training.r_tagger.resolve().holdout

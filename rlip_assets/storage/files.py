@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: temporary name, fsync, rename."""
+"""Files that are there whole or not at all, with the permissions of the user's umask: temporary name, fsync, rename."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from rlip_assets.storage.errors import DataError
+from rlip_model.permissions import apply_umask
 
 CHUNK = 1 << 20
 
@@ -81,11 +82,12 @@ def put_in_place(made: Path, path: Path, *, many_files: bool = False) -> None:
 
     An old folder is moved aside first, so that a reader sees the old or the new, never a mixture; it comes back where the renaming fails.
     """
+    for file in [made, *made.rglob("*")]:
+        apply_umask(file)
+        if not many_files:
+            _sync(file)
     if many_files:
         os.sync()
-    else:
-        for file in [made, *made.rglob("*")]:
-            _sync(file)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = temporary_sibling(path)
     if made.is_dir() and path.exists():

@@ -130,11 +130,12 @@ class Trainer:
                 row = self._step(step, batches)
             if self.average:
                 self.average.update_parameters(self.model)
+            seconds = {"seconds_data": began - waiting, "seconds_step": time.perf_counter() - began}
             row |= self._evaluate(step + 1)
             history.rows.append(row)
             if self.retained and self.processes.is_first:
                 self.retained.update(history.rows, self._final_model, self.tokenizer)
-            self._report(row, {"seconds_data": began - waiting, "seconds_step": time.perf_counter() - began})
+            self._report(row, seconds)
             last = step + 1 == self.total_steps
             if self.resume and self.processes.is_first and ((step + 1) % self.settings.checkpoint_every == 0 or last):
                 self.resume.save(step + 1, self.model, self.optimiser, history, self.average, self.scaler)

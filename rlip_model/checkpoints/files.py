@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rlip_model.errors import CheckpointError
+from rlip_model.permissions import apply_umask
 
 WEIGHTS, CONFIG, METADATA = "model.safetensors", "config.json", "metadata.json"
 MEMBERS = (WEIGHTS, CONFIG, METADATA, "tokenizer.json", "tokenizer_config.json", "label_tokenizer.json", "README.md")
@@ -128,6 +129,7 @@ def save_weights(file: Path, tensors: Mapping[str, Tensor]) -> None:
         own = {name: value.clone() for name, value in own.items()}
     try:
         save_file(own, str(file), metadata={CONTENT: content_digest(own)})
+        apply_umask(file)
     except SafetensorError as error:  # the writer's word for a full disk
         code = errno.ENOSPC if f"code: {errno.ENOSPC}," in str(error) else errno.EIO
         raise OSError(code, f"cannot be written ({error})", str(file)) from None
@@ -157,12 +159,12 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         yield temporary
         for file in [*temporary.iterdir(), temporary]:
+            apply_umask(file)
             descriptor = os.open(file, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-        temporary.chmod(0o755)
         aside = temporary.with_name(f"{temporary.name}.old")
         if folder.exists():
             folder.rename(aside)

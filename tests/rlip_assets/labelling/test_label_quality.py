@@ -191,6 +191,12 @@ def test_real_coco_images_are_judged_by_the_people_of_visual_genome(tmp_path: Pa
     assert fewer["chosen_on_images"] + fewer["reported_on_images"] == fewer["human"]["images"] == held
     assert fewer["human"]["images_trained_on"] == 0
 
+    (raw / "image_data.json").unlink()  # optional: some copies of Visual Genome lack it
+    unjudged = judged_with(0.0)
+    assert "image_data.json" in unjudged["not_judged"]
+    assert (unjudged["reported_on_images"], unjudged["operating_threshold"], unjudged["precision"]) == (0, None, None)
+    assert "human" not in unjudged
+
 
 def test_labels_of_pairs_that_people_did_not_speak_of_are_not_judged(tmp_path: Path) -> None:
     labelled = {"1": scene([(0, 1, "ride", 0.9), (2, 1, "ride", 0.9)])}

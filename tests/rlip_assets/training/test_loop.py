@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rlip_assets.lineage.context import NullLog
 from rlip_assets.lineage.recipes import Recipe
+from rlip_assets.training import loop
 from rlip_assets.training.batches import Batch
 from rlip_assets.training.loop import NotFiniteError, Trainer
 from rlip_assets.training.memory import StepTooLargeError, remedy_named
 from rlip_assets.training.optimiser import weight_average
+from rlip_assets.training.resume import Resume
 from rlip_assets.training.retained import best_step
 from rlip_assets.training.validation import best_threshold, validate
 from rlip_model import LossCounts, enable_gradient_checkpointing
@@ -328,3 +331,28 @@ def test_threshold_of_highest_f1() -> None:
     assert found["held_out_threshold"] == 0.15  # 4 of 5 chosen are right and all 4 right ones are found
     assert found["held_out_precision"] == pytest.approx(4 / 5)
     assert found["held_out_recall"] == 1
+
+
+def test_seconds_of_data_and_step_leave_out_states_and_evaluations(
+    trainer_of: MakeTrainer, small_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that only saving a state and evaluating move."""
+    now = [0.0]
+
+    class Log(NullLog):
+        seconds: list[float] = []  # noqa: RUF012
+
+        def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+            self.seconds += [value for name, value in values.items() if name.startswith("seconds")]
+
+    def slowly(*_: object, **__: object) -> dict[str, float]:
+        now[0] += 100.0
+        return {"headline": 0.0}
+
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(Resume, "save", slowly)
+    log = Log()
+    recipe = small_recipe.changed({"steps": 3})
+    trainer_of(recipe, tmp_path / "state", log, every=1, evaluate=slowly, evaluate_every=1).run()
+    assert now == [600.0]
+    assert log.seconds == [0.0] * 4  # of the first and the last step

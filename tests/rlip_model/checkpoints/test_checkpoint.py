@@ -60,6 +60,7 @@ def test_a_full_disk_keeps_the_checkpoint_that_was_there(
 
 def test_same_predictions_after_loading(tmp_path: Path, model: Rlip, tokenizer: LabelTokenizer) -> None:
     save_checkpoint(tmp_path / "a", model, tokenizer, {"name": "test", "figures": {"map": 1.5}})
+    assert {file.stat().st_mode & 0o044 for file in (tmp_path / "a").iterdir()} == {0o044}  # others may read it
     checkpoint = load_checkpoint(tmp_path / "a")
     assert checkpoint.config == model.config
     assert checkpoint.metadata == {"name": "test", "figures": {"map": 1.5}}
