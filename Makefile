@@ -50,7 +50,7 @@ test: setup lint ## lint and the everyday tests, on two cores, with coverage
 	@echo "coverage: $$($(BIN)/coverage report --format=total) %"
 
 test-deep: $(VENV)/.deep ## long property runs, kills, both entry points on a miniature pipeline, a real S3 server, Ray, spaCy, Triton's interpreter
-	$(BIN)/python -m pytest -m 'deep or s3 or ray or spacy or triton'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20 -m 'deep or s3 or ray or spacy or triton'
 
 $(VENV)/.deep: $(VENV)/.installed requirements/deep.txt
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/deep.txt

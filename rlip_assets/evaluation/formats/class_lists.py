@@ -123,11 +123,16 @@ def read_class_list(path: Path, dataset: str) -> ClassList:
         (name for name in ("verbs", "relations", "classes") if isinstance(content, dict) and name in content), "verbs"
     )
     objects = [name.replace("_", " ") for name in values(content, "objects", TEXT, where)]
+    objects = ["" if name == "background" else name for name in objects]
     verbs = canonical_verbs(dataset, values(content, key, TEXT, where))
-    for names in (objects, verbs):
+    for kind, names in (("objects", objects), (key, verbs)):
+        if not any(names):
+            raise DataError(
+                f"{where}: {kind} names no class; list the names that the numbers of the predictions stand for"
+            )
         if len(set(names)) < len(names):
             raise DataError(f"{where} names a class twice; a list names each once")
-    return ClassList(where, tuple("" if name == "background" else name for name in objects), verbs)
+    return ClassList(where, tuple(objects), verbs)
 
 
 def is_official(vocabulary: Vocabulary) -> bool:

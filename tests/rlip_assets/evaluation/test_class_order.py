@@ -173,6 +173,17 @@ def test_a_list_of_unpublished_classes_needs_their_names(tmp_path: Path) -> None
     assert main_figure(evaluate_files(replace(request, list_classes=path / "classes.json"))) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("kind", "empty"), [("objects", []), ("objects", ["background"]), ("verbs", [])])
+def test_a_list_that_names_no_class_is_refused(tmp_path: Path, kind: str, empty: list[str]) -> None:
+    official = coco_order("hico_det")
+    named = written(tmp_path, {"objects": official.objects, "verbs": official.verbs} | {kind: empty}, "names.json")
+    request = Request(
+        "hico_det", written(tmp_path, qpic("hico_det", official)), pair_list(tmp_path, "hico_det"), list_classes=named
+    )
+    with pytest.raises(DataError, match=f"names.json: {kind} names no class"):
+        evaluate_files(request)
+
+
 def test_triplets_of_classes_that_the_benchmark_lacks_are_counted(tmp_path: Path) -> None:
     """The pair list of V-COCO has no action without an object."""
     records = qpic("v_coco", coco_order("v_coco"))

@@ -44,7 +44,7 @@ json_values = st.recursive(
     max_leaves=6,
 )
 shared = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-thorough = settings(shared, max_examples=3000)
+thorough = settings(shared, max_examples=1500)
 
 
 @pytest.fixture(scope="module")

@@ -334,7 +334,7 @@ def test_one_wrong_value_loses_no_other_row(make: Callable[[], Raw], make_lineag
 
 @pytest.mark.deep
 @pytest.mark.parametrize("make", READERS)
-def test_ten_thousand_wrong_values_lose_no_other_row(
+def test_five_thousand_wrong_values_lose_no_other_row(
     make: Callable[[], Raw], make_lineage: Any, tmp_path: Path
 ) -> None:
-    check(make, 10_000 // len(READERS), make_lineage, tmp_path)
+    check(make, 5_000 // len(READERS), make_lineage, tmp_path)
