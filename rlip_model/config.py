@@ -21,6 +21,7 @@ Gate = Literal["vxac", "glip", "none"]
 Fusion = Literal["alif", "late", "none"]
 Anchors = Literal["boxes", "points"]
 RelationQuery = Literal["learned", "mbf", "mbf_learned"]
+LabelTexts = Literal["cleaned", "published"]
 
 
 class Within:
@@ -145,6 +146,9 @@ class ModelConfig:
     """Deformable encoder and decoder layers and the late fusion layers."""
     fusion_dropout: Rate = 0.1
     """Attention probabilities of ALIF's bi-attention."""
+    label_texts: LabelTexts = "cleaned"
+    """Form in which the network learnt class names that are published with capitals or underscores, as those of Open Images are:
+    `cleaned` ("sea turtle", "inside of") or as `published` ("Sea turtle", "inside_of"). The text encoder's tokens are cased."""
     __pydantic_config__: ClassVar[dict[str, Any]] = _AT_THE_DOOR
 
     def __post_init__(self) -> None:
@@ -168,7 +172,13 @@ class ModelConfig:
             raise ValueError("the tagger takes its queries from given boxes and works with `points` anchors only")
         if self.tagger and self.fusion != "alif":
             raise ValueError("the tagger needs ALIF: its queries carry label features of the vision encoder")
-        for name, kind in (("anchors", Anchors), ("fusion", Fusion), ("gate", Gate), ("relation_query", RelationQuery)):
+        for name, kind in (
+            ("anchors", Anchors),
+            ("fusion", Fusion),
+            ("gate", Gate),
+            ("relation_query", RelationQuery),
+            ("label_texts", LabelTexts),
+        ):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
 

@@ -32,18 +32,29 @@ def import_checkpoint(
     gate: Annotated[
         str | None, typer.Option(help="Fusion gate, vxac, glip or none, for files that leave it undecided.")
     ] = None,
+    label_texts: Annotated[
+        str | None,
+        typer.Option(
+            help="published for a network fine-tuned on the names of Open Images as they are published (Sea turtle, inside_of), "
+            "or cleaned; by default what the file says."
+        ),
+    ] = None,
 ) -> None:
     """Convert a released checkpoint; nothing in the file is executed. Prints the evidence for every setting."""
     from rlip_assets.storage.errors import InputError, ParameterError
     from rlip_assets.storage.outputs import output_folder
     from rlip_model.checkpoints.importing import import_checkpoint as convert
-    from rlip_model.config import Gate
+    from rlip_model.config import Gate, LabelTexts
 
     if gate not in (None, *get_args(Gate)):
         raise ParameterError(f"There is no gate {gate!r}: --gate is {', '.join(get_args(Gate))}")
+    if label_texts not in (None, *get_args(LabelTexts)):
+        raise ParameterError(
+            f"There are no label texts {label_texts!r}: --label-texts is {', '.join(get_args(LabelTexts))}"
+        )
     try:
         with output_folder(folder, "import-checkpoint", [file]) as target:
-            recognised = convert(file, target, tokenizer, gate)  # type: ignore[arg-type]
+            recognised = convert(file, target, tokenizer, gate, label_texts)  # type: ignore[arg-type]
     except ValueError as error:
         raise InputError(str(error)) from None
     for name, why in recognised.evidence.items():

@@ -54,7 +54,7 @@ def measure_features(
     scenes = [scene for scene in scenes if len(scene.relation)]
     if not scenes:
         raise InputError("no image has an annotated relation; give the scene table of a benchmark and its split")
-    model, labels = checkpoint.model, benchmark_labels(classes)
+    model, labels = checkpoint.model, benchmark_labels(classes, checkpoint.config.label_texts)
     short, longest = checkpoint.metadata.get("image_size", (800, 1333))
     cost = MatchCost(subject_class=bool(checkpoint.metadata.get("subject_scores", True)))
     device = next(model.parameters()).device

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rlip_assets.datasets.sources.classes import benchmark_of, preset_classes
+from rlip_assets.datasets.sources.classes import benchmark_of, learnt_texts, preset_classes
 from rlip_assets.inference.text_vectors import TextVectors
 from rlip_assets.storage.errors import DataError, InputError, ParameterError
 from rlip_assets.training.transforms import target_size
@@ -127,7 +127,9 @@ class RelationDetector:
         if not images:
             return []
         with torch.inference_mode():
-            pooled = self._vectors([*object_texts, NO_OBJECTS, *relation_texts])
+            form = self.checkpoint.config.label_texts
+            learnt = learnt_texts("objects", object_texts, form), learnt_texts("relations", relation_texts, form)
+            pooled = self._vectors([*learnt[0], NO_OBJECTS, *learnt[1]])
             batch, mask = self._batch(images)
             output = self.checkpoint.model(batch, mask, pooled, len(object_texts) + 1)
         sizes = torch.tensor([[image.height, image.width] for image in images])

@@ -73,7 +73,7 @@ def predict(
             f"classes.json of {classes.dataset} begins with {classes.objects[0]!r}; put {PERSON!r} first for zero-shot"
         )
     device = next(model.parameters()).device
-    labels = benchmark_labels(classes)
+    labels = benchmark_labels(classes, model.config.label_texts)
     pooled = model.encode_text(*(ids.to(device) for ids in tokenizer(labels.texts)))
     by_shape = sorted(scenes, key=lambda scene: (scene.width / scene.height, scene.width, scene.image_id))
     images = _Images(by_shape, image_root, settings)

@@ -7,16 +7,17 @@ budget and relations the rest; a list that is already longer stays as it is.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import Scene
-from rlip_assets.datasets.sources.classes import Classes
+from rlip_assets.datasets.sources.classes import Classes, learnt_texts
 from rlip_assets.storage.errors import DataError
 from rlip_model import NO_OBJECTS
+from rlip_model.config import LabelTexts
 
 MISSING = "missing objects"
 """The object label of a V-COCO action that has no object; a real label, unlike `NO_OBJECTS`."""
@@ -24,15 +25,22 @@ MISSING = "missing objects"
 
 @dataclass(frozen=True)
 class LabelList:
-    """The texts of one step. Logit columns follow this order: objects, `NO_OBJECTS`, then relations."""
+    """The texts of one step. Logit columns follow this order: objects, `NO_OBJECTS`, then relations.
+
+    Attributes:
+        objects, relations: as in tables.
+        form: in which the network learns, or learnt, those of Open Images.
+    """
 
     objects: tuple[str, ...]
     relations: tuple[str, ...]
+    form: LabelTexts = "cleaned"
 
     @property
     def texts(self) -> list[str]:
-        """All T texts in the order of encoding."""
-        return [*self.objects, NO_OBJECTS, *self.relations]
+        """All T texts in the order of encoding, in the network's form."""
+        objects, relations = (learnt_texts(kind, getattr(self, kind), self.form) for kind in ("objects", "relations"))
+        return [*objects, NO_OBJECTS, *relations]
 
     @property
     def num_objects(self) -> int:
@@ -51,9 +59,10 @@ class LabelList:
 
     def without(self, objects: Collection[str], relations: Collection[str]) -> LabelList:
         """Return the list without some texts, in its order."""
-        return LabelList(
-            tuple(name for name in self.objects if name not in objects),
-            tuple(name for name in self.relations if name not in relations),
+        return replace(
+            self,
+            objects=tuple(name for name in self.objects if name not in objects),
+            relations=tuple(name for name in self.relations if name not in relations),
         )
 
     @cached_property
@@ -73,7 +82,7 @@ class LabelList:
         return {name: tuple(columns[relation_lemma(name)]) for name in self.relations}
 
 
-def benchmark_labels(classes: Classes) -> LabelList:
+def benchmark_labels(classes: Classes, form: LabelTexts = "cleaned") -> LabelList:
     """Return the full vocabulary of a benchmark; V-COCO gets `MISSING` as its last object (published).
 
     Raises:
@@ -85,7 +94,7 @@ def benchmark_labels(classes: Classes) -> LabelList:
         )
     objects = [name for name in classes.objects if name != MISSING]
     missing = [MISSING] if classes.dataset == "v_coco" else []
-    return LabelList((*objects, *missing), tuple(classes.relations))
+    return LabelList((*objects, *missing), tuple(classes.relations), form)
 
 
 class NameSampler:

@@ -24,6 +24,7 @@ from rlip_assets.training.label_lists import (
     benchmark_labels,
 )
 from rlip_assets.training.processes import Processes
+from rlip_assets.training.start import model_config
 from rlip_assets.training.training_images import ImageSource, TrainingImages, training_images
 
 Texts = frozenset[str]
@@ -133,7 +134,8 @@ def _vocabulary(
     recipe: Recipe, classes: Classes | None, images: TrainingImages, objects: Texts, relations: Texts
 ) -> Vocabulary:
     if classes is not None:
-        return FixedVocabulary(benchmark_labels(classes).without(objects, relations), objects)
+        form = model_config(recipe).label_texts
+        return FixedVocabulary(benchmark_labels(classes, form).without(objects, relations), objects)
     samplers = NameSampler(images.object_counts()), NameSampler(images.relation_counts())
     return BatchVocabulary(*samplers, recipe.label_budget, recipe.synonym_guard)
 

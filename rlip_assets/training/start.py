@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -60,12 +61,14 @@ def network_from_checkpoint(recipe: Recipe, folder: Path) -> tuple[Rlip, LabelTo
     """
     checkpoint = load_checkpoint(folder)
     wanted = model_config(recipe)
-    own, given = wanted.without_dropout().to_dict(), checkpoint.config.without_dropout().to_dict()
+    model = checkpoint.model
+    model.config = replace(model.config, label_texts=wanted.label_texts)  # no weight depends on it
+    own, given = wanted.without_dropout().to_dict(), model.config.without_dropout().to_dict()
     different = [name for name in own if own[name] != given[name]]
     if different == ["queries"]:
         try:
             keep: Literal["rows", "pairs"] = "rows" if recipe.published.first_queries else "pairs"
-            return with_fewer_queries(checkpoint.model, wanted.queries, keep), checkpoint.tokenizer
+            return with_fewer_queries(model, wanted.queries, keep), checkpoint.tokenizer
         except ValueError as error:
             raise ParameterError(f"{folder}: {error}; start from another checkpoint or lower queries") from None
     if different:
@@ -74,4 +77,4 @@ def network_from_checkpoint(recipe: Recipe, folder: Path) -> tuple[Rlip, LabelTo
             f"{folder} holds a network with {name} = {given[name]}, the recipe's network {recipe.model} has {own[name]}; "
             "start from a checkpoint of this network or choose another recipe"
         )
-    return checkpoint.model, checkpoint.tokenizer
+    return model, checkpoint.tokenizer

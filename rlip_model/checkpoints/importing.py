@@ -29,7 +29,7 @@ from rlip_model.checkpoints.files import (
 from rlip_model.checkpoints.folder import save_checkpoint
 from rlip_model.checkpoints.official_layout import load_official
 from rlip_model.checkpoints.recognise import Recognised, recognise
-from rlip_model.config import Gate
+from rlip_model.config import Gate, LabelTexts
 from rlip_model.errors import CheckpointError
 from rlip_model.model import build_model
 from rlip_model.text import LabelTokenizer
@@ -125,13 +125,18 @@ def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def import_checkpoint(
-    file: Path, folder: Path, tokenizer: str = "roberta-base", gate: Gate | None = None
+    file: Path,
+    folder: Path,
+    tokenizer: str = "roberta-base",
+    gate: Gate | None = None,
+    label_texts: LabelTexts | None = None,
 ) -> Recognised:
     """Convert a released `.pth` file to a checkpoint folder. Nothing is written unless everything fits.
 
     Args:
         tokenizer: name or folder of the RoBERTa tokenizer that the text encoder was trained with.
         gate: needed only for files that leave the fusion gate undecided.
+        label_texts: needed only for files without their command line that were fine-tuned on Open Images.
 
     Raises:
         CheckpointError: the file cannot be read or does not fit a variant, or the tokenizer cannot be had.
@@ -139,7 +144,7 @@ def import_checkpoint(
     labels = LabelTokenizer.from_pretrained(tokenizer)
     released = read_released(file)
     try:
-        recognised = recognise(released.state, released.arguments, gate)
+        recognised = recognise(released.state, released.arguments, gate, label_texts)
         with torch.device("meta"):  # first without memory: the file's sizes may be a stranger's
             report = load_official(build_model(recognised.config), released.state)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:

@@ -10,12 +10,15 @@ from typing import Any
 
 from torch import Tensor
 
-from rlip_model.config import BackboneConfig, Gate, ModelConfig, RelationQuery, TextConfig
+from rlip_model.config import BackboneConfig, Gate, LabelTexts, ModelConfig, RelationQuery, TextConfig
 
 ROBERTA_HEAD_WIDTH = 64
 PUBLISHED_HEADS = 8
 GATES: dict[str, Gate] = {"VXAc": "vxac", "GLIP": "glip", "XGating": "none"}
 RELATION_QUERIES: dict[str, RelationQuery] = {"vanilla": "learned", "MBF": "mbf", "vanilla_MBF": "mbf_learned"}
+
+OPEN_IMAGES = "oi_sgg"
+"""Name of Open Images on the published command lines (`--dataset_file`)."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -29,7 +32,10 @@ class Recognised:
 
 
 def recognise(
-    state: Mapping[str, Tensor], arguments: Mapping[str, Any] | None = None, gate: Gate | None = None
+    state: Mapping[str, Tensor],
+    arguments: Mapping[str, Any] | None = None,
+    gate: Gate | None = None,
+    label_texts: LabelTexts | None = None,
 ) -> Recognised:
     """Return variant, backbone, sizes, gate and text encoder of a state dict in the official layout.
 
@@ -37,6 +43,7 @@ def recognise(
         state: official keys and tensors.
         arguments: the stored command line, where there is one.
         gate: the caller's word for the fusion gate, which some files leave undecided.
+        label_texts: the caller's word for the form of the label texts; only the stored command line tells it otherwise.
 
     Raises:
         ValueError: a key that every variant has is missing, an argument is no number, or the gate cannot be decided; the sentence
@@ -102,6 +109,7 @@ def recognise(
         else (16, "not used: no verb_tgt_generator"),
         "dropout": _dropout(arguments, boxes),
         "fusion_dropout": (0.1, "fixed in the published code"),
+        "label_texts": _label_texts(arguments, label_texts),
     }
     config = ModelConfig(**{name: value for name, (value, _) in found.items()})
     config = ModelConfig.from_dict(config.to_dict())  # bounds and types
@@ -215,3 +223,13 @@ def _relation_query(uses_mbf: bool, arguments: Mapping[str, Any]) -> tuple[Relat
     if not uses_mbf:
         return "learned", "no verb_tgt_generator"
     return "mbf_learned", "verb_tgt_generator present; every released model with one uses vanilla_MBF"
+
+
+def _label_texts(arguments: Mapping[str, Any], given: LabelTexts | None) -> tuple[LabelTexts, str]:
+    """The form of the label texts: the published code reads those of Open Images as they are, and has all others in small letters."""
+    if given is not None:
+        return given, "the caller's word"
+    if "dataset_file" not in arguments:
+        return "cleaned", "no args.dataset_file: not a network fine-tuned on Open Images, unless --label-texts says so"
+    published = arguments["dataset_file"] == OPEN_IMAGES
+    return "published" if published else "cleaned", f"args.dataset_file = {arguments['dataset_file']}"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from rlip_assets.storage.errors import DataError, InputError, ParameterError
+
+if TYPE_CHECKING:
+    from rlip_model.config import LabelTexts
 
 TABLES = Path(__file__).resolve().parent / "class_tables"
 RARE_BELOW = 10
@@ -123,6 +126,19 @@ def v_coco_classes() -> Classes:
 def open_images_text(name: str) -> str:
     """An official name as the network reads it: "Coffee cup" -> "coffee cup", "inside_of" -> "inside of"."""
     return name.lower().replace("_", " ").strip()
+
+
+@cache
+def _published_names() -> dict[str, Mapping[str, str]]:
+    """Kind of class -> text of an Open Images class as tables have it -> its published name. "drink" is one of either kind."""
+    table = official_table("open_images")
+    return {kind: {open_images_text(name): name for name in table[kind]} for kind in ("objects", "relations")}
+
+
+def learnt_texts(kind: Literal["objects", "relations"], texts: Iterable[str], form: LabelTexts) -> list[str]:
+    """Return texts as a network reads that learnt label texts in this form: "sea turtle" -> "Sea turtle" where it is "published"."""
+    names = _published_names()[kind] if form == "published" else {}
+    return [names.get(text, text) for text in texts]
 
 
 def open_images_classes() -> Classes:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +210,17 @@ def test_few_text_vectors_are_kept_and_all_are_right(detector: RelationDetector)
         torch.testing.assert_close(bounded(part), unbounded(part), atol=1e-5, rtol=1e-4)
         assert len(bounded) <= 7
     assert len(unbounded) == 40
+
+
+def test_answers_have_the_callers_words_and_the_network_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that learnt the published names of Open Images reads "Sea turtle" where the caller says "sea turtle"."""
+    learnt = make_detector()
+    checkpoint = replace(learnt.checkpoint, config=replace(learnt.checkpoint.config, label_texts="published"))
+    learnt = RelationDetector(checkpoint)
+    read: list[str] = []
+    encode = TextVectors.__call__
+    monkeypatch.setattr(TextVectors, "__call__", lambda own, texts: [read.extend(texts), encode(own, texts)][1])
+    found = learnt([photo(64, 64)], ["sea turtle", "drink", "my cat"], ["inside of", "drink"], threshold=0.0)[0]
+    assert read == ["Sea turtle", "Drink", "my cat", "no objects", "inside_of", "drink"]
+    assert {triplet.relation for triplet in found} == {"inside of", "drink"}
+    assert {triplet.object for triplet in found} <= {"sea turtle", "drink", "my cat"}

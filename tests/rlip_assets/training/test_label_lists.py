@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlip_assets.datasets.scenes import make_scene
-from rlip_assets.datasets.sources.classes import Classes
+from rlip_assets.datasets.sources.classes import Classes, preset_classes
 from rlip_assets.storage.errors import DataError
 from rlip_assets.training.label_lists import (
     BatchVocabulary,
@@ -88,3 +88,19 @@ def test_v_coco_has_a_label_for_missing_objects() -> None:
 def test_open_vocabulary_is_no_benchmark() -> None:
     with pytest.raises(DataError, match="no closed list"):
         benchmark_labels(Classes(dataset="visual_genome", objects=[]))
+
+
+def test_open_images_texts_are_read_in_the_form_that_the_network_learnt() -> None:
+    """A class that is object and relation ("drink") has a name of either kind; labels stay those of the tables."""
+    classes = Classes(
+        dataset="open_images", objects=["sea turtle", "drink", "gizmo"], relations=["inside of", "drink", "at"]
+    )
+    cleaned, published = benchmark_labels(classes), benchmark_labels(classes, "published")
+    assert cleaned.texts == ["sea turtle", "drink", "gizmo", "no objects", "inside of", "drink", "at"]
+    assert published.texts == ["Sea turtle", "Drink", "gizmo", "no objects", "inside_of", "drink", "at"]
+    assert (published.objects, published.relations) == (cleaned.objects, cleaned.relations)
+    assert published.without({"drink"}, {"at"}).texts == ["Sea turtle", "gizmo", "no objects", "inside_of", "drink"]
+    every = preset_classes("open_images")
+    texts = benchmark_labels(every, "published").texts
+    assert len(set(texts)) == len(every.objects) + 1 + len(every.relations or ())
+    assert {"Musical keyboard", "interacts_with"} <= set(texts)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlip_assets.lineage.recipe_files import recipe
+from rlip_assets.lineage.recipe_files import recipe, recipes
 from rlip_assets.training.start import model_config, network_from_checkpoint
-from rlip_model import LabelTokenizer, build_model, save_checkpoint
+from rlip_model import LabelTokenizer, build_model, load_checkpoint, save_checkpoint
 
 
 @pytest.mark.parametrize("first", [False, True])
@@ -24,3 +24,15 @@ def test_fewer_queries_keep_what_the_recipe_says(tmp_path: Path, tokenizer: Labe
     rows = whole.state_dict()[name]
     kept = rows[:fewer] if first else torch.cat([half[: fewer // 2] for half in rows.chunk(2)])
     assert torch.equal(model.state_dict()[name], kept)
+
+
+@pytest.mark.parametrize(("before", "after"), [("cleaned", "published"), ("published", "cleaned")])
+def test_the_recipe_says_in_which_form_label_texts_are_learnt(
+    tmp_path: Path, tokenizer: LabelTokenizer, before: str, after: str
+) -> None:
+    first, then = (recipe("micro_open_images", {"model_changes": {"label_texts": form}}) for form in (before, after))
+    save_checkpoint(tmp_path / "model", build_model(model_config(first)), tokenizer, {})
+    assert load_checkpoint(tmp_path / "model").config.label_texts == before
+    model, _ = network_from_checkpoint(then, tmp_path / "model")
+    assert model.config == model_config(then)
+    assert all(recipe(name).model_changes["label_texts"] == "published" for name in recipes() if "r50_open" in name)

@@ -15,6 +15,7 @@ from rlip_model.checkpoints.importing import import_checkpoint, import_detector,
 from rlip_model.checkpoints.official_layout import official_state_dict
 from rlip_model.checkpoints.recognise import recognise
 from rlip_model.checkpoints.transfer import initialise_from_detector_state
+from rlip_model.config import LabelTexts
 from rlip_model.dab_deformable_detr import DabDeformableDetr
 from tests.support.facts import CHECKPOINT_KEYS
 
@@ -102,6 +103,28 @@ def test_every_field_has_its_evidence(preset: str) -> None:
     published = {"fusion_dropout": 0.1, "text": replace(config.text, dropout=0.1)}
     unused = {"fusion_width": 2048} if config.fusion == "late" else {"late_feed_forward": 1024}
     assert found.config == replace(config, **shapes_only, **published, **unused)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("stored", "given", "form"),
+    [
+        ({"dataset_file": "oi_sgg"}, None, "published"),
+        ({"dataset_file": "oi_sgg"}, "cleaned", "cleaned"),
+        ({"dataset_file": "hico"}, None, "cleaned"),
+        ({"dataset_file": ["oi_sgg"]}, None, "cleaned"),
+        ({}, None, "cleaned"),
+        ({}, "published", "published"),
+    ],
+)
+def test_the_form_of_label_texts_is_read_from_the_command_line(
+    tmp_path: Path, tokenizer: str, stored: dict[str, object], given: LabelTexts | None, form: str
+) -> None:
+    arguments = argparse.Namespace(nheads=4, gating_mechanism="VXAc", **stored)
+    file = tmp_path / "oi.pth"
+    torch.save({"model": official_state_dict(build_model(micro())), "args": arguments}, file)
+    found = import_checkpoint(file, tmp_path / "checkpoint", tokenizer, label_texts=given)
+    assert found.config.label_texts == load_checkpoint(tmp_path / "checkpoint").config.label_texts == form
+    assert found.evidence["label_texts"].startswith(f"{form}: ")
 
 
 @pytest.mark.parametrize("stored", ["8", None, [8], True, 0, -8, float("nan")])
