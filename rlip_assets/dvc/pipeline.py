@@ -1,13 +1,15 @@
 """`dvc.yaml`, written from the registry.
 
-Stages with partitions become `foreach` groups, so that an item is addressed as `stage@partition`. DVC interpolates single paths, not
-lists: a group has as many path slots as its item with the most, and an item with fewer repeats its last one, which DVC accepts.
+Stages with partitions become `foreach` groups, so that an item is addressed as `stage@partition`. What does not follow from the
+partition's key stands in its entry under a name. DVC interpolates single paths, not lists: an item with fewer inputs than its
+fellows repeats its last one under their names, which DVC takes as one.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -17,12 +19,21 @@ from rlip_assets.lineage.spec import Registry, StageItem, StageSpec
 from rlip_assets.lineage.versions import VERSIONS_FILE
 
 HEADER = "# Written by `rlip dvc-yaml` from rlip_assets/lineage/registry.py; do not edit by hand.\n"
+CHECKPOINT = "checkpoint"
+"""Name of the output that is a model; `dvc.yaml` lists each as an artifact."""
 
 
 def render_dvc_yaml(registry: Registry, project: str = ".") -> str:
     """Return the text of the `dvc.yaml` of a profile; `project` is the path from its root to the project's root."""
-    stages = {spec.name: _stage(spec, PurePosixPath(project)) for spec in registry.specs.values()}
-    return HEADER + yaml.dump({"stages": stages}, Dumper=_PlainDumper, sort_keys=False, width=160)
+    specs = registry.specs.values()
+    content = {
+        "stages": {spec.name: _stage(spec, PurePosixPath(project)) for spec in specs},
+        "metrics": [path for spec in specs for path in spec.metrics],
+        "plots": [{name: dict(plot)} for spec in specs for name, plot in spec.plots.items()],
+        "artifacts": {name: model for spec in specs for name, model in _models(spec).items()},
+    }
+    content = {name: value for name, value in content.items() if value}
+    return HEADER + yaml.dump(content, Dumper=_PlainDumper, sort_keys=False, width=160)
 
 
 class _PlainDumper(yaml.SafeDumper):
@@ -32,6 +43,20 @@ class _PlainDumper(yaml.SafeDumper):
         return True
 
 
+def _models(spec: StageSpec) -> dict[str, dict[str, Any]]:
+    """Return the checkpoints of a stage as DVC's artifacts, whose names have no underscores."""
+    return {
+        re.sub(r"\W|_", "-", item.address): {
+            "path": item.outputs[CHECKPOINT],
+            "type": "model",
+            "desc": spec.description,
+            "labels": [spec.group],
+        }
+        for item in spec.items
+        if CHECKPOINT in item.outputs
+    }
+
+
 @dataclass
 class _Column:
     """One place in a template: its name and the value of each item, by partition."""
@@ -39,8 +64,8 @@ class _Column:
     name: str
     values: dict[str, str]
 
-    def template(self, slots: dict[str, dict[str, str]]) -> str:
-        """Return the text of the place; values that do not follow from the partition's key are put into `slots`."""
+    def template(self, entries: dict[str, dict[str, str]]) -> str:
+        """Return the text of the place; values that do not follow from the partition's key are put into `entries`."""
         distinct = set(self.values.values())
         if len(distinct) == 1:
             return distinct.pop()
@@ -48,61 +73,60 @@ class _Column:
         if len(keyed) == 1:
             return keyed.pop()
         for key, value in self.values.items():
-            slots[key][self.name] = value
+            entries[key][self.name] = value
         return f"${{item.{self.name}}}"
 
 
-@dataclass
-class _Lists:
-    """Paths and parameters of one entry of `dvc.yaml`, named so that a template can refer to them."""
-
-    deps: dict[str, str]
-    outs: dict[str, str]
-    params: dict[str, str]
-    param_files: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, item: StageItem, spec: StageSpec, project: PurePosixPath) -> _Lists:
-        files = {str(project / file): _numbered(keys) for file, keys in item.param_files.items()}
-        files[str(project / VERSIONS_FILE)] = _numbered((f"{spec.name}.version",))
-        outs = {**item.outputs, "provenance": item.provenance}
-        return cls(_named(item.inputs), _named(outs), _numbered(item.params), files)
-
-
-def _named(paths: Any) -> dict[str, str]:
-    return {re.sub(r"\W", "_", name): path for name, path in dict(paths).items()}
-
-
-def _numbered(keys: tuple[str, ...]) -> dict[str, str]:
-    return {f"param_{i}": key for i, key in enumerate(keys)}
-
-
-def _columns(lists: dict[str, dict[str, str]]) -> list[_Column]:
-    """Align the lists of all items (by partition) under the names of the longest; shorter ones repeat their last value."""
-    names = max((list(named) for named in lists.values()), key=len)
+def _columns(items: Mapping[str, Mapping[str, str]]) -> list[_Column]:
+    """Align what the items have (partition -> name -> value) under all names; an item without one repeats its last value."""
+    names = dict.fromkeys(name for named in items.values() for name in named)
     return [
-        _Column(name, {key: named.get(name) or list(named.values())[-1] for key, named in lists.items()})
+        _Column(name, {key: named.get(name) or list(named.values())[-1] for key, named in items.items()})
         for name in names
     ]
 
 
 def _stage(spec: StageSpec, project: PurePosixPath) -> dict[str, Any]:
-    lists = {str(item.partition): _Lists.of(item, spec, project) for item in spec.items}
-    slots: dict[str, dict[str, str]] = {key: {} for key in lists}
+    items = {str(item.partition): item for item in spec.items}
+    entries: dict[str, dict[str, str]] = {key: {} for key in items}
 
-    def templates(part: dict[str, dict[str, str]]) -> list[str]:
-        return list(dict.fromkeys(column.template(slots) for column in _columns(part)))
+    def templates(part: Mapping[str, Mapping[str, str]]) -> list[str]:
+        return list(dict.fromkeys(column.template(entries) for column in _columns(part)))
 
-    files = list(dict.fromkeys(file for one in lists.values() for file in one.param_files))
-    params: list[Any] = templates({key: one.params for key, one in lists.items()})
-    for file in files:
-        params.append({file: templates({key: one.param_files[file] for key, one in lists.items()})})
+    params: list[Any] = templates(_named_params({key: item.params for key, item in items.items()}))
+    for file in dict.fromkeys(file for item in items.values() for file in item.param_files):
+        keys = {key: item.param_files[file] for key, item in items.items()}
+        params.append({str(project / file): templates(_named_params(keys))})
+    params.append({str(project / VERSIONS_FILE): [f"{spec.name}.version"]})
     definition: dict[str, Any] = {
         "desc": spec.description,
         "cmd": f"rlip stage {spec.name}" + (" --partition ${key}" if spec.partitions else ""),
-        "deps": templates({key: one.deps for key, one in lists.items()}),
+        "deps": templates({key: _named_paths(item.inputs) for key, item in items.items()}),
         "params": params,
-        "outs": templates({key: one.outs for key, one in lists.items()}),
+        "outs": templates({key: _outputs(item) for key, item in items.items()}),
     }
     definition = {name: value for name, value in definition.items() if value}
-    return {"foreach": slots, "do": definition} if spec.partitions else definition
+    return {"foreach": entries, "do": definition} if spec.partitions else definition
+
+
+def _outputs(item: StageItem) -> dict[str, str]:
+    return _named_paths({**item.outputs, "provenance": item.provenance})
+
+
+def _named_paths(paths: Mapping[str, str]) -> dict[str, str]:
+    return {re.sub(r"\W", "_", name): path for name, path in paths.items()}
+
+
+def _named_params(items: Mapping[str, tuple[str, ...]]) -> dict[str, dict[str, str]]:
+    """Name the keys of each item: those of all items by themselves, others by the section of `params.yaml` that they lie in.
+
+    Raises:
+        ValueError: two keys of an item have the same name.
+    """
+    common = set.intersection(*(set(keys) for keys in items.values()))
+    named = {}
+    for partition, keys in items.items():
+        named[partition] = {key if key in common else key.partition(".")[0]: key for key in keys}
+        if len(named[partition]) < len(keys):
+            raise ValueError(f"item '{partition}' has two parameters of one section that other items lack: {keys}")
+    return named

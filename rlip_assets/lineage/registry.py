@@ -22,6 +22,7 @@ from rlip_assets.lineage.datasets import (
 from rlip_assets.lineage.layout import classes_file, local_roots, manifest_file, partition_key, scene_folder
 from rlip_assets.lineage.params import Params, load_params
 from rlip_assets.lineage.profiles import relative_project
+from rlip_assets.lineage.report_files import METRICS_FOLDER, report_plots
 from rlip_assets.lineage.spec import Registry, StageItem, StageSpec
 
 FINETUNE_START = "vg_coco_o365"
@@ -311,10 +312,8 @@ class _Lineage:
             outputs = {"checkpoint": f"data/models/pretrain/{name}", "predictions": f"data/predictions/pretrain-{name}"}
             params = self.params.training.keys(f"pretrain.{name}")
             items.append(StageItem("pretrain", name, always | labels, outputs, params))
-        description = (
-            "ParSeDA pre-trained on human and pseudo-labelled triplets; ends by predicting HICO-DET zero-shot."
-        )
-        return _training("pretrain", description, items, "pretraining")
+        words = "ParSeDA pre-trained on human and pseudo-labelled triplets; ends by predicting HICO-DET zero-shot."
+        return _training("pretrain", words, items, "pretraining")
 
     def finetune(self) -> StageSpec:
         items = []
@@ -364,10 +363,8 @@ class _Lineage:
 
     def report(self) -> StageSpec:
         labels = {f"pseudo_labels/{dataset}": f"data/pseudo_labels/{dataset}" for dataset in DETECTION_DATASETS}
-        pictured = (
-            f"pretrain-{FINETUNE_START}",
-            *(f"finetune-{name}" for name in list(self.params.training.finetune)[:1]),
-        )
+        training = self.params.training
+        pictured = [f"pretrain-{FINETUNE_START}", *(f"finetune-{name}" for name in list(training.finetune)[:1])]
         inputs = {
             "benchmarks": "data/benchmarks",
             "label_quality": "data/label_quality",
@@ -382,6 +379,8 @@ class _Lineage:
             items=(StageItem("report", None, inputs | labels, {"report": "reports"}, ("profile", "benchmarks")),),
             group="benchmarks",
             kinds=("markdown", "html"),
+            metrics=(METRICS_FOLDER,),
+            plots=report_plots(training.pretrain, training.finetune),
         )
 
 

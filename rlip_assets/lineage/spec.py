@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
+from typing import Any
 
 from rlip_assets.storage.errors import ParameterError
 
@@ -69,6 +70,7 @@ class StageSpec:
         distributed: whether `training.processes` processes may share a run.
         pool: Dagster concurrency pool that a run takes a slot of.
         group, owners, kinds: how the asset is shown in Dagster.
+        metrics, plots: files inside the outputs that `dvc metrics` and `dvc plots` show: paths, and DVC's plot definitions by name.
     """
 
     name: str
@@ -83,6 +85,8 @@ class StageSpec:
     pool: str | None = None
     owners: tuple[str, ...] = ("team:rlip",)
     kinds: tuple[str, ...] = ("python",)
+    metrics: tuple[str, ...] = ()
+    plots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def partitions(self) -> tuple[str, ...]:

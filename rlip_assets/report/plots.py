@@ -44,10 +44,14 @@ def learning_plot(histories: Mapping[str, Sequence[Mapping[str, float]]], file: 
     """Plot the training loss by step, averaged over 25 steps, one line per run."""
     with plot_file(file, "Pre-training", xlabel="step", ylabel="training loss") as axes:
         for (name, rows), color in zip(histories.items(), cycle(COLORS), strict=False):
-            losses = [row["loss"] for row in rows]
-            windows = [losses[max(0, i - 24) : i + 1] for i in range(len(losses))]
-            smooth = [sum(window) / len(window) for window in windows]
-            axes.plot([row["step"] for row in rows], smooth, color=color, label=name)
+            axes.plot([row["step"] for row in rows], smooth_losses(rows), color=color, label=name)
+
+
+def smooth_losses(rows: Sequence[Mapping[str, float]]) -> list[float]:
+    """Return the training loss at each step as the mean of the last 25."""
+    losses = [row["loss"] for row in rows]
+    windows = (losses[max(0, i - 24) : i + 1] for i in range(len(losses)))
+    return [sum(window) / len(window) for window in windows]
 
 
 def precision_recall_plot(curve: Sequence[Mapping[str, float]], threshold: float | None, file: Path) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.report_files import METRICS_FOLDER
 from rlip_assets.report import plots
 from rlip_assets.report.artifacts import read_history, read_json
 from rlip_assets.report.class_facts import class_facts
+from rlip_assets.report.dvc_files import write_curves, write_metrics
 from rlip_assets.report.facts import gather
 from rlip_assets.report.markdown import to_markdown
 from rlip_assets.report.page import Picture, render_page
@@ -30,7 +32,8 @@ def report_stage(ctx: StageContext) -> dict[str, Any]:
     """Write the report.
 
     Inputs: `benchmarks`, `label_quality`, `pretrained` (checkpoints with their histories), `predictions/RUN` (with pictures),
-    `scenes` of Visual Genome, `pseudo_labels/DATASET`, `classes` of HICO-DET. Output: `report`.
+    `scenes` of Visual Genome, `pseudo_labels/DATASET`, `classes` of HICO-DET. Output: `report`, with `benchmark.json`, `.md` and
+    `.html`, and the metrics and curves that `dvc.yaml` names.
     """
     output = ctx.outputs["report"]
     facts = gather(ctx.inputs["benchmarks"], ctx.inputs["label_quality"])
@@ -46,7 +49,10 @@ def report_stage(ctx: StageContext) -> dict[str, Any]:
     histories = _histories(ctx.inputs["pretrained"])
     for row in (*facts["scaling"], *facts["fusion"]):
         row["steps"] = len(histories[row["run"].removeprefix("pretrain-")])
-    _draw(facts, histories, output / "plots")
+    first_seeds = {run: rows for run, rows in histories.items() if not REPEAT.fullmatch(run)}
+    _draw(facts, first_seeds, output / "plots")
+    write_metrics(facts, output / PurePosixPath(METRICS_FOLDER).name)
+    write_curves(facts, first_seeds, ctx.inputs["benchmarks"], output)
     sections = sections_of(facts, _pictures(ctx.inputs, output / "pictures"))
     write_json(output / "benchmark.json", facts)
     write_text(output / "benchmark.md", to_markdown(facts, sections))
@@ -72,8 +78,7 @@ def _histories(pretrained: Path) -> dict[str, list[dict[str, float]]]:
 def _draw(facts: Mapping[str, Any], histories: Mapping[str, list[dict[str, float]]], folder: Path) -> None:
     plots.scaling_plot(facts["scaling"], folder / "scaling.png")
     plots.fusion_plot(facts["fusion"], folder / "fusion.png")
-    first_seeds = {run: rows for run, rows in histories.items() if not REPEAT.fullmatch(run)}
-    plots.learning_plot(first_seeds, folder / "learning.png")
+    plots.learning_plot(histories, folder / "learning.png")
     quality = facts["label_quality"]
     plots.precision_recall_plot(quality["curve"], quality.get("operating_threshold"), folder / "pseudo_labels.png")
     plots.reliability_plot(quality["calibration"]["curve"], folder / "reliability.png")

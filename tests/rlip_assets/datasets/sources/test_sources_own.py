@@ -71,7 +71,7 @@ def test_it_has_every_stage_up_to_its_labels_and_may_be_trained_on() -> None:
     assert set(registry.parents["pretrain@vg_shop"]) >= {f"pseudo_labels@shop-{k}" for k in range(3)}
     assert not any("shop" in parent for parent in registry.parents["label_quality"])  # its truth is known to nobody
     pipeline = yaml.safe_load(render_dvc_yaml(registry))["stages"]
-    assert pipeline["scenes"]["foreach"]["shop-2"]["param_0"] == "sources.own.shop"
+    assert pipeline["scenes"]["foreach"]["shop-2"]["sources"] == "sources.own.shop"
 
 
 @pytest.mark.parametrize(
