@@ -35,24 +35,23 @@ def build_registry(params: Params, project: str = ".") -> Registry:
         project: path from the profile's root to the project's root, where shipped files lie.
     """
     lineage = _Lineage(params, PurePosixPath(project))
-    return Registry(
-        [
-            lineage.micro_world(),
-            lineage.raw_manifest(),
-            lineage.scenes(),
-            lineage.captions(),
-            lineage.caption_triplets(),
-            lineage.candidates(),
-            *lineage.decontamination(),
-            lineage.r_tagger(),
-            lineage.pseudo_labels(),
-            lineage.label_quality(),
-            lineage.pretrain(),
-            lineage.finetune(),
-            lineage.benchmark(),
-            lineage.report(),
-        ]
-    )
+    specs = [
+        lineage.micro_world(),
+        lineage.raw_manifest(),
+        lineage.scenes(),
+        lineage.captions(),
+        lineage.caption_triplets(),
+        lineage.candidates(),
+        *lineage.decontamination(),
+        lineage.r_tagger(),
+        lineage.pseudo_labels(),
+        lineage.label_quality(),
+        lineage.pretrain(),
+        lineage.finetune(),
+        lineage.benchmark(),
+        lineage.report(),
+    ]
+    return Registry(specs if params.rehearsal is None else map(_in_rehearsal, specs))
 
 
 def load_registry(root: Path) -> Registry:
@@ -382,6 +381,11 @@ class _Lineage:
             metrics=(METRICS_FOLDER,),
             plots=report_plots(training.pretrain, training.finetune),
         )
+
+
+def _in_rehearsal(spec: StageSpec) -> StageSpec:
+    """Return a stage whose items all declare the limits of the rehearsal, so that nothing of it passes for a result."""
+    return replace(spec, items=tuple(replace(item, params=(*item.params, "rehearsal")) for item in spec.items))
 
 
 def _training(name: str, description: str, items: Iterable[StageItem], group: str) -> StageSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rlip_assets.report.page import NOTICE, Section, Table
+from rlip_assets.report.page import Section, Table, notices
 from rlip_assets.storage.escape import markdown_cell
 
 
@@ -13,7 +13,7 @@ def to_markdown(facts: Mapping[str, Any], sections: Sequence[Section]) -> str:
     """Return the report's text and tables, with links to plots and pictures."""
     lead = [
         "# Benchmark report",
-        *([f"> {NOTICE}"] if facts["micro_world"] else []),
+        *(f"> {notice}" for notice in notices(facts)),
         f"Profile `{facts['profile']}`. All figures in percent.",
     ]
     return "\n\n".join([*lead, *(part for section in sections for part in _parts(section))]) + "\n"

@@ -45,7 +45,16 @@ class Section:
 def render_page(facts: Mapping[str, Any], sections: Sequence[Section]) -> str:
     """The HTML text of a lineage's report; all values are escaped."""
     lead = f"Profile {facts['profile']}. All figures in percent."
-    return render("Benchmark report", lead, sections, NOTICE if facts["micro_world"] else "")
+    return render("Benchmark report", lead, sections, " ".join(notices(facts)))
+
+
+def notices(facts: Mapping[str, Any]) -> list[str]:
+    """Return the sentences that stand above a report's figures: of a rehearsal, and of the micro world."""
+    rehearsal = facts.get("rehearsal")
+    return [
+        *([f"This is a {rehearsal}: its figures show that every stage runs, and nothing else."] if rehearsal else []),
+        *([NOTICE] if facts["micro_world"] else []),
+    ]
 
 
 def render(title: str, lead: str, sections: Sequence[Section], notice: str = "") -> str:

@@ -42,6 +42,8 @@ def report_stage(ctx: StageContext) -> dict[str, Any]:
         "micro_world": ctx.params.is_micro_world,
         "verb_sources": _verbs(ctx),
     }
+    if ctx.params.rehearsal:
+        facts["rehearsal"] = str(ctx.params.rehearsal)
     for row in facts["results"]:
         if row["run"] in CLASS_RUNS:
             dataset = row["protocol"].partition("/")[0]

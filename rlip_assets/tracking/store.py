@@ -292,6 +292,11 @@ def parent_run(client: MlflowClient, experiment: str, profile: str, project: Pat
         return run_id
 
 
+def _in_words(limits: Mapping[str, int] | None) -> str:
+    """Return the limits of a rehearsal as the value of a tag; empty for none."""
+    return ", ".join(f"{number} {name}" for name, number in (limits or {}).items())
+
+
 def stage_tags(run: StageRun) -> dict[str, str]:
     """Tags that lead from the run to the asset, the partition, the Dagster run and the inputs in DVC."""
     lock = DvcLock.read(run.root)
@@ -299,6 +304,7 @@ def stage_tags(run: StageRun) -> dict[str, str]:
         "profile": profile_name(run.root),
         "stage": run.spec.name,
         "stage.version": str(run.version),
+        "rehearsal": _in_words(run.params.get("rehearsal")),
         "dagster.asset": run.spec.name,
         "dagster.partition": run.item.partition or "",
         "dagster.run_id": os.environ.get(DAGSTER_RUN_VARIABLE, ""),

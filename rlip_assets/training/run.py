@@ -183,7 +183,8 @@ class TrainingRun:
         else:
             counts = images.object_counts(), images.relation_counts()
             objects, relations = ([text for text, _ in each.most_common(FREQUENT_TEXTS)] for each in counts)
-        where = "the micro world, " if self.ctx.params.is_micro_world else ""
+        rehearsal = self.ctx.params.rehearsal
+        where = f"{rehearsal}, " if rehearsal else "the micro world, " if self.ctx.params.is_micro_world else ""
         return {
             "name": self.name,
             "trained_on": where + ", ".join(self.recipe.sources),

@@ -39,7 +39,7 @@ def raw_manifest_stage(ctx: StageContext) -> dict[str, Any]:
     """List a raw dataset by bucket.
 
     Reads the annotation files and checksums the images of the dataset `ctx.partition`; writes `bucket-K.json` for each
-    bucket and `classes.json` to the output folder "manifests".
+    bucket and `classes.json` to the output folder "manifests". A rehearsal lists its first images of each split.
 
     Raises:
         InputError: the root or an annotation file is missing or damaged, or the dataset is empty.
@@ -50,7 +50,7 @@ def raw_manifest_stage(ctx: StageContext) -> dict[str, Any]:
     reader = open_reader(ctx.params.sources, dataset, ctx.root)
     ctx.observed[OBSERVED] = folder_state(reader.root)
     index = RecordIndex(reader, params.buckets, _cache(ctx))
-    folder = ctx.outputs["manifests"]
+    folder, limit = ctx.outputs["manifests"], ctx.params.rehearsal and ctx.params.rehearsal.images
     tally: Counter[str] = Counter()
     figures: Counter[str] = Counter(images=0, rejected=0, missing_files=0, bytes=0)
     with _checksums(ctx, reader) as checksums:
@@ -60,6 +60,9 @@ def raw_manifest_stage(ctx: StageContext) -> dict[str, Any]:
             for raw in index.images(bucket):
                 if isinstance(raw, Rejected):
                     rejected.append(raw)
+                    continue
+                if limit and figures[f"images_{raw.split}"] >= limit:
+                    figures["left_out_by_rehearsal"] += 1
                     continue
                 reader.observe(raw, tally)
                 size, checksum = checksums.of(raw.file_name)

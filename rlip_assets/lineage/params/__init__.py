@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from rlip_assets.lineage.params.benchmarks import BenchmarkParams
 from rlip_assets.lineage.params.execution import ExecutionParams
@@ -24,6 +24,7 @@ from rlip_assets.lineage.params.labels import (
 )
 from rlip_assets.lineage.params.oracle import OracleParams
 from rlip_assets.lineage.params.promotion import PromotionParams
+from rlip_assets.lineage.params.rehearsal import RehearsalParams
 from rlip_assets.lineage.params.sources import SourcesParams
 from rlip_assets.lineage.params.training import TrainingParams
 from rlip_assets.lineage.params.world import WorldParams
@@ -51,6 +52,20 @@ class Params(BaseModel):
     promotion: PromotionParams = PromotionParams()
     execution: ExecutionParams = ExecutionParams()
     oracle: OracleParams = OracleParams()
+    rehearsal: RehearsalParams | None = None
+    """Limits of a rehearsal; null is the real thing."""
+
+    @model_validator(mode="after")
+    def _short_in_a_rehearsal(self) -> Params:
+        training, limit = self.training, self.rehearsal
+        choices = {"r_tagger": training.r_tagger, **training.pretrain, **training.finetune} if limit else {}
+        for name, choice in choices.items():
+            steps = choice.resolve().steps
+            if limit and (steps is None or steps > limit.steps):
+                raise ValueError(
+                    f"training.{name} runs longer than the {limit.steps} steps of rehearsal; set changes.steps, or rehearsal: null"
+                )
+        return self
 
     @property
     def is_micro_world(self) -> bool:

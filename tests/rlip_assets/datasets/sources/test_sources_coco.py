@@ -14,6 +14,7 @@ from rlip_assets.datasets.sources.coco_style import CocoStyleReader
 from rlip_assets.datasets.sources.manifests import read_manifest
 from rlip_assets.datasets.sources.readers import RawImage
 from rlip_assets.datasets.sources.record_index import RecordIndex
+from rlip_assets.lineage.params.rehearsal import RehearsalParams
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.images import check_image
 
@@ -51,6 +52,16 @@ def coco(raw: Any) -> Any:
     for name in ("train2017/000000000007", "train2017/000000000008", "train2017/000000000009", "val2017/000000000011"):
         raw.image(f"{name}.jpg")
     return raw
+
+
+def test_a_rehearsal_lists_the_first_images_of_each_split(coco: Any, lineage: Callable[..., Any]) -> None:
+    lines = lineage("coco")
+    whole = lines.manifest()
+    lines.params = lines.params.model_copy(update={"rehearsal": RehearsalParams(images=1, steps=1)})
+    figures = lines.run()
+    assert list(lines.rows()) == ["7", "11"]
+    assert (figures["input"], figures["images"]) == (2, 2)
+    assert whole["images"] - lines.manifest()["images"] == lines.manifest()["left_out_by_rehearsal"] == 1
 
 
 def test_boxes_are_cleaned_by_counted_rules(coco: Any, lineage: Callable[..., Any]) -> None:
