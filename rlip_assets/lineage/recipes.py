@@ -78,6 +78,8 @@ class Recipe(_Data):
 
     sources: dict[str, Annotated[float, Field(gt=0)]] = {}
     """Dataset -> how often an epoch sees each of its images; 1 for all is the published concatenation."""
+    trainval: tuple[str, ...] = ()
+    """Sources whose images of the split `val` are trained on too: Objects365 as published, not COCO."""
     benchmark: str | None = None
     """Dataset whose full vocabulary is used instead of label lists made from the batch."""
     relation_threshold: float = Field(0.0, ge=0, le=1)
@@ -154,6 +156,10 @@ class Recipe(_Data):
                 raise ValueError("give at least one source")
             if self.benchmark is None and not self.label_budget:
                 raise ValueError("give a label_budget, or a benchmark whose vocabulary is used")
+        if unknown := [name for name in self.trainval if name not in self.sources]:
+            raise ValueError(
+                f"trainval names {unknown[0]}, which is no source of the recipe; remove it from one or add it to the other"
+            )
         if self.unseen_texts == "removed" and self.unseen is None:
             raise ValueError("unseen_texts: removed needs a zero-shot split in unseen")
         if self.image_list and self.share < 1:

@@ -99,7 +99,8 @@ def image_sources(ctx: StageContext, recipe: Recipe) -> list[ImageSource]:
                 f"the recipe trains on {name}, of which {ctx.stage} has no relations; take it out of the recipe's sources"
             )
         excluded = _excluded(ctx) if name == HUMAN_DATASET else frozenset[str]()
-        sources.append(ImageSource(name, tuple(bucket_folders(folder)), image_root(ctx, name), excluded))
+        splits = ("train", "val") if name in recipe.trainval else ("train",)
+        sources.append(ImageSource(name, tuple(bucket_folders(folder)), image_root(ctx, name), excluded, splits))
     return sources
 
 

@@ -29,12 +29,13 @@ def is_held_out(image_id: str, share: float) -> bool:
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One dataset: its scene tables, its image folder, and the ids of images that are excluded from training."""
+    """One dataset: its scene tables, its image folder, the ids of images that are excluded from training, and the splits that train."""
 
     name: str
     tables: tuple[Path, ...]
     image_root: Path
     excluded: frozenset[str] = frozenset()
+    splits: tuple[str, ...] = ("train",)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class TrainingImages:
         self.weights = [weights[source.name] for source in sources]
         self._filter = scene_filter
         self._stores = [SceneStore.open(source.tables, cache) for source in sources]
-        chosen = [self._select(store, holdout, part, with_triplets) for store in self._stores]
+        chosen = [self._select(*each, holdout, part, with_triplets) for each in self._sources_and_stores()]
         self._rows = [self._allowed(*each) for each in zip(self.sources, self._stores, chosen, strict=True)]
         self.excluded = sum(map(len, chosen)) - sum(map(len, self._rows))
         self._offsets = np.cumsum([0, *map(len, self._rows)])
@@ -90,8 +91,13 @@ class TrainingImages:
                         "rebuild its tables, or take the source out of the recipe"
                     )
 
-    def _select(self, store: SceneStore, holdout: float, part: str, with_triplets: bool) -> npt.NDArray[np.int64]:
-        rows = store.indices("train", with_triplets, self._filter.relation_threshold)
+    def _sources_and_stores(self) -> Iterator[tuple[ImageSource, SceneStore]]:
+        return zip(self.sources, self._stores, strict=True)
+
+    def _select(
+        self, source: ImageSource, store: SceneStore, holdout: float, part: str, with_triplets: bool
+    ) -> npt.NDArray[np.int64]:
+        rows = store.indices(source.splits, with_triplets, self._filter.relation_threshold)
         if not holdout:
             return rows if part == "train" else rows[:0]
         held = [is_held_out(store.image_id(row), holdout) == (part == "holdout") for row in rows.tolist()]
@@ -158,11 +164,12 @@ class TrainingImages:
 
     def object_counts(self) -> Counter[str]:
         """Count boxes by class name over all sources."""
-        return sum((store.object_counts("train") for store in self._stores), Counter())
+        return sum((store.object_counts(source.splits) for source, store in self._sources_and_stores()), Counter())
 
     def relation_counts(self) -> Counter[str]:
         """Count triplets by relation text over all sources, without weak pseudo labels."""
-        counts = (store.relation_counts(self._filter.relation_threshold, "train") for store in self._stores)
+        least = self._filter.relation_threshold
+        counts = (store.relation_counts(least, source.splits) for source, store in self._sources_and_stores())
         return sum(counts, Counter())
 
 

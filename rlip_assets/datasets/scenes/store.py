@@ -27,6 +27,8 @@ from rlip_assets.storage.files import atomic_folder, digest_json, write_json
 STORE_VERSION = 1
 _ROWS_FILE, _VOCABULARY_FILE = "scenes.arrow", "vocabulary.json"
 _BATCH_ROWS = 65_536
+Splits = str | tuple[str, ...] | None
+"""A split, several, or all."""
 
 _CODES = pa.list_(pa.int32())
 _STORE_SCHEMA = pa.schema(
@@ -89,19 +91,19 @@ class SceneStore:
         return self._maps[table].image_id(index - (self._ends[table - 1] if table else 0))
 
     def indices(
-        self, split: str | None = None, with_triplets: bool = False, min_confidence: float = 0.0
+        self, split: Splits = None, with_triplets: bool = False, min_confidence: float = 0.0
     ) -> npt.NDArray[np.int64]:
-        """Row numbers of one split (None: of all), on wish only of images with at least one triplet that is human or
+        """Row numbers of one split or several (None: of all), on wish only of images with at least one triplet that is human or
         has `min_confidence`; scans no strings."""
         masks = [table.mask(split, with_triplets, min_confidence) for table in self._maps]
         return np.flatnonzero(np.concatenate(masks)) if masks else np.zeros(0, np.int64)
 
-    def object_counts(self, split: str | None = None) -> Counter[str]:
-        """Return the number of boxes of each class name, in one split or in all."""
+    def object_counts(self, split: Splits = None) -> Counter[str]:
+        """Return the number of boxes of each class name, in some splits or in all."""
         return sum((table.counts("label", split) for table in self._maps), Counter())
 
-    def relation_counts(self, min_confidence: float = 0.0, split: str | None = None) -> Counter[str]:
-        """Return the number of triplets of each relation text, in one split or in all; human triplets always count, pseudo ones
+    def relation_counts(self, min_confidence: float = 0.0, split: Splits = None) -> Counter[str]:
+        """Return the number of triplets of each relation text, in some splits or in all; human triplets always count, pseudo ones
         from `min_confidence` on."""
         return sum((table.counts("relation", split, min_confidence) for table in self._maps), Counter())
 
@@ -197,7 +199,7 @@ class _MappedTable:
         number = bisect_right(self._ends, index)
         return self._batches[number].image_id(index - (self._ends[number - 1] if number else 0))
 
-    def mask(self, split: str | None, with_triplets: bool, min_confidence: float) -> npt.NDArray[np.bool_]:
+    def mask(self, split: Splits, with_triplets: bool, min_confidence: float) -> npt.NDArray[np.bool_]:
         keep = np.ones(len(self), bool)
         for batch, end in zip(self._batches, self._ends, strict=True):
             rows = slice(end - batch.rows, end)
@@ -207,7 +209,7 @@ class _MappedTable:
                 keep[rows] &= np.diff(strong[batch.triplets]) > 0
         return keep
 
-    def counts(self, column: str, split: str | None, min_confidence: float = 0.0) -> Counter[str]:
+    def counts(self, column: str, split: Splits, min_confidence: float = 0.0) -> Counter[str]:
         totals = np.zeros(len(self._texts), np.int64)
         for batch in self._batches:
             rows = self._of_split(batch, split)
@@ -218,13 +220,12 @@ class _MappedTable:
             totals += np.bincount(codes, minlength=len(totals))
         return Counter({self._texts[code]: int(totals[code]) for code in np.flatnonzero(totals)})
 
-    def _of_split(self, batch: _Batch, split: str | None) -> npt.NDArray[np.bool_]:
+    def _of_split(self, batch: _Batch, split: Splits) -> npt.NDArray[np.bool_]:
         """(rows,) True where a row of `batch` belongs to `split`."""
         if split is None:
             return np.ones(batch.rows, bool)
-        code = self._texts.index(split) if split in self._texts else -1
-        found: npt.NDArray[np.bool_] = batch.head[:, 1] == code
-        return found
+        wanted = (split,) if isinstance(split, str) else split
+        return np.isin(batch.head[:, 1], [self._texts.index(name) for name in wanted if name in self._texts])
 
 
 class _Batch:

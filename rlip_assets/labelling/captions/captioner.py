@@ -85,7 +85,9 @@ class Captioner:
         else:
             steps = params.max_tokens - len(self.prompt)
             tables = [uniform_table(params.seed, image_id, params.captions_per_image, steps) for image_id in image_ids]
-            settings = Nucleus(params.top_p, params.min_tokens, params.max_tokens, params.repetition_penalty)
+            settings = Nucleus(
+                params.top_p, params.top_k, params.min_tokens, params.max_tokens, params.repetition_penalty
+            )
             tokens = sample_captions(self.model, pixels, self.prompt, torch.from_numpy(np.stack(tables)), settings)
         return [self._texts(rows) for rows in tokens]
 

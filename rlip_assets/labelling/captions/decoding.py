@@ -26,6 +26,8 @@ class Nucleus:
     """Settings of nucleus sampling; lengths in tokens, prompt included."""
 
     top_p: float = 0.9
+    top_k: int | None = 50
+    """Most likely tokens among which `top_p` chooses; None takes all."""
     min_tokens: int = 5
     max_tokens: int = 20
     repetition_penalty: float = 1.1
@@ -61,7 +63,7 @@ def sample_captions(
         logits = penalise(logits.float(), tokens, settings.repetition_penalty)
         if tokens.shape[1] < settings.min_tokens:
             logits[:, text.sep_token_id] = -torch.inf
-        chosen = choose(logits, chances[:, step], settings.top_p).masked_fill(ended, text.pad_token_id)
+        chosen = choose(logits, chances[:, step], settings.top_p, settings.top_k).masked_fill(ended, text.pad_token_id)
         tokens = torch.cat([tokens, chosen[:, None]], dim=1)
         ended |= chosen == text.sep_token_id
         if ended.all() or step + 1 == settings.max_tokens - len(prompt):
@@ -99,8 +101,10 @@ def penalise(logits: Tensor, tokens: Tensor, penalty: float) -> Tensor:
     return logits.scatter(1, tokens, torch.where(seen < 0, seen * penalty, seen / penalty))
 
 
-def choose(logits: Tensor, chances: Tensor, top_p: float) -> Tensor:
+def choose(logits: Tensor, chances: Tensor, top_p: float, top_k: int | None = None) -> Tensor:
     """Draw one token per row from the smallest set of most likely tokens whose probability exceeds `top_p`.
+
+    With `top_k`, that many most likely tokens alone share the probability, as in the published sampler.
 
     Args:
         logits: (R, V). chances: (R,) in [0, 1): position in the cumulative distribution over that set, most likely first.
@@ -108,10 +112,12 @@ def choose(logits: Tensor, chances: Tensor, top_p: float) -> Tensor:
         (R,) token ids.
     """
     probabilities, order = logits.double().softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    if top_k is not None:
+        probabilities = probabilities[:, :top_k] / probabilities[:, :top_k].sum(dim=-1, keepdim=True)
     before = probabilities.cumsum(dim=-1) - probabilities
     kept = probabilities.masked_fill(before > top_p, 0.0)
     kept[:, 0] = probabilities[:, 0]
     cumulative = kept.cumsum(dim=-1)
     target = chances.to(cumulative)[:, None] * cumulative[:, -1:]
-    rank = (cumulative <= target).sum(dim=-1, keepdim=True).clamp(max=logits.shape[1] - 1)
+    rank = (cumulative <= target).sum(dim=-1, keepdim=True).clamp(max=kept.shape[1] - 1)
     return order.gather(1, rank).squeeze(1)

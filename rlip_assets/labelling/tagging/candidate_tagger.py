@@ -3,8 +3,8 @@
 `union` (default): an image is encoded once with all of its candidate texts; its pairs go through the decoders in chunks of at most P; a
 pair is scored for the texts that are candidates of its classes. Several images share a forward pass, and then its texts.
 
-`published`: candidates are cut into groups of P entries; the image is encoded again for every group, with the texts of all groups in the
-forward pass; every text is scored for every pair, whatever its classes.
+`published`: candidates, pair by pair, are cut into groups of P entries; the image is encoded again for every group, with the texts of all
+groups in the forward pass; every text is scored for every pair, whatever its classes.
 
 Shape legend: B images, R decoder rows (chunks or groups), P pair slots, T texts, Nv relation texts.
 """
@@ -137,6 +137,7 @@ class CandidateTagger:
     @torch.inference_mode()
     def _tag_published(self, image: TaggingImage) -> Labels:
         entries = list(zip(image.candidates.subject, image.candidates.object, image.candidates.relation, strict=True))
+        entries.sort(key=lambda entry: entry[:2])
         groups = [entries[start : start + self.slots] for start in range(0, len(entries), self.slots)]
         found: list[tuple[int, int, str, float]] = []
         for start in range(0, len(groups), self.params.batch_size):

@@ -97,7 +97,7 @@ def tagging_stage(ctx: StageContext) -> dict[str, Any]:
         "tagger": sha256_folder(ctx.inputs["r_tagger"], ignore=("manifest.json",)),
     }
     if params.groups == "published":
-        settings["store_threshold"] = params.store_threshold
+        settings |= {"store_threshold": params.store_threshold, "order": "pairs"}
     make = _Tagging(ctx.inputs["r_tagger"], ctx.inputs["classes"], params, ctx.params.training.device, images)
     finished, quarantine = make_shards(ctx, settings, shards, make)
     figures = _write_table(ctx, shards, finished, quarantine, images) | {"excluded": len(excluded)}

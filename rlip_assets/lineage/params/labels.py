@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class CaptionParams(BaseModel):
-    """Captioning of images. Decoding as published but for `max_tokens`: micro captions with two clauses are longer than 20 tokens."""
+    """Captioning of images. Decoding as published but for `top_k` and `max_tokens`: micro captions of two clauses exceed 20 tokens."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -18,6 +18,8 @@ class CaptionParams(BaseModel):
     prompt: str = "a picture of "
     """Start of every caption, removed from the result."""
     top_p: float = Field(default=0.9, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=1)
+    """Most likely tokens among which `top_p` chooses (published: 50, the default of transformers); null takes all."""
     beams: int = Field(default=3, ge=1)
     min_tokens: int = Field(default=5, ge=0)
     max_tokens: int = Field(default=28, ge=1)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy import stats
+from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from rlip_assets.labelling.captions.captioner import Captioner
 from rlip_assets.labelling.captions.decoding import Nucleus, choose, penalise, sample_captions
@@ -54,7 +55,8 @@ def plain_sample(captioner: Captioner, image: Image.Image, chances: np.ndarray, 
         if len(tokens) < settings.min_tokens:
             logits[text.sep_token_id] = -torch.inf
         probabilities = logits.double().softmax(-1)
-        ranked = sorted(range(len(probabilities)), key=lambda t: -float(probabilities[t]))
+        ranked = sorted(range(len(probabilities)), key=lambda t: -float(probabilities[t]))[: settings.top_k]
+        probabilities /= probabilities[ranked].sum()
         kept, total = [], 0.0
         for token in ranked:
             if total > settings.top_p:
@@ -139,6 +141,20 @@ def test_nucleus_is_the_smallest_set_beyond_top_p() -> None:
     assert set(choose(logits, chances, 0.85).tolist()) == {0, 1, 2}
     assert set(choose(logits, chances, 1e-9).tolist()) == {0}
     assert set(choose(logits, chances, 1.0).tolist()) == {0, 1, 2, 3}
+
+
+def test_the_most_likely_tokens_alone_share_the_nucleus_as_published() -> None:
+    """The tokens that transformers' own filters leave, top-k before top-p, each as often as they say."""
+    chances = torch.linspace(0, 1, 4001)[:-1]
+    logits = torch.randn(5, 30, generator=torch.Generator().manual_seed(1)) * 2
+    for top_k in (1, 5, 50):
+        kept = TopPLogitsWarper(0.9)(None, TopKLogitsWarper(top_k)(None, logits)).softmax(-1)
+        for row, expected in zip(logits, kept, strict=True):
+            drawn = choose(row.repeat(4000, 1), chances, 0.9, top_k)
+            share = torch.bincount(drawn, minlength=30) / 4000
+            assert torch.allclose(share, expected, atol=1e-3)
+    wide = torch.zeros(4000, 30)
+    assert len(set(choose(wide, chances, 0.9).tolist())) > len(set(choose(wide, chances, 0.9, 5).tolist()))
 
 
 def test_repetition_penalty_acts_on_seen_tokens_once() -> None:

@@ -155,7 +155,8 @@ def test_published_groups_score_every_text_for_every_pair_of_the_pass(base: Path
     published = tagger(base, groups="published", batch_size=1)
     (labels,) = published.tag(images[:1])
     row = images[0].candidates
-    entries = list(zip(row.subject, row.object, row.relation, strict=True))
+    entries = sorted(zip(row.subject, row.object, row.relation, strict=True), key=lambda entry: entry[:2])
+    assert entries[1][:2] == (0, 1), "the second relation of a pair is in its group, not where its triplet comes"
     expected = []
     for group in (entries[:4], entries[4:]):
         texts = list(dict.fromkeys(relation for _, _, relation in group))

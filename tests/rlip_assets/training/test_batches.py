@@ -117,6 +117,21 @@ def test_holdout_is_disjoint_and_test_images_never_train(
     assert not {f"i{i}" for i in range(0, 60, 3)} & (names[0] | names[1])
 
 
+def test_images_of_the_split_val_train_where_a_source_says_so(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path
+) -> None:
+    """Names to draw negatives from are counted on the same images."""
+    source = drawn(number=6, triplets=1)
+    scenes = [replace(draw_scene(i, source.image_root, 1), split=("train", "val", "test")[i % 3]) for i in range(6)]
+    write_scenes(tmp_path / "mixed", scenes)
+    for splits, number in ((("train",), 2), (("train", "val"), 4)):
+        mixed = replace(source, tables=(tmp_path / "mixed",), splits=splits)
+        train, _ = training_images(small_recipe, [mixed], frozenset(), tmp_path / "c", 3)
+        assert len(train) == train.relation_counts().total() == number
+        assert {scene.split for scene in train} == set(splits)
+        assert train.object_counts().total() == sum(len(scene.labels) for scene in train)
+
+
 def test_targets_of_a_scene() -> None:
     boxes = [(0, 0, 10, 20), (10, 10, 30, 20), (5, 5, 15, 15)]
     triplets = [(0, 1, "hold"), (2, 0, "chase"), (0, 1, "left of"), (0, -1, "stand")]

@@ -71,6 +71,7 @@ def published() -> dict[str, tuple[Recipe, tuple[str, ...]]]:
         name, scripts = row.pop("recipe"), tuple(row.pop("scripts").split(" "))
         values: dict[str, Any] = {key: value for key, value in row.items() if value}
         values["sources"] = dict.fromkeys(row["sources"].split(","), 1.0)
+        values["trainval"] = tuple(filter(None, row["trainval"].split(",")))
         changes = (change.partition("=") for change in row["model_changes"].split(",") if change)
         values["model_changes"] = {key: int(value) if value.isdecimal() else value for key, _, value in changes}
         values["published"] = PublishedTraining.whole()
@@ -182,6 +183,7 @@ def test_late_fusion_baseline_differs_in_the_network_alone() -> None:
         ({"sources": {}}, "source"),
         ({"pseudo": True, "quality": False}, "RQL"),
         ({"unseen_texts": "removed"}, "needs a zero-shot split"),
+        ({"trainval": ["objects365"]}, "trainval names objects365, which is no source"),
     ],
 )
 def test_wrong_changes_are_refused(changes: dict[str, object], word: str) -> None:

@@ -50,8 +50,10 @@ def test_a_store_holds_what_its_tables_hold(
     assert list(opened) == expected
     assert [opened[number - len(expected)] for number in range(len(expected))] == expected
     assert [opened.image_id(row) for row in range(len(opened))] == [item.image_id for item in expected]
-    for split in ("train", "val", None):
-        mine = [item for item in expected if split is None or item.split == split]
+    splits: list[str | tuple[str, ...] | None] = ["train", "val", ("train", "val"), (), None]
+    for split in splits:
+        wanted = (split,) if isinstance(split, str) else split
+        mine = [item for item in expected if wanted is None or item.split in wanted]
         assert opened.indices(split).tolist() == [row for row, item in enumerate(expected) if item in mine]
         assert opened.object_counts(split) == Counter(label for item in mine for label in item.labels)
         for limit in (0.0, 0.5):
