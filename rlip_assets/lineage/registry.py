@@ -21,11 +21,11 @@ from rlip_assets.lineage.datasets import (
 )
 from rlip_assets.lineage.layout import classes_file, local_roots, manifest_file, partition_key, scene_folder
 from rlip_assets.lineage.params import Params, load_params
+from rlip_assets.lineage.params.training import DetectorChoice
 from rlip_assets.lineage.profiles import relative_project
 from rlip_assets.lineage.report_files import METRICS_FOLDER, report_plots
 from rlip_assets.lineage.spec import Registry, StageItem, StageSpec
-
-FINETUNE_START = "vg_coco_o365"
+from rlip_assets.lineage.starts import checkpoint_folder, model_folder
 
 
 def build_registry(params: Params, project: str = ".") -> Registry:
@@ -51,6 +51,7 @@ def build_registry(params: Params, project: str = ".") -> Registry:
         lineage.benchmark(),
         lineage.report(),
     ]
+    specs = [spec for spec in specs if spec.items]
     return Registry(specs if params.rehearsal is None else map(_in_rehearsal, specs))
 
 
@@ -65,15 +66,25 @@ class _Lineage:
     def __init__(self, params: Params, project: PurePosixPath) -> None:
         self.params = params
         shipped = project / "rlip_assets/micro_world/starting_weights/weights"
-        self.captioner = str(shipped / "captioner")
-        self.detector = params.external.detector or str(shipped / "detector")
+        self.shipped = shipped
         self.text_encoder = params.external.text_encoder or str(shipped / "text_encoder")
+        self.tagger = params.external.r_tagger or model_folder("r_tagger")
+        self.labelled_here = tuple(d for d in params.sources.detection if d not in params.external.labels)
 
     def buckets(self, datasets: Iterable[str]) -> list[tuple[str, str]]:
         """(dataset, bucket name) of every bucket."""
         return [
             (dataset, f"bucket-{k}") for dataset in datasets for k in range(self.params.sources.of(dataset).buckets)
         ]
+
+    def detector(self, choice: DetectorChoice) -> str:
+        """Return the folder of the detector that a network starts from."""
+        return choice.detector or self.params.external.detector or str(self.shipped / "detector")
+
+    def labels(self, datasets: Iterable[str]) -> dict[str, str]:
+        """Return the pseudo labels of some datasets as inputs: those made here, or the imported ones."""
+        imported = self.params.external.labels
+        return {f"pseudo_labels/{d}": imported.get(d, f"data/pseudo_labels/{d}") for d in datasets}
 
     def labelled(self, stage: str, inputs: Mapping[str, str], *params: str) -> tuple[StageItem, ...]:
         """Items over the buckets that receive pseudo labels; `inputs` may speak of {dataset} and {bucket}."""
@@ -85,7 +96,7 @@ class _Lineage:
                 {stage: f"data/{stage}/{dataset}/{bucket}"},
                 params,
             )
-            for dataset, bucket in self.buckets(self.params.sources.detection)
+            for dataset, bucket in self.buckets(self.labelled_here)
         )
 
     def micro_world(self) -> StageSpec:
@@ -144,8 +155,9 @@ class _Lineage:
         inputs = {
             "scenes": "data/scenes/{dataset}/{bucket}",
             "manifest": manifest_file("{dataset}", "{bucket}"),
-            "captioner": self.captioner,
         }
+        if self.params.captions.model is None:
+            inputs["captioner"] = self.params.external.captioner or str(self.shipped / "captioner")
         oracle, function = self.params.oracle.captions, "rlip_assets.labelling.captions.stage:caption_stage"
         if oracle:
             inputs["truth"] = "data/truth"
@@ -192,14 +204,14 @@ class _Lineage:
         """Datasets whose images are compared with test images before they are labelled."""
         if not self.params.decontamination.exclude:
             return ()
-        return tuple(dataset for dataset in self.params.sources.detection if not self.params.sources.is_drawn(dataset))
+        return tuple(dataset for dataset in self.labelled_here if not self.params.sources.is_drawn(dataset))
 
     def decontamination(self) -> list[StageSpec]:
         """A stage for the images that receive pseudo labels and one for those with human triplets; none where there is nothing to compare.
         The first has all buckets, like its fellows; only those of real datasets are used."""
         labels = self._decontamination(
             "decontamination",
-            self.params.sources.detection,
+            self.labelled_here,
             "Images that occur in the test split of a benchmark, by id and by looks: they receive no pseudo labels.",
         )
         human = self._decontamination(
@@ -234,14 +246,15 @@ class _Lineage:
     def r_tagger(self) -> StageSpec:
         inputs = {
             "scenes": scene_folder(HUMAN_DATASET),
-            "detector": self.detector,
+            "detector": self.detector(self.params.training.r_tagger),
             "text_encoder": self.text_encoder,
             **self.human_exclusions,
         }
         params = self.params.training.keys("r_tagger", "tagger_checkpoints")
-        item = StageItem("r_tagger", None, inputs, {"checkpoint": "data/models/r_tagger"}, params)
+        item = StageItem("r_tagger", None, inputs, {"checkpoint": model_folder("r_tagger")}, params)
         description = "R-Tagger, trained on Visual Genome: says between which boxes a relation text holds."
-        return _training("r_tagger", description, [item], "pseudo_labels")
+        needed = self.labelled_here and not self.params.external.r_tagger
+        return _training("r_tagger", description, [item] if needed else [], "pseudo_labels")
 
     def pseudo_labels(self) -> StageSpec:
         inputs = {
@@ -249,7 +262,7 @@ class _Lineage:
             "scenes": "data/scenes/{dataset}/{bucket}",
             "manifest": manifest_file("{dataset}", "{bucket}"),
             "classes": classes_file("{dataset}"),
-            "r_tagger": "data/models/r_tagger",
+            "r_tagger": self.tagger,
         }
         items = tuple(
             replace(item, inputs={**item.inputs, "decontamination": f"data/decontamination/{dataset}/{bucket}"})
@@ -257,7 +270,7 @@ class _Lineage:
             else item
             for item, (dataset, bucket) in zip(
                 self.labelled("pseudo_labels", inputs, "tagging"),
-                self.buckets(self.params.sources.detection),
+                self.buckets(self.labelled_here),
                 strict=True,
             )
         )
@@ -275,13 +288,11 @@ class _Lineage:
 
     def label_quality(self) -> StageSpec:
         """Measured on the truth that the micro world keeps aside; for real COCO images on human triplets of real Visual Genome images."""
-        labels = {
-            f"pseudo_labels/{dataset}": f"data/pseudo_labels/{dataset}" for dataset in self.params.sources.known_truth
-        }
+        labels = self.labels(self.params.sources.known_truth)
         inputs = {**labels, "truth": "data/truth"} if labels else {}
         params: tuple[str, ...] = ("tagging",)
         if not any(map(self.params.sources.is_drawn, ("coco", "visual_genome"))):
-            inputs |= {"pseudo_labels/coco": "data/pseudo_labels/coco", "human_scenes": scene_folder(HUMAN_DATASET)}
+            inputs |= {**self.labels(["coco"]), "human_scenes": scene_folder(HUMAN_DATASET)}
             params = ("tagging", "training.r_tagger")  # names the human-annotated images that it was not trained on
         return StageSpec(
             name="label_quality",
@@ -296,7 +307,6 @@ class _Lineage:
     def pretrain(self) -> StageSpec:
         always = {
             "scenes": scene_folder(HUMAN_DATASET),
-            "detector": self.detector,
             "text_encoder": self.text_encoder,
             "benchmark_scenes": scene_folder(ZERO_SHOT_BENCHMARK),
             "benchmark_classes": classes_file(ZERO_SHOT_BENCHMARK),
@@ -305,12 +315,11 @@ class _Lineage:
         items = []
         for name, choice in self.params.training.pretrain.items():
             sources = choice.resolve().sources
-            labels = {
-                f"pseudo_labels/{d}": f"data/pseudo_labels/{d}" for d in self.params.sources.detection if d in sources
-            }
-            outputs = {"checkpoint": f"data/models/pretrain/{name}", "predictions": f"data/predictions/pretrain-{name}"}
+            inputs = {"scenes": always["scenes"], "detector": self.detector(choice), **always}
+            inputs |= self.labels(d for d in self.params.sources.detection if d in sources)
+            outputs = {"checkpoint": model_folder("pretrain", name), "predictions": f"data/predictions/pretrain-{name}"}
             params = self.params.training.keys(f"pretrain.{name}")
-            items.append(StageItem("pretrain", name, always | labels, outputs, params))
+            items.append(StageItem("pretrain", name, inputs, outputs, params))
         words = "ParSeDA pre-trained on human and pseudo-labelled triplets; ends by predicting HICO-DET zero-shot."
         return _training("pretrain", words, items, "pretraining")
 
@@ -320,13 +329,13 @@ class _Lineage:
             recipe = choice.resolve()
             benchmark = str(recipe.benchmark)
             inputs = {
-                "checkpoint": f"data/models/pretrain/{FINETUNE_START}",
+                "checkpoint": checkpoint_folder(self.params.training.start_of(name)),
                 "scenes": scene_folder(benchmark),
                 "classes": classes_file(benchmark),
             }
             if recipe.image_list:
                 inputs["image_list"] = recipe.image_list
-            outputs = {"checkpoint": f"data/models/finetune/{name}", "predictions": f"data/predictions/finetune-{name}"}
+            outputs = {"checkpoint": model_folder("finetune", name), "predictions": f"data/predictions/finetune-{name}"}
             params = self.params.training.keys(f"finetune.{name}")
             items.append(StageItem("finetune", name, inputs, outputs, params))
         description = "The pre-trained checkpoint fine-tuned on a benchmark; ends by predicting its test split."
@@ -361,21 +370,21 @@ class _Lineage:
         )
 
     def report(self) -> StageSpec:
-        labels = {f"pseudo_labels/{dataset}": f"data/pseudo_labels/{dataset}" for dataset in DETECTION_DATASETS}
+        labels = self.labels(DETECTION_DATASETS)
         training = self.params.training
-        pictured = [f"pretrain-{FINETUNE_START}", *(f"finetune-{name}" for name in list(training.finetune)[:1])]
         inputs = {
             "benchmarks": "data/benchmarks",
             "label_quality": "data/label_quality",
             "pretrained": "data/models/pretrain",
             "scenes": scene_folder("visual_genome"),
             "classes": classes_file(ZERO_SHOT_BENCHMARK),
-        } | {f"predictions/{run}": f"data/predictions/{run}" for run in pictured}
+        } | {f"predictions/{run}": f"data/predictions/{run}" for run in training.pictured_runs}
+        params = ("profile", "benchmarks", "training.start", "training.finetune")  # where each fine-tuning starts
         return StageSpec(
             name="report",
             function="rlip_assets.report.stage:report_stage",
             description="Results table in the shape of the published one, data scaling, ALIF beside late fusion, pictures.",
-            items=(StageItem("report", None, inputs | labels, {"report": "reports"}, ("profile", "benchmarks")),),
+            items=(StageItem("report", None, inputs | labels, {"report": "reports"}, params),),
             group="benchmarks",
             kinds=("markdown", "html"),
             metrics=(METRICS_FOLDER,),

@@ -19,7 +19,7 @@ from rlip_assets.lineage.datasets import HUMAN_EXCLUSIONS, PERSON_BENCHMARKS, ZE
 from rlip_assets.lineage.params.training import RecipeChoice
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import ParameterError
-from rlip_assets.storage.files import digest_json, write_text
+from rlip_assets.storage.files import digest_json, write_json, write_text
 from rlip_assets.storage.images import save_picture
 from rlip_assets.training.benchmark_evaluation import BenchmarkEvaluation, evenly
 from rlip_assets.training.benchmark_predictions import predict, write_predictions
@@ -29,7 +29,7 @@ from rlip_assets.training.processes import choose_device, join_processes
 from rlip_assets.training.resume import HISTORY, History, Resume
 from rlip_assets.training.retained import BEST, RetainedCheckpoints, best_step
 from rlip_assets.training.run_data import RunData, count_test_images, open_scenes, read_run_data
-from rlip_assets.training.start import model_config
+from rlip_assets.training.start import START_FILE, Start, model_config
 from rlip_assets.training.training_images import TrainingImages
 from rlip_assets.training.validation import validate
 from rlip_model import LabelTokenizer, Rlip, load_checkpoint, save_checkpoint
@@ -62,8 +62,11 @@ class TrainingRun:
         """The network's name, such as "finetune/hico_full"."""
         return "/".join(filter(None, (self.ctx.stage, self.ctx.partition)))
 
-    def run(self, model: Rlip, tokenizer: LabelTokenizer, output: Path) -> dict[str, Any]:
+    def run(self, model: Rlip, tokenizer: LabelTokenizer, start: Start, output: Path) -> dict[str, Any]:
         """Train and write the checkpoint folder; return the figures, nothing in a process that is not the first."""
+        start = start.relative_to(self.ctx.root)
+        self.ctx.log.info(start.sentence())
+        self.ctx.log.params({f"start.{role}": folder for role, folder in start.sources.items()})
         data = read_run_data(self.ctx, self.recipe, self.classes, self.seed, self.processes, model.config.pairs)
         self._announce(data)
         resume = Resume(self.ctx.work / "training", digest_json([self.recipe.model_dump(mode="json"), self.seed]))
@@ -101,6 +104,7 @@ class TrainingRun:
         }
         save_checkpoint(output, model, tokenizer, self._metadata(data.train, figures))
         write_text(output / HISTORY, history.text())
+        write_json(output / START_FILE, start.as_json())
         if retained and retained.folder.is_dir():
             shutil.copytree(retained.folder, output / RETAINED)
         return figures

@@ -25,10 +25,10 @@ def r_tagger_stage(ctx: StageContext) -> dict[str, Any]:
     """
     choice = ctx.params.training.r_tagger
     training = TrainingRun(ctx, choice)
-    model, tokenizer = network_from_parts(
+    model, tokenizer, start = network_from_parts(
         training.recipe, ctx.inputs["detector"], ctx.inputs["text_encoder"], training.seed
     )
-    figures = training.run(model, tokenizer, ctx.outputs["checkpoint"])
+    figures = training.run(model, tokenizer, start, ctx.outputs["checkpoint"])
     ctx.log.model("r_tagger", ctx.outputs["checkpoint"])
     return figures
 
@@ -41,10 +41,10 @@ def pretrain_stage(ctx: StageContext) -> dict[str, Any]:
     """
     choice = _choice(ctx.params.training.pretrain, ctx.partition)
     training = TrainingRun(ctx, choice)
-    model, tokenizer = network_from_parts(
+    model, tokenizer, start = network_from_parts(
         training.recipe, ctx.inputs["detector"], ctx.inputs["text_encoder"], training.seed
     )
-    figures = training.run(model, tokenizer, ctx.outputs["checkpoint"])
+    figures = training.run(model, tokenizer, start, ctx.outputs["checkpoint"])
     classes = read_classes(ctx.inputs["benchmark_classes"])
     figures |= training.predict(model, tokenizer, classes, ctx.inputs["benchmark_scenes"], zero_shot=True)
     ctx.log.model("rlip-pretrained", ctx.outputs["checkpoint"])
@@ -59,8 +59,8 @@ def finetune_stage(ctx: StageContext) -> dict[str, Any]:
     choice = _choice(ctx.params.training.finetune, ctx.partition)
     classes = read_classes(ctx.inputs["classes"])
     training = TrainingRun(ctx, choice, classes)
-    model, tokenizer = network_from_checkpoint(training.recipe, ctx.inputs["checkpoint"])
-    figures = training.run(model, tokenizer, ctx.outputs["checkpoint"])
+    model, tokenizer, start = network_from_checkpoint(training.recipe, ctx.inputs["checkpoint"])
+    figures = training.run(model, tokenizer, start, ctx.outputs["checkpoint"])
     return figures | training.predict(model, tokenizer, classes, ctx.inputs["scenes"], zero_shot=False)
 
 

@@ -21,7 +21,7 @@ from rlip_model.model import Rlip, build_model
 
 @dataclass(frozen=True)
 class InitialisationReport:
-    """Official keys that were filled, those that keep their fresh values, and detector keys of no use here."""
+    """Keys that were filled, those that keep their fresh values, and keys of the source that have no place here."""
 
     filled: tuple[str, ...]
     fresh: tuple[str, ...]
@@ -115,8 +115,11 @@ def _first_rows(source: Tensor, own: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def initialise_text_encoder(model: Rlip, name_or_folder: Path | str) -> None:
+def initialise_text_encoder(model: Rlip, name_or_folder: Path | str) -> InitialisationReport:
     """Fill the text encoder from a pretrained RoBERTa: a folder, or a name on the Hub. A pooler that it lacks stays fresh.
+
+    Returns:
+        Names within the text encoder.
 
     Raises:
         CheckpointError: it cannot be had, is damaged or has another size.
@@ -141,6 +144,10 @@ def initialise_text_encoder(model: Rlip, name_or_folder: Path | str) -> None:
             f"{tuple(own[wrong[0]].shape)}, found {have}"
         )
     model.text_encoder.load_state_dict(found)
+    filled = tuple(name for name in own if name in source)
+    return InitialisationReport(
+        filled, tuple(name for name in own if name not in source), tuple(name for name in source if name not in own)
+    )
 
 
 def with_fewer_queries(model: Rlip, queries: int, keep: Literal["pairs", "rows"] = "pairs") -> Rlip:

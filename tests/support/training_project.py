@@ -28,6 +28,7 @@ CHANGES = {
 TRAINING: dict[str, Any] = {
     "r_tagger": {"recipe": "micro_tagger", "changes": CHANGES},
     "pretrain": {"vg_coco": {"recipe": "micro_vg_coco", "changes": CHANGES}},
+    "start": "pretrain/vg_coco",
     "finetune": {
         "hico_full": {"recipe": "micro_hico_full", "changes": CHANGES | {"label_budget": 0}},
         "hico_uc_rf": {"recipe": "micro_hico_uc_rf", "changes": CHANGES | {"label_budget": 0}},

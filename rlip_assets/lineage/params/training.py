@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from rlip_assets.lineage.recipe_files import recipe
 from rlip_assets.lineage.recipes import Recipe
+from rlip_assets.lineage.starts import check_chain, check_start, trained_here
 from rlip_assets.storage.errors import ParameterError
 
 
@@ -38,6 +39,20 @@ class RecipeChoice(BaseModel):
     def resolve(self) -> Recipe:
         """Return the recipe itself."""
         return recipe(self.recipe, self.changes)
+
+
+class DetectorChoice(RecipeChoice):
+    """A recipe whose network starts from a box detector."""
+
+    detector: str | None = Field(None, exclude_if=lambda value: value is None)
+    """Folder of the detector, as `external.detector`, which null takes. It is an input of the stage, with its digest."""
+
+
+class StartChoice(RecipeChoice):
+    """A recipe whose network starts from a checkpoint."""
+
+    start: str | None = Field(None, exclude_if=lambda value: value is None)
+    """`pretrain/NAME` or `finetune/NAME` of this profile, or a checkpoint folder; null takes `training.start`."""
 
 
 class CheckpointParams(BaseModel):
@@ -87,14 +102,45 @@ class TrainingParams(BaseModel):
     tagger_checkpoints: CheckpointParams = CheckpointParams()
     """Of the R-Tagger, which is judged by its F1 on held-out images."""
 
-    r_tagger: RecipeChoice = RecipeChoice(recipe="micro_tagger")
-    pretrain: dict[str, RecipeChoice] = {
-        name: RecipeChoice(recipe=f"micro_{name}") for name in ("vg", "vg_coco", "vg_coco_o365", "late_vg_coco_o365")
+    r_tagger: DetectorChoice = DetectorChoice(recipe="micro_tagger")
+    pretrain: dict[str, DetectorChoice] = {
+        name: DetectorChoice(recipe=f"micro_{name}") for name in ("vg", "vg_coco", "vg_coco_o365", "late_vg_coco_o365")
     }
-    finetune: dict[str, RecipeChoice] = {
-        name: RecipeChoice(recipe=f"micro_{name}")
+    start: str = "pretrain/vg_coco_o365"
+    """Start of the fine-tunings that name none: `pretrain/NAME`, `finetune/NAME`, or the folder of a checkpoint made elsewhere."""
+    finetune: dict[str, StartChoice] = {
+        name: StartChoice(recipe=f"micro_{name}")
         for name in ("hico_full", "hico_10", "hico_1", "hico_uc_rf", "hico_uc_nf", "v_coco", "open_images")
     }
+
+    @model_validator(mode="after")
+    def _starts_exist(self) -> TrainingParams:
+        trainings = {"pretrain": self.pretrain, "finetune": self.finetune}
+        starts = {name: self.start_of(name) for name in self.finetune}
+        for name, start in starts.items():
+            try:
+                check_start(start, trainings)
+                check_chain(name, starts)
+            except ValueError as error:
+                raise ValueError(f"the start of finetune.{name}: {error}") from None
+        return self
+
+    def start_of(self, finetuning: str) -> str:
+        """Return the start of one of the fine-tunings."""
+        return self.finetune[finetuning].start or self.start
+
+    @property
+    def zero_shot_run(self) -> str | None:
+        """Benchmark run of the pre-training that stands for the profile without fine-tuning: the start, else the last one."""
+        start = trained_here(self.start)
+        name = start[1] if start and start[0] == "pretrain" else next(reversed(self.pretrain), None)
+        return name and f"pretrain-{name}"
+
+    @property
+    def pictured_runs(self) -> tuple[str, ...]:
+        """Benchmark runs whose pictures the report shows: without fine-tuning, and the first fine-tuning."""
+        finetuned = [f"finetune-{name}" for name in list(self.finetune)[:1]]
+        return (*([self.zero_shot_run] if self.zero_shot_run else []), *finetuned)
 
     def keys(self, own: str, checkpoints: str = "checkpoints") -> tuple[str, ...]:
         """Return the dotted keys that a training's result depends on: common settings, its `own` key, and its policy of checkpoints.

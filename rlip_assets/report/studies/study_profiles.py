@@ -80,6 +80,7 @@ def _params(
         content[section] = {**content.get(section, {}), **values}
     training = content["training"]
     training["pretrain"] = {run: _choice(study, study.arms[arm], seed) for run, (arm, seed) in runs.items()}
+    training["finetune"] = {}
     if study.evaluate_every:
         training["checkpoints"] = {**training["checkpoints"], "evaluate_every": study.evaluate_every}
     return validate_params({**content, "profile": profile}, f"study {study.name}")

@@ -39,7 +39,8 @@ def test_a_study_changes_what_it_says_and_nothing_else(name: str) -> None:
         changed = {section for arm in profile.arms for section in chosen.arms[arm].params}
         assert {section for section in base if base[section] != own[section]} == OWN | changed
         kept = {field for field in base["training"] if base["training"][field] == own["training"][field]}
-        assert set(base["training"]) - kept <= {"pretrain", "checkpoints"}
+        assert set(base["training"]) - kept <= {"pretrain", "finetune", "checkpoints"}
+        assert own["training"]["finetune"] == {}  # no arm needs one, and their start may be no arm
     for arm in chosen.arms:
         recipes = [runs[run_name(arm, seed)].resolve() for seed in range(chosen.seeds)]
         assert recipes == recipes[:1] * chosen.seeds

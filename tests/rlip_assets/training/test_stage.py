@@ -51,6 +51,12 @@ def test_pretraining_writes_a_checkpoint_and_zero_shot_predictions(project: Proj
     assert checkpoint.metadata["recipe"]["sources"] == {"visual_genome": 1.0, "coco": 1.0}
     rows = [json.loads(line) for line in (out / "checkpoint/history.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
+    start = json.loads((out / "checkpoint/start.json").read_text())
+    assert start["sources"] == {"detector": "detector", "text_encoder": "text"}
+    assert start["filled"] > len(checkpoint.model.text_encoder.state_dict())
+    assert any("VLFuse" in name for name in start["fresh"])
+    assert not any(name.startswith(("backbone.", "transformer.text_encoder.")) for name in start["fresh"])
+    assert any(name.startswith("class_embed.") for name in start["unused"])
     reader = read_predictions(out / "predictions/hico_det.parquet")
     batch = next(iter(reader))
     assert reader.verbs == RELATIONS

@@ -19,11 +19,13 @@ def test_fewer_queries_keep_what_the_recipe_says(tmp_path: Path, tokenizer: Labe
     save_checkpoint(tmp_path / "model", whole, tokenizer, {})
     fewer = whole.config.queries // 2
     wanted = recipe("micro_vg", {"model_changes": {"queries": fewer}, "published": {"first_queries": first}})
-    model, _ = network_from_checkpoint(wanted, tmp_path / "model")
+    model, _, start = network_from_checkpoint(wanted, tmp_path / "model")
     (name,) = [name for name, value in whole.named_parameters() if value.shape == (whole.config.queries, 4)]
     rows = whole.state_dict()[name]
     kept = rows[:fewer] if first else torch.cat([half[: fewer // 2] for half in rows.chunk(2)])
     assert torch.equal(model.state_dict()[name], kept)
+    assert start.cut == (whole.config.queries, fewer)
+    assert f"{whole.config.queries} queries cut to {fewer}" in start.sentence()
 
 
 @pytest.mark.parametrize(("before", "after"), [("cleaned", "published"), ("published", "cleaned")])
@@ -33,6 +35,6 @@ def test_the_recipe_says_in_which_form_label_texts_are_learnt(
     first, then = (recipe("micro_open_images", {"model_changes": {"label_texts": form}}) for form in (before, after))
     save_checkpoint(tmp_path / "model", build_model(model_config(first)), tokenizer, {})
     assert load_checkpoint(tmp_path / "model").config.label_texts == before
-    model, _ = network_from_checkpoint(then, tmp_path / "model")
+    model, _, _ = network_from_checkpoint(then, tmp_path / "model")
     assert model.config == model_config(then)
     assert all(recipe(name).model_changes["label_texts"] == "published" for name in recipes() if "r50_open" in name)
