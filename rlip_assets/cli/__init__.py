@@ -24,6 +24,7 @@ COMMANDS = {
     "dvc-yaml": "rlip_assets.cli.stages:dvc_yaml",
     "params-yaml": "rlip_assets.cli.stages:params_yaml",
     "source-digests": "rlip_assets.cli.stages:source_digests",
+    "doctor": "rlip_assets.cli.doctor:doctor",
     "gc": "rlip_assets.cli.garbage:gc",
     "repair": "rlip_assets.cli.garbage:repair",
     "promote": "rlip_assets.cli.models:promote",

@@ -74,24 +74,31 @@ class RemoteObject:
 class ObjectStore:
     """Requests to one store; `client` is a boto3 S3 client."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, client: Any, attempts: int = ATTEMPTS) -> None:
+        self._client, self._attempts = client, attempts
 
     @classmethod
-    def connect(cls, endpoint: str | None = None) -> ObjectStore:
-        """Return the store of the environment, or the one at `endpoint`."""
+    def connect(
+        cls, endpoint: str | None = None, *, attempts: int = ATTEMPTS, seconds: float | None = None
+    ) -> ObjectStore:
+        """Return the store of the environment, or the one at `endpoint`.
+
+        Args:
+            attempts: per request.
+            seconds: after which an attempt fails; by default long enough for a busy store.
+        """
         import boto3.session
         from botocore.config import Config
 
         config = Config(
-            retries={"mode": "adaptive", "total_max_attempts": ATTEMPTS},
-            connect_timeout=10,
-            read_timeout=60,
+            retries={"mode": "adaptive", "total_max_attempts": attempts},
+            connect_timeout=seconds or 10,
+            read_timeout=seconds or 60,
             max_pool_connections=2 * _TRANSFERS,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        return cls(boto3.session.Session().client("s3", endpoint_url=endpoint, config=config))
+        return cls(boto3.session.Session().client("s3", endpoint_url=endpoint, config=config), attempts)
 
     def list(self, prefix: Prefix) -> Iterator[RemoteObject]:
         """Yield every object below a prefix in the order of names; markers of empty folders are left out.
@@ -102,7 +109,7 @@ class ObjectStore:
         """
         pages = iter(self._client.get_paginator("list_objects_v2").paginate(Bucket=prefix.bucket, Prefix=prefix.prefix))
         while True:
-            with one_sentence(str(prefix)):
+            with one_sentence(str(prefix), self._attempts):
                 page = next(pages, None)
             if page is None:
                 return
@@ -154,7 +161,7 @@ class ObjectStore:
 
 
 @contextmanager
-def one_sentence(where: str) -> Iterator[None]:
+def one_sentence(where: str, attempts: int = ATTEMPTS) -> Iterator[None]:
     """Turn what the S3 client raises into an error that a user can act on."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
@@ -172,17 +179,18 @@ def one_sentence(where: str) -> Iterator[None]:
             raise ChangedObjectError(f"{where} was replaced while it was being read; run this again") from None
         if code in _FATAL:
             raise InputError(f"{where} cannot be used ({code}); {_FATAL[code]}") from None
-        raise _failed(where, code) from None
+        raise _failed(where, code, attempts) from None
     except (BotoCoreError, Boto3Error, RetriesExceededError, ConnectionError, TimeoutError) as error:
-        raise _failed(where, f"{type(error).__name__}: {error}") from None
+        raise _failed(where, f"{type(error).__name__}: {error}", attempts) from None
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
         raise DataError(f"{where} lies below a name that is an object itself; rename one of the two") from None
     except OSError as error:
         raise InputError(f"{where} cannot be written to this machine ({explain(error) or error})") from None
 
 
-def _failed(where: str, problem: str) -> InputError:
-    return InputError(f"{where} failed {ATTEMPTS} times, the last time with {problem}; is the store up? Run this again")
+def _failed(where: str, problem: str, attempts: int) -> InputError:
+    times = f"{attempts} times, the last time" if attempts > 1 else "once,"
+    return InputError(f"{where} failed {times} with {problem}; is the store up? Run this again")
 
 
 def _safe(name: str, prefix: Prefix) -> str:

@@ -14,6 +14,5 @@ class CocoReader(InstancesReader):
 
     dataset = "coco"
 
-    def splits(self) -> dict[str, Path]:
-        files = {split: self.root / f"annotations/instances_{split}2017.json" for split in ("train", "val")}
-        return self.on_disk(files)
+    def official_files(self) -> dict[str, Path]:
+        return {split: self.root / f"annotations/instances_{split}2017.json" for split in ("train", "val")}

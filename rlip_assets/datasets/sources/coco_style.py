@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -25,9 +24,9 @@ _CATEGORY = record(id=plain_id, name=text)
 class InstancesReader(Reader):
     """Base of the readers of COCO-form files: one annotation file per split."""
 
-    @abstractmethod
     def splits(self) -> dict[str, Path]:
         """Split name to annotation file; only splits that are on disk."""
+        return self.on_disk(self.official_files())
 
     def text_of(self, category_id: int | str, name: str) -> str:
         """Return the text of a category that the annotation file calls `name`."""
@@ -165,8 +164,12 @@ class CocoStyleReader(InstancesReader):
     def root_key(self) -> str:
         return f"sources.own.{self.dataset}.root"
 
-    def splits(self) -> dict[str, Path]:
+    def official_files(self) -> dict[str, Path]:
         return {split: self.root / annotations for split, (annotations, _) in self._splits.items()}
 
-    def image_path(self, split: str, file_name: str) -> str:
-        return (Path(self._splits[split][1]) / file_name).as_posix()
+    def splits(self) -> dict[str, Path]:
+        files = self.official_files()
+        return {split: path for split, path in files.items() if path not in self.passed_over}
+
+    def image_places(self, split: str, file_name: str) -> list[str]:
+        return [(Path(self._splits[split][1]) / file_name).as_posix()]

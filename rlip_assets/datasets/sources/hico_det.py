@@ -47,9 +47,12 @@ class HicoDetReader(Reader):
 
     dataset = "hico_det"
 
+    def official_files(self) -> dict[str, Path]:
+        return {split: self.existing(f"annotations/{name}", name) for split, name in _FILES.items()}
+
     def splits(self) -> dict[str, Path]:
         """Split name to annotation file; only splits that are on disk."""
-        return self.on_disk({split: self.existing(f"annotations/{name}", name) for split, name in _FILES.items()})
+        return self.on_disk(self.official_files())
 
     def annotation_files(self) -> list[Path]:
         return list(self.splits().values())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 _FOLDERS = {
@@ -15,21 +18,60 @@ _FOLDERS = {
 """Dataset -> folders in which its releases have its images, the official one first; `part` is "train2014" or "val2014"."""
 
 
-def image_file(root: Path, dataset: str, split: str, name: str) -> str:
-    """Return the path below `root` of an image that annotations call `name`.
+class Disk:
+    """Which files and folders are below a root; every answer asks the file system."""
 
-    It is in the first folder that has it, or else in the first one that exists, or else in the official one; a dataset without a layout
-    has its images where annotations say.
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def is_file(self, place: str) -> bool:
+        """Return whether a POSIX path below the root is a file; False for a name that no file can have."""
+        try:
+            return (self.root / place).is_file()
+        except (OSError, ValueError):
+            return False
+
+    def is_folder(self, place: str) -> bool:
+        """Return whether a POSIX path below the root is a folder."""
+        try:
+            return (self.root / place).is_dir()
+        except (OSError, ValueError):
+            return False
+
+
+class ListedDisk(Disk):
+    """The same for millions of questions: every folder is listed once, when it is first asked for, and no file is looked at."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._names = cache(self._list)
+
+    def is_file(self, place: str) -> bool:
+        folder, _, name = place.rpartition("/")
+        return name in self._names(folder)
+
+    def _list(self, folder: str) -> frozenset[str]:
+        try:
+            return frozenset(os.listdir(self.root / folder))
+        except (OSError, ValueError):
+            return frozenset()
+
+
+def image_places(dataset: str, split: str, name: str) -> list[str]:
+    """Return the paths below a root that an image may have which annotations call `name`, the official one first.
+
+    A dataset without a layout has its images where annotations say.
     """
     part = name.split("_")[1] if name.startswith("COCO_") else ""
-    names = [
-        "/".join(filter(None, (folder.format(split=split, part=part), name))) for folder in _FOLDERS.get(dataset, ("",))
-    ]
-    for exists in (Path.is_file, lambda path: path.parent.is_dir()) if len(names) > 1 else ():
-        for place in names:
-            try:
-                if exists(root / place):
+    folders = _FOLDERS.get(dataset, ("",))
+    return ["/".join(filter(None, (folder.format(split=split, part=part), name))) for folder in folders]
+
+
+def image_file(disk: Disk, places: Sequence[str]) -> str:
+    """Return the place of an image: the first that is there, or else the first in a folder that is there, or else the official one."""
+    if len(places) > 1:
+        for exists in (disk.is_file, lambda place: disk.is_folder(place.rpartition("/")[0])):
+            for place in places:
+                if exists(place):
                     return place
-            except (OSError, ValueError):  # a name that no file can have
-                continue
-    return names[0]
+    return places[0]

@@ -25,16 +25,16 @@ class Objects365Reader(InstancesReader):
 
     dataset = "objects365"
 
-    def splits(self) -> dict[str, Path]:
-        return self.on_disk({split: self._annotations(split) for split in ("train", "val")})
+    def official_files(self) -> dict[str, Path]:
+        return {split: self._annotations(split) for split in ("train", "val")}
 
     def _annotations(self, split: str) -> Path:
         v2 = f"zhiyuan_objv2_{split}.json"
         return self.existing(f"{split}/{v2}", f"annotations/{v2}", f"annotations/objects365_{split}.json")
 
-    def image_path(self, split: str, file_name: str) -> str:
+    def image_places(self, split: str, file_name: str) -> list[str]:
         # The annotation says "images/v2/patch16/name.jpg" or "patch16/name.jpg"; on disk patches lie below their split.
-        return super().image_path(split, "/".join(PurePosixPath(file_name).parts[-2:]))
+        return super().image_places(split, "/".join(PurePosixPath(file_name).parts[-2:]))
 
     def text_of(self, category_id: int | str, name: str) -> str:
         return _corrected_names().get((category_id, name.strip())) or super().text_of(category_id, name)

@@ -37,10 +37,16 @@ class OpenImagesReader(Reader):
 
     dataset = "open_images"
 
+    def _split_files(self) -> dict[str, Path]:
+        names = {split: f"vrd-{split}-anno.json" for split in ("train", "val", "test")}
+        return {split: self.existing(f"annotations/{name}", name) for split, name in names.items()}
+
+    def official_files(self) -> dict[str, Path]:
+        return {"class names": self._categories_file, **self._split_files()}
+
     def splits(self) -> dict[str, Path]:
         """Split name to annotation file; only splits that are on disk."""
-        names = {split: f"vrd-{split}-anno.json" for split in ("train", "val", "test")}
-        return self.on_disk({split: self.existing(f"annotations/{name}", name) for split, name in names.items()})
+        return self.on_disk(self._split_files())
 
     def annotation_files(self) -> list[Path]:
         return [self._categories_file, *self.splits().values()]

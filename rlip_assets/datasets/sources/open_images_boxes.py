@@ -50,9 +50,15 @@ class OpenImagesBoxesReader(Reader):
     def root_key(self) -> str:
         return f"sources.own.{self.dataset}.root"
 
+    def _split_files(self) -> dict[str, Path]:
+        return {split: self.root / name for split, (_, name) in _FILES.items()}
+
+    def official_files(self) -> dict[str, Path]:
+        return {"class names": self.root / _CLASSES, **self._split_files()}
+
     def splits(self) -> dict[str, Path]:
         """Split name to file of boxes; only splits that are on disk."""
-        return self.on_disk({split: self.root / name for split, (_, name) in _FILES.items()})
+        return self.on_disk(self._split_files())
 
     def annotation_files(self) -> list[Path]:
         return [self.root / _CLASSES, *self.splits().values()]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from rlip_assets.datasets.scenes import Scene
 from rlip_assets.datasets.sources.classes import Classes
-from rlip_assets.datasets.sources.layouts import image_file
+from rlip_assets.datasets.sources.layouts import Disk, image_file, image_places
 from rlip_assets.storage.errors import InputError, RlipError
 
 REJECTED = "rejected"
@@ -90,6 +90,17 @@ class Reader(ABC):
         if not root.is_dir():
             raise InputError(f"the raw dataset {self.dataset} has no folder {root}; set {self.root_key} in params.yaml")
         self.root = root
+        self.disk = Disk(root)
+        self.passed_over: set[Path] = set()
+        """Annotation files that are taken for absent."""
+
+    @abstractmethod
+    def official_files(self) -> dict[str, Path]:
+        """Split, or what is in it -> annotation file of the official layout, whether it is there or not."""
+
+    def optional_files(self) -> dict[str, Path]:
+        """What is missed without it -> annotation file that a dataset may lack."""
+        return {}
 
     @abstractmethod
     def annotation_files(self) -> list[Path]:
@@ -131,9 +142,13 @@ class Reader(ABC):
             RecordError: an annotation that cannot be used.
         """
 
+    def image_places(self, split: str, file_name: str) -> list[str]:
+        """Return where the file that an annotation names may lie, relative to the root, the official place first."""
+        return image_places(self.dataset, split, file_name)
+
     def image_path(self, split: str, file_name: str) -> str:
         """Return where the file that an annotation names lies, relative to the root, in any layout of the dataset."""
-        return image_file(self.root, self.dataset, split, file_name)
+        return image_file(self.disk, self.image_places(split, file_name))
 
     def relative(self, path: Path) -> str:
         """`path` relative to the root, for messages and file names."""
@@ -144,13 +159,17 @@ class Reader(ABC):
         paths = [self.root / candidate for candidate in candidates]
         return next((path for path in paths if path.exists()), paths[0])
 
+    def is_there(self, path: Path) -> bool:
+        """Return whether an annotation file exists and is not passed over."""
+        return path not in self.passed_over and path.exists()
+
     def on_disk(self, candidates: Mapping[str, Path]) -> dict[str, Path]:
         """The splits whose annotation file exists.
 
         Raises:
             InputError: none exists.
         """
-        found = {split: path for split, path in candidates.items() if path.exists()}
+        found = {split: path for split, path in candidates.items() if self.is_there(path)}
         if not found:
             names = ", ".join(self.relative(path) for path in candidates.values())
             raise InputError(

@@ -61,8 +61,8 @@ class RecordIndex:
             InputError: as `Reader.fragments`.
         """
         self._reader, self._buckets = reader, buckets
-        self.unused = 0
-        """Images seen by `images` so far that the dataset lists and does not use, such as COCO images without annotations."""
+        self.unused: Counter[str] = Counter()
+        """Split -> images seen by `images` so far that the dataset lists and does not use, such as COCO images without annotations."""
         files = reader.annotation_files()
         missing = [file for file in files if not file.is_file()]
         if missing:
@@ -123,7 +123,7 @@ class RecordIndex:
             if len(raws) > len(reasons) and not pieces.rejected:
                 yield raws[0] if image_id == plain else replace(raws[0], image_id=image_id)
             elif not raws and not reasons:
-                self.unused += 1
+                self.unused[split] += 1
         yield from rejected
         for (_, image_id), pieces in found.items():
             yield from (Rejected(image_id, piece.content) for piece in pieces.rejected)

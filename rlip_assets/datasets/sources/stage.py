@@ -85,7 +85,7 @@ def raw_manifest_stage(ctx: StageContext) -> dict[str, Any]:
     write_json(folder / "classes.json", classes.model_dump(mode="json"))
     return {
         **figures,
-        "unused": index.unused,
+        "unused": index.unused.total(),
         "objects": len(classes.objects),
         "relations": len(classes.relations or ()),
         "interactions": len(classes.hois or ()),

@@ -60,18 +60,26 @@ class VCocoReader(Reader):
     def _find(self, name: str) -> Path:
         return self.existing(*(f"{place}{name}" for place in _PLACES))
 
+    def _all_parts(self) -> list[tuple[str, Path, Path]]:
+        names = ("trainval",) if self._find("vcoco_trainval.json").exists() else ("train", "val")
+        return [
+            (split, self._find(f"vcoco_{name}.json"), self._find(f"splits/vcoco_{name}.ids"))
+            for split, name in [*(("train", name) for name in names), ("test", "test")]
+        ]
+
+    def official_files(self) -> dict[str, Path]:
+        return {"boxes": self._find(_INSTANCES), **{actions.stem: actions for _, actions, _ in self._all_parts()}}
+
+    def optional_files(self) -> dict[str, Path]:
+        return {f"images without persons are left out of {path.stem}": path for _, _, path in self._all_parts()}
+
     def parts(self) -> list[tuple[str, Path, Path]]:
         """(split, action file, image list): trainval where it is there, otherwise train and val; and test.
 
         Raises:
             InputError: there is no action file at all.
         """
-        names = ("trainval",) if self._find("vcoco_trainval.json").exists() else ("train", "val")
-        parts = [
-            (split, self._find(f"vcoco_{name}.json"), self._find(f"splits/vcoco_{name}.ids"))
-            for split, name in [*(("train", name) for name in names), ("test", "test")]
-        ]
-        found = [part for part in parts if part[1].exists()]
+        found = [part for part in self._all_parts() if self.is_there(part[1])]
         if not found:
             raise InputError(
                 f"{self.root} holds no vcoco_*.json; point sources.v_coco.root at the official action files"
@@ -86,7 +94,7 @@ class VCocoReader(Reader):
         listed: set[str] = set()
         doubtful: dict[str, str] = {}
         for split, actions, images in self.parts():
-            members, wrong = _listed_images(images)
+            members, wrong = _listed_images(images) if images not in self.passed_over else (set[str](), [])
             yield from wrong
             for number, row in stream_rows(actions):
                 for piece in _action_pieces(row, f"{self.relative(actions)} row {number}", doubtful):

@@ -47,9 +47,22 @@ class VisualGenomeReader(Reader):
     def _aliases(self) -> Aliases:
         return Aliases(read_aliases(self.root / "object_alias.txt"), read_aliases(self.root / "relationship_alias.txt"))
 
+    def official_files(self) -> dict[str, Path]:
+        return {"train": self.root / "scene_graphs.json"}
+
+    def optional_files(self) -> dict[str, Path]:
+        return {
+            "sizes are not compared with the images, and images shared with COCO are found by their looks alone": self._sizes,
+            "object names that mean the same stay apart": self.root / "object_alias.txt",
+            "relations that mean the same stay apart": self.root / "relationship_alias.txt",
+        }
+
+    @property
+    def _sizes(self) -> Path:
+        return self.root / "image_data.json"
+
     def annotation_files(self) -> list[Path]:
-        sizes = self.root / "image_data.json"
-        return [self.root / "scene_graphs.json", *([sizes] if sizes.exists() else [])]
+        return [self.root / "scene_graphs.json", *([self._sizes] if self.is_there(self._sizes) else [])]
 
     def fragments(self) -> Iterator[Fragment]:
         graphs, *sizes = self.annotation_files()

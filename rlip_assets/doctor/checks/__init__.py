@@ -1,0 +1,1 @@
+"""The checks, one idea per file; `rlip_assets/doctor/registry.py` has their order."""

@@ -1,0 +1,62 @@
+"""Memory of the GPUs for the recipes of the profile, where there are any."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from rlip_assets.doctor.examination import Examination
+from rlip_assets.doctor.finding import Finding, failed, ok, skipped, warning
+from rlip_assets.lineage.environment import gpus
+from rlip_assets.lineage.recipes import Recipe
+
+_MIB = re.compile(r"(\d+) MiB")
+_LARGE = 1e9
+"""Bytes of a training step beyond which a processor alone takes months."""
+
+
+def check(case: Examination) -> Iterator[Finding]:
+    """Compare an estimate of the largest training step with the smallest GPU."""
+    if case.stages is None or case.params is None:
+        return
+    training = case.params.training
+    largest = max(_steps(case), key=lambda pair: pair[1], default=None)
+    found = gpus()
+    if not found:
+        if training.device.startswith("cuda"):
+            yield failed("GPU", f"training.device is {training.device}, and there is none", "set it to auto or cpu")
+        elif largest and largest[1] > _LARGE:
+            yield warning("GPU", f"none is here, and {largest[0]} trains a full-size network", "run it where GPUs are")
+        else:
+            yield skipped("GPU", "none is here; everything runs on the processor")
+        return
+    if training.processes > len(found):
+        yield failed("GPU", f"training.processes is {training.processes}, {len(found)} are here", "lower it")
+    sizes = [int(match[1]) * 2**20 for line in found if (match := _MIB.search(line))]
+    if not largest or not sizes:
+        return
+    name, needed = largest
+    message = f"{len(found)} x {found[0]}; a step of {name} needs about {needed / 2**30:.0f} GiB (estimate)"
+    if needed > min(sizes):
+        remedy = (
+            "training.precision: bf16, training.gradient_checkpointing: true, or accumulate in the recipe's changes"
+        )
+        yield failed("GPU", message, remedy)
+    else:
+        yield ok("GPU", message)
+
+
+def _steps(case: Examination) -> Iterator[tuple[str, float]]:
+    """Training and estimated bytes of its step; equal recipes are asked once."""
+    from rlip_assets.doctor.sizes import step_bytes
+
+    assert case.stages is not None
+    assert case.params is not None
+    training = case.params.training
+    seen: list[Recipe] = []
+    for item in case.stages.items():
+        recipe = case.recipe(item)
+        if recipe is None or recipe in seen:
+            continue
+        seen.append(recipe)
+        yield item.address, step_bytes(recipe, training.precision, training.gradient_checkpointing)

@@ -1,0 +1,163 @@
+"""Folders of weights against the networks that start from them; nothing is read but headers and digests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlip_assets.doctor.finding import Finding, failed, warning
+from rlip_assets.lineage.recipes import Recipe
+from rlip_assets.training.start import model_config
+from rlip_model import LabelTokenizer, build_model
+from rlip_model.checkpoints.files import CONFIG, CONTENT, WEIGHTS, member, read_json, read_tensors, tensor_shapes
+from rlip_model.checkpoints.hub import model_config as stored_config
+from rlip_model.checkpoints.hub import read_config, refuse_misfit
+from rlip_model.checkpoints.transfer import initialise_from_detector_state
+from rlip_model.config import ModelConfig
+from rlip_model.model import Rlip
+
+_POOLER = "pooler.dense.weight"
+
+
+def _network(recipe: Recipe) -> Rlip:
+    """The network of a recipe without memory for it."""
+    with torch.device("meta"):
+        return build_model(model_config(recipe))
+
+
+def _verified(folder: Path) -> Path:
+    """Return the weight file of a folder, whose tensors have the digest that it carries, if any.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    from safetensors import safe_open
+
+    file = member(folder, WEIGHTS)
+    tensor_shapes(file)  # a file that is cut off is refused here
+    with safe_open(str(file), framework="pt") as content:
+        written = (content.metadata() or {}).get(CONTENT)
+    if written:
+        read_tensors(file)
+    return file
+
+
+def detector(folder: Path, recipe: Recipe | None) -> Iterator[Finding]:
+    """Compare a box detector with the network of a recipe."""
+    subject = f"detector {folder}"
+    shapes = tensor_shapes(_verified(folder))
+    if recipe is None:
+        return
+    with torch.device("meta"):
+        state = {name: torch.empty(shape) for name, shape in shapes.items()}
+    try:
+        report = initialise_from_detector_state(_network(recipe), state)
+    except ValueError as error:
+        yield failed(subject, f"does not fit {recipe.model}: {error}", "name a detector of the recipe's sizes")
+        return
+    if not any(name.startswith("backbone") for name in report.filled):
+        yield failed(
+            subject, f"fills no backbone of {recipe.model}", "name a detector that `rlip import-detector` wrote"
+        )
+
+
+def text_encoder(folder: Path, recipe: Recipe | None) -> Iterator[Finding]:
+    """Compare a RoBERTa and its tokenizer with the text side of a recipe's network."""
+    subject = f"text_encoder {folder}"
+    shapes = {name.removeprefix("roberta."): shape for name, shape in tensor_shapes(_verified(folder)).items()}
+    if _POOLER not in shapes:
+        yield warning(
+            subject,
+            "has no pooler, whose output the label vectors are: a fresh one is drawn, as in the published training",
+            "take a RoBERTa that was saved with its pooler where label vectors must mean something before training",
+        )
+    tokenizer = LabelTokenizer.from_pretrained(folder)
+    if recipe is None:
+        return
+    network = _network(recipe)
+    own = {name: tuple(value.shape) for name, value in network.text_encoder.state_dict().items()}
+    wrong = [name for name in own if not name.startswith("pooler.") and shapes.get(name) != own[name]]
+    wrong += [name for name in own if name.startswith("pooler.") and shapes.get(name, own[name]) != own[name]]
+    if wrong:
+        have = shapes.get(wrong[0], "nothing")
+        yield failed(
+            subject,
+            f"does not fit {recipe.model}: {wrong[0]} is {have}, {own[wrong[0]]} is needed",
+            "name a RoBERTa of the recipe's size",
+        )
+    if tokenizer.vocabulary > network.config.text.vocabulary:
+        yield failed(
+            subject,
+            f"its tokenizer has {tokenizer.vocabulary} tokens, the network {network.config.text.vocabulary}",
+            "restore the tokenizer.json that belongs to the weights",
+        )
+
+
+def _stored(folder: Path) -> ModelConfig:
+    """Return the configuration of a checkpoint folder that is whole.
+
+    Raises:
+        CheckpointError: something is missing, damaged, or does not fit together.
+    """
+    config = stored_config(folder, read_config(folder))
+    refuse_misfit(_verified(folder), config, lambda config: Rlip(config).state_dict())
+    LabelTokenizer.from_pretrained(folder)
+    return config
+
+
+def checkpoint(folder: Path, recipe: Recipe | None) -> Iterator[Finding]:
+    """Compare a checkpoint with the network of the recipe that starts from it."""
+    given = _stored(folder)
+    if recipe is None:
+        return
+    wanted = model_config(recipe)
+    own, stored = wanted.without_dropout().to_dict(), given.without_dropout().to_dict()
+    different = [name for name in own if own[name] != stored[name] and name != "label_texts"]
+    if different and not (different == ["queries"] and wanted.queries < given.queries):
+        name = different[0]
+        yield failed(
+            f"checkpoint {folder}",
+            f"its {name} is {stored[name]}, that of {recipe.model} is {own[name]}",
+            "start from a checkpoint of this network or choose another recipe",
+        )
+
+
+def tagger(folder: Path) -> Iterator[Finding]:
+    """Look at an imported R-Tagger."""
+    if not _stored(folder).tagger:
+        yield failed(f"r_tagger {folder}", "is no R-Tagger", "name the checkpoint of an R-Tagger")
+
+
+def captioner(folder: Path) -> Iterator[Finding]:
+    """Look at the files of a BLIP captioner: kind, shapes, tokenizer, and the size of its images."""
+    subject, remedy = f"captioner {folder}", "fetch the captioner again"
+    config = read_json(member(folder, CONFIG))
+    if config.get("model_type") != "blip":
+        yield failed(subject, f"is of the kind {config.get('model_type')!r}, not blip", "name a BLIP captioner")
+        return
+    shapes = tensor_shapes(_verified(folder))
+    words = next((shape for name, shape in shapes.items() if name.endswith("word_embeddings.weight")), None)
+    side = config.get("vision_config", {}).get("image_size", 384)
+    if words is None or not any(name.startswith("vision_model.") for name in shapes):
+        yield failed(subject, f"{WEIGHTS} has no text decoder or no vision encoder", remedy)
+        return
+    yield from _tokens(subject, folder, words[0])
+    prepared: Any = read_json(member(folder, "preprocessor_config.json")).get("size", {})
+    if prepared and side not in (prepared.get("height"), prepared.get("shortest_edge")):
+        yield failed(subject, f"{prepared} pixels are prepared, {side} encoded", remedy)
+
+
+def _tokens(subject: str, folder: Path, words: int) -> Iterator[Finding]:
+    from transformers import AutoTokenizer
+
+    try:
+        tokens = len(AutoTokenizer.from_pretrained(folder))
+    except Exception as error:  # whatever the library trips over
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        yield failed(subject, f"its tokenizer cannot be opened ({reason})", "fetch the tokenizer's files again")
+        return
+    if tokens > words:
+        yield failed(subject, f"its tokenizer has {tokens} tokens, its decoder {words}", "fetch the tokenizer again")
