@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,10 @@ def _verified(folder: Path) -> Path:
     return file
 
 
-def detector(folder: Path, recipe: Recipe | None) -> Iterator[Finding]:
+def detector(folder: Path, recipe: Recipe) -> Iterator[Finding]:
     """Compare a box detector with the network of a recipe."""
     subject = f"detector {folder}"
     shapes = tensor_shapes(_verified(folder))
-    if recipe is None:
-        return
     with torch.device("meta"):
         state = {name: torch.empty(shape) for name, shape in shapes.items()}
     try:
@@ -64,19 +62,17 @@ def detector(folder: Path, recipe: Recipe | None) -> Iterator[Finding]:
         )
 
 
-def text_encoder(folder: Path, recipe: Recipe | None) -> Iterator[Finding]:
+def text_encoder(folder: Path, recipe: Recipe) -> Iterator[Finding]:
     """Compare a RoBERTa and its tokenizer with the text side of a recipe's network."""
     subject = f"text_encoder {folder}"
     shapes = {name.removeprefix("roberta."): shape for name, shape in tensor_shapes(_verified(folder)).items()}
     if _POOLER not in shapes:
         yield warning(
             subject,
-            "has no pooler, whose output the label vectors are: a fresh one is drawn, as in the published training",
-            "take a RoBERTa that was saved with its pooler where label vectors must mean something before training",
+            "has no pooler, whose outputs are the label vectors: training starts from a fresh one",
+            "nothing where it is trained; otherwise take a RoBERTa that was saved with its pooler",
         )
     tokenizer = LabelTokenizer.from_pretrained(folder)
-    if recipe is None:
-        return
     network = _network(recipe)
     own = {name: tuple(value.shape) for name, value in network.text_encoder.state_dict().items()}
     wrong = [name for name in own if not name.startswith("pooler.") and shapes.get(name) != own[name]]
@@ -108,11 +104,9 @@ def _stored(folder: Path) -> ModelConfig:
     return config
 
 
-def checkpoint(folder: Path, recipe: Recipe | None) -> Iterator[Finding]:
+def checkpoint(folder: Path, recipe: Recipe) -> Iterator[Finding]:
     """Compare a checkpoint with the network of the recipe that starts from it."""
     given = _stored(folder)
-    if recipe is None:
-        return
     wanted = model_config(recipe)
     own, stored = wanted.without_dropout().to_dict(), given.without_dropout().to_dict()
     different = [name for name in own if own[name] != stored[name] and name != "label_texts"]
@@ -161,3 +155,13 @@ def _tokens(subject: str, folder: Path, words: int) -> Iterator[Finding]:
         return
     if tokens > words:
         yield failed(subject, f"its tokenizer has {tokens} tokens, its decoder {words}", "fetch the tokenizer again")
+
+
+BY_RECIPE: dict[str, Callable[[Path, Recipe], Iterator[Finding]]] = {
+    "detector": detector,
+    "text_encoder": text_encoder,
+    "checkpoint": checkpoint,
+}
+"""Role of an input -> what compares it with a recipe's network."""
+ALONE: dict[str, Callable[[Path], Iterator[Finding]]] = {"r_tagger": tagger, "captioner": captioner}
+"""Role of an input -> what looks at it alone."""
