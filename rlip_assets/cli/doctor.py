@@ -30,4 +30,4 @@ def doctor(
     with screen.status("") if screen.is_terminal else nullcontext() as status:
         rows = list(examine(case, lambda name: status.update(f"checking {name}") if status else None))
     show(rows, Console())
-    sys.exit(any(row.finding.level is Level.FAILED for row in rows))
+    sys.exit(int(any(row.finding.level is Level.FAILED for row in rows)))

@@ -79,10 +79,11 @@ class Examination:
         training = self.params.training
         if item.stage == "r_tagger":
             return training.r_tagger.resolve()
-        choices: Mapping[str, RecipeChoice] = {"pretrain": training.pretrain, "finetune": training.finetune}.get(
-            item.stage, {}
-        )
-        return choices[item.partition].resolve() if item.partition in choices else None
+        choices: Mapping[str, RecipeChoice] = {}
+        if item.stage in ("pretrain", "finetune"):
+            choices = training.pretrain if item.stage == "pretrain" else training.finetune
+        choice = choices.get(item.partition or "")
+        return choice and choice.resolve()
 
     def raw(self, dataset: str) -> RawData:
         """Return what there is of a dataset; read at the first call."""

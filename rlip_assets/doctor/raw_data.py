@@ -13,9 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rlip_assets.datasets.sources.boxes import check_boxes
+from rlip_assets.datasets.sources.boxes import DROPPED, check_boxes
 from rlip_assets.datasets.sources.layouts import ListedDisk
-from rlip_assets.datasets.sources.readers import RawImage, Reader, RecordError
+from rlip_assets.datasets.sources.readers import NoAnnotationsError, RawImage, Reader, RecordError
 from rlip_assets.datasets.sources.record_index import RecordIndex, Rejected
 from rlip_assets.datasets.sources.roots import open_reader, raw_root
 from rlip_assets.doctor.file_search import SEARCHED, search
@@ -25,6 +25,8 @@ from rlip_assets.storage.errors import RlipError
 READ_WHOLE = 200 << 20
 _BUCKETS = 16
 """One is in memory at a time."""
+_FAULTY = ("boxes_not_finite", "boxes_not_fractions")
+"""Rules that drop boxes which no official file has."""
 _ANY_SIZE = (1 << 20, 1 << 20)
 """Stands for the size of an image whose annotation does not tell it."""
 
@@ -39,7 +41,8 @@ class RawData:
         rows: split and what is counted -> rows.
         files: split -> places of the images that are used, relative to the root.
         sizes: place -> annotated (width, height), where the format tells.
-        rejected: reasons against images, which go to quarantine.
+        rejected: (image id, reason) of images that go to quarantine.
+    dropped: rule -> boxes that it drops.
         faults: sentences about whole files.
         whole: every row was read.
     """
@@ -51,7 +54,8 @@ class RawData:
     rows: Counter[str] = field(default_factory=Counter)
     files: dict[str, list[str]] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    rejected: list[str] = field(default_factory=list)
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)
     faults: list[RlipError] = field(default_factory=list)
     whole: bool = True
 
@@ -95,6 +99,8 @@ def _index(found: RawData, cache: Path) -> RecordIndex | None:
     while True:
         try:
             return RecordIndex(found.reader, _BUCKETS, cache / str(len(found.faults)))
+        except NoAnnotationsError:  # each file is missing or has its fault
+            return None
         except RlipError as error:
             if not _passed_over(found, error):
                 return None
@@ -121,7 +127,7 @@ def _read(found: RawData, index: RecordIndex) -> None:
         known.clear()
     for raw in _raws(index):
         if isinstance(raw, Rejected):
-            found.rejected.append(f"image {raw.image_id}: {raw.reason}" if raw.image_id else raw.reason)
+            found.rejected.append((raw.image_id, raw.reason))
             found.images[""] += 1
             continue
         reader.observe(raw, tally)
@@ -140,12 +146,13 @@ def _read(found: RawData, index: RecordIndex) -> None:
         try:
             scene = reader.scene(raw, raw.size or _ANY_SIZE, classes, changes)
         except RecordError as error:
-            found.rejected.append(f"image {raw.image_id}: {error} ({raw.origin})")
+            found.rejected.append((raw.image_id, f"{error} ({raw.origin})"))
             continue
         unknown = set(scene.labels) - set(classes.objects) if reader.closed_vocabulary else set()
         if unknown:
-            found.rejected.append(f"image {raw.image_id}: {min(unknown)!r} is not in the class table ({raw.origin})")
+            found.rejected.append((raw.image_id, f"{min(unknown)!r} is not in the class table ({raw.origin})"))
         kept += len(scene.labels)
+    found.dropped = {words: changes[rule] for rule, words in DROPPED.items() if changes[rule] and rule in _FAULTY}
     check_boxes(kept, changes, f"the {found.dataset} dataset")
 
 

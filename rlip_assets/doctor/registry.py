@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from rlip_assets.doctor.checks import (
-    annotations,
+    annotation_files,
     disk,
     dvc_remote,
     gpu,
@@ -29,7 +29,7 @@ CHECKS: dict[str, Check] = {
     "pipeline": pipeline.check,
     "packages": packages.check,
     "layout": layouts.check,
-    "annotations": annotations.check,
+    "annotations": annotation_files.check,
     "images": images.check,
     "label files": label_files.check,
     "weights": starts.check,

@@ -45,9 +45,8 @@ def _verified(folder: Path) -> Path:
     return file
 
 
-def detector(folder: Path, recipe: Recipe) -> Iterator[Finding]:
+def detector(subject: str, folder: Path, recipe: Recipe) -> Iterator[Finding]:
     """Compare a box detector with the network of a recipe."""
-    subject = f"detector {folder}"
     shapes = tensor_shapes(_verified(folder))
     with torch.device("meta"):
         state = {name: torch.empty(shape) for name, shape in shapes.items()}
@@ -62,9 +61,8 @@ def detector(folder: Path, recipe: Recipe) -> Iterator[Finding]:
         )
 
 
-def text_encoder(folder: Path, recipe: Recipe) -> Iterator[Finding]:
+def text_encoder(subject: str, folder: Path, recipe: Recipe) -> Iterator[Finding]:
     """Compare a RoBERTa and its tokenizer with the text side of a recipe's network."""
-    subject = f"text_encoder {folder}"
     shapes = {name.removeprefix("roberta."): shape for name, shape in tensor_shapes(_verified(folder)).items()}
     if _POOLER not in shapes:
         yield warning(
@@ -104,7 +102,7 @@ def _stored(folder: Path) -> ModelConfig:
     return config
 
 
-def checkpoint(folder: Path, recipe: Recipe) -> Iterator[Finding]:
+def checkpoint(subject: str, folder: Path, recipe: Recipe) -> Iterator[Finding]:
     """Compare a checkpoint with the network of the recipe that starts from it."""
     given = _stored(folder)
     wanted = model_config(recipe)
@@ -113,21 +111,21 @@ def checkpoint(folder: Path, recipe: Recipe) -> Iterator[Finding]:
     if different and not (different == ["queries"] and wanted.queries < given.queries):
         name = different[0]
         yield failed(
-            f"checkpoint {folder}",
+            subject,
             f"its {name} is {stored[name]}, that of {recipe.model} is {own[name]}",
             "start from a checkpoint of this network or choose another recipe",
         )
 
 
-def tagger(folder: Path) -> Iterator[Finding]:
+def tagger(subject: str, folder: Path) -> Iterator[Finding]:
     """Look at an imported R-Tagger."""
     if not _stored(folder).tagger:
-        yield failed(f"r_tagger {folder}", "is no R-Tagger", "name the checkpoint of an R-Tagger")
+        yield failed(subject, "is no R-Tagger", "name the checkpoint of an R-Tagger")
 
 
-def captioner(folder: Path) -> Iterator[Finding]:
+def captioner(subject: str, folder: Path) -> Iterator[Finding]:
     """Look at the files of a BLIP captioner: kind, shapes, tokenizer, and the size of its images."""
-    subject, remedy = f"captioner {folder}", "fetch the captioner again"
+    remedy = "fetch the captioner again"
     config = read_json(member(folder, CONFIG))
     if config.get("model_type") != "blip":
         yield failed(subject, f"is of the kind {config.get('model_type')!r}, not blip", "name a BLIP captioner")
@@ -157,11 +155,11 @@ def _tokens(subject: str, folder: Path, words: int) -> Iterator[Finding]:
         yield failed(subject, f"its tokenizer has {tokens} tokens, its decoder {words}", "fetch the tokenizer again")
 
 
-BY_RECIPE: dict[str, Callable[[Path, Recipe], Iterator[Finding]]] = {
+BY_RECIPE: dict[str, Callable[[str, Path, Recipe], Iterator[Finding]]] = {
     "detector": detector,
     "text_encoder": text_encoder,
     "checkpoint": checkpoint,
 }
 """Role of an input -> what compares it with a recipe's network."""
-ALONE: dict[str, Callable[[Path], Iterator[Finding]]] = {"r_tagger": tagger, "captioner": captioner}
+ALONE: dict[str, Callable[[str, Path], Iterator[Finding]]] = {"r_tagger": tagger, "captioner": captioner}
 """Role of an input -> what looks at it alone."""

@@ -27,6 +27,10 @@ class RecordError(RlipError):
     """The annotation of one image breaks the rules of its format: the image goes to quarantine with this reason."""
 
 
+class NoAnnotationsError(InputError):
+    """A raw dataset without any annotation file of its layout."""
+
+
 class Fragment(NamedTuple):
     """One row of an annotation file, reduced to what is used.
 
@@ -167,12 +171,12 @@ class Reader(ABC):
         """The splits whose annotation file exists.
 
         Raises:
-            InputError: none exists.
+            NoAnnotationsError: none exists.
         """
         found = {split: path for split, path in candidates.items() if self.is_there(path)}
         if not found:
             names = ", ".join(self.relative(path) for path in candidates.values())
-            raise InputError(
+            raise NoAnnotationsError(
                 f"{self.root} holds none of {names}; point {self.root_key} at the official layout of {self.dataset}"
             )
         return found

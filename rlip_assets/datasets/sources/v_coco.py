@@ -20,7 +20,14 @@ from rlip_assets.datasets.scenes import NO_OBJECT, Scene, make_scene
 from rlip_assets.datasets.sources.boxes import Box, as_annotated, from_corner
 from rlip_assets.datasets.sources.classes import Classes, coco_names, official_table, own_classes, v_coco_classes
 from rlip_assets.datasets.sources.json_stream import stream_arrays, stream_rows
-from rlip_assets.datasets.sources.readers import REJECTED, Fragment, RawImage, Reader, RecordError
+from rlip_assets.datasets.sources.readers import (
+    REJECTED,
+    Fragment,
+    NoAnnotationsError,
+    RawImage,
+    Reader,
+    RecordError,
+)
 from rlip_assets.datasets.sources.rows import (
     BadValue,
     admit,
@@ -77,11 +84,11 @@ class VCocoReader(Reader):
         """(split, action file, image list): trainval where it is there, otherwise train and val; and test.
 
         Raises:
-            InputError: there is no action file at all.
+            NoAnnotationsError: there is no action file at all.
         """
         found = [part for part in self._all_parts() if self.is_there(part[1])]
         if not found:
-            raise InputError(
+            raise NoAnnotationsError(
                 f"{self.root} holds no vcoco_*.json; point sources.v_coco.root at the official action files"
             )
         return found

@@ -49,7 +49,7 @@ def check(case: Examination) -> Iterator[Finding]:
 
 
 def _largest(needed: dict[str, float]) -> list[tuple[str, float]]:
-    return sorted(((stage, number) for stage, number in needed.items() if number), key=lambda pair: -pair[1])
+    return sorted(((stage, number) for stage, number in needed.items() if number >= 1e6), key=lambda pair: -pair[1])
 
 
 def _size(number: float) -> str:

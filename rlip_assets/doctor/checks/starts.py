@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rlip_assets.datasets.scenes import count_scenes
 from rlip_assets.doctor.examination import Examination
-from rlip_assets.doctor.finding import Finding, failed, guarded, ok
+from rlip_assets.doctor.finding import Finding, failed, guarded, ok, skipped
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.lineage.spec import StageItem
 from rlip_assets.storage.files import sha256_file
@@ -28,6 +28,9 @@ def check(case: Examination) -> Iterator[Finding]:
     """Look at each input of the pipeline that no stage writes, once for each network that reads it."""
     for (role, path), readers in _starts(case).items():
         subject, names = f"{role} {path}", _names(readers)
+        if not (case.root / path).exists() and role == "captioner" and path.count("/") == 1:
+            yield skipped(subject, "is fetched from the hub", "name a local folder where there is no network")
+            continue
         if not (case.root / path).exists():
             remedy = _REMEDIES.get(role, "restore it, or name another one in params.yaml")
             yield failed(subject, f"does not exist; {names} needs it", remedy)
@@ -47,7 +50,7 @@ def _starts(case: Examination) -> dict[tuple[str, str], list[StageItem]]:
         for role, path in item.inputs.items():
             if not case.stages.writers(path):
                 found[role, path].append(item)
-        if item.stage == "captions" and (model := case.params.captions.model) and (case.root / model).exists():
+        if item.stage == "captions" and (model := case.params.captions.model):
             found["captioner", model].append(item)
     return found
 
@@ -60,17 +63,17 @@ def _names(readers: list[StageItem]) -> str:
 def _of(case: Examination, role: str, path: str, readers: list[StageItem]) -> Iterator[Finding]:
     from rlip_assets.doctor import weights
 
-    folder, recipes = case.root / path, list[Recipe]()
+    subject, folder, recipes = f"{role} {path}", case.root / path, list[Recipe]()
     for recipe in filter(None, map(case.recipe, readers)):
         if all((recipe.model, recipe.model_changes) != (each.model, each.model_changes) for each in recipes):
             recipes.append(recipe)
     if role in weights.BY_RECIPE:
         for recipe in recipes:
-            yield from weights.BY_RECIPE[role](folder, recipe)
+            yield from weights.BY_RECIPE[role](subject, folder, recipe)
     elif role in weights.ALONE:
-        yield from weights.ALONE[role](folder)
+        yield from weights.ALONE[role](subject, folder)
     elif role.startswith("pseudo_labels/") and not count_scenes(folder):
-        yield failed(f"{role} {path}", "has no rows", "import the labels again")
+        yield failed(subject, "has no rows", "import the labels again")
 
 
 def _checksum(path: Path) -> str:

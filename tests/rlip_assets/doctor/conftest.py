@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rlip_assets.doctor import official_counts
-from rlip_assets.doctor.checks import annotations
+from rlip_assets.doctor.checks import annotation_files
 from rlip_assets.doctor.examination import Examination
 from rlip_assets.dvc.pipeline import render_dvc_yaml
 from rlip_assets.lineage.params import Params
@@ -50,7 +50,7 @@ class Profile:
 
 @pytest.fixture
 def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
-    monkeypatch.setattr(annotations, "IMAGES", dict.fromkeys(official_counts.IMAGES, (NUMBER,)))
-    monkeypatch.setattr(annotations, "ANNOTATIONS", {})
+    monkeypatch.setattr(annotation_files, "IMAGES", dict.fromkeys(official_counts.IMAGES, (NUMBER,)))
+    monkeypatch.setattr(annotation_files, "ANNOTATIONS", {})
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return Profile(tmp_path / "small")
