@@ -107,7 +107,7 @@ class Table:
 
     def store(self) -> TrainingImages:
         """Ours."""
-        return training_images(setting(), [self.source], frozenset(), self.cache, SEED)[0]
+        return training_images(setting(), [self.source], None, self.cache, SEED)[0]
 
     def json(self) -> TrainingImages:
         """The published way."""
@@ -125,7 +125,7 @@ def make_table(images: int, folder: Path, pictures: Path, with_json: bool) -> Ta
     if not table.exists():
         write_scenes(table, scenes_of(images))
     source = ImageSource("objects365", (table,), pictures)
-    ours, _ = training_images(setting(), [source], frozenset(), folder / "cache", SEED)
+    ours, _ = training_images(setting(), [source], None, folder / "cache", SEED)
     if with_json and not listing.exists():
         with listing.open("w") as stream:
             for number in range(len(ours)):

@@ -141,7 +141,14 @@ class RelationCriterion(nn.Module):
         self.config = config
         self.cost = MatchCost(config.classes, config.relations, config.l1, config.giou, config.subject_class)
 
-    def forward(self, output: ModelOutput, targets: Sequence[Targets], pooled: Tensor, num_objects: int) -> Losses:
+    def forward(
+        self,
+        output: ModelOutput,
+        targets: Sequence[Targets],
+        pooled: Tensor,
+        num_objects: int,
+        ignored: Tensor | None = None,
+    ) -> Losses:
         """Return the sums of all losses and their counts.
 
         Args:
@@ -149,6 +156,8 @@ class RelationCriterion(nn.Module):
             targets: one entry per image; an image without triplets is background only.
             pooled: (T, W) label vectors the output was made with (RPL reads the relation rows).
             num_objects: No, "no objects" included.
+            ignored: (No, Nv) True for cells of object and relation that take no part in the relation loss. The object is the target's, or
+                the likeliest real one where a pair is not matched.
         """
         config = self.config
         slots = config.assignment == "slots"
@@ -156,25 +165,35 @@ class RelationCriterion(nn.Module):
         flat = concatenate(targets)
         classes, weight = self._class_loss(output, flat, matches)
         boxes, quality, objects = _box_losses(output, flat, matches)
-        relation, positive = self._relation_loss(output, flat, matches, quality, pooled[num_objects:])
+        wanted = self._relation_targets(flat, pooled[num_objects:], ignored)[matches.target]
+        relation, positive = self._relation_loss(
+            self._relation_logits(output, flat, matches, ignored), wanted, matches, quality
+        )
         counts = torch.stack([weight, torch.full_like(weight, len(flat)), objects, positive]).double()
         weights = boxes.new_tensor([config.classes, config.relations, config.l1, config.l1, config.giou, config.giou])
         return Losses(torch.cat([torch.stack([classes, relation]), boxes]), LossCounts(counts), weights, matches)
 
     @torch.no_grad()
-    def counts(self, targets: Sequence[Targets], pairs: int, pooled: Tensor, num_objects: int) -> LossCounts:
+    def counts(
+        self,
+        targets: Sequence[Targets],
+        pairs: int,
+        pooled: Tensor,
+        num_objects: int,
+        ignored: Tensor | None = None,
+    ) -> LossCounts:
         """Return the counts of a batch from its targets alone, before the network has run: (4, 1).
 
         Args:
             targets: one entry per image. Where an image has more than `pairs` triplets, those that stay unmatched count too.
             pairs: P of the network.
-            pooled, num_objects: as in `forward`.
+            pooled, num_objects, ignored: as in `forward`.
         """
         flat = concatenate(targets)
         matched = sum(min(len(target), pairs) for target in targets)
         background = 0 if self.config.assignment == "slots" else pairs * len(targets) - matched
         weight = matched + self.config.no_objects_weight * background
-        positive = self._relation_targets(flat, pooled[num_objects:]) > 0
+        positive = self._relation_targets(flat, pooled[num_objects:], ignored) > 0
         values = [weight, len(flat), has_object(flat.obj_boxes).sum(), positive.sum()]
         return LossCounts(torch.tensor(values, dtype=torch.float64, device=pooled.device)[:, None])
 
@@ -198,14 +217,22 @@ class RelationCriterion(nn.Module):
             total, weight = total + (surprise * weights).sum(1), weights.sum(1)
         return total, weight
 
+    def _relation_logits(
+        self, output: ModelOutput, targets: Targets, matches: Matches, ignored: Tensor | None
+    ) -> Tensor:
+        """Relation logits (D, B, P, Nv); those of ignored cells are minus infinity, which costs nothing where nothing is wanted."""
+        if ignored is None:
+            return output.relation_logits
+        things = output.obj_logits[..., :-1].argmax(-1)
+        things[matches.layer, matches.image, matches.pair] = targets.obj_labels[matches.target]
+        return output.relation_logits.masked_fill(ignored[things], -torch.inf)
+
     def _relation_loss(
-        self, output: ModelOutput, targets: Targets, matches: Matches, quality: Tensor, label_vectors: Tensor
+        self, logits: Tensor, wanted: Tensor, matches: Matches, quality: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(Quality) focal loss and its positive targets, (D,) each; quality (D, M) in 0..1."""
-        wanted = self._relation_targets(targets, label_vectors)[matches.target]
+        """(Quality) focal loss and its positive targets, (D,) each; wanted (D, M, Nv), quality (D, M) in 0..1."""
         if self.config.relational_quality:
             wanted = wanted * quality[..., None]
-        logits = output.relation_logits
         if self.config.assignment == "slots":
             logits = matches.take(logits)
         else:
@@ -215,13 +242,13 @@ class RelationCriterion(nn.Module):
         loss = quality_focal_loss if self.config.relational_quality else focal_loss
         return loss(logits, wanted), (wanted > 0).flatten(1).sum(1)
 
-    def _relation_targets(self, targets: Targets, label_vectors: Tensor) -> Tensor:
+    def _relation_targets(self, targets: Targets, label_vectors: Tensor, ignored: Tensor | None) -> Tensor:
         """Targets (N, Nv) before their quality is known: what is annotated, and with RPL what is similar to it."""
         relations = targets.relations
-        if not self.config.pseudo_relations:
-            return relations
-        vectors = label_vectors if self.config.pseudo_gradient else label_vectors.detach()
-        return relations + pseudo_relations(vectors, relations, self.config.pseudo_threshold)
+        if self.config.pseudo_relations:
+            vectors = label_vectors if self.config.pseudo_gradient else label_vectors.detach()
+            relations = relations + pseudo_relations(vectors, relations, self.config.pseudo_threshold)
+        return relations if ignored is None else relations.masked_fill(ignored[targets.obj_labels], 0.0)
 
 
 def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -35,7 +35,9 @@ def evaluate(
         Path | None,
         typer.Option(help="JSON with the objects and verbs of a list, where they are not the published ones."),
     ] = None,
-    unseen: Annotated[str | None, typer.Option(help="Zero-shot setting to divide by: uc_rf, uc_nf, uo or uv.")] = None,
+    unseen: Annotated[
+        str | None, typer.Option(help="Zero-shot setting to divide by: uc_rf, uc_nf, uo, uv, or uc0 to uc4.")
+    ] = None,
     zero_shot: Annotated[bool, typer.Option(help="Drop pairs whose subject is no person (HICO-DET, NF).")] = False,
     image_labels: Annotated[
         Path | None,

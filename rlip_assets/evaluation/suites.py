@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,14 +34,14 @@ def suite(
     vocabulary: Vocabulary,
     *,
     zero_shot: bool = False,
-    unseen: str | None = None,
+    unseen: str | Sequence[tuple[str, str]] | None = None,
     known_objects: KnownObjects | None = None,
 ) -> Suite:
     """Evaluators of a benchmark.
 
     Args:
         zero_shot: the network saw no annotation of the benchmark: pairs whose subject is no person are dropped (HICO-DET).
-        unseen: zero-shot setting of the training ("uc_rf", ...), whose unseen and seen classes are reported.
+        unseen: zero-shot setting of the training ("uc_rf", ..., or (verb, object) names), whose unseen and seen classes are reported.
         known_objects: image labels, which add the Known-Object setting (HICO-DET).
 
     Raises:

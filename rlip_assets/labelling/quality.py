@@ -30,8 +30,8 @@ from rlip_assets.lineage.datasets import HUMAN_DATASET
 from rlip_assets.lineage.shards import shard_of
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import write_json
-from rlip_assets.training.few_shot import keep_triplets
 from rlip_assets.training.training_images import is_held_out
+from rlip_assets.training.transforms import keep_triplets
 
 QUALITY_FILE = "label_quality.json"
 THRESHOLDS = np.round(np.arange(0.05, 1.0, 0.05), 2)

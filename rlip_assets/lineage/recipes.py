@@ -23,6 +23,8 @@ class _Data(BaseModel):
 
 
 Sides = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+Split = Literal["uc_rf", "uc_nf", "uo", "uv", "uc0", "uc1", "uc2", "uc3", "uc4"]
+Combinations = Annotated[tuple[tuple[str, str], ...], Field(min_length=1)]
 
 
 class PublishedTraining(_Data):
@@ -100,8 +102,17 @@ class Recipe(_Data):
     image_list: str | None = None
     """File with the images to train on instead of a share, relative to the profile's root: a released few-shot split in HOIA json, or
     one file name per line. An image that is listed twice is seen twice as often, as published."""
-    unseen: Literal["uc_rf", "uc_nf", "uo"] | None = None
-    """Zero-shot split whose triplets are removed from training."""
+    unseen: Split | Combinations | None = None
+    """Zero-shot split whose triplets are removed from training: by name (unseen combinations rare first, non-rare first or by five random
+    choices; unseen objects; unseen verbs), or your own list of [relation, object]."""
+    unseen_images: Literal["keep", "drop_empty"] = "keep"
+    """Training images whose triplets are all unseen: `keep` trains on them as background alone, as published; `drop_empty` leaves out every
+    image without a seen triplet, whatever `images_without_triplets` says."""
+    unseen_pairs: Literal["keep", "drop"] = "keep"
+    """Pairs with seen and unseen relations: `keep` trains their seen relations, as published; `drop` removes the pair."""
+    unseen_cells: Literal["negative", "ignore"] = "negative"
+    """Unseen (object, relation) cells of the relation loss: `negative` trains them as wrong everywhere, as published; `ignore` leaves them
+    out, by the object of a matched pair and by the likeliest object of an unmatched query."""
     unseen_texts: Literal["kept", "removed"] = "kept"
     """Texts that no seen combination has, such as those of unseen objects: `removed` leaves them out of training's label list, so that the
     network meets them only in the test; `kept` trains them as negatives, as published."""
@@ -160,8 +171,9 @@ class Recipe(_Data):
             raise ValueError(
                 f"trainval names {unknown[0]}, which is no source of the recipe; remove it from one or add it to the other"
             )
-        if self.unseen_texts == "removed" and self.unseen is None:
-            raise ValueError("unseen_texts: removed needs a zero-shot split in unseen")
+        for field in ("unseen_images", "unseen_pairs", "unseen_cells", "unseen_texts"):
+            if getattr(self, field) != type(self).model_fields[field].default and self.unseen is None:
+                raise ValueError(f"{field}: {getattr(self, field)} needs a zero-shot split in unseen")
         if self.image_list and self.share < 1:
             raise ValueError("give either a share or an image_list")
         if self.pseudo and not self.quality:

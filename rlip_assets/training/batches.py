@@ -20,16 +20,23 @@ from rlip_assets.lineage.datasets import PERSON_BENCHMARKS
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.images import BadImageError, open_image
-from rlip_assets.training.few_shot import keep_triplets
 from rlip_assets.training.label_lists import BatchVocabulary, LabelList, Vocabulary
 from rlip_assets.training.targets import (
     pair_targets,
     ranked_pairs,
-    refuse_unseen,
     tagger_pairs,
 )
 from rlip_assets.training.training_images import TrainingImages
-from rlip_assets.training.transforms import Sample, augment, clip_boxes, for_evaluation, keep_boxes, mirror_text
+from rlip_assets.training.transforms import (
+    Sample,
+    augment,
+    clip_boxes,
+    for_evaluation,
+    keep_boxes,
+    keep_triplets,
+    mirror_text,
+)
+from rlip_assets.training.unseen import Unseen
 from rlip_model import PairNoise, TaggerPairs, Targets, collate_pairs, perturb_pairs
 from rlip_model.vision.images import image_tensor, stack_images
 
@@ -53,6 +60,7 @@ class Batch:
         pairs: the tagger's queries.
         skipped: files that cannot be read.
         cut_pairs: pairs beyond the network's slots.
+        ignored: (No, Nv) cells of object and relation that take no part in the relation loss; None where all do.
     """
 
     step: int
@@ -64,6 +72,7 @@ class Batch:
     image_ids: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     cut_pairs: int = 0
+    ignored: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         return replace(
@@ -72,6 +81,7 @@ class Batch:
             mask=self.mask.to(device, non_blocking=True),
             targets=[target.to(device) for target in self.targets],
             pairs=None if self.pairs is None else self.pairs.to(device),
+            ignored=None if self.ignored is None else self.ignored.to(device),
         )
 
 
@@ -92,7 +102,7 @@ class StepBatches(Dataset[Batch]):
         recipe: sizes, augmentation, noise.
         slots: pairs that the network can predict.
         seed: of the run.
-        unseen: (relation, object) texts that no target may have.
+        unseen: what a zero-shot split hides; a target that has it is refused.
         part: the share of every batch that this process gets. Label lists are made from the whole batch, so that they are the same
             in all processes (the quirk `part_counts` makes them from the part alone).
         training: False takes evaluation sizes, no noise of any kind and images in their order.
@@ -105,7 +115,7 @@ class StepBatches(Dataset[Batch]):
         recipe: Recipe,
         slots: int,
         seed: int,
-        unseen: frozenset[tuple[str, str]] = frozenset(),
+        unseen: Unseen | None = None,
         part: Part | None = None,
         training: bool = True,
     ) -> None:
@@ -187,7 +197,8 @@ class StepBatches(Dataset[Batch]):
         images, mask = stack_images([image_tensor(image) for _, (image, _) in loaded])
         targets, cut = [], 0
         for place, (_, scene) in loaded:
-            refuse_unseen(scene, self.unseen)
+            if self.unseen:
+                self.unseen.refuse(scene)
             pairs = self._pairs(step, place, scene)
             cut += max(0, len(pairs) - self.slots)
             targets.append(
@@ -202,7 +213,8 @@ class StepBatches(Dataset[Batch]):
             )
         queries = self._queries(step, targets, labels) if self.recipe.kind == "tagger" else None
         ids = tuple(scene.image_id for _, (_, scene) in loaded)
-        return Batch(step, labels, images, mask, targets, queries, ids, skipped, cut)
+        ignored = self.unseen.ignored_cells(labels) if self.unseen else None
+        return Batch(step, labels, images, mask, targets, queries, ids, skipped, cut, ignored)
 
     def _pairs(self, step: int, place: int, scene: Scene) -> list[tuple[int, int]]:
         if self.recipe.kind != "tagger":

@@ -1,18 +1,14 @@
-"""Subsets of a benchmark's training images: few-shot shares with full coverage, and scenes without unseen combinations."""
+"""Few-shot subsets of a benchmark's training images: shares with full coverage, and released lists."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import product
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import numpy.typing as npt
 
 from rlip_assets.datasets.scenes import NO_OBJECT, Scene
-from rlip_assets.datasets.sources.classes import Classes
 from rlip_assets.storage.errors import DataError, InputError
 
 PUBLISHED_ATTEMPTS = 200
@@ -107,68 +103,3 @@ def _classes(scene: Scene) -> frozenset[str]:
     """Relations ("r:...") and object classes ("o:...") of the triplets of a scene."""
     objects = {f"o:{scene.labels[index]}" for index in scene.object.tolist() if index != NO_OBJECT}
     return frozenset(objects | {f"r:{name}" for name in scene.relation})
-
-
-def unseen_pairs(classes: Classes, split: str) -> frozenset[tuple[str, str]]:
-    """Return the (relation, object) texts of a zero-shot split.
-
-    Args:
-        classes: of the benchmark.
-        split: "uc_rf", "uc_nf" or "uo".
-
-    Raises:
-        DataError: the benchmark has no such split.
-    """
-    ids = classes.splits.get(split)
-    if not ids or not classes.hois or not classes.relations:
-        raise DataError(
-            f"classes.json of {classes.dataset} has no split {split!r}; choose another `unseen` in the recipe"
-        )
-    hois = [classes.hois[index] for index in ids]
-    return frozenset((classes.relations[verb], classes.objects[thing]) for verb, thing in hois)
-
-
-def unseen_texts(classes: Classes, split: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the object texts and the relation texts that occur only in unseen combinations of a zero-shot split.
-
-    Raises:
-        DataError: the benchmark has no such split.
-    """
-    unseen = unseen_pairs(classes, split)
-    combinations = [((classes.relations or [])[verb], classes.objects[thing]) for verb, thing in classes.hois or []]
-    seen = [pair for pair in combinations if pair not in unseen]
-    relations = {relation for relation, _ in unseen} - {relation for relation, _ in seen}
-    objects = {thing for _, thing in unseen} - {thing for _, thing in seen}
-    return frozenset(objects), frozenset(relations)
-
-
-def pairs_with(classes: Classes, objects: frozenset[str], relations: frozenset[str]) -> frozenset[tuple[str, str]]:
-    """Return all (relation, object) texts with one of these, whether or not they are a class."""
-    every = product(classes.relations or [], classes.objects)
-    return frozenset((relation, thing) for relation, thing in every if relation in relations or thing in objects)
-
-
-def keep_triplets(scene: Scene, kept: npt.NDArray[np.bool_]) -> Scene:
-    """Return the scene with only the triplets that `kept` (m,) marks; all boxes stay."""
-    if kept.all():
-        return scene
-    return replace(
-        scene,
-        subject=scene.subject[kept],
-        object=scene.object[kept],
-        relation=tuple(text for text, keep in zip(scene.relation, kept, strict=True) if keep),
-        confidence=scene.confidence[kept],
-    )
-
-
-def without_unseen(scene: Scene, unseen: frozenset[tuple[str, str]]) -> Scene:
-    """Drop unseen triplets; an image without any left stays (published)."""
-    return keep_triplets(scene, np.array([pair not in unseen for pair in triplet_pairs(scene)], bool).reshape(-1))
-
-
-def triplet_pairs(scene: Scene) -> list[tuple[str, str]]:
-    """Return the (relation, object) texts of the triplets; an absent object is ""."""
-    return [
-        (relation, scene.labels[index] if index != NO_OBJECT else "")
-        for relation, index in zip(scene.relation, scene.object.tolist(), strict=True)
-    ]

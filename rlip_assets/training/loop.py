@@ -206,7 +206,11 @@ class Trainer:
         vectors = {labels: pooled.detach().requires_grad_() for labels, pooled in texts.items()}
         counts = [
             self.criterion.counts(
-                batch.targets, self.model.config.pairs, vectors[batch.labels].float(), batch.labels.num_objects
+                batch.targets,
+                self.model.config.pairs,
+                vectors[batch.labels].float(),
+                batch.labels.num_objects,
+                batch.ignored,
             )
             for batch in batches
         ]
@@ -220,7 +224,7 @@ class Trainer:
                 output = self.model(batch.images, batch.mask, own, objects, text_mask, batch.pairs)
             if not all(bool(torch.isfinite(value).all()) for value in vars(output).values()):
                 self._stop(step, [batch], "the predictions are not finite")
-            losses = self.criterion(_as_float(output), batch.targets, own.float(), objects)
+            losses = self.criterion(_as_float(output), batch.targets, own.float(), objects, batch.ignored)
             published = self.recipe.published.part_counts
             divisors = losses.counts.published_divisors(whole, parts) if published else whole.divisors()
             total, terms = losses.divided(divisors)

@@ -95,6 +95,7 @@ class TrainingRun:
             "training_images": len(data.train),
             "test_images_in_training": count_test_images(self.ctx, data.train),
             **({"excluded_images": data.train.excluded} if HUMAN_EXCLUSIONS in self.ctx.inputs else {}),
+            **({"emptied_images": data.train.emptied} if self.recipe.unseen_images == "drop_empty" else {}),
             "held_out_images": len(data.held_out.images),
             "unreadable_images": trainer.counters.skipped_images,
             "cut_pairs": trainer.counters.cut_pairs,
@@ -250,7 +251,9 @@ def compared(recipe: Recipe) -> dict[str, Any]:
         "backbone": f"{config.backbone.kind}-{'-'.join(map(str, config.backbone.depths))}",
         "fusion": config.fusion if config.fusion != "alif" else f"alif x {config.fusions}, gate {config.gate}",
         "shots": recipe.image_list or recipe.share,
-        "unseen": recipe.unseen or "",
+        "unseen": (recipe.unseen if isinstance(recipe.unseen, str) else f"{len(recipe.unseen)} listed")
+        if recipe.unseen
+        else "",
     }
 
 

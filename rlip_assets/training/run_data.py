@@ -15,7 +15,6 @@ from rlip_assets.lineage.datasets import HUMAN_DATASET, HUMAN_EXCLUSIONS, ZERO_S
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import ParameterError
 from rlip_assets.training.batches import Part, StepBatches
-from rlip_assets.training.few_shot import pairs_with, unseen_pairs, unseen_texts
 from rlip_assets.training.label_lists import (
     BatchVocabulary,
     FixedVocabulary,
@@ -26,8 +25,7 @@ from rlip_assets.training.label_lists import (
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.start import model_config
 from rlip_assets.training.training_images import ImageSource, TrainingImages, training_images
-
-Texts = frozenset[str]
+from rlip_assets.training.unseen import Unseen
 
 
 @dataclass(frozen=True)
@@ -66,11 +64,10 @@ def read_run_data(
             f"the recipe's losses are those of {recipe.processes} parts (published.part_counts), this run has {parts}: for its losses "
             f"let training.processes times accumulate be {recipe.processes}"
         )
-    removed = _removed_texts(recipe, classes)
-    unseen = _unseen(recipe, classes, *removed)
+    unseen = Unseen.of(recipe, classes)
     image_list = ctx.inputs.get("image_list")
     train, held = training_images(recipe, image_sources(ctx, recipe), unseen, scene_cache(ctx), seed, image_list)
-    vocabulary = _vocabulary(recipe, classes, train, *removed)
+    vocabulary = _vocabulary(recipe, classes, train, unseen)
     first = processes.index * recipe.accumulate
     return RunData(
         train,
@@ -131,33 +128,13 @@ def _excluded(ctx: StageContext) -> frozenset[str]:
     return frozenset().union(*map(read_listed, bucket_folders(listed))) if listed else frozenset()
 
 
-def _vocabulary(
-    recipe: Recipe, classes: Classes | None, images: TrainingImages, objects: Texts, relations: Texts
-) -> Vocabulary:
+def _vocabulary(recipe: Recipe, classes: Classes | None, images: TrainingImages, unseen: Unseen | None) -> Vocabulary:
     if classes is not None:
-        form = model_config(recipe).label_texts
-        return FixedVocabulary(benchmark_labels(classes, form).without(objects, relations), objects)
+        labels = benchmark_labels(classes, model_config(recipe).label_texts)
+        return (
+            FixedVocabulary(labels.without(unseen.objects, unseen.relations), unseen.objects)
+            if unseen
+            else FixedVocabulary(labels)
+        )
     samplers = NameSampler(images.object_counts()), NameSampler(images.relation_counts())
     return BatchVocabulary(*samplers, recipe.label_budget, recipe.synonym_guard)
-
-
-def _removed_texts(recipe: Recipe, classes: Classes | None) -> tuple[Texts, Texts]:
-    """Object and relation texts that training does not see.
-
-    Raises:
-        ParameterError: the recipe has a zero-shot split, and the stage no benchmark to split.
-    """
-    if recipe.unseen is not None and classes is None:
-        raise ParameterError(
-            f"the recipe's unseen: {recipe.unseen} needs the classes of a benchmark, which only fine-tuning has; set it to null"
-        )
-    if recipe.unseen is None or classes is None or recipe.unseen_texts == "kept":
-        return frozenset(), frozenset()
-    return unseen_texts(classes, recipe.unseen)
-
-
-def _unseen(recipe: Recipe, classes: Classes | None, objects: Texts, relations: Texts) -> frozenset[tuple[str, str]]:
-    """(relation, object) texts that no training target may have."""
-    if recipe.unseen is None or classes is None:
-        return frozenset()
-    return unseen_pairs(classes, recipe.unseen) | pairs_with(classes, objects, relations)

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 
 from rlip_assets.datasets.scenes import NO_OBJECT, Scene
-from rlip_assets.training.few_shot import triplet_pairs
 from rlip_assets.training.label_lists import LabelList
 from rlip_model import Targets
 
@@ -84,16 +83,3 @@ def tagger_pairs(scene: Scene, number: int, generator: np.random.Generator) -> l
     taken, count = set(positives), len(scene.labels)
     others = [(i, j) for i in range(count) for j in range(count) if i != j and (i, j) not in taken]
     return positives + [others[row] for row in generator.permutation(len(others))[: number - len(positives)].tolist()]
-
-
-def refuse_unseen(scene: Scene, unseen: frozenset[tuple[str, str]]) -> None:
-    """Refuse unseen combinations in the targets of a zero-shot split; one here is a defect of the program.
-
-    Raises:
-        AssertionError: a triplet of `scene` is unseen.
-    """
-    leaked = unseen.intersection(triplet_pairs(scene))
-    if leaked:
-        raise AssertionError(
-            f"the unseen combination {sorted(leaked)[0]} of scene {scene.image_id} reached the training targets"
-        )

@@ -17,7 +17,9 @@ from rlip_assets.datasets.image_identity import ImageKey, image_key
 from rlip_assets.datasets.scenes import Scene, SceneStore, bucket_of
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import DataError
-from rlip_assets.training.few_shot import keep_triplets, listed_images, read_image_list, select_share, without_unseen
+from rlip_assets.training.few_shot import listed_images, read_image_list, select_share
+from rlip_assets.training.transforms import keep_triplets
+from rlip_assets.training.unseen import Unseen
 
 HOLDOUT_CELLS = 1000
 
@@ -43,12 +45,12 @@ class SceneFilter:
     """Drops weak pseudo labels and unseen combinations from a scene."""
 
     relation_threshold: float = 0.0
-    unseen: frozenset[tuple[str, str]] = frozenset()
+    unseen: Unseen | None = None
 
     def __call__(self, scene: Scene) -> Scene:
         if self.relation_threshold:
             scene = keep_triplets(scene, ~(scene.confidence < self.relation_threshold))
-        return without_unseen(scene, self.unseen) if self.unseen else scene
+        return self.unseen.visible(scene) if self.unseen else scene
 
 
 class TrainingImages:
@@ -56,6 +58,7 @@ class TrainingImages:
 
     Attributes:
         excluded: number of images left out because their source excludes them.
+        emptied: number of images left out because no seen triplet is left of them (`Recipe.unseen_images`).
 
     Args:
         sources: datasets in the order of their concatenation.
@@ -82,6 +85,11 @@ class TrainingImages:
         chosen = [self._select(*each, holdout, part, with_triplets) for each in self._sources_and_stores()]
         self._rows = [self._allowed(*each) for each in zip(self.sources, self._stores, chosen, strict=True)]
         self.excluded = sum(map(len, chosen)) - sum(map(len, self._rows))
+        self.emptied = 0
+        if scene_filter.unseen and scene_filter.unseen.drop_empty:
+            before = sum(map(len, self._rows))
+            self._rows = [self._with_visible(*each) for each in zip(self._stores, self._rows, strict=True)]
+            self.emptied = before - sum(map(len, self._rows))
         self._offsets = np.cumsum([0, *map(len, self._rows)])
         if part == "train":
             for source, rows in zip(self.sources, self._rows, strict=True):
@@ -109,6 +117,10 @@ class TrainingImages:
         if not source.excluded:
             return rows
         return np.compress([store.image_id(row) not in source.excluded for row in rows.tolist()], rows)
+
+    def _with_visible(self, store: SceneStore, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The rows of images with a triplet after the filter."""
+        return np.compress([len(self._filter(store[row]).relation) > 0 for row in rows.tolist()], rows)
 
     def keep_share(self, share: float, seed: int) -> None:
         """Reduce to a few-shot share; see `select_share`."""
@@ -176,7 +188,7 @@ class TrainingImages:
 def training_images(
     recipe: Recipe,
     sources: Sequence[ImageSource],
-    unseen: frozenset[tuple[str, str]],
+    unseen: Unseen | None,
     cache: Path,
     seed: int,
     image_list: Path | None = None,

@@ -87,6 +87,19 @@ def keep_boxes(scene: Scene, kept: npt.NDArray[np.bool_]) -> Scene:
     )
 
 
+def keep_triplets(scene: Scene, kept: npt.NDArray[np.bool_]) -> Scene:
+    """Return the scene with only the triplets that `kept` (m,) marks; all boxes stay."""
+    if kept.all():
+        return scene
+    return replace(
+        scene,
+        subject=scene.subject[kept],
+        object=scene.object[kept],
+        relation=tuple(text for text, keep in zip(scene.relation, kept, strict=True) if keep),
+        confidence=scene.confidence[kept],
+    )
+
+
 def crop(sample: Sample, left: int, top: int, width: int, height: int) -> Sample:
     """Cut out a rectangle; boxes are clipped to it, and dropped outside it."""
     image, scene = sample

@@ -30,7 +30,9 @@ def validate(
         batch = batch.to(device)
         pooled = model.encode_text(*(ids.to(device) for ids in tokenizer(batch.labels.texts)))
         output = model(batch.images, batch.mask, pooled, batch.labels.num_objects, pairs=batch.pairs)
-        losses = criterion(output, batch.targets, pooled=pooled, num_objects=batch.labels.num_objects)
+        losses = criterion(
+            output, batch.targets, pooled=pooled, num_objects=batch.labels.num_objects, ignored=batch.ignored
+        )
         number = len(batch.image_ids)
         images += number
         for name, value in {"loss": losses.total, **{name: losses.terms[name] for name in TERM_NAMES}}.items():

@@ -96,6 +96,44 @@ def test_parts_divided_by_the_counts_of_the_whole_add_up_to_it() -> None:
         torch.testing.assert_close(published[0][1][name] + published[1][1][name], want)
 
 
+@pytest.mark.parametrize("quality", [True, False])
+def test_ignored_cells_cost_nothing_and_the_others_what_they_did(quality: bool) -> None:
+    """A cell's object is that of the target for a matched pair, and the likeliest real object for any other."""
+    output, targets = random_output(2, 2, 5), [make_targets(n, OBJECTS, RELATIONS) for n in (3, 2)]
+    ignored = torch.rand(OBJECTS, RELATIONS) < 0.4
+    ignored[-1] = False
+    for target in targets:
+        target.relations[ignored[target.obj_labels]] = 0.0
+    output.relation_logits.requires_grad_()
+    criterion = RelationCriterion(LossConfig(relational_quality=quality))
+    whole = criterion(output, targets, POOLED, OBJECTS)
+    less = criterion(output, targets, POOLED, OBJECTS, ignored)
+    for counted in (less.counts, criterion.counts(targets, 5, POOLED, OBJECTS, ignored)):
+        torch.testing.assert_close(counted.values.expand(-1, 2), whole.counts.values)
+    cells = torch.zeros_like(output.relation_logits, dtype=torch.bool)
+    labels = concatenate(targets).obj_labels
+    for layer in range(2):
+        matches = whole.matches
+        own = {
+            (int(image), int(pair)): int(labels[target])
+            for image, pair, target in zip(
+                matches.image[layer], matches.pair[layer], matches.target[layer], strict=True
+            )
+        }
+        for image in range(2):
+            for pair in range(5):
+                likeliest = int(output.obj_logits[layer, image, pair, :-1].argmax())
+                cells[layer, image, pair] = ignored[own.get((image, pair), likeliest)]
+    chance = output.relation_logits.sigmoid()
+    left_out = (-(1 - chance).log() * chance**2 * cells).sum((1, 2, 3))
+    torch.testing.assert_close(less.sums[1], whole.sums[1] - left_out, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(less.sums[[0, 2, 3, 4, 5]], whole.sums[[0, 2, 3, 4, 5]])
+    (gradient,) = torch.autograd.grad(less.total, output.relation_logits)
+    assert torch.isfinite(gradient).all()
+    assert not gradient[cells].any()
+    assert gradient[~cells].all()
+
+
 def test_extreme_logits_stay_finite() -> None:
     logits = torch.tensor([[[200.0, -200.0]]], requires_grad=True)
     loss = (

@@ -29,7 +29,7 @@ class Classes(BaseModel):
         relations: relation texts in evaluation order; None where the dataset has no closed set of them.
         hois: (relation index, object index) of each interaction class; None outside HICO-DET.
         rare: indices in `hois` with fewer than `RARE_BELOW` training instances.
-        splits: name of a zero-shot split ("uc_rf", "uc_nf", "uo") to the indices in `hois` that it holds out.
+        splits: name of a zero-shot split ("uc_rf", "uc_nf", "uo") to the indices in `hois` that it holds out; see `zero_shot_splits`.
         groups: further named groupings that reports use, such as the official action names of V-COCO.
     """
 
@@ -110,6 +110,25 @@ def hico_classes() -> Classes:
         rare=table["rare"],
         splits=table["splits"],
     )
+
+
+def zero_shot_splits(classes: Classes) -> dict[str, list[int]]:
+    """Return the zero-shot splits of a dataset as indices in its `hois`: its own, and the published ones that it lacks where it is HICO-DET
+    with the 600 published interactions, in whatever order."""
+    names = interaction_names(classes)
+    official = hico_classes()
+    published = interaction_names(official)
+    if classes.dataset != official.dataset or set(names) != set(published):
+        return classes.splits
+    index = {name: number for number, name in enumerate(names)}
+    every = official.splits | official_table("hico_det")["further_splits"]
+    return {name: [index[published[hoi]] for hoi in unseen] for name, unseen in every.items()} | classes.splits
+
+
+def interaction_names(classes: Classes) -> list[tuple[str, str]]:
+    """Return the (relation, object) texts of the interaction classes."""
+    relations = classes.relations or []
+    return [(relations[relation], classes.objects[entity]) for relation, entity in classes.hois or []]
 
 
 def v_coco_classes() -> Classes:

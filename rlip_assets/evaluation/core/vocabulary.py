@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from rlip_assets.datasets.sources.classes import Classes, hico_classes, official_table
+from rlip_assets.datasets.sources.classes import Classes, zero_shot_splits
 from rlip_assets.evaluation.formats.json_values import read_text
 from rlip_assets.storage.errors import DataError, InputError
 
@@ -70,12 +70,19 @@ class Vocabulary:
         hois = np.array(self.hois, np.int64).reshape(-1, 2)
         return hois[:, 1] * len(self.verbs) + hois[:, 0]
 
-    def unseen(self, split: str) -> tuple[int, ...]:
-        """Ids of the interaction classes that a zero-shot setting leaves out of training.
+    def unseen(self, split: str | Sequence[tuple[str, str]]) -> tuple[int, ...]:
+        """Ids of the interaction classes that a zero-shot setting leaves out of training: by its name, or listed as (verb, object) names.
 
         Raises:
-            DataError: the classes name no such setting.
+            DataError: the classes name no such setting or interaction.
         """
+        if not isinstance(split, str):
+            names = {(self.verbs[verb], self.objects[label]): number for number, (verb, label) in enumerate(self.hois)}
+            if unknown := [name for name in split if name not in names]:
+                raise DataError(
+                    f"the {self.dataset} classes have no interaction {unknown[0]}; correct the recipe's unseen"
+                )
+            return tuple(names[name] for name in split)
         if split not in self.splits:
             named = ", ".join(sorted(self.splits)) or "none"
             raise DataError(f"the {self.dataset} classes have no zero-shot setting {split!r} (they have: {named})")
@@ -102,7 +109,7 @@ def vocabulary_of_classes(content: Mapping[str, Any] | str, where: str) -> Vocab
     hois = tuple(classes.hois or ())
     if len(set(hois)) < len(hois):
         raise DataError(f"{where}: hois repeats an interaction; list each once")
-    splits = {name: tuple(ids) for name, ids in classes.splits.items()}
+    splits = {name: tuple(ids) for name, ids in zero_shot_splits(classes).items()}
     return Vocabulary(
         classes.dataset,
         tuple(classes.objects),
@@ -127,16 +134,3 @@ def read_vocabulary(path: Path) -> Vocabulary:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); make it again") from None
     return vocabulary_of_classes(content, str(path))
-
-
-def with_official_splits(vocabulary: Vocabulary) -> Vocabulary:
-    """Return HICO-DET's classes with the published zero-shot settings that they lack, where they are the 600 published interactions."""
-    official = hico_classes()
-    verbs = official.relations or []
-    names = [(verbs[verb], official.objects[label]) for verb, label in official.hois or []]
-    ids = {(vocabulary.verbs[verb], vocabulary.objects[label]): i for i, (verb, label) in enumerate(vocabulary.hois)}
-    if vocabulary.dataset != official.dataset or set(names) != set(ids):
-        return vocabulary
-    unseen = {**official.splits, "uv": official_table(official.dataset)["unseen_verbs"]}
-    published = {split: tuple(ids[names[i]] for i in hois) for split, hois in unseen.items()}
-    return replace(vocabulary, splits=published | dict(vocabulary.splits))

@@ -32,7 +32,6 @@ from rlip_assets.evaluation.core.vocabulary import (
     Vocabulary,
     read_vocabulary,
     vocabulary_of_classes,
-    with_official_splits,
 )
 from rlip_assets.evaluation.formats.class_lists import coco_ids
 from rlip_assets.evaluation.formats.json_values import (
@@ -74,7 +73,7 @@ def read_annotations(
     """
     path = Path(path)
     if path.is_dir():
-        vocabulary = with_official_splits(read_vocabulary(classes or classes_of(path)))
+        vocabulary = read_vocabulary(classes or classes_of(path))
         return ground_truth_of_list(benchmark_scenes(path, split), vocabulary, str(path)), vocabulary
     content = read_json(path)
     if isinstance(content, dict) and {"annotation", "filenames", "correspondence"} <= set(content):
@@ -109,17 +108,15 @@ def hicodet_pairs(content: Mapping[str, Any], where: str) -> tuple[GroundTruth, 
             f"{where}: correspondence does not number its interactions 0..{len(table) - 1}; fetch the file again"
         )
     hois = [(verb, label) for _, label, verb in sorted(table)]
-    vocabulary = with_official_splits(
-        vocabulary_of_classes(
-            {
-                "dataset": "hico_det",
-                "objects": names["objects"],
-                "relations": names["verbs"],
-                "hois": hois,
-                "rare": values(content, "rare", WHOLE, where),
-            },
-            where,
-        )
+    vocabulary = vocabulary_of_classes(
+        {
+            "dataset": "hico_det",
+            "objects": names["objects"],
+            "relations": names["verbs"],
+            "hois": hois,
+            "rare": values(content, "rare", WHOLE, where),
+        },
+        where,
     )
     files = values(content, "filenames", TEXT, where)
     sizes, rows = values(content, "size", SIZE, where), field(content, "annotation", LIST, where)

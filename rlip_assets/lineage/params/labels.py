@@ -18,7 +18,7 @@ class CaptionParams(BaseModel):
     prompt: str = "a picture of "
     """Start of every caption, removed from the result."""
     top_p: float = Field(default=0.9, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=1)
+    top_k: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
     """Most likely tokens among which `top_p` chooses (published: 50, the default of transformers); null takes all."""
     beams: int = Field(default=3, ge=1)
     min_tokens: int = Field(default=5, ge=0)

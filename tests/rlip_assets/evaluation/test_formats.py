@@ -318,6 +318,7 @@ def test_the_official_interactions_bring_their_zero_shot_settings(tmp_path: Path
         "uc_nf": 120,
         "uo": 100,
         "uv": 84,
+        **{f"uc{number}": 120 for number in range(5)},
     }
     assert {official.hois[i] for i in official.splits["uc_rf"]} == {
         vocabulary.hois[i] for i in vocabulary.splits["uc_rf"]

@@ -105,7 +105,7 @@ def trainer_of(
         **options: object,
     ) -> Trainer:
         model = network(**options)
-        images, _ = training_images(recipe, [source], frozenset(), tmp_path / "cache", 3)
+        images, _ = training_images(recipe, [source], None, tmp_path / "cache", 3)
         vocabulary = BatchVocabulary(
             NameSampler(images.object_counts()), NameSampler(images.relation_counts()), recipe.label_budget
         )

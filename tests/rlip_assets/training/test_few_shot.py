@@ -1,4 +1,4 @@
-"""Few-shot shares cover every class; unseen combinations leave training and only they."""
+"""Few-shot shares cover every class; released lists are taken as they are."""
 
 from __future__ import annotations
 
@@ -11,18 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlip_assets.datasets.scenes import Scene, make_scene
-from rlip_assets.datasets.sources.classes import Classes, hico_classes
 from rlip_assets.storage.errors import DataError, InputError
-from rlip_assets.training.few_shot import (
-    listed_images,
-    pairs_with,
-    read_image_list,
-    select_share,
-    triplet_pairs,
-    unseen_pairs,
-    unseen_texts,
-    without_unseen,
-)
+from rlip_assets.training.few_shot import listed_images, read_image_list, select_share
+from rlip_assets.training.unseen import triplet_texts
 
 BOXES = [(0, 0, 5, 5), (1, 1, 6, 6)]
 
@@ -38,7 +29,7 @@ def test_shares_have_their_size_and_cover_all_classes(seed: int, share: float) -
     scenes = [scene(i, f"v{generator.integers(6)}", f"o{generator.integers(5)}") for i in range(200)]
     chosen = select_share(scenes, share, seed)
     assert len(chosen) == len(set(chosen)) == int(200 * share)
-    found = {pair for index in chosen for pair in triplet_pairs(scenes[index])}
+    found = {pair for index in chosen for pair in triplet_texts(scenes[index])}
     assert {relation for relation, _ in found} == {s.relation[0] for s in scenes}
     assert {thing for _, thing in found} == {s.labels[1] for s in scenes}
     assert chosen == select_share(scenes, share, seed)
@@ -59,52 +50,6 @@ def test_a_cover_is_found_where_random_draws_fail() -> None:
 def test_too_small_a_share_is_refused() -> None:
     with pytest.raises(DataError, match="2 of 20 images cannot hold every relation"):
         select_share([scene(i, f"v{i}", f"o{i}") for i in range(20)], 0.1, 0)
-
-
-CLASSES = Classes(
-    dataset="hico_det",
-    objects=["person", "cup", "dog"],
-    relations=["hold", "walk"],
-    hois=[(0, 1), (0, 2), (1, 2)],
-    splits={"uc_rf": [2]},
-)
-
-
-def test_unseen_triplets_leave_and_the_image_stays() -> None:
-    unseen = unseen_pairs(CLASSES, "uc_rf")
-    assert unseen == {("walk", "dog")}
-    triplets = [(0, 1, "walk"), (0, 1, "hold"), (0, -1, "walk")]
-    mixed = make_scene("a", "hico_det", "train", "a.jpg", 9, 9, BOXES, ["person", "dog"], triplets)
-    kept = without_unseen(mixed, unseen)
-    assert list(zip(kept.relation, kept.object.tolist(), strict=True)) == [("hold", 1), ("walk", -1)]
-    assert len(without_unseen(scene(1, "walk", "dog"), unseen).relation) == 0
-    assert len(without_unseen(scene(1, "walk", "dog"), unseen).labels) == 2
-
-
-def test_texts_of_unseen_combinations_alone() -> None:
-    """A text that a seen combination has stays, and a triplet with a text that goes does not."""
-    classes = CLASSES.model_copy(update={"hois": [(0, 1), (0, 2), (1, 2), (1, 0)], "splits": {"uo": [1, 2, 3]}})
-    objects, relations = unseen_texts(classes, "uo")
-    assert (objects, relations) == ({"dog", "person"}, {"walk"})
-    assert pairs_with(classes, objects, relations) == {
-        *(("hold", "dog"), ("hold", "person")),
-        *(("walk", "person"), ("walk", "cup"), ("walk", "dog")),
-    }
-    assert unseen_texts(CLASSES, "uc_rf") == (frozenset(), {"walk"})
-
-
-def test_texts_of_the_published_splits_are_those_of_twelve_objects() -> None:
-    classes = hico_classes()
-    assert all(unseen_texts(classes, split) == (frozenset(), frozenset()) for split in ("uc_rf", "uc_nf"))
-    objects, relations = unseen_texts(classes, "uo")
-    assert len(objects) == 12
-    assert "person" not in objects
-    assert relations == {"break", "brush with", "flip", "move", "slide"}
-
-
-def test_unknown_split_is_refused() -> None:
-    with pytest.raises(DataError, match="no split 'uo'"):
-        unseen_pairs(CLASSES, "uo")
 
 
 @pytest.mark.parametrize("form", ["json", "text"])

@@ -36,7 +36,7 @@ torch.set_num_threads(1)
 processes = join_processes(torch.device("cpu"))
 recipe = Recipe.model_validate_json(Path({recipe!r}).read_text())
 images, _ = training_images(
-    recipe, [ImageSource("drawn", (Path({table!r}),), Path({images!r}))], frozenset(), Path({cache!r}), 3
+    recipe, [ImageSource("drawn", (Path({table!r}),), Path({images!r}))], None, Path({cache!r}), 3
 )
 vocabulary = BatchVocabulary(NameSampler(images.object_counts()), NameSampler(images.relation_counts()), recipe.label_budget)
 torch.manual_seed(5)

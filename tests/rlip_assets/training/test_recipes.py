@@ -86,11 +86,20 @@ def recipe_of(script: str) -> Recipe:
 
 def test_files_hold_the_published_settings_and_name_their_scripts() -> None:
     named = recipes()
-    assert {name for name in named if not name.startswith("micro")} == set(published())
+    assert {name for name in named if not name.startswith(("micro", "clean"))} == set(published())
     for name, (setting, scripts) in published().items():
         assert differences(named[name], setting) == {}, name
         assert list(named[name].sources) == list(setting.sources), name
         assert named.comment(name) == [f"published as {script}" for script in scripts]
+
+
+def test_clean_recipes_differ_from_the_published_ones_in_unseen_classes_alone() -> None:
+    clean = [name for name in recipes() if name.startswith("clean")]
+    assert len(clean) == 6
+    for name in clean:
+        changed = differences(recipe(name.replace("clean", "parseda")), recipe(name))
+        assert changed == {"unseen_images": ("keep", "drop_empty"), "unseen_cells": ("negative", "ignore")}
+        assert recipe(name).unseen is not None
 
 
 def test_the_table_covers_all_training_and_tagger_rows() -> None:
@@ -183,6 +192,9 @@ def test_late_fusion_baseline_differs_in_the_network_alone() -> None:
         ({"sources": {}}, "source"),
         ({"pseudo": True, "quality": False}, "RQL"),
         ({"unseen_texts": "removed"}, "needs a zero-shot split"),
+        ({"unseen_cells": "ignore"}, "needs a zero-shot split"),
+        ({"unseen": "uc5"}, "unseen"),
+        ({"unseen": []}, "unseen"),
         ({"trainval": ["objects365"]}, "trainval names objects365, which is no source"),
     ],
 )

@@ -18,7 +18,7 @@ def output(*arguments: str) -> list[str]:
 
 
 def test_list_shows_each_recipe_on_one_line() -> None:
-    lines = output("list", "swin_large_hico")
+    lines = output("list", "parsed_swin_large_hico")
     assert [line.split()[0] for line in lines][:2] == [
         "parsed_swin_large_hico_det_10",
         "parsed_swin_large_hico_det_full",
