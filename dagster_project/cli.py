@@ -37,9 +37,9 @@ def demo(
     from dagster import DagsterInstance
 
     from dagster_dvc import report_external, unreported
-    from dagster_project.lineage import bring_up_to_date
+    from dagster_project.launcher import bring_up_to_date
     from dagster_project.location import active_location
-    from dagster_project.summary import print_summary
+    from rlip_assets.cli.summary import print_summary
 
     began = time.monotonic()
 
@@ -51,12 +51,13 @@ def demo(
     tell(f"comparing dvc.lock, the tree and Dagster in {location.root}")
     with DagsterInstance.get() as instance:
         summary = bring_up_to_date(location, TARGET, tell, slots)
-        reported = report_external(instance, location.project, location.translator)
-        if reported:
-            tell(f"{len(reported)} items that DVC had made without Dagster are reported to it")
+        if reported := report_external(instance, location.project, location.translator):
+            tell(
+                f"{len(reported)} items that DVC made without Dagster or several in a run are reported to it one by one"
+            )
         missing = unreported(instance, location.project, location.translator)
     summary.seconds = time.monotonic() - began
-    print_summary(location, summary, missing)
+    print_summary(location.root, summary, len(missing))
 
 
 def sync_dagster(profile: Profile = DEFAULT_PROFILE) -> None:
@@ -82,6 +83,12 @@ def ui(
 ) -> None:
     """Start Dagster and MLflow on localhost."""
     prepare_environment(profile)
-    from dagster_project.servers import serve
+    from dagster import DagsterInstance
 
+    from dagster_project.dead_runs import end_dead_runs
+    from rlip_assets.cli.servers import serve
+
+    with DagsterInstance.get() as instance:
+        if dead := end_dead_runs(instance):
+            print(f"{len(dead)} earlier runs were killed; they are marked as failed", flush=True)
     serve(dagster_port, mlflow_port)

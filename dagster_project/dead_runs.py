@@ -6,11 +6,11 @@ import os
 import platform
 
 import psutil
-from dagster import DagsterInstance, DagsterRun, RunsFilter
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 WORKER_TAG = "rlip/worker"
 """Tag of a run: machine, number and start time of the process that executes it."""
+_IN_PROGRESS = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 _SLACK_SECONDS = 5.0
 """Tolerance for the start time of a process, which shifts when the clock is set."""
 
@@ -23,7 +23,7 @@ def this_worker() -> str:
 def end_dead_runs(instance: DagsterInstance) -> list[str]:
     """Mark runs whose process is gone as failed and free the pool slots of all finished runs; return the ids of the dead runs."""
     dead = []
-    for run in instance.get_runs(RunsFilter(statuses=list(IN_PROGRESS_RUN_STATUSES))):
+    for run in instance.get_runs(RunsFilter(statuses=_IN_PROGRESS)):
         if _is_dead(run):
             instance.report_run_failed(run, "the process of this run was killed")
             dead.append(run.run_id)

@@ -12,13 +12,13 @@ from typing import Any
 import dagster as dg
 
 from dagster_dvc.lock import LockEntry
+from rlip_assets.cli.servers import MLFLOW_ADDRESS_VARIABLE
 from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.lineage.provenance import read_provenance
 from rlip_assets.lineage.runner import flatten
 from rlip_assets.lineage.spec import StageItem
 from rlip_assets.storage.escape import markdown_cell
 
-MLFLOW_ADDRESS_VARIABLE = "RLIP_MLFLOW_UI"
 DEFAULT_MLFLOW_ADDRESS = "http://127.0.0.1:5000"
 _PICTURE_SIZE = (720, 720)
 _PICTURE_SUFFIXES = {".png", ".jpg"}

@@ -1,4 +1,4 @@
-"""A worker process that materialises one item after another on the persistent Dagster instance.
+"""A worker process that materialises one task after another on the persistent Dagster instance.
 
 Starting a process per run would take longer than most stages of the micro profile; a worker imports Dagster once.
 """
@@ -12,12 +12,10 @@ import threading
 import time
 from dataclasses import dataclass
 from importlib import import_module
-from multiprocessing.connection import Connection
 from pathlib import Path
 
+import dagster as dg
 import psutil
-from dagster import DagsterEvent, DagsterInstance
-from dagster._core.errors import DagsterExecutionInterruptedError
 
 from dagster_project.dead_runs import WORKER_TAG, end_dead_runs, this_worker
 from dagster_project.location import Location
@@ -25,71 +23,77 @@ from dagster_project.translator import FORCE_TAG
 from rlip_assets.lineage.log import LINES_VARIABLE
 
 LAUNCHED_TAG = "rlip/launched_by"
+RANGE_TAGS = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+"""Dagster's tags of a run over several partitions."""
+_context: tuple[dg.DagsterInstance, Location]
+"""Instance and location of this worker process."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Materialise one item; its stage's lines go to the file `lines`."""
+    """Materialise items of one stage, neighbours among its partitions; their stages' lines go to the file `lines`."""
 
-    address: str
+    addresses: tuple[str, ...]
     lines: Path
     force: bool = False
+
+    @property
+    def spoken(self) -> str:
+        """The items in a few words."""
+        more = f" and {len(self.addresses) - 1} more" if len(self.addresses) > 1 else ""
+        return f"{self.addresses[0]}{more}"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """Result of a task: its run, total seconds, and the error if it failed."""
 
-    address: str
     run_id: str
     seconds: float
     error: str | None
 
 
-def work(connection: Connection, target: str, output: Path) -> None:
-    """Serve tasks from `connection` until it closes or sends None; `target` is the `module:function` that gives the location."""
-    _redirect_output(output)
-    threading.Thread(target=_interrupt_when_orphaned, args=(os.getppid(),), daemon=True).start()
+def begin(target: str, log: Path, parent: int) -> None:
+    """Prepare a worker process: output goes to `log`, `target` is the `module:function` of the location; it ends with `parent`."""
+    global _context
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(descriptor, stream.fileno())
+    threading.Thread(target=_interrupt_when_orphaned, args=(parent,), daemon=True).start()
     module, _, function = target.partition(":")
-    location: Location = getattr(import_module(module), function)()
-    with DagsterInstance.get() as instance:
-        while (task := _next_task(connection)) is not None:
-            try:
-                outcome = materialise(instance, location, task)
-            except (KeyboardInterrupt, DagsterExecutionInterruptedError):
-                print(f"interrupted at {task.address}", flush=True)
-                return
-            connection.send(outcome)
+    _context = dg.DagsterInstance.get(), getattr(import_module(module), function)()
 
 
-def _next_task(connection: Connection) -> Task | None:
-    try:
-        task: Task | None = connection.recv()
-    except (EOFError, KeyboardInterrupt):
-        return None
-    return task
+def run_task(task: Task) -> Outcome:
+    """Execute a task in this worker process."""
+    return materialise(*_context, task)
 
 
-def materialise(instance: DagsterInstance, location: Location, task: Task) -> Outcome:
-    """Execute one Dagster run of one asset and partition."""
-    item = location.registry.at(task.address)
+def materialise(instance: dg.DagsterInstance, location: Location, task: Task) -> Outcome:
+    """Execute one Dagster run of one asset and its partitions."""
+    items = [location.registry.at(address) for address in task.addresses]
+    tags = {LAUNCHED_TAG: "rlip demo", WORKER_TAG: this_worker(), **({FORCE_TAG: "true"} if task.force else {})}
+    if len(items) > 1:
+        tags |= dict(zip(RANGE_TAGS, (str(items[0].partition), str(items[-1].partition)), strict=True))
+    os.environ[LINES_VARIABLE] = str(task.lines)
     began = time.monotonic()
     end_dead_runs(instance)
-    os.environ[LINES_VARIABLE] = str(task.lines)
     result = location.job.execute_in_process(
         instance=instance,
-        asset_selection=[location.key(item.stage)],
-        partition_key=item.partition,
-        tags={LAUNCHED_TAG: "rlip demo", WORKER_TAG: this_worker(), **({FORCE_TAG: "true"} if task.force else {})},
+        asset_selection=[location.key(items[0].stage)],
+        partition_key=items[0].partition if len(items) == 1 else None,
+        tags=tags,
         raise_on_error=False,
     )
     error = None
     if not result.success:
         error = next((_reason(event) for event in result.all_events if event.is_step_failure), "the run failed")
-    return Outcome(task.address, result.run_id, time.monotonic() - began, error)
+    return Outcome(result.run_id, time.monotonic() - began, error)
 
 
-def _reason(failure: DagsterEvent) -> str:
+def _reason(failure: dg.DagsterEvent) -> str:
     """Return the reason of a failed step: the description of its `dg.Failure`, else the message of the error."""
     data = failure.step_failure_data
     if data.user_failure_data is not None and data.user_failure_data.description:
@@ -97,17 +101,7 @@ def _reason(failure: DagsterEvent) -> str:
     return str(data.error.message) if data.error is not None else str(failure.message)
 
 
-def _redirect_output(path: Path) -> None:
-    """Send the output of this process and its children to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-
-
 def _interrupt_when_orphaned(parent: int) -> None:
-    while psutil.pid_exists(parent) and os.getppid() == parent:
+    while os.getppid() == parent and psutil.pid_exists(parent):
         time.sleep(1.0)
     os.kill(os.getpid(), signal.SIGINT)

@@ -9,15 +9,25 @@ from contextlib import suppress
 import dagster as dg
 
 from dagster_dvc import report_external
-from dagster_project import lineage
+from dagster_project import launcher
 from dagster_project.location import active_location
 from dagster_project.profile import active_profile
 from dagster_project.translator import FORCE_TAG
-from dagster_project.watch import Due, bucket_changes, label_changes, object_changes, promoted_tagger, raw_changes
 from rlip_assets.dvc.lock import DvcLock, present
+from rlip_assets.dvc.status import changed_items
+from rlip_assets.labelling.retagging import (
+    TAGGER,
+    Due,
+    bucket_changes,
+    label_changes,
+    object_changes,
+    promoted_tagger,
+    raw_changes,
+)
 from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.profiles import PARAMS_FILE
 from rlip_assets.storage.errors import BusyError, RlipError
+from rlip_assets.tracking.promotion import promotion
 
 LABEL_CHAIN = tuple(
     stage
@@ -53,9 +63,9 @@ def bring_up_to_date(context: dg.OpExecutionContext) -> int:
     """Do what `rlip demo` does; return the number of items launched."""
     location = active_location()
     target = f"{active_location.__module__}:{active_location.__name__}"
-    summary = lineage.bring_up_to_date(location, target, context.log.info)
+    summary = launcher.bring_up_to_date(location, target, context.log.info)
     report_external(context.instance, location.project, location.translator)
-    return len(summary.launched)
+    return len(summary.addresses)
 
 
 @dg.job(description="The whole lineage: everything that is not current, in order.")
@@ -73,7 +83,7 @@ def weekly_retag(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] |
     profile = active_profile()
     buckets = list(profile.registry.spec("pseudo_labels").partitions)
     with suppress(BusyError):
-        changed = lineage.changed_items(active_location())
+        changed = changed_items(profile.registry, profile.root)
         buckets = [key for key in buckets if any(f"{stage}@{key}" in changed for stage in LABEL_CHAIN)]
     if not buckets:
         return dg.SkipReason("the labels of all buckets are current")
@@ -116,7 +126,11 @@ def new_objects(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg
 def promoted_r_tagger(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
     """Re-tag every bucket that was tagged by another R-Tagger than the promoted one."""
     profile = active_profile()
-    due, nothing = promoted_tagger(profile.registry, profile.root, DvcLock.read(profile.root))
+    record = promotion(profile.root, TAGGER)
+    if record is None:
+        return dg.SkipReason(f"no R-Tagger has been promoted; promote one with `rlip promote {TAGGER}`")
+    lock = DvcLock.read(profile.root)
+    due, nothing = promoted_tagger(profile.registry, lock, record.version, record.data_version)
     return [_request(one, None) for one in due] or dg.SkipReason(nothing)
 
 

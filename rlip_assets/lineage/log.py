@@ -172,3 +172,21 @@ def _line_writer(stream: TextIO) -> Callable[[str], None]:
         print(line, file=stream, flush=True)
 
     return write
+
+
+class LineReader:
+    """The lines that a stage writes to its lines file, which is emptied first."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._read = path, 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+
+    def new(self) -> list[str]:
+        """Return the complete lines since the last call."""
+        with self._path.open("rb") as stream:
+            stream.seek(self._read)
+            content = stream.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return [line for line in whole.decode(errors="replace").splitlines() if line.strip()]

@@ -12,10 +12,10 @@ import dagster as dg
 import pytest
 from dagster import AssetKey, Definitions
 
-from dagster_project.checks import checks_of
 from dagster_project.definitions import defs
 from dagster_project.profile import active_profile
 from rlip_assets.lineage.spec import Registry
+from rlip_assets.tracking.verdicts import checks_of
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,12 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from dagster_dvc import report_external, unreported
 from dagster_dvc.reporting import data_version
-from dagster_project.lineage import LineageError, bring_up_to_date, changed_items, critical_seconds
+from dagster_project.launcher import LineageError, bring_up_to_date
 from dagster_project.location import Location
 from dagster_project.worker import Task, materialise
 from rlip_assets.dvc.lock import DvcLock
+from rlip_assets.dvc.pending import Pending, critical_seconds
+from rlip_assets.dvc.status import changed_items
 from tests.support.toy_lineage import TARGET, recorded_versions
 
 pytestmark = pytest.mark.deep
@@ -39,8 +41,7 @@ def change(project: Path, section: str, name: str, value: object) -> None:
 
 
 def launched(location: Location) -> list[str]:
-    summary = bring_up_to_date(location, TARGET, print)
-    return [one.address for one in summary.launched]
+    return bring_up_to_date(location, TARGET, print).addresses
 
 
 def test_only_what_follows_from_a_change_is_launched(
@@ -51,7 +52,7 @@ def test_only_what_follows_from_a_change_is_launched(
     assert instance.get_runs_count() == 0
     change(project, "training", "precision", "bf16")
     assert sorted(launched(location)) == ["model@more", "model@plain", "report"]
-    assert changed_items(location) == set()
+    assert changed_items(location.registry, location.root) == set()
     assert unreported(instance, location.project, location.translator) == []
     assert {run.status for run in instance.get_runs()} == {DagsterRunStatus.SUCCESS}
 
@@ -61,7 +62,7 @@ def test_an_equal_result_stops_there(instance: DagsterInstance, location: Locati
     report_external(instance, location.project, location.translator)
     shutil.rmtree(project / "data" / "table" / "a" / "bucket-0")
     assert launched(location) == ["table@a-0"]
-    assert changed_items(location) == set()
+    assert changed_items(location.registry, location.root) == set()
 
 
 def test_a_changed_result_reaches_the_end_in_order(
@@ -75,7 +76,7 @@ def test_a_changed_result_reaches_the_end_in_order(
         assert done.index(f"table@{bucket}") < done.index(f"labels@{bucket}") < done.index("model@more")
     assert "world" not in done
     assert done[-1] == "report"
-    assert changed_items(location) == set()
+    assert changed_items(location.registry, location.root) == set()
 
 
 def test_a_lock_of_another_machine_is_rewritten(
@@ -91,10 +92,10 @@ def test_a_lock_of_another_machine_is_rewritten(
     (project / "dvc.lock").write_text(text.replace(entry.outs["data/table/a/bucket-0"], "0" * 32 + ".dir"))
     assert report_external(instance, location.project, location.translator) == []
     summary = bring_up_to_date(location, TARGET, print)
-    assert sorted(one.address for one in summary.launched) == sorted(location.registry.order)
+    assert sorted(summary.addresses) == sorted(location.registry.order)
     assert summary.changed_results == ["table@a-0"]
     assert "9 of 9 items differ from dvc.lock (9 are not in the tree)" in capsys.readouterr().out
-    assert changed_items(location) == set()
+    assert changed_items(location.registry, location.root) == set()
     assert DvcLock.read(project).entries == lock.entries
     assert unreported(instance, location.project, location.translator) == []
 
@@ -106,9 +107,34 @@ def test_a_failure_stops_the_lineage_with_one_sentence(
     change(project, "tagging", "batch_size", 3)
     (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text().replace("stage table", "stage tables"))
     with pytest.raises(
-        LineageError, match=r"table@(a-0|a-1|b-0) failed: .*no stage 'tables'.*all it printed is in work/lines/worker-"
+        LineageError,
+        match=r"table@(a-0|a-1|b-0).* failed: .*no stage 'tables'.*all it printed is in work/lines/workers.log",
     ):
         launched(location)
+
+
+def test_cheap_items_of_a_stage_go_in_one_run_and_leave_no_slot_empty(location: Location) -> None:
+    lines = [[item.address for item in location.registry.spec(stage).items] for stage in location.registry.specs]
+    everything = set(location.registry.order)
+    pending = Pending(location.registry, location.root, everything, lambda a: next(line for line in lines if a in line))
+    assert pending.take(2) == ("world",)
+    assert pending.take(1) == ()
+    pending.done(["world"])
+    first, second = pending.take(2), pending.take(1)
+    assert {*first, *second} == {"table@a-0", "table@a-1", "table@b-0"}
+    assert len(first) == 2
+    assert all(
+        list(batch) in ([*line[:2]], [*line[1:]], [line[2]], [line[0]])
+        for batch in (first, second)
+        for line in lines[1:2]
+    )
+    pending.done([*first, *second])
+    assert pending.take(1) == ("labels@a-0", "labels@a-1")
+    assert pending.take(1) == ("model@plain",)  # of a network: alone
+    pending.done(["labels@a-0", "labels@a-1", "model@plain"])
+    assert pending.take(1) == ("model@more",)
+    pending.done(["model@more"])
+    assert (pending.take(2), bool(pending)) == (("report",), False)
 
 
 def test_the_longest_chain_goes_first(location: Location) -> None:
@@ -119,7 +145,7 @@ def test_the_longest_chain_goes_first(location: Location) -> None:
 
 def test_a_current_stage_is_reported_as_such(instance: DagsterInstance, location: Location, tmp_path: Path) -> None:
     report_external(instance, location.project, location.translator)
-    outcome = materialise(instance, location, Task("world", tmp_path / "lines"))
+    outcome = materialise(instance, location, Task(("world",), tmp_path / "lines"))
     assert outcome.error is None
     record = instance.get_latest_data_version_record(location.key("world"), is_source=False)
     assert record is not None
@@ -140,7 +166,7 @@ def test_one_run_makes_several_buckets_and_each_keeps_its_own_version(
         tags={ASSET_PARTITION_RANGE_START_TAG: "a-0", ASSET_PARTITION_RANGE_END_TAG: "a-1"},
     )
     assert result.success
-    assert not {"labels@a-0", "labels@a-1"} & changed_items(location)
+    assert not {"labels@a-0", "labels@a-1"} & changed_items(location.registry, location.root)
     assert [item.address for item in report_external(instance, location.project, location.translator)] == [
         "labels@a-0",
         "labels@a-1",
@@ -169,7 +195,7 @@ def start_run(project: Path, seconds: int = 0) -> subprocess.Popen[bytes]:
     code = (
         "from pathlib import Path; from dagster import DagsterInstance; from tests.support.toy_lineage import toy_location;"
         "from dagster_project.worker import Task, materialise;"
-        "o = materialise(DagsterInstance.get(), toy_location(), Task('labels@a-0', Path('lines'), force=True)); print(o);"
+        "o = materialise(DagsterInstance.get(), toy_location(), Task(('labels@a-0',), Path('lines'), force=True)); print(o);"
         "raise SystemExit(o.error is not None)"
     )
     variables = {**os.environ, "TOY_SLEEP": str(seconds)}
@@ -205,7 +231,7 @@ def test_ending_a_run_ends_dvc_and_the_stage(
         time.sleep(0.2)
     assert not (project / "data" / "labels" / "a" / "bucket-0").exists()
     monkeypatch.setenv("TOY_SLEEP", "0")
-    outcome = materialise(instance, location, Task("labels@a-0", project.parent / "lines"))
+    outcome = materialise(instance, location, Task(("labels@a-0",), project.parent / "lines"))
     assert outcome.error is None
     assert (project / "data" / "labels" / "a" / "bucket-0" / "labels.txt").exists()
 
@@ -255,6 +281,6 @@ def test_a_busy_path_is_waited_for(instance: DagsterInstance, location: Location
     )
     while not any("toy_stages" in " ".join(p.cmdline()) for p in stage_processes(project)):
         time.sleep(0.1)
-    outcome = materialise(instance, location, Task("labels@a-0", project.parent / "lines"))
+    outcome = materialise(instance, location, Task(("labels@a-0",), project.parent / "lines"))
     assert other.wait(timeout=60) == 0
     assert outcome.error is None

@@ -13,8 +13,8 @@ import pytest
 from dagster_project.defs import automation
 from dagster_project.profile import ActiveProfile
 from dagster_project.translator import FORCE_TAG
-from dagster_project.watch import Due, object_changes
 from rlip_assets.datasets.sources.roots import raw_root
+from rlip_assets.labelling.retagging import Due, object_changes
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.params.sources import SourcesParams
 from rlip_assets.lineage.registry import build_registry

@@ -18,8 +18,8 @@ import pytest
 from dagster import DagsterInstance, DagsterRun
 from starlette.types import Message
 
-from dagster_project.servers import HOST, PREFIX_VARIABLE, Server, _dagster, _start, require_free
-from dagster_project.webserver import Guard
+from rlip_assets.cli.guard import Guard
+from rlip_assets.cli.servers import HOST, PREFIX_VARIABLE, Server, _dagster, _start, require_free
 from rlip_assets.storage.errors import BusyError
 
 SECRET = "/0123456789abcdefghijklmnop"
@@ -173,7 +173,7 @@ def test_the_prefix_stands_in_no_command_line_and_no_public_file(
     first, daemon = _dagster(3000)
     assert first.prefix != _dagster(3000)[0].prefix
     assert first.prefix not in " ".join([*first.command, *daemon.command])
-    monkeypatch.setattr("dagster_project.servers.PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr("rlip_assets.cli.servers.PROJECT_ROOT", tmp_path)
     log = tmp_path / "work/dagster.log"
     log.parent.mkdir()
     log.touch(0o644)

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from dagster_project import lineage
 from dagster_project.defs import automation
 from dagster_project.profile import active_profile
 from rlip_assets.storage.errors import BusyError
@@ -18,12 +17,12 @@ BUCKETS = list(active_profile().registry.spec("pseudo_labels").partitions)
 def asked_for(monkeypatch: pytest.MonkeyPatch, changed: set[str] | None, in_tree: bool = True) -> list[str] | str:
     """Partitions of the runs of a tick, or why there are none; `changed`: what DVC says, None while it is busy."""
 
-    def changed_items(location: object) -> set[str]:
+    def changed_items(registry: object, root: object) -> set[str]:
         if changed is None:
             raise BusyError("at work")
         return changed
 
-    monkeypatch.setattr(lineage, "changed_items", changed_items)
+    monkeypatch.setattr(automation, "changed_items", changed_items)
     monkeypatch.setattr(automation, "present", lambda item, root: in_tree)
     context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 1, 5, 3, tzinfo=UTC))
     found = automation.weekly_retag(context)

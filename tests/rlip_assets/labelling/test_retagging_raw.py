@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dagster_project.watch import raw_changes
 from rlip_assets.datasets.sources.raw_folder import OBSERVED, folder_state
+from rlip_assets.labelling.retagging import raw_changes
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.registry import build_registry
 from rlip_assets.storage.files import write_json

@@ -5,24 +5,53 @@ from __future__ import annotations
 import os
 import sys
 from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dagster_dvc import Item
-from dagster_dvc.lock import LockEntry
-from dagster_project.lineage import Launched, Summary
-from dagster_project.location import Location
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_name
 
 DETAILS_HEADING = "## Where errors come from"
 """Heading in the report at which details begin."""
 
 
-def print_summary(location: Location, summary: Summary, unreported: list[tuple[Item, LockEntry]]) -> None:
-    """Print seconds by stage, the results table and next commands."""
+@dataclass
+class Launched:
+    """One finished launch: its items and run, and its seconds by kind."""
+
+    addresses: tuple[str, ...]
+    run_id: str
+    seconds: float
+    startup: float
+    work: float
+
+    @property
+    def overhead(self) -> float:
+        """Seconds of orchestration: Dagster, DVC and moving outputs."""
+        return max(self.seconds - self.startup - self.work, 0.0)
+
+
+@dataclass
+class Summary:
+    """Launches and seconds of bringing a lineage up to date."""
+
+    launched: list[Launched] = field(default_factory=list)
+    current: int = 0
+    seconds: float = 0.0
+    changed_results: list[str] = field(default_factory=list)
+    """Launched items whose result differs from the one in `dvc.lock`, with the same command, parameters and inputs."""
+
+    @property
+    def addresses(self) -> list[str]:
+        """Every launched item, in order."""
+        return [address for one in self.launched for address in one.addresses]
+
+
+def print_summary(root: Path, summary: Summary, unreported: int) -> None:
+    """Print seconds by stage, the results table and next commands; `unreported`: items that Dagster does not know yet."""
     if summary.launched:
         print()
         print("\n".join(seconds_table(summary.launched)))
-    report = location.root / "reports" / "benchmark.md"
+    report = root / "reports" / "benchmark.md"
     if report.exists():
         results, heading, _ = report.read_text().partition(DETAILS_HEADING)
         print(f"\n{results.rstrip()}")
@@ -30,29 +59,29 @@ def print_summary(location: Location, summary: Summary, unreported: list[tuple[I
             print(
                 f"\nErrors by cause, classes and published figures: {report}; pictures: {report.with_suffix('.html')}"
             )
-    known = (
-        "all are in Dagster" if not unreported else f"{len(unreported)} are not in Dagster yet: run `rlip sync-dagster`"
-    )
-    print(f"\n{len(summary.launched)} launched, {summary.current} were current, in {summary.seconds:.0f} s; {known}.")
+    known = f"{unreported} are not in Dagster yet: run `rlip sync-dagster`" if unreported else "all are in Dagster"
+    made = len(summary.addresses)
+    print(f"\n{made} launched, {summary.current} were current, in {summary.seconds:.0f} s; {known}.")
     if summary.changed_results:
         print(
             f"dvc.lock is rewritten: {len(summary.changed_results)} items differ from the recorded results of the same inputs "
             f"({summary.changed_results[0]} first). Float results differ between processors."
         )
-    print(f"\nLook further:\n{look_further(profile_name(location.root))}")
+    print(f"\nLook further:\n{look_further(profile_name(root))}")
 
 
 def seconds_table(launched: list[Launched]) -> list[str]:
     """Return seconds of start-up, work and orchestration by stage, as lines."""
     rows: dict[str, list[Launched]] = defaultdict(list)
     for one in launched:
-        rows[one.address.partition("@")[0]].append(one)
+        rows[one.addresses[0].partition("@")[0]].append(one)
     lines = [f"{'stage':20s} {'items':>5s} {'start-up s':>10s} {'work s':>8s} {'orchestration s':>15s}"]
-    for stage, items in [*rows.items(), ("all", launched)]:
+    for stage, group in [*rows.items(), ("all", launched)]:
+        items = sum(len(one.addresses) for one in group)
         startup, work, overhead = (
-            sum(values) for values in zip(*((i.startup, i.work, i.overhead) for i in items), strict=True)
+            sum(values) for values in zip(*((i.startup, i.work, i.overhead) for i in group), strict=True)
         )
-        lines.append(f"{stage:20s} {len(items):5d} {startup:10.1f} {work:8.1f} {overhead:15.1f}")
+        lines.append(f"{stage:20s} {items:5d} {startup:10.1f} {work:8.1f} {overhead:15.1f}")
     return lines
 
 

@@ -7,13 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 
-from dagster_project.checks import Check, checks_of
 from rlip_assets.lineage.history import remember
 from rlip_assets.lineage.runner import MANIFEST_SCHEMA
 from rlip_assets.tracking.promotion import PROMOTIONS_FILE, Promotion
+from rlip_assets.tracking.verdicts import Check, checks_of
 
 NOWHERE = Path("nowhere")
 
@@ -58,8 +57,8 @@ def test_a_foreign_manifest_is_not_valid(change: dict[str, Any]) -> None:
 
 
 def test_a_bad_model_warns_and_a_leak_is_an_error() -> None:
-    assert check("benchmark", "metric_above_floor").severity == dg.AssetCheckSeverity.WARN
-    assert check("finetune", "no_test_image_in_training").severity == dg.AssetCheckSeverity.ERROR
+    assert check("benchmark", "metric_above_floor").warns
+    assert not check("finetune", "no_test_image_in_training").warns
 
 
 def test_the_promotion_gate_looks_at_the_floor_and_at_the_champion(tmp_path: Path) -> None:
@@ -87,4 +86,4 @@ def test_labels_that_drift_from_those_before_warn(tmp_path: Path) -> None:
     for labels, passed in ((100, True), (110, True), (140, False), (140, False), (139, True)):
         remember(tmp_path, "pseudo_labels@coco-0", result(labels))
         assert drift.judge(result(labels), tmp_path)[0] == passed
-    assert drift.severity == dg.AssetCheckSeverity.WARN
+    assert drift.warns

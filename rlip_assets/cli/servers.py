@@ -16,16 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from dagster import DagsterInstance
-
-from dagster_project.dead_runs import end_dead_runs
-from dagster_project.metadata import MLFLOW_ADDRESS_VARIABLE
 from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.storage.errors import BusyError, InputError
 
 HOST = "127.0.0.1"
+MLFLOW_ADDRESS_VARIABLE = "RLIP_MLFLOW_UI"
+"""Address of MLflow in links."""
 PREFIX_VARIABLE = "DAGSTER_WEBSERVER_PATH_PREFIX"
-"""Option of Dagster's web server; see `webserver.py`."""
+"""Option of Dagster's web server; see `dagster_project/webserver.py`."""
 _READY_SECONDS = 600.0
 """Both answer in half a minute on an idle machine, and in minutes beside a training run on two cores."""
 
@@ -66,9 +64,6 @@ def serve(dagster_port: int, mlflow_port: int) -> None:
     os.environ[MLFLOW_ADDRESS_VARIABLE] = mlflow.address
     print("starting Dagster and MLflow, which takes about half a minute; Ctrl-C ends both", flush=True)
     create_store()
-    with DagsterInstance.get() as instance:
-        if dead := end_dead_runs(instance):
-            print(f"{len(dead)} earlier runs were killed; they are marked as failed", flush=True)
     signal.signal(signal.SIGTERM, _interrupt)
     running: list[tuple[Server, subprocess.Popen[bytes]]] = []
     try:
@@ -123,7 +118,7 @@ def _dagster(port: int) -> list[Server]:
     prefix = f"/{secrets.token_urlsafe(24)}"
     return [
         Server("Dagster", web, port, prefix, "/server_info", {PREFIX_VARIABLE: prefix}),
-        Server("Dagster daemon", [sys.executable, "-m", "dagster._daemon", "run", *code]),
+        Server("Dagster daemon", [str(Path(sys.executable).with_name("dagster-daemon")), "run", *code]),
     ]
 
 

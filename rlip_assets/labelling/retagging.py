@@ -1,4 +1,4 @@
-"""Changes that the sensors act on, in raw folders, manifests, `dvc.lock` and promotions: pure functions of files, cheap enough for a tick.
+"""Changes that re-tagging follows, in raw folders, manifests, `dvc.lock` and promotions: pure functions of files, cheap enough for a tick.
 
 What is there is compared with what was seen, never the time of one with that of the other: they may be of two machines.
 """
@@ -16,7 +16,6 @@ from rlip_assets.dvc.lock import DvcLock
 from rlip_assets.lineage.params.sources import SourcesParams
 from rlip_assets.lineage.provenance import read_provenance
 from rlip_assets.lineage.spec import Registry, StageItem
-from rlip_assets.tracking.promotion import promotion
 
 TAGGER = "r_tagger"
 LABELS = "pseudo_labels"
@@ -100,25 +99,20 @@ def label_changes(registry: Registry, lock: DvcLock) -> list[Due]:
     return due
 
 
-def promoted_tagger(registry: Registry, root: Path, lock: DvcLock) -> tuple[list[Due], str]:
-    """Buckets that another R-Tagger than the promoted one has tagged, and why there are none if there are none."""
-    record = promotion(root, TAGGER)
-    if record is None:
-        return [], f"no R-Tagger has been promoted; promote one with `rlip promote {TAGGER}`"
+def promoted_tagger(registry: Registry, lock: DvcLock, version: str, data_version: str) -> tuple[list[Due], str]:
+    """Buckets that another R-Tagger than the promoted one (its registered version and its hash) has tagged, and why there are none."""
     item = registry.item(TAGGER)
     entry = lock.get(item.address)
-    if entry is None or entry.data_version != record.data_version:
-        return (
-            [],
-            f"the promoted R-Tagger (version {record.version}) is not the one in the tree; bring it back or promote the new one",
-        )
+    if entry is None or entry.data_version != data_version:
+        why = f"the promoted R-Tagger (version {version}) is not the one in the tree; bring it back or promote the new one"
+        return [], why
     path = item.outputs["checkpoint"]
     due = []
     for labels in registry.spec(LABELS).items:
         made = lock.get(labels.address)
         if made is not None and made.deps.get(path) != entry.outs.get(path):
-            due.append(_due(labels, record.data_version, f"R-Tagger version {record.version} was promoted"))
-    return due, f"all labels are those of the promoted R-Tagger (version {record.version})"
+            due.append(_due(labels, data_version, f"R-Tagger version {version} was promoted"))
+    return due, f"all labels are those of the promoted R-Tagger (version {version})"
 
 
 def _due(item: StageItem, state: str, reason: str) -> Due:
