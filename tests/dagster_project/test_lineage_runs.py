@@ -97,6 +97,9 @@ def test_a_lock_of_another_machine_is_rewritten(
     assert "9 of 9 items differ from dvc.lock (9 are not in the tree)" in capsys.readouterr().out
     assert changed_items(location.registry, location.root) == set()
     assert DvcLock.read(project).entries == lock.entries
+    report_external(
+        instance, location.project, location.translator
+    )  # each of those that went in one run, as `rlip demo` does
     assert unreported(instance, location.project, location.translator) == []
 
 
