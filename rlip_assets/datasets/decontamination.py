@@ -23,6 +23,7 @@ from rlip_assets.datasets.perceptual_hash import LOOK_VERSION, SIDE, Thumbnails,
 from rlip_assets.datasets.scenes import Scene, bucket_folders, read_scenes
 from rlip_assets.datasets.sources.roots import image_root
 from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.shard_progress import rows_done
 from rlip_assets.lineage.shards import FinishedShard, ShardStore, add_figures, split
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import atomic_file, digest_json, sha256_folder, write_json
@@ -63,6 +64,7 @@ class SmallImages:
         places, thumbnails = [], []
         plain = unreadable = 0
         for place, scene in enumerate(scenes):
+            rows_done()
             try:
                 found = thumbnail_of(image_inside(root, scene.file_name))
             except BadImageError:

@@ -19,6 +19,7 @@ from rlip_assets.labelling.label_tables import CandidateRow, TripletRow, read_ro
 from rlip_assets.labelling.synonyms import read_synonyms
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import CandidateParams
+from rlip_assets.lineage.shard_progress import rows_done
 from rlip_assets.lineage.shards import ShardStore, add_figures, collect, split
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import sha256_file
@@ -71,6 +72,7 @@ def candidate_stage(ctx: StageContext) -> dict[str, Any]:
             candidate = candidates_of(scene, matched, params.overlap_filter)
             figures.count(row, matched, candidate)
             found.append(candidate)
+            rows_done()
         write_rows(folder / _FILE, CandidateRow, found)
         return figures.as_dict()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -21,13 +21,24 @@ from rlip_assets.storage.errors import InputError, RlipError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Work = Callable[[Task], Result]
+Tick = Callable[[], None]
+_TICK_SECONDS = 1.0
 
 _work: Any = None
 """The work of this worker process."""
 
 
-def run(work: Work[Task, Result], tasks: Sequence[Task], execution: ExecutionParams) -> Iterator[Result]:
-    """`work` of each task, in the order of the tasks, on the engine that `execution` names.
+def _ignore() -> None:
+    """Do nothing while waiting."""
+
+
+def run(
+    work: Work[Task, Result], tasks: Sequence[Task], execution: ExecutionParams, tick: Tick = _ignore
+) -> Iterator[Result]:
+    """Yield `work` of each task, in the order of the tasks, on the engine that `execution` names.
+
+    Args:
+        tick: called every second while other processes work.
 
     Raises:
         InputError: Ray is chosen and not installed, or its cluster cannot be reached.
@@ -36,17 +47,22 @@ def run(work: Work[Task, Result], tasks: Sequence[Task], execution: ExecutionPar
     if execution.engine == "here" or not tasks:
         return map(work, tasks)
     if execution.engine == "processes":
-        return _on_processes(work, tasks, execution)
-    return _on_ray(work, tasks, execution)
+        return _on_processes(work, tasks, execution, tick)
+    return _on_ray(work, tasks, execution, tick)
 
 
-def _on_processes(work: Work[Task, Result], tasks: Sequence[Task], execution: ExecutionParams) -> Iterator[Result]:
+def _on_processes(
+    work: Work[Task, Result], tasks: Sequence[Task], execution: ExecutionParams, tick: Tick
+) -> Iterator[Result]:
     context = multiprocessing.get_context("spawn")
     workers = min(execution.workers, len(tasks))
     number = context.Value("i", 0)
     with ProcessPoolExecutor(workers, context, _receive, (work, number, os.getpid())) as pool:
         try:
-            yield from pool.map(_do, tasks)
+            for future in [pool.submit(_do, task) for task in tasks]:
+                while not wait([future], _TICK_SECONDS).done:
+                    tick()
+                yield future.result()
         except BrokenProcessPool:
             raise RlipError(
                 "a worker process ended; was it killed for memory? Lower execution.workers; finished shards are kept, so the same "
@@ -90,7 +106,9 @@ def _local(execution: ExecutionParams) -> dict[str, Any]:
     }
 
 
-def _on_ray(work: Work[Task, Result], tasks: Sequence[Task], execution: ExecutionParams) -> Iterator[Result]:
+def _on_ray(
+    work: Work[Task, Result], tasks: Sequence[Task], execution: ExecutionParams, tick: Tick
+) -> Iterator[Result]:
     try:
         import ray
         from ray.util import ActorPool
@@ -112,7 +130,13 @@ def _on_ray(work: Work[Task, Result], tasks: Sequence[Task], execution: Executio
         actor = ray.remote(num_cpus=execution.cpus_per_worker, num_gpus=execution.gpus_per_worker)(_Actor)
         sent = ray.put(work)
         pool: Any = ActorPool([actor.remote(sent) for _ in range(min(execution.workers, len(tasks)))])
-        yield from pool.map(lambda one, task: one.do.remote(task), tasks)
+        for task in tasks:
+            pool.submit(lambda one, task: one.do.remote(task), task)
+        while pool.has_next():
+            try:
+                yield pool.get_next(timeout=_TICK_SECONDS)
+            except TimeoutError:
+                tick()
     finally:
         if own:
             ray.shutdown()

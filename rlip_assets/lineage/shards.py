@@ -15,7 +15,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +24,7 @@ from filelock import FileLock
 from rlip_assets.lineage.context import StageContext, StageLog
 from rlip_assets.lineage.engines import run
 from rlip_assets.lineage.params.execution import ExecutionParams
+from rlip_assets.lineage.shard_progress import SUFFIX, counting_rows, finished_rows
 from rlip_assets.lineage.versions import stage_versions
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import atomic_folder, digest_json, sha256_file, write_json
@@ -107,18 +108,29 @@ class ShardStore:
         """Make the shards that are not there yet, and forget those that this run did not use.
 
         Args:
-            make: fills an empty folder from rows and returns figures (JSON values, numbers are added up by `add_figures`).
+            make: fills an empty folder from rows and returns figures (JSON values, numbers are added up by `add_figures`); it may tell
+                `rows_done` as it goes.
             unit: what a row is, for the log.
             execution: the engine that makes them; `make` can be pickled then. By default this process.
         """
-        total = sum(len(shard.rows) for shard in shards)
-        finished: list[FinishedShard] = []
-        done = 0
         work = _Making(self._folder, self._settings, make)
-        for shard, made in zip(shards, run(work, shards, execution or ExecutionParams()), strict=True):
-            finished.append(made)
-            done += len(shard.rows)
-            log.progress(done, total, unit)
+        found = {shard.index: work.existing(shard) for shard in shards}
+        left = {work.folder(shard).name: shard for shard in shards if found[shard.index] is None}
+        for name in left:
+            (self._folder / f"{name}{SUFFIX}").unlink(missing_ok=True)
+        total = sum(len(shard.rows) for shard in shards)
+
+        def report() -> None:
+            unfinished = {name: len(shard.rows) for name, shard in left.items()}
+            log.progress(total - sum(unfinished.values()) + finished_rows(self._folder, unfinished), total, unit)
+
+        report()  # what was there before is no work of this run: the rate begins here
+        work = replace(work, tick=report)
+        engine = execution or ExecutionParams()
+        for name, made in zip(list(left), run(work, list(left.values()), engine, report), strict=True):
+            found[left.pop(name).index] = made
+            report()
+        finished = [made for shard in shards if (made := found[shard.index]) is not None]
         reused = sum(shard.reused for shard in finished)
         if reused:
             log.info(f"{reused} of {len(finished)} shards were there already")
@@ -135,22 +147,42 @@ class ShardStore:
                 entry.unlink(missing_ok=True)
 
 
+def _nothing() -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True)
 class _Making(Generic[Row]):
-    """Makes a shard that is not there yet, wherever an engine runs it; two that want the same one wait for each other."""
+    """Makes a shard that is not there yet, wherever an engine runs it; two that want the same one wait for each other.
+
+    `tick` is called while a shard is made in the stage's own process; it does not travel to others.
+    """
 
     store: Path
     settings: str
     make: Callable[[list[Row], Path], dict[str, Any]]
+    tick: Callable[[], None] = _nothing
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.store, self.settings, self.make)
+
+    def folder(self, shard: Shard[Row]) -> Path:
+        """Return the folder of a shard, which is there when the shard is."""
+        return self.store / digest_json([self.settings, shard.content])[:32]
+
+    def existing(self, shard: Shard[Row]) -> FinishedShard | None:
+        """Return a shard that is there, whole and undamaged."""
+        folder = self.folder(shard)
+        figures = _finished(folder)
+        return None if figures is None else FinishedShard(shard.index, folder, figures, reused=True)
 
     def __call__(self, shard: Shard[Row]) -> FinishedShard:
-        folder = self.store / digest_json([self.settings, shard.content])[:32]
+        folder = self.folder(shard)
         self.store.mkdir(parents=True, exist_ok=True)
         with FileLock(self.store / f"{folder.name}.lock"):
-            figures = _finished(folder)
-            if figures is not None:
-                return FinishedShard(shard.index, folder, figures, reused=True)
-            with atomic_folder(folder) as temporary:
+            if (found := self.existing(shard)) is not None:
+                return found
+            with atomic_folder(folder) as temporary, counting_rows(folder, self.tick):
                 figures = self.make(shard.rows, temporary)
                 files = {file.name: sha256_file(file) for file in sorted(temporary.iterdir())}
                 write_json(temporary / SHARD_FILE, {"figures": figures, "files": files})

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlip_assets.lineage.shard_progress import rows_done
+
 
 @dataclass(frozen=True)
 class Meeting:
@@ -31,3 +33,21 @@ class Deadly:
     def __call__(self, number: int) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
         return number
+
+
+@dataclass(frozen=True)
+class Counting:
+    """A maker of shards that tells its rows, and waits until the stage has heard of them."""
+
+    heard: Path
+
+    def __call__(self, rows: list[int], folder: Path) -> dict[str, int]:
+        for _ in rows:
+            rows_done()
+        deadline = time.monotonic() + 100
+        while not self.heard.exists():
+            assert time.monotonic() < deadline, "nobody heard"
+            time.sleep(0.02)
+            rows_done(0)
+        (folder / "rows.txt").write_text(str(rows))
+        return {"rows": len(rows)}

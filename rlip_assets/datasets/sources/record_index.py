@@ -24,7 +24,7 @@ from rlip_assets.datasets.sources.rows import shown
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import atomic_folder, digest_json
 
-INDEX_VERSION = 4
+INDEX_VERSION = 5
 _HEADER = "header.json"
 
 
@@ -80,15 +80,18 @@ class RecordIndex:
                         shutil.rmtree(old)
                 with atomic_folder(self._folder) as temporary:
                     self._build(temporary)
-        reader.header = json.loads((self._folder / _HEADER).read_text())
+        reader.header, self.listed = json.loads((self._folder / _HEADER).read_text())
+        """What the reader keeps of the whole dataset, and the number of rows that declare an image."""
 
     def _build(self, folder: Path) -> None:
         bucket, encode = lru_cache(256)(bucket_of), json.JSONEncoder(check_circular=False).encode
+        listed = 0
         with ExitStack() as stack:
             streams = [stack.enter_context(_bucket_file(folder, k).open("w")) for k in range(self._buckets)]
             for piece in self._reader.fragments():
                 streams[bucket(piece.image_id, self._buckets)].write(encode(piece) + "\n")
-        (folder / _HEADER).write_text(json.dumps(self._reader.header))
+                listed += piece.kind == "image"
+        (folder / _HEADER).write_text(json.dumps([self._reader.header, listed]))
 
     def images(self, bucket: int) -> Iterator[RawImage | Rejected]:
         """The images of one bucket, in the order of the annotation files, and then the rows that cannot become one.

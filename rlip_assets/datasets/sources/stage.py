@@ -24,6 +24,7 @@ from rlip_assets.datasets.sources.record_index import RecordIndex, Rejected
 from rlip_assets.datasets.sources.roots import fetch_root, open_reader, source_params
 from rlip_assets.datasets.sources.rows import shown
 from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.shard_progress import rows_done
 from rlip_assets.lineage.shards import ShardStore, add_figures, collect, split
 from rlip_assets.storage.checksums import Checksums
 from rlip_assets.storage.errors import DataError, InputError, ParameterError
@@ -33,6 +34,8 @@ from rlip_assets.storage.quarantine import Quarantine
 
 ROWS_PER_SHARD = 1000
 SHARD_TABLE = "scenes.parquet"
+_REPORTED = 100
+"""Images that are checksummed between two reports of the progress."""
 
 
 def raw_manifest_stage(ctx: StageContext) -> dict[str, Any]:
@@ -70,13 +73,16 @@ def raw_manifest_stage(ctx: StageContext) -> dict[str, Any]:
                 figures[f"images_{raw.split}"] += 1
                 figures["missing_files"] += checksum is None
                 figures["bytes"] += size or 0
+                if len(images) % _REPORTED == 0:
+                    seen = figures["images"] + len(images) + index.unused.total()
+                    ctx.log.progress(min(seen, index.listed), index.listed, "images")
             figures["images"] += len(images)
             figures["rejected"] += len(rejected)
             write_manifest(
                 folder / f"bucket-{bucket}.json",
                 Manifest(dataset, bucket, params.buckets, tuple(images), tuple(rejected)),
             )
-            ctx.log.progress(bucket + 1, params.buckets, "buckets")
+    ctx.log.progress(index.listed, index.listed, "images")
     if not figures["images"] + figures["rejected"]:
         raise InputError(
             f"{reader.root} lists no usable image of {dataset}; fetch the annotation files of the whole dataset"
@@ -167,6 +173,7 @@ class _ShardMaker:
             except RecordError as error:
                 reason = f"{error} ({self.raws[image.image_id].origin})"
                 quarantined.append((image.image_id, image.file_name, reason))
+            rows_done()
         write_part(folder / SHARD_TABLE, scenes)
         return {
             "images": len(scenes),

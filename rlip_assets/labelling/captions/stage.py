@@ -18,6 +18,7 @@ from rlip_assets.labelling.image_shards import Unreadable, close_account, make_s
 from rlip_assets.labelling.label_tables import CaptionRow, read_rows, write_rows
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import CaptionParams
+from rlip_assets.lineage.shard_progress import rows_done
 from rlip_assets.lineage.shards import add_figures, collect, split
 from rlip_assets.storage.files import sha256_folder
 from rlip_assets.storage.images import BadImageError, open_image
@@ -100,6 +101,7 @@ def caption_scenes(
             return
         texts = batches(work, waiting + [waiting[-1]] * (batches.size - len(waiting)))
         rows.extend(CaptionRow(scene.image_id, captions) for (scene, _), captions in zip(waiting, texts, strict=False))
+        rows_done(len(waiting))
         waiting.clear()
 
     for scene in scenes:
@@ -107,6 +109,7 @@ def caption_scenes(
             image = images.open(scene)
         except BadImageError as error:
             left_out.append(unreadable(scene, error))
+            rows_done()
             continue
         waiting.append((scene, image))
         if len(waiting) == batches.size:

@@ -34,6 +34,7 @@ from rlip_assets.labelling.tagging.changes import compare_labels, keep_labels, l
 from rlip_assets.labelling.tagging.filters import Labels, at_least, deduplicate, overlapping, top_k
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import TaggingParams
+from rlip_assets.lineage.shard_progress import rows_done
 from rlip_assets.lineage.shards import FinishedShard, Shard, add_figures, part_name, split
 from rlip_assets.storage.drawing import draw_triplets
 from rlip_assets.storage.errors import DataError, InputError
@@ -221,17 +222,20 @@ def tag_scenes(
     images: list[TaggingImage] = []
     for scene, row in sorted(items, key=lambda item: (item[0].width / item[0].height, item[0].image_id)):
         if not row.relation:
+            rows_done()
             continue
         try:
             photo = files.open(scene)
         except BadImageError as error:
             left_out.append(unreadable(scene, error))
             del scores[scene.image_id]
+            rows_done()
             continue
         images.append(TaggingImage(scene, row, image_tensor(for_evaluation((photo, scene), sizes)[0])))
     for batch in tagger.batches(images):
         for image, labels in zip(batch, tagger.tag(batch), strict=True):
             scores[image.scene.image_id] = labels
+        rows_done(len(batch))
     return list(scores.items()), sorted(left_out, key=lambda entry: entry["image_id"])
 
 

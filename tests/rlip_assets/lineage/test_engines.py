@@ -14,10 +14,12 @@ from rlip_assets.labelling.caption_parsing import parse_stage
 from rlip_assets.labelling.captions.stage import caption_stage
 from rlip_assets.labelling.label_tables import CandidateRow, CaptionRow, write_rows
 from rlip_assets.labelling.tagging import tagging_stage
+from rlip_assets.lineage.context import NullLog
 from rlip_assets.lineage.engines import run
 from rlip_assets.lineage.params.execution import ExecutionParams
+from rlip_assets.lineage.shards import Shard, ShardStore
 from rlip_assets.storage.errors import RlipError
-from tests.support.engine_work import Deadly, Meeting
+from tests.support.engine_work import Counting, Deadly, Meeting
 from tests.support.label_factory import (
     Log,
     captioner_folder,
@@ -51,6 +53,26 @@ def test_two_workers_work_at_once_and_results_keep_their_order(engine: str, tmp_
     assert len({process for _, process, _ in found}) == 2
     assert os.getpid() not in {process for _, process, _ in found}
     assert {niceness for _, _, niceness in found} == {os.nice(0)}  # as urgent as the stage that waits for them
+
+
+class HearingLog(NullLog):
+    """Touches a file when it hears of rows of shards that are still being made."""
+
+    def __init__(self, heard: Path) -> None:
+        self.heard = heard
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        if done:
+            self.heard.touch()
+
+
+@pytest.mark.parametrize("engine", ["processes", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.deep])])
+def test_rows_are_heard_of_while_workers_are_at_a_shard(engine: str, tmp_path: Path) -> None:
+    execution = ExecutionParams.model_validate({"engine": engine, "workers": 2})
+    shards = [Shard(number, [1, 2, 3], str(number)) for number in range(2)]
+    store, log = ShardStore(tmp_path / "store", {}), HearingLog(tmp_path / "heard")
+    made = store.make_all(shards, Counting(tmp_path / "heard"), log, "rows", execution)
+    assert [shard.figures for shard in made] == [{"rows": 3}, {"rows": 3}]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

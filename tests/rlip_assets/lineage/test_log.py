@@ -39,6 +39,23 @@ def test_every_phase_has_an_estimate_of_its_own() -> None:
     assert lines[-1] == "70/100 steps, 0.2 steps/s, 150 s left"
 
 
+def test_what_follows_a_training_keeps_nothing_of_its_rate() -> None:
+    clock, lines = Clock(), list[str]()
+    log = LineLog(lines.append, interval=5, clock=clock)
+    work(log, clock, range(1, 101), 100, "steps", 60.0)
+    lines.clear()
+    clock.now += 500  # held-out images, of which nothing is told
+    work(log, clock, range(8, 81, 8), 80, "test images", 4.0)
+    assert lines == [
+        "8/80 test images",
+        "24/80 test images, 2.0 test images/s, 28 s left",
+        "40/80 test images, 2.0 test images/s, 20 s left",
+        "56/80 test images, 2.0 test images/s, 12 s left",
+        "72/80 test images, 2.0 test images/s, 4 s left",
+        "80/80 test images, 2.0 test images/s",
+    ]
+
+
 def test_one_unit_has_no_rate() -> None:
     clock, lines = Clock(), list[str]()
     LineLog(lines.append, clock=clock).progress(1, 1, "buckets")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlip_assets.lineage import shard_progress
 from rlip_assets.lineage.context import NullLog
+from rlip_assets.lineage.shard_progress import rows_done
 from rlip_assets.lineage.shards import Shard, ShardStore, add_figures, collect, shard_count, shard_of, split
 from rlip_assets.storage.errors import DataError
 
@@ -130,3 +133,40 @@ def test_two_runs_that_want_one_shard_make_it_once(tmp_path: Path) -> None:
     first.join()
     second.join()
     assert (maker.calls, found) == (1, [False, True])
+
+
+class Reports(NullLog):
+    """Keeps what was reported of the progress."""
+
+    def __init__(self) -> None:
+        self.done: list[int] = []
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        assert (total, unit) == (40, "rows")
+        self.done.append(done)
+
+
+def test_progress_is_told_inside_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of a shard count as they are done, and what an earlier run finished is there from the start."""
+    monkeypatch.setattr(shard_progress, "_SECONDS", 0.0)
+    maker = Maker()
+
+    def make(rows: list[str], folder: Path) -> dict[str, Any]:
+        for _ in rows[:-1]:
+            rows_done()
+        return maker(rows, folder)
+
+    rows_done(7)  # outside of a shard, for nobody
+    store, shards, log = ShardStore(tmp_path, {}), shards_of(IDS), Reports()
+    store.make_all(shards, make, log, "rows")
+    assert log.done[0] == 0
+    assert log.done[-1] == 40
+    assert log.done == sorted(log.done)
+    assert len(set(log.done)) == 41
+    shutil.rmtree(next(folder for folder in tmp_path.iterdir() if folder.is_dir()))
+    again = Reports()
+    made = store.make_all(shards, make, again, "rows")
+    assert [shard.reused for shard in made].count(False) == 1
+    new = next(len(shard.rows) for shard, done in zip(shards, made, strict=True) if not done.reused)
+    assert again.done[0] == 40 - new
+    assert not list(tmp_path.glob("*.rows"))

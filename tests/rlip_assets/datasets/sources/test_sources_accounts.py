@@ -13,10 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from rlip_assets.datasets.sources import stage
 from rlip_assets.datasets.sources.coco_style import CocoStyleReader
 from rlip_assets.datasets.sources.manifests import Manifest, read_manifest, write_manifest
 from rlip_assets.datasets.sources.record_index import RecordIndex
+from rlip_assets.lineage.context import NullLog
 from rlip_assets.storage.errors import InputError
+from tests.support.raw_roots import NUMBER, change_json, coco
 
 WRONG = {
     "missing": lambda path, entry, boxes: path.unlink(),
@@ -123,3 +126,22 @@ def test_an_unknown_dataset_or_bucket_is_refused(raw: Any, lineage: Callable[...
         lines.manifest()
     with pytest.raises(ParameterError, match="there is no dataset 'lvis'; choose one of visual_genome, coco"):
         raw_root(lines.params.sources, "lvis", Path())
+
+
+def test_progress_of_a_manifest_counts_images(
+    tmp_path: Path, make_lineage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checksums of a bucket of Objects365 take minutes: its images are told, used or not."""
+    told: list[tuple[int, int, str]] = []
+    monkeypatch.setattr(NullLog, "progress", lambda self, *report: told.append(report))
+    monkeypatch.setattr(stage, "_REPORTED", 1)
+    coco(tmp_path / "raw")
+    change_json(
+        tmp_path / "raw/annotations/instances_train2017.json", lambda content: content["annotations"].pop()
+    )  # an image that is not used
+    lines = make_lineage(tmp_path / "profile", "coco", root=str(tmp_path / "raw"), buckets=2)
+    assert lines.manifest()["unused"] == 1
+    assert {(total, unit) for _, total, unit in told} == {(2 * NUMBER, "images")}
+    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
+    assert told[-1][0] == 2 * NUMBER
+    assert len(told) > NUMBER
