@@ -33,6 +33,8 @@ COMMANDS = {
     "predict": "rlip_assets.cli.predict:predict",
     "draw": "rlip_assets.cli.predict:draw",
     "package": "rlip_assets.cli.package:package",
+    "predict-benchmark": "rlip_assets.cli.benchmark:predict_benchmark",
+    "reproduce": "rlip_assets.cli.benchmark:reproduce",
     "evaluate": "rlip_assets.cli.evaluate:evaluate",
     "alignment": "rlip_assets.cli.alignment:alignment",
     "import-checkpoint": "rlip_assets.cli.models:import_checkpoint",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from rlip_assets.cli.options import Profile
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_root
+
+if TYPE_CHECKING:
+    from rlip_model.checkpoints.recognise import Recognised
 
 
 def promote(
@@ -41,25 +44,36 @@ def import_checkpoint(
     ] = None,
 ) -> None:
     """Convert a released checkpoint; nothing in the file is executed. Prints the evidence for every setting."""
-    from rlip_assets.storage.errors import InputError, ParameterError
     from rlip_assets.storage.outputs import output_folder
+
+    with output_folder(folder, "import-checkpoint", [file]) as target:
+        recognised = convert_checkpoint(file, target, tokenizer, gate, label_texts)
+    for name, why in recognised.evidence.items():
+        print(f"{name:24} {why}")
+    print(f"wrote {folder}")
+
+
+def convert_checkpoint(
+    file: Path, folder: Path, tokenizer: str, gate: str | None, label_texts: str | None
+) -> Recognised:
+    """Convert a released file with the options of the command line.
+
+    Raises:
+        ParameterError: an option without meaning. InputError: the file cannot be read or does not fit.
+    """
+    from rlip_assets.storage.errors import InputError, ParameterError
     from rlip_model.checkpoints.importing import import_checkpoint as convert
     from rlip_model.config import Gate, LabelTexts
 
     if gate not in (None, *get_args(Gate)):
         raise ParameterError(f"There is no gate {gate!r}: --gate is {', '.join(get_args(Gate))}")
     if label_texts not in (None, *get_args(LabelTexts)):
-        raise ParameterError(
-            f"There are no label texts {label_texts!r}: --label-texts is {', '.join(get_args(LabelTexts))}"
-        )
+        known = ", ".join(get_args(LabelTexts))
+        raise ParameterError(f"There are no label texts {label_texts!r}: --label-texts is {known}")
     try:
-        with output_folder(folder, "import-checkpoint", [file]) as target:
-            recognised = convert(file, target, tokenizer, gate, label_texts)  # type: ignore[arg-type]
+        return convert(file, folder, tokenizer, gate, label_texts)  # type: ignore[arg-type]
     except ValueError as error:
         raise InputError(str(error)) from None
-    for name, why in recognised.evidence.items():
-        print(f"{name:24} {why}")
-    print(f"wrote {folder}")
 
 
 def import_detector(

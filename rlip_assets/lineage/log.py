@@ -147,12 +147,17 @@ class TeeLog(StageLog):
             log.model(name, folder)
 
 
+def open_terminal_log() -> LineLog:
+    """Return a log on standard error: a bar on a terminal, plain lines elsewhere."""
+    console = Console(stderr=True)
+    return TerminalLog(console) if console.is_terminal else LineLog(_line_writer(sys.stderr))
+
+
 @contextmanager
 def open_stage_log(run: StageRun, track: Tracker | None = None) -> Iterator[TeeLog]:
     """Open the log of one run, with every listener that is there; `track` opens that of a tracked stage in the tracking store."""
     with ExitStack() as stack:
-        console = Console(stderr=True)
-        terminal = TerminalLog(console) if console.is_terminal else LineLog(_line_writer(sys.stderr))
+        terminal = open_terminal_log()
         logs: list[StageLog] = [terminal]
         stack.callback(terminal.close)
         if path := os.environ.get(LINES_VARIABLE):

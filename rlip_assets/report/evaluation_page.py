@@ -46,11 +46,14 @@ TRAINING_HEADLINE = Headline(VCOCO_TRAINING, "map_all", "")
 """For V-COCO pair lists, which the official evaluation cannot judge."""
 
 
-def write_evaluation(folder: Path, request: Request, evaluation: Evaluation, images: Path | None = None) -> Path:
+def write_evaluation(
+    folder: Path, request: Request, evaluation: Evaluation, images: Path | None = None, judged: str = ""
+) -> Path:
     """Write the report of an evaluation; returns the page.
 
     Args:
         images: root of the test images, to draw the worst classes.
+        judged: words for what is judged by what; by default the paths of the two.
     """
     folder.mkdir(parents=True, exist_ok=True)
     headline, table = _headline(request.benchmark, evaluation.results)
@@ -76,7 +79,8 @@ def write_evaluation(folder: Path, request: Request, evaluation: Evaluation, ima
         *([] if images is None or evaluation.causes is None else [_worst(folder, request, table, images)]),
     ]
     counted = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in evaluation.counts.items())
-    lead = f"{request.predictions} judged by {request.annotations}. All figures in percent. {counted}."
+    judged = judged or f"{request.predictions} judged by {request.annotations}"
+    lead = f"{judged}. All figures in percent. {counted}."
     notice = "".join(f"Suspicious: {words} " for words in evaluation.suspicions).strip()
     write_text(folder / PAGE, render(f"Evaluation: {request.benchmark}", lead, sections, notice))
     return folder / PAGE

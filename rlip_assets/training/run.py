@@ -12,7 +12,6 @@ import torch
 from rlip_assets.datasets.sources.classes import Classes
 from rlip_assets.datasets.sources.roots import image_root
 from rlip_assets.evaluation.core.vocabulary import PERSON
-from rlip_assets.evaluation.examples import first_examples
 from rlip_assets.evaluation.headlines import EVALUATED, HEADLINE
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.datasets import HUMAN_EXCLUSIONS, PERSON_BENCHMARKS, ZERO_SHOT_BENCHMARK
@@ -20,9 +19,8 @@ from rlip_assets.lineage.params.training import RecipeChoice
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import ParameterError
 from rlip_assets.storage.files import digest_json, write_json, write_text
-from rlip_assets.storage.images import save_picture
 from rlip_assets.training.benchmark_evaluation import BenchmarkEvaluation, evenly
-from rlip_assets.training.benchmark_predictions import predict, write_predictions
+from rlip_assets.training.benchmark_predictions import BenchmarkSplit, draw_examples, predict_split
 from rlip_assets.training.label_lists import benchmark_labels
 from rlip_assets.training.loop import Evaluate, Settings, Trainer
 from rlip_assets.training.processes import choose_device, join_processes
@@ -213,25 +211,20 @@ class TrainingRun:
             return {}
         store = open_scenes(self.ctx, tables)
         scenes = [store[row] for row in store.indices("test").tolist()]
-        root = image_root(self.ctx, classes.dataset)
-        found = predict(
-            model,
-            tokenizer,
-            classes,
-            scenes,
-            root,
+        split = BenchmarkSplit(classes, scenes, image_root(self.ctx, classes.dataset))
+        path = self.ctx.outputs["predictions"] / f"{classes.dataset}.parquet"
+        number = predict_split(
+            path,
+            (model, tokenizer),
+            split,
             self.recipe.augmentation,
+            self.ctx.work / "predictions",
+            {"stage": self.ctx.stage, "partition": self.ctx.partition, "zero_shot": zero_shot},
             zero_shot=zero_shot,
             workers=self.ctx.params.training.workers,
             log=self.ctx.log,
         )
-        metadata = {"stage": self.ctx.stage, "partition": self.ctx.partition, "zero_shot": zero_shot}
-        path = self.ctx.outputs["predictions"] / f"{classes.dataset}.parquet"
-        number = write_predictions(path, classes, found, metadata)
-        for example in first_examples(path, scenes, root, self.name):
-            name = f"{classes.dataset}_{example.name}"
-            self.ctx.log.picture(name, example.picture)
-            save_picture(self.ctx.outputs["predictions"] / f"{name}.png", example.picture)
+        draw_examples(path, split, self.name, self.ctx.log)
         return {"predicted_images": number}
 
     def _announce(self, data: RunData) -> None:

@@ -38,6 +38,11 @@ PUBLISHED_IMAGE_SIZE = (800, 1333)
 PERSON_ONLY_DATASETS = ("hico", "vcoco")
 """Fine-tuning on these gave every subject one fixed, wrong label, so subject scores of such weights mean nothing."""
 
+UNSEEN = {"UC-RF": "uc_rf", "UC-NF": "uc_nf", "UO": "uo"}
+"""Zero-shot settings on the published command lines (`--zero_shot_setting`)."""
+FEW_SHOT = (1, 10)
+"""Shares of the training images on the published command lines (`--few_shot_transfer`), in percent."""
+
 DETECTOR_SIGNS = {
     "transformer.level_embed": "several feature levels",
     "transformer.encoder.layers.0.self_attn.sampling_offsets.weight": "deformable attention",
@@ -188,6 +193,7 @@ def import_detector(file: Path, folder: Path) -> int:
 
 def _metadata(file: Path, released: ReleasedFile, recognised: Recognised) -> dict[str, Any]:
     dataset = str(released.arguments.get("dataset_file", ""))
+    unseen, few_shot = (released.arguments.get(name) for name in ("zero_shot_setting", "few_shot_transfer"))
     person_only = dataset in PERSON_ONLY_DATASETS and not released.arguments.get(
         "use_correct_subject_category_hico", False
     )
@@ -197,5 +203,7 @@ def _metadata(file: Path, released: ReleasedFile, recognised: Recognised) -> dic
         "trained_on": dataset,
         "image_size": list(PUBLISHED_IMAGE_SIZE),
         "subject_scores": not person_only,
+        **({"unseen": UNSEEN[unseen]} if isinstance(unseen, str) and unseen in UNSEEN else {}),
+        **({"percent_of_images": few_shot} if isinstance(few_shot, int) and few_shot in FEW_SHOT else {}),
         "evidence": recognised.evidence,
     }

@@ -180,14 +180,32 @@ def preset_classes(name: str) -> Classes:
     return PRESETS[name]()
 
 
-PUBLISHED_NAMES = {"hico": "hico_det", "vcoco": "v_coco", "oi_sgg": "open_images"}
-"""Names of the benchmarks on the published command lines (`--dataset_file`)."""
+PUBLISHED_NAMES = {
+    "vg": ("visual_genome",),
+    "vg_hico": ("visual_genome", "hico_det"),
+    "vg_coco2017": ("visual_genome", "coco"),
+    "vg_coco2017_hico": ("visual_genome", "coco", "hico_det"),
+    "vg_coco2017_o365": ("visual_genome", "coco", "objects365"),
+    "vg_coco2017_o365_hico": ("visual_genome", "coco", "objects365", "hico_det"),
+    "hico": ("hico_det",),
+    "vcoco": ("v_coco",),
+    "oi_sgg": ("open_images",),
+}
+"""Datasets of a training by its name on the published command lines (`--dataset_file`)."""
 
 
 def benchmark_of(trained_on: str) -> str | None:
     """The preset whose closed lists a network was fine-tuned on, from a checkpoint's `trained_on`; None where it is no benchmark alone."""
-    name = PUBLISHED_NAMES.get(trained_on, trained_on)
-    return name if name in PRESETS else None
+    names = PUBLISHED_NAMES.get(trained_on, (trained_on,))
+    return names[0] if len(names) == 1 and names[0] in PRESETS else None
+
+
+def trained_datasets(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the datasets of a checkpoint's last training from its metadata; empty where they do not tell."""
+    recipe = metadata.get("recipe")
+    if isinstance(recipe, Mapping) and isinstance(recipe.get("sources"), Mapping):
+        return tuple(recipe["sources"])
+    return PUBLISHED_NAMES.get(str(metadata.get("trained_on", "")), ())
 
 
 def own_classes(root: Path, dataset: str) -> Classes | None:

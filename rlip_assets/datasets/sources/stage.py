@@ -10,6 +10,7 @@ from typing import Any
 
 from rlip_assets.datasets.scenes import Scene, finish_table, write_part
 from rlip_assets.datasets.sources.boxes import check_boxes
+from rlip_assets.datasets.sources.checked_scene import checked_scene
 from rlip_assets.datasets.sources.classes import Classes, read_classes
 from rlip_assets.datasets.sources.manifests import (
     Manifest,
@@ -22,14 +23,13 @@ from rlip_assets.datasets.sources.raw_folder import OBSERVED, folder_state
 from rlip_assets.datasets.sources.readers import RawImage, Reader, RecordError
 from rlip_assets.datasets.sources.record_index import RecordIndex, Rejected
 from rlip_assets.datasets.sources.roots import fetch_root, open_reader, source_params
-from rlip_assets.datasets.sources.rows import shown
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.shard_progress import rows_done
 from rlip_assets.lineage.shards import ShardStore, add_figures, collect, split
 from rlip_assets.storage.checksums import Checksums
 from rlip_assets.storage.errors import DataError, InputError, ParameterError
 from rlip_assets.storage.files import write_json
-from rlip_assets.storage.images import BadImageError, check_image, image_inside, upright_size
+from rlip_assets.storage.images import BadImageError
 from rlip_assets.storage.quarantine import Quarantine
 
 ROWS_PER_SHARD = 1000
@@ -194,23 +194,7 @@ class _ShardMaker:
         if self.checksums.of(image.file_name)[1] != image.sha256:
             path = self.reader.root / image.file_name
             raise InputError(f"{path} changed since its manifest was made; run the raw_manifest stage again")
-        try:
-            path = image_inside(self.reader.root, image.file_name)
-        except BadImageError as error:
-            raise RecordError(f"{error.reason} ({shown(image.file_name)})") from None
-        stored = check_image(path)
-        size = raw.size or stored
-        if size != stored and size != upright_size(path):
-            reason = f"the file has {stored[0]} x {stored[1]} pixels (annotated: {size[0]} x {size[1]})"
-            raise BadImageError(path, reason)
-        scene = self.reader.scene(raw, size, self.classes, rules)
-        if self.reader.closed_vocabulary:
-            unknown = set(scene.labels) - set(self.classes.objects)
-            if self.classes.relations is not None:
-                unknown |= set(scene.relation) - set(self.classes.relations)
-            if unknown:
-                raise RecordError(f"{min(unknown)!r} is not in the class table")
-        return scene
+        return checked_scene(self.reader, raw, self.classes, rules)
 
 
 def _cache(ctx: StageContext) -> Path:

@@ -283,7 +283,7 @@ def test_killed_finetuning_ends_with_the_bytes_of_an_undisturbed_one(
 
     context = project.context("finetune", "hico_full", name="killed")
     with monkeypatch.context() as patched:
-        patched.setattr("rlip_assets.training.run.write_predictions", killed)
+        patched.setattr("rlip_assets.training.benchmark_predictions.write_predictions", killed)
         with pytest.raises(KeyboardInterrupt):
             finetune_stage(context)
     log = MemoryLog()
