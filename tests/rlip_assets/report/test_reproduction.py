@@ -32,6 +32,12 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def small_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Released networks see images of 800 pixels; these of 64."""
+    monkeypatch.setattr("rlip_model.checkpoints.importing.PUBLISHED_IMAGE_SIZE", (64, 96))
+
+
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of finished work, of a profile of its own."""
@@ -63,7 +69,6 @@ def test_a_released_file_goes_to_its_published_setting(
     roots: Path,
     work: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_released(tmp_path / "official.pth", **arguments)
     output = tmp_path / "out"
@@ -158,6 +163,18 @@ def test_what_does_not_fit_is_one_sentence(
     assert sentence in (said or "")
     assert "\n" not in (said or "")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_stands_at_the_output_is_kept(roots: Path, work: Path, tmp_path: Path) -> None:
+    write_released(tmp_path / "official.pth", dataset_file="vg")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/notes.txt").write_text("mine")
+    for command in ("reproduce", "predict-benchmark"):
+        said = run(words(command, tmp_path / "official.pth", roots, "hico_det", tmp_path / "out"))
+        assert f"holds notes.txt, which `rlip {command}` did not write" in (said or "")
+    assert not work.exists()
+    inside = run(words("reproduce", tmp_path / "official.pth", roots, "hico_det", roots / "hico_det/out"))
+    assert "lies in" in (inside or "")
 
 
 def test_images_that_cannot_be_used_are_counted_and_too_many_refused(work: Path, tmp_path: Path) -> None:
