@@ -32,7 +32,7 @@ def list_recipes(
     for name, setting in named().items():
         if word in name:
             length = f"{setting.epochs:g} epochs" if setting.epochs else f"{setting.steps} steps"
-            if setting.kind in ("zero_shot", "tag"):
+            if setting.kind == "zero_shot":
                 length = "no training"
             sources = "+".join(setting.sources)
             print(f"{name:40} {setting.kind:9} {setting.model:22} {sources:36} batch {setting.total_batch:3} {length}")

@@ -25,6 +25,7 @@ from rlip_assets.evaluation.headlines import HEADLINES
 from rlip_assets.evaluation.pictures import causes_picture, curves_picture
 from rlip_assets.evaluation.suites import judge, suite
 from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.datasets import ZERO_SHOT_BENCHMARK
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import atomic_file, write_json
 from rlip_assets.storage.images import save_picture
@@ -46,8 +47,10 @@ def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
     truth = ground_truth_of_list(scenes, vocabulary, str(ctx.inputs["scenes"]))
     path = ctx.inputs["predictions"] / f"{vocabulary.dataset}.parquet"
     kind, _, name = (ctx.partition or "").partition("-")
-    unseen = ctx.params.training.finetune[name].resolve().unseen if kind == "finetune" else None
-    results = judge(suite(truth, vocabulary, zero_shot=kind == "pretrain", unseen=unseen), read_predictions(path))
+    said = read_predictions(path).metadata
+    zero_shot = bool(said.get("zero_shot", kind == "pretrain"))
+    unseen = ctx.params.training.finetune[name].resolve().unseen if kind == "finetune" else said.get("unseen")
+    results = judge(suite(truth, vocabulary, zero_shot=zero_shot, unseen=unseen), read_predictions(path))
     causes = CauseCounter(truth, vocabulary, persons=vocabulary.dataset != "open_images")
     for batch in read_predictions(path):
         for image in batch.images():
@@ -72,7 +75,7 @@ def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
     main = {name: value for name, value in figures.items() if name.startswith(headline.protocol)}
     shown = {name: value for name, value in main.items() if value is not None}
     mean = main[f"{headline.protocol}/{headline.figure}"]
-    if kind == "pretrain" and mean is not None:
+    if zero_shot and vocabulary.dataset == ZERO_SHOT_BENCHMARK and mean is not None:
         shown["zero_shot_mAP"] = mean
     ctx.log.metrics(shown)
     return {name.rpartition("/")[2]: value for name, value in main.items()} | {"images": len(truth), "headline": mean}

@@ -161,13 +161,17 @@ def predict_stage(ctx: StageContext) -> dict[str, Any]:
 
     Inputs: `checkpoint`, `scenes`, `classes`. Output: `predictions`.
     """
-    choice = ctx.params.predictions[ctx.partition or ""]
+    if ctx.partition not in ctx.params.predictions:
+        raise ParameterError(
+            f"predictions has no entry {ctx.partition!r}; params.yaml has {', '.join(ctx.params.predictions)}"
+        )
+    choice = ctx.params.predictions[ctx.partition]
     device = str(choose_device(ctx.params.training.device))
     predictor = open_predictor(
         ctx.inputs["checkpoint"],
         choice.on,
         device,
-        zero_shot=choice.zero_shot,
+        zero_shot=choice.as_zero_shot,
         unseen=choice.unseen,
         recipe=choice.resolve(),
     )

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from rlip_assets.storage.errors import ParameterError
 
 _PARTS = ("augmentation", "published", "model_changes")
-Kind = Literal["tagger", "pretrain", "finetune", "zero_shot", "tag"]
+Kind = Literal["tagger", "pretrain", "finetune", "zero_shot"]
 
 
 class _Data(BaseModel):
@@ -70,7 +70,7 @@ class Augmentation(_Data):
 
 
 class Recipe(_Data):
-    """One training setting (or, for the kinds `zero_shot` and `tag`, one setting of inference)."""
+    """One training setting; of the kind `zero_shot`, how a benchmark is predicted without training (`predictions` in `params.yaml`)."""
 
     kind: Kind
     model: str
@@ -149,10 +149,6 @@ class Recipe(_Data):
     """R-Tagger: positives filled up with random pairs."""
     box_noise: float = Field(0.4, ge=0)
     label_noise: float = Field(0.2, ge=0, le=1)
-    store_threshold: float = Field(0.05, ge=0, le=1)
-    """Tagging: lowest confidence that is stored."""
-    groups_per_forward: int = Field(16, gt=0)
-    """Tagging: groups of pairs of one image in one forward pass."""
 
     augmentation: Augmentation = Augmentation()
     published: PublishedTraining = PublishedTraining()

@@ -48,6 +48,7 @@ def build_registry(params: Params, project: str = ".") -> Registry:
         lineage.label_quality(),
         lineage.pretrain(),
         lineage.finetune(),
+        lineage.predict(),
         lineage.benchmark(),
         lineage.report(),
     ]
@@ -341,10 +342,38 @@ class _Lineage:
         description = "The pre-trained checkpoint fine-tuned on a benchmark; ends by predicting its test split."
         return _training("finetune", description, items, "finetuning")
 
+    def predict(self) -> StageSpec:
+        items = [
+            StageItem(
+                "predict",
+                name,
+                {
+                    "checkpoint": checkpoint_folder(choice.checkpoint),
+                    "scenes": scene_folder(choice.on),
+                    "classes": classes_file(choice.on),
+                },
+                {"predictions": f"data/predictions/predict-{name}"},
+                (f"predictions.{name}", "training.device"),
+            )
+            for name, choice in self.params.predictions.items()
+        ]
+        return StageSpec(
+            name="predict",
+            function="rlip_assets.inference.benchmark:predict_stage",
+            description="The test split of a benchmark, predicted by a checkpoint that was made before, here or elsewhere.",
+            items=tuple(items),
+            group="benchmarks",
+            torch=True,
+            tracked=True,
+            pool="gpu",
+            kinds=("pytorch", "parquet"),
+        )
+
     def benchmark(self) -> StageSpec:
         runs = {f"pretrain-{name}": ZERO_SHOT_BENCHMARK for name in self.params.training.pretrain}
         for name, choice in self.params.training.finetune.items():
             runs[f"finetune-{name}"] = str(choice.resolve().benchmark)
+        runs |= {f"predict-{name}": choice.on for name, choice in self.params.predictions.items()}
         return StageSpec(
             name="benchmark",
             function="rlip_assets.evaluation.stage:benchmark_stage",
@@ -379,12 +408,15 @@ class _Lineage:
             "scenes": scene_folder("visual_genome"),
             "classes": classes_file(ZERO_SHOT_BENCHMARK),
         } | {f"predictions/{run}": f"data/predictions/{run}" for run in training.pictured_runs}
-        params = ("profile", "benchmarks", "training.start", "training.finetune")  # where each fine-tuning starts
+        params = [
+            *("profile", "benchmarks", "training.start", "training.finetune"),  # where each fine-tuning starts
+            *(["predictions"] if self.params.predictions else []),
+        ]
         return StageSpec(
             name="report",
             function="rlip_assets.report.stage:report_stage",
             description="Results table in the shape of the published one, data scaling, ALIF beside late fusion, pictures.",
-            items=(StageItem("report", None, inputs | labels, {"report": "reports"}, params),),
+            items=(StageItem("report", None, inputs | labels, {"report": "reports"}, tuple(params)),),
             group="benchmarks",
             kinds=("markdown", "html"),
             metrics=(METRICS_FOLDER,),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ ROWS = (
         },
     ),
 )
+TITLES = {"hico_det": "HICO-DET", "v_coco": "V-COCO", "open_images": "Open Images v6"}
 SETTING_RUNS = {
     "hico_det_zero_shot": "pretrain-vg_coco_o365",
     "hico_det_few_shot_1": "finetune-hico_1",
@@ -99,12 +100,13 @@ COMPARISONS = (
 )
 
 
-def gather(benchmarks: Path, label_quality: Path) -> dict[str, Any]:
+def gather(benchmarks: Path, label_quality: Path, predicted: Mapping[str, str] | None = None) -> dict[str, Any]:
     """All facts of a run.
 
     Args:
         benchmarks: folder with one folder per run, each with `metrics.json` (fractions).
         label_quality: folder with `label_quality.json`.
+        predicted: run of the `predict` stage -> the checkpoint that predicted, one more row each.
 
     Returns:
         JSON-ready facts; figures are fractions 0..1, null where a protocol gives none.
@@ -112,6 +114,8 @@ def gather(benchmarks: Path, label_quality: Path) -> dict[str, Any]:
     metrics = {
         folder.name: read_json(folder / "metrics.json") for folder in sorted(benchmarks.iterdir()) if folder.is_dir()
     }
+    rows = [row for row in ROWS if row.run in metrics]
+    rows += [_predicted(run, checkpoint, metrics[run]) for run, checkpoint in (predicted or {}).items()]
     return {
         "results": [
             {
@@ -120,8 +124,7 @@ def gather(benchmarks: Path, label_quality: Path) -> dict[str, Any]:
                 "protocol": next(iter(row.columns.values())).rpartition("/")[0],
                 **summary(metrics, row.run, row.columns),
             }
-            for row in ROWS
-            if row.run in metrics
+            for row in rows
         ],
         "scaling": [
             {"data": title, "run": run, **_zero_shot(metrics, run)} for title, run in SCALING if run in metrics
@@ -130,7 +133,7 @@ def gather(benchmarks: Path, label_quality: Path) -> dict[str, Any]:
             {"fusion": title, "run": run, **_zero_shot(metrics, run)} for title, run in FUSION if run in metrics
         ],
         "comparisons": compare(metrics, COMPARISONS),
-        "errors": _errors(benchmarks, metrics),
+        "errors": _errors(benchmarks, rows),
         "published": _published(metrics),
         "label_quality": read_json(label_quality / "label_quality.json"),
         "metrics": metrics,
@@ -144,13 +147,19 @@ def _zero_shot(metrics: Metrics, run: str) -> dict[str, Any]:
     return summary(metrics, run, RARE | groups)
 
 
-def _errors(benchmarks: Path, metrics: Metrics) -> list[dict[str, Any]]:
+def _errors(benchmarks: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return the shares of the causes of errors, one row per setting of the results table."""
     return [
         {"setting": row.title, "figures": read_json(benchmarks / row.run / "errors.json")["shares"], "spread": {}}
-        for row in ROWS
-        if row.run in metrics
+        for row in rows
     ]
+
+
+def _predicted(run: str, checkpoint: str, figures: Mapping[str, float | None]) -> Row:
+    """Return the row of a checkpoint that predicted a benchmark, with the columns of the benchmark's other rows."""
+    likes = [row for row in (*ROWS, Row("HICO-DET", "", UNSEEN)) if set(row.columns.values()) <= set(figures)]
+    benchmark = next(iter(likes[-1].columns.values())).partition("/")[0]
+    return Row(f"{TITLES[benchmark]} by {checkpoint}", run, likes[-1].columns)
 
 
 def _published(metrics: Metrics) -> list[dict[str, Any]]:

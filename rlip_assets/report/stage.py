@@ -36,7 +36,8 @@ def report_stage(ctx: StageContext) -> dict[str, Any]:
     `.html`, and the metrics and curves that `dvc.yaml` names.
     """
     output = ctx.outputs["report"]
-    facts = gather(ctx.inputs["benchmarks"], ctx.inputs["label_quality"])
+    predicted = {f"predict-{name}": choice.checkpoint for name, choice in ctx.params.predictions.items()}
+    facts = gather(ctx.inputs["benchmarks"], ctx.inputs["label_quality"], predicted)
     facts |= {
         "profile": ctx.params.profile,
         "micro_world": ctx.params.is_micro_world,

@@ -11,6 +11,7 @@ from typing import Any
 
 from rlip_assets.datasets.sources.classes import read_classes
 from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.datasets import ZERO_SHOT_BENCHMARK
 from rlip_assets.lineage.params.training import RecipeChoice
 from rlip_assets.storage.errors import ParameterError
 from rlip_assets.training.run import TrainingRun
@@ -46,7 +47,8 @@ def pretrain_stage(ctx: StageContext) -> dict[str, Any]:
     )
     figures = training.run(model, tokenizer, start, ctx.outputs["checkpoint"])
     classes = read_classes(ctx.inputs["benchmark_classes"])
-    figures |= training.predict(model, tokenizer, classes, ctx.inputs["benchmark_scenes"], zero_shot=True)
+    zero_shot = ZERO_SHOT_BENCHMARK not in training.recipe.sources
+    figures |= training.predict(model, tokenizer, classes, ctx.inputs["benchmark_scenes"], zero_shot=zero_shot)
     ctx.log.model("rlip-pretrained", ctx.outputs["checkpoint"])
     return figures
 

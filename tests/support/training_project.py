@@ -119,6 +119,11 @@ class Project:
                 "benchmark_scenes": scenes / "hico_det",
                 "benchmark_classes": self.root / "hico_det.json",
             },
+            "predict": {
+                "checkpoint": self.root / "out/pretrain-vg_coco/checkpoint",
+                "scenes": scenes / benchmark,
+                "classes": self.root / f"{benchmark}.json",
+            },
             "finetune": {
                 "checkpoint": self.root / "out/pretrain-vg_coco/checkpoint",
                 "scenes": scenes / benchmark,

@@ -5,6 +5,7 @@ One module per section, one section per kind of stage; defaults are those of the
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ from rlip_assets.lineage.params.labels import (
     TaggingParams,
 )
 from rlip_assets.lineage.params.oracle import OracleParams
+from rlip_assets.lineage.params.predictions import PredictionChoice
 from rlip_assets.lineage.params.promotion import PromotionParams
 from rlip_assets.lineage.params.rehearsal import RehearsalParams
 from rlip_assets.lineage.params.sources import SourcesParams
 from rlip_assets.lineage.params.training import TrainingParams
 from rlip_assets.lineage.params.world import WorldParams
+from rlip_assets.lineage.starts import check_start
 from rlip_assets.storage.errors import ParameterError
 
 
@@ -48,12 +51,27 @@ class Params(BaseModel):
     tagging: TaggingParams = TaggingParams()
     drift: DriftParams = DriftParams()
     training: TrainingParams = TrainingParams()
+    predictions: dict[str, PredictionChoice] = {}
+    """Predictions by checkpoints that were made before, by name."""
     benchmarks: BenchmarkParams = BenchmarkParams()
     promotion: PromotionParams = PromotionParams()
     execution: ExecutionParams = ExecutionParams()
     oracle: OracleParams = OracleParams()
     rehearsal: RehearsalParams | None = None
     """Limits of a rehearsal; null is the real thing."""
+
+    @model_validator(mode="after")
+    def _predictors_exist(self) -> Params:
+        trainings: dict[str, Collection[str]] = {
+            "pretrain": self.training.pretrain,
+            "finetune": self.training.finetune,
+        }
+        for name, choice in self.predictions.items():
+            try:
+                check_start(choice.checkpoint, trainings)
+            except ValueError as error:
+                raise ValueError(f"predictions.{name}.checkpoint: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _short_in_a_rehearsal(self) -> Params:

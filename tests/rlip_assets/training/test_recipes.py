@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+from rlip_assets.lineage.params import load_params
+from rlip_assets.lineage.params.labels import TaggingParams
+from rlip_assets.lineage.params.predictions import PredictionChoice
 from rlip_assets.lineage.params.training import TrainingParams
+from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.lineage.recipe_files import RecipeFolder, recipe, recipes
 from rlip_assets.lineage.recipes import PublishedTraining, Recipe, differences
 from rlip_assets.storage.errors import ParameterError
@@ -19,7 +23,9 @@ from rlip_assets.training.start import model_config
 from tests.support.facts import FACTS
 
 FLAGS = FACTS / "published_flags.tsv"
-PROGRAMS = {"main.py": 68, "generate_relations_using_verb_tagger.py": 4}
+TRAINING, TAGGING = "main.py", "generate_relations_using_verb_tagger.py"
+"""Published programs: recipes follow the scripts of the first; those of the second are settings of `tagging` in `params.yaml`."""
+PROFILES = {"resnet50": "paper_r50", "swin_tiny": "paper_swin_t", "swin_large": "paper_swin_l"}
 
 BACKBONES = {"resnet50": ("resnet", 64), "swin_tiny": ("swin", 96), "swin_large": ("swin", 192)}
 GATES = {"VXAc": "vxac", "XGating": "none", "": "glip"}
@@ -58,9 +64,9 @@ CONSTANT = {
 """Flags with one value in all training rows: they are fixed in the network, the criterion or the sampler."""
 
 
-def rows() -> list[dict[str, str]]:
+def rows(program: str = TRAINING) -> list[dict[str, str]]:
     with FLAGS.open() as stream:
-        return [row for row in csv.DictReader(stream, delimiter="\t") if row["prog"] in PROGRAMS]
+        return [row for row in csv.DictReader(stream, delimiter="\t") if row["prog"] == program]
 
 
 @cache
@@ -102,9 +108,31 @@ def test_clean_recipes_differ_from_the_published_ones_in_unseen_classes_alone() 
         assert recipe(name).unseen is not None
 
 
-def test_the_table_covers_all_training_and_tagger_rows() -> None:
-    counts = {program: sum(row["prog"] == program for row in rows()) for program in PROGRAMS}
-    assert counts == PROGRAMS
+@pytest.mark.parametrize("row", rows(TAGGING), ids=lambda row: row["script"])
+def test_taggings_are_parameters_of_a_profile(row: dict[str, str]) -> None:
+    batch, threshold = int(row["img_inference_batch"]), float(row["relation_threshold"])
+    wanted = TaggingParams(groups="published", batch_size=batch, store_threshold=threshold)
+    assert TaggingParams(groups="published", batch_size=batch) == wanted
+    paper = PROJECT_ROOT / "profiles" / PROFILES[row["backbone"]] / "params.yaml"
+    if paper.exists():
+        own = load_params(paper).tagging
+        assert (own.groups, own.batch_size, own.store_threshold) == ("published", batch, threshold)
+
+
+def test_every_recipe_runs_in_a_stage() -> None:
+    """Those of kind tagger, pretrain and finetune in the training of that kind, those of kind zero_shot in `predict`."""
+    assert {setting.kind for setting in recipes().values()} == {"tagger", "pretrain", "finetune", "zero_shot"}
+    for name, setting in recipes().items():
+        if setting.kind == "zero_shot":
+            choice = PredictionChoice(checkpoint="/somewhere", recipe=name)
+            assert (choice.on, choice.as_zero_shot) == ("hico_det", True)
+        elif setting.kind != "finetune":
+            with pytest.raises(ValueError, match="which predicts no benchmark"):
+                PredictionChoice(checkpoint="/somewhere", recipe=name)
+
+
+def test_the_table_covers_all_training_rows() -> None:
+    assert (len(rows()), len(rows(TAGGING))) == (68, 4)
     named = [script for _, scripts in published().values() for script in scripts]
     assert sorted(named) == sorted(row["script"] for row in rows())
     settings = [setting for setting, _ in published().values()]
@@ -114,7 +142,6 @@ def test_the_table_covers_all_training_and_tagger_rows() -> None:
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row["script"])
 def test_recipe_has_the_published_hyperparameters(row: dict[str, str]) -> None:
     setting, config = recipe_of(row["script"]), model_config(recipe_of(row["script"]))
-    training = row["prog"] == "main.py"
     assert set(setting.sources) == SOURCES[row["dataset_file"]]
     assert setting.batch_per_process == int(row["batch_size"])
     assert setting.processes == int(row["nproc_per_node"] or 1)
@@ -134,10 +161,6 @@ def test_recipe_has_the_published_hyperparameters(row: dict[str, str]) -> None:
         assert config.gate == GATES[row["gating_mechanism"]]
     assert (config.encoder_layers, config.decoder_layers, config.levels) == (6, 3, 4)
     assert (config.width, config.heads, config.encoder_points, config.decoder_points) == (256, 8, 4, 4)
-    if not training:
-        assert setting.store_threshold == float(row["relation_threshold"])
-        assert setting.groups_per_forward == int(row["img_inference_batch"])
-        return
     assert {flag: row[flag] for flag in CONSTANT} == CONSTANT
     assert setting.epochs == int(row["epochs"])
     factors = [rate_factor(setting, 1000, step) for step in range(1000)]
