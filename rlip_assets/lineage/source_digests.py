@@ -42,6 +42,7 @@ _EVERY_STAGE = Params.model_validate(
             "visual_genome": {"root": "real"},
         },
         "oracle": {"captions": True},
+        "predictions": {"official": {"checkpoint": "/official", "benchmark": "hico_det"}},
     }
 )
 """Parameters with which the registry has all stages, also those of real datasets alone, and the source of studies."""
