@@ -20,10 +20,10 @@ BYTES_PER_IMAGE = {
     "decontamination": 1300,
     "human_decontamination": 1300,
     "pseudo_labels": 1500,
-    "predictions": 20_000,
+    "predictions": 100_000,
 }
 """Bytes that a stage keeps per image, results and work: about twice the figures of the micro world, whose captions have ten samples per
-image; tables of real images have more boxes. Predictions of 100 queries."""
+image; tables of real images have more boxes. Predictions of 100 pairs with 117 scores each, in shards and joined."""
 _INDEX = 0.5
 """Bytes of the index of annotations per byte of their files, without their outlines."""
 _STATES = 4
@@ -63,10 +63,10 @@ def _bytes(case: Examination, item: StageItem) -> float:
         buckets = 1 if item.stage == "raw_manifest" else case.params.sources.of(dataset).buckets
         index = _INDEX * case.raw(dataset).annotation_bytes if item.stage == "raw_manifest" else 0
         return BYTES_PER_IMAGE[item.stage] * _images(case, dataset) / buckets + index
-    if "checkpoint" in item.outputs:
+    if {"checkpoint", "predictions"} & set(item.outputs):
         from rlip_assets.doctor.sizes import weight_bytes
 
-        recipe = case.recipe(item)
+        recipe = case.recipe(item) if "checkpoint" in item.outputs else None
         tests = max((_images(case, name, "test") for name in case.datasets()), default=0)
         return (_STATES * weight_bytes(recipe) if recipe else 0) + BYTES_PER_IMAGE["predictions"] * tests
     return 0
