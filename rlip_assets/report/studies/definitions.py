@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rlip_assets.storage.errors import ParameterError
 
-Figure = Literal["zero_shot_mAP", "earliness"]
+Figure = Literal["zero_shot_mAP", "earliness", "unseen", "seen"]
+Stage = Literal["pretrain", "finetune"]
 
 
 class _Data(BaseModel):
@@ -19,7 +20,7 @@ class _Data(BaseModel):
 
 
 class Arm(_Data):
-    """One setting: a pre-training recipe with changes, and parameters of the profile outside training."""
+    """One setting: a recipe with changes, and parameters of the profile outside training."""
 
     recipe: str
     changes: dict[str, Any] = {}
@@ -45,6 +46,9 @@ class Study(_Data):
     """Profile whose world, captions and labels are used."""
     seeds: int = Field(ge=1)
     steps: int = Field(gt=0)
+    stage: Stage = "pretrain"
+    """The training that the arms are: pre-trainings, judged zero-shot, or fine-tunings from the base profile's start, judged by unseen and
+    seen classes."""
     evaluate_every: float | None = Field(None, gt=0)
     """Epochs between evaluations, which `earliness` needs."""
     arms: dict[str, Arm]
@@ -73,7 +77,8 @@ def studies() -> dict[str, Study]:
     recipe = defaults.pop("recipe")
     found = {}
     for name, table in tables.items():
-        arms = {arm: {"recipe": recipe, **values} for arm, values in table.pop("arms").items()}
+        usual = table.pop("recipe", recipe)
+        arms = {arm: {"recipe": usual, **values} for arm, values in table.pop("arms").items()}
         try:
             found[name] = Study.model_validate({**defaults, **table, "name": name, "arms": arms})
         except ValidationError as error:

@@ -14,11 +14,13 @@ from rlip_assets.storage.plotting import COLORS, SKY, plot_file
 
 
 def arms_plot(facts: Mapping[str, Any], file: Path) -> None:
-    """Plot zero-shot mAP (percent) by arm: a bar for the mean, a dot per seed, and a line through the arms of each seed."""
+    """Plot the study's first figure (percent) by arm: a bar for the mean, a dot per seed, and a line through the arms of each seed."""
     arms = [row["arm"] for row in facts["arms"]]
     runs = [repeats(facts["runs"], arm).values() for arm in arms]
-    values = [[in_percent(run["zero_shot_mAP"]) for run in own] for own in runs]
-    with plot_file(file, "Mean (bar) and each seed (line)", grid="y", ylabel=ZERO_SHOT) as axes:
+    plotted = facts.get("plotted", "zero_shot_mAP")
+    values = [[in_percent(run[plotted]) for run in own] for own in runs]
+    label = ZERO_SHOT if plotted == "zero_shot_mAP" else f"mAP of {plotted} classes, %"
+    with plot_file(file, "Mean (bar) and each seed (line)", grid="y", ylabel=label) as axes:
         axes.bar(range(len(arms)), [fmean(own) for own in values], width=0.6, color=SKY, alpha=0.5)
         for line in zip(*values, strict=True):
             axes.plot(range(len(arms)), line, color="#4d4d4d", marker="o", markersize=4, linewidth=0.7)

@@ -1,7 +1,7 @@
 """The profiles of a study: made from the base profile and the same registry of stages, and thrown away without loss.
 
 A profile shares the base's raw data (a link) and its DVC cache, run cache included: captions, labels and the R-Tagger that the base
-has made are fetched and not made again. A study adds pre-trainings, one per arm and seed.
+has made are fetched and not made again. A study adds trainings, one per arm and seed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rlip_assets.lineage.params import Params, load_params, validate_params
 from rlip_assets.lineage.params_yaml import HEADER
 from rlip_assets.lineage.profiles import PARAMS_FILE, PROJECT_ROOT, profile_root, relative_project
 from rlip_assets.lineage.registry import build_registry
-from rlip_assets.report.studies.definitions import Arm, Study
+from rlip_assets.report.studies.definitions import Arm, Stage, Study
 from rlip_assets.storage.files import digest_json, write_text
 
 
@@ -31,7 +31,8 @@ class StudyProfile:
     params: Params
     arms: tuple[str, ...]
     runs: Mapping[str, tuple[str, int]]
-    """Pre-training -> its arm and the number of its seed."""
+    """Training -> its arm and the number of its seed."""
+    stage: Stage = "pretrain"
 
     @property
     def name(self) -> str:
@@ -41,7 +42,7 @@ class StudyProfile:
     @property
     def targets(self) -> list[str]:
         """The DVC stages whose results the study needs."""
-        return [f"benchmark@pretrain-{run}" for run in self.runs]
+        return [f"benchmark@{self.stage}-{run}" for run in self.runs]
 
 
 def study_profiles(study: Study, project: Path = PROJECT_ROOT) -> list[StudyProfile]:
@@ -59,12 +60,12 @@ def study_profiles(study: Study, project: Path = PROJECT_ROOT) -> list[StudyProf
         profile = f"study_{study.name}" + (f"_{arms[0]}" if len(groups) > 1 else "")
         runs = {run_name(arm, seed): (arm, seed) for arm in arms for seed in range(study.seeds)}
         params = _params(study, base, profile, study.arms[arms[0]].params, runs)
-        found.append(StudyProfile(project / "profiles" / profile, params, tuple(arms), runs))
+        found.append(StudyProfile(project / "profiles" / profile, params, tuple(arms), runs, study.stage))
     return found
 
 
 def run_name(arm: str, seed: int) -> str:
-    """The pre-training of an arm: its own name for the first seed, as in every profile."""
+    """The training of an arm: its own name for the first seed, as in every profile."""
     return arm if seed == 0 else f"{arm}-seed{seed}"
 
 
@@ -79,8 +80,8 @@ def _params(
     for section, values in changes.items():
         content[section] = {**content.get(section, {}), **values}
     training = content["training"]
-    training["pretrain"] = {run: _choice(study, study.arms[arm], seed) for run, (arm, seed) in runs.items()}
     training["finetune"] = {}
+    training[study.stage] = {run: _choice(study, study.arms[arm], seed) for run, (arm, seed) in runs.items()}
     if study.evaluate_every:
         training["checkpoints"] = {**training["checkpoints"], "evaluate_every": study.evaluate_every}
     return validate_params({**content, "profile": profile}, f"study {study.name}")

@@ -23,7 +23,13 @@ from rlip_assets.report.studies.study_profiles import StudyProfile, run_name
 from rlip_assets.storage.files import write_json, write_text
 
 PROTOCOL = HEADLINES["hico_det"].protocol
+FIGURES = {
+    "pretrain": {"zero_shot_mAP": "full", "rare": "rare", "non_rare": "non_rare"},
+    "finetune": {"unseen": "unseen", "seen": "seen", "mAP": "full"},
+}
+"""Stage of a study's trainings -> its figures, the one that is plotted first, and their names in the protocol."""
 COLUMNS = {"mAP": "zero_shot_mAP", "rare": "rare", "non-rare": "non_rare", "training left": "earliness"}
+FINETUNED_COLUMNS = {"unseen": "unseen", "seen": "seen", "all": "mAP"}
 EVALUATED_HEADLINE = f"{EVALUATED}{HEADLINE}"
 
 History = Sequence[Mapping[str, float]]
@@ -51,8 +57,9 @@ def write_summary(folder: Path) -> None:
     found = [read_json(file) for name in studies() if (file := folder / f"{name}.json").is_file()]
     sections = [section_of(facts) for facts in found]
     lead = (
-        "Zero-shot on HICO-DET, percent, mean ± standard deviation over the seeds. The arm usual is the unchanged recipe: a scalar gate, a "
-        "fusion before every second encoder layer, generated captions, threshold 0.20 and both label terms."
+        "HICO-DET, percent, mean ± standard deviation over the seeds; zero-shot, or fine-tuned where classes are unseen. The arm usual is "
+        "the unchanged recipe: a scalar gate, a fusion before every second encoder layer, generated captions, threshold 0.20 and both label "
+        "terms."
     )
     write_text(folder / "index.html", render("Studies", lead, sections, NOTICE))
     write_text(folder / "summary.md", tables_markdown(sections))
@@ -64,22 +71,21 @@ def gather(study: Study, profiles: Sequence[StudyProfile]) -> dict[str, Any]:
     histories: dict[str, History] = {}
     for profile in profiles:
         for run in profile.runs:
-            found = read_json(profile.root / f"data/benchmarks/pretrain-{run}/metrics.json")
-            metrics[run] = {
-                "zero_shot_mAP": found[f"{PROTOCOL}/full"],
-                **{name: found.get(f"{PROTOCOL}/{name}") for name in ("rare", "non_rare")},
-            }
-            histories[run] = read_history(profile.root / f"data/models/pretrain/{run}/history.jsonl")
+            found = read_json(profile.root / f"data/benchmarks/{study.stage}-{run}/metrics.json")
+            metrics[run] = {name: found.get(f"{PROTOCOL}/{figure}") for name, figure in FIGURES[study.stage].items()}
+            histories[run] = read_history(profile.root / f"data/models/{study.stage}/{run}/history.jsonl")
     for seed in range(study.seeds):
         runs = [run_name(arm, seed) for arm in study.arms]
         for run, value in earliness({run: histories[run] for run in runs}).items():
             metrics[run]["earliness"] = value
-    columns = {title: name for title, name in COLUMNS.items() if any(name in figures for figures in metrics.values())}
+    every = COLUMNS if study.stage == "pretrain" else FINETUNED_COLUMNS
+    columns = {title: name for title, name in every.items() if any(name in figures for figures in metrics.values())}
     comparisons = [Comparison(c.claim, c.higher, c.lower, c.figure) for c in study.comparisons]
     return {
         "study": study.name,
         "title": study.title,
         "protocol": PROTOCOL,
+        "plotted": next(iter(FIGURES[study.stage])),
         "arms": [
             {"arm": arm, "steps": len(histories[run_name(arm, 0)]), **summary(metrics, arm, columns)}
             for arm in study.arms

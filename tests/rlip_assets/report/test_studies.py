@@ -31,7 +31,7 @@ OWN = {"profile", "training"}
 def test_a_study_changes_what_it_says_and_nothing_else(name: str) -> None:
     chosen = study(name)
     profiles = study_profiles(chosen)
-    runs = {run: choice for profile in profiles for run, choice in profile.params.training.pretrain.items()}
+    runs = {run: choice for each in profiles for run, choice in getattr(each.params.training, chosen.stage).items()}
     assert len(runs) == len(chosen.arms) * chosen.seeds
     assert chosen.seeds >= 3
     for profile in profiles:
@@ -39,8 +39,9 @@ def test_a_study_changes_what_it_says_and_nothing_else(name: str) -> None:
         changed = {section for arm in profile.arms for section in chosen.arms[arm].params}
         assert {section for section in base if base[section] != own[section]} == OWN | changed
         kept = {field for field in base["training"] if base["training"][field] == own["training"][field]}
-        assert set(base["training"]) - kept <= {"pretrain", "finetune", "checkpoints"}
-        assert own["training"]["finetune"] == {}  # no arm needs one, and their start may be no arm
+        assert set(base["training"]) - kept <= {chosen.stage, "finetune", "checkpoints"}
+        if chosen.stage == "pretrain":
+            assert own["training"]["finetune"] == {}  # no arm needs one, and their start may be no arm
     for arm in chosen.arms:
         recipes = [runs[run_name(arm, seed)].resolve() for seed in range(chosen.seeds)]
         assert recipes == recipes[:1] * chosen.seeds
@@ -49,7 +50,7 @@ def test_a_study_changes_what_it_says_and_nothing_else(name: str) -> None:
         model_config(recipes[0])
     one = [runs[arm].resolve() for arm in chosen.arms]
     different = {field for other in one[1:] for field in differences(one[0], other)}
-    assert len(different) == (0 if name == "captions" else 2 if name == "label_terms" else 1), different
+    assert len(different) == {"captions": 0, "label_terms": 2, "unseen": 3}.get(name, 1), different
 
 
 @pytest.mark.parametrize("name", sorted(studies()))
@@ -60,7 +61,8 @@ def test_what_the_base_profile_has_made_is_asked_for_in_the_same_words(name: str
         own = build_registry(profile.params, "../..")
         oracle = profile.params.oracle.captions
         for item in base.items():
-            if item.stage in ("pretrain", "finetune", "benchmark", "report") or (oracle and item.stage == "captions"):
+            trained = ("finetune", "benchmark", "report", *([] if profile.stage == "finetune" else ["pretrain"]))
+            if item.stage in trained or (oracle and item.stage == "captions"):
                 continue
             assert own.at(item.address) == item
         for target in profile.targets:
@@ -133,12 +135,19 @@ def toy_study(arms: tuple[str, ...], figure: str = "zero_shot_mAP") -> Study:
     )
 
 
-def write_run(root: Path, run: str, mean: float, evaluated: list[float]) -> None:
-    metrics = root / f"data/benchmarks/pretrain-{run}/metrics.json"
-    history = root / f"data/models/pretrain/{run}/history.jsonl"
+def write_run(
+    root: Path,
+    run: str,
+    mean: float,
+    evaluated: list[float],
+    stage: str = "pretrain",
+    figures: tuple[str, ...] = ("full", "rare", "non_rare"),
+) -> None:
+    metrics = root / f"data/benchmarks/{stage}-{run}/metrics.json"
+    history = root / f"data/models/{stage}/{run}/history.jsonl"
     for file in (metrics, history):
         file.parent.mkdir(parents=True)
-    metrics.write_text(json.dumps({f"{PROTOCOL}/{name}": mean for name in ("full", "rare", "non_rare")}))
+    metrics.write_text(json.dumps({f"{PROTOCOL}/{name}": mean for name in figures}))
     rows = [{"step": step + 1, "evaluated_headline": value} for step, value in enumerate(evaluated)]
     history.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -160,6 +169,20 @@ def test_results_have_mean_spread_and_verdict(tmp_path: Path) -> None:
     (tmp_path / "data/benchmarks/pretrain-a/metrics.json").unlink()
     with pytest.raises(InputError, match=r"pretrain-a/metrics\.json is missing"):
         gather(chosen, [StudyProfile(tmp_path, BASE, ("a", "b"), runs)])
+
+
+def test_a_study_of_unseen_classes_reports_fine_tunings(tmp_path: Path) -> None:
+    chosen = toy_study(("a", "b"), "unseen").model_copy(update={"stage": "finetune", "evaluate_every": None})
+    runs = {run_name(arm, seed): (arm, seed) for arm in ("a", "b") for seed in range(3)}
+    for run, (arm, _) in runs.items():
+        write_run(tmp_path, run, 0.3 if arm == "a" else 0.2, [], "finetune", ("full", "unseen", "seen"))
+    profile = StudyProfile(tmp_path, BASE, ("a", "b"), runs, "finetune")
+    assert profile.targets[0] == "benchmark@finetune-a"
+    write_results(chosen, [profile], tmp_path / "studies")
+    facts = json.loads((tmp_path / "studies/toy.json").read_text())
+    assert facts["arms"][0]["figures"] == {"unseen": 0.3, "seen": 0.3, "all": 0.3}
+    assert facts["comparisons"][0]["difference"] == pytest.approx(0.1)
+    assert (tmp_path / "studies/toy.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_page_has_every_study_that_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from tests.support.miniature import make_project
 
 SIZES = "augmentation = { short_sides = [64], test_short_side = 64 }"
 CHANGES = f"{{ batch_per_process = 4, holdout = 0.2, relation_threshold = 0.0, {SIZES} }}"
+TINY = f"{{ batch_per_process = 4, {SIZES} }}"
 TOY = f"""
 [defaults]
 base = "study"
@@ -32,6 +33,14 @@ evaluate_every = 0.2
 arms.generated = {{ changes = {CHANGES} }}
 arms.oracle = {{ params = {{ oracle = {{ captions = true }} }}, changes = {CHANGES} }}
 comparisons = [{{ claim = "True captions help", higher = "oracle", lower = "generated" }}]
+
+[unseen]
+title = "Unseen classes"
+stage = "finetune"
+recipe = "micro_hico_unseen"
+arms.published = {{ changes = {TINY} }}
+arms.clean = {{ changes = {{ unseen_images = "drop_empty", unseen_cells = "ignore", batch_per_process = 4, {SIZES} }} }}
+comparisons = [{{ claim = "Clean is better", higher = "clean", lower = "published", figure = "unseen" }}]
 """
 WITHOUT_STORE = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
 
@@ -54,10 +63,10 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_study(project: Path) -> str:
+def run_study(project: Path, name: str = "toy") -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**WITHOUT_STORE, "PYTHONPATH": str(project), "PATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "rlip_assets.cli", "study", "toy"]
+    command = [sys.executable, "-m", "rlip_assets.cli", "study", name]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -88,3 +97,15 @@ def test_a_study_runs_reports_and_runs_nothing_twice(project: Path) -> None:
     report = (project / "reports/studies/toy.md").read_text()
     assert "Running stage" not in run_study(project)
     assert (project / "reports/studies/toy.md").read_text() == report
+
+
+@pytest.mark.deep
+def test_a_study_of_unseen_classes_fine_tunes_from_one_start(project: Path) -> None:
+    output = run_study(project, "unseen")
+    assert re.findall(r"Running stage 'pretrain@(\w+)'", output) == ["vg_coco_o365"]
+    assert set(re.findall(r"Running stage 'finetune@(\w+)'", output)) == {"published", "clean"}
+    facts = json.loads((project / "reports/studies/unseen.json").read_text())
+    assert [(arm["arm"], arm["steps"], set(arm["figures"])) for arm in facts["arms"]] == [
+        ("published", 4, {"unseen", "seen", "all"}),
+        ("clean", 4, {"unseen", "seen", "all"}),
+    ]
