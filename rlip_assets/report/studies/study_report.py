@@ -58,8 +58,8 @@ def write_summary(folder: Path) -> None:
     sections = [section_of(facts) for facts in found]
     lead = (
         "HICO-DET, percent, mean ± standard deviation over the seeds; zero-shot, or fine-tuned where classes are unseen. The arm usual is "
-        "the unchanged recipe: a scalar gate, a fusion before every second encoder layer, generated captions, threshold 0.20 and both label "
-        "terms."
+        "the unchanged recipe: a scalar gate, a fusion before every second encoder layer, generated captions, threshold 0.20 and both "
+        "label terms."
     )
     write_text(folder / "index.html", render("Studies", lead, sections, NOTICE))
     write_text(folder / "summary.md", tables_markdown(sections))
