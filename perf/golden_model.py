@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import rlip_model.losses as losses_module
 from rlip_model.checkpoints.official_layout import layout_of, load_official, official_state_dict
 from rlip_model.config import SWIN_LARGE, SWIN_TINY, Gate, ModelConfig, RelationQuery, TextConfig
-from rlip_model.losses import LossConfig, RelationCriterion, pseudo_relations
+from rlip_model.losses import LossConfig, RelationCriterion
 from rlip_model.matching import Targets
 from rlip_model.model import ModelOutput, Rlip, build_model
 from rlip_model.postprocess import PairPredictions, hoi_predictions, sgg_predictions
@@ -42,6 +43,7 @@ TERMS = {
 
 GATES: dict[str | None, Gate] = {"VXAc": "vxac", "GLIP": "glip", "XGating": "none", None: "vxac"}
 RELATION_QUERIES: dict[str, RelationQuery] = {"vanilla": "learned", "vanilla_MBF": "mbf_learned", "MBF": "mbf"}
+PRESETS = {"ParSeDA": "parseda_r50", "ParSeD": "parsed_r50", "ParSe": "rlipv1_parse_r50"}
 SIZES = {"resnet50": None, "swin_tiny": SWIN_TINY, "swin_large": SWIN_LARGE}
 
 
@@ -58,7 +60,7 @@ def load_module(file: Path) -> ModuleType:
 
 def config_of(meta: Mapping[str, Any]) -> ModelConfig:
     """The configuration that a case describes, without dropout."""
-    config = ModelConfig.preset("parseda_r50" if meta["anchors"] == "ParSeDA" else "parsed_r50")
+    config = ModelConfig.preset(PRESETS[meta["anchors"]])
     backbone = SIZES[meta["backbone"]]
     text = meta["text_encoder"]
     return replace(
@@ -74,9 +76,9 @@ def config_of(meta: Mapping[str, Any]) -> ModelConfig:
             pad_id=text["pad_id"],
             layer_norm_eps=text["layer_norm_eps"],
         ),
-        fusion="alif" if meta["fusion_gate"] else "late",
+        fusion="joint" if config.is_dense else "alif" if meta["fusion_gate"] else "late",
         gate=GATES[meta["fusion_gate"]],
-        relation_query=RELATION_QUERIES[meta["relation_query"]],
+        relation_query="learned" if config.is_dense else RELATION_QUERIES[meta["relation_query"]],
         tagger=meta["tagger"],
         queries=meta["num_queries"],
         feed_forward=meta["dim_feedforward"],
@@ -128,8 +130,8 @@ class Recorder:
         watched: dict[str, nn.Module] = {"backbone": model.backbone, "pyramid": model.pyramid, "encoder": model.encoder}
         watched |= {"resizer": model.resizer, "entities": model.entity_decoder, "relations": model.relation_decoder}
         watched |= {f"layer{i}": layer for i, layer in enumerate(model.encoder.layers)}
-        watched |= {f"fusion{j}": fusion for j, fusion in enumerate(model.encoder.fusions)}
-        watched |= {f"text{j}": layer for j, layer in enumerate(model.encoder.text_layers)}
+        for name in ("fusion", "text_layer") if model.config.fusions else ():
+            watched |= {f"{name}{j}": layer for j, layer in enumerate(getattr(model.encoder, f"{name}s"))}
         if model.late_fusion is not None:
             watched |= {"late_obj": model.late_fusion.entities, "late_verb": model.late_fusion.relations}
         self.handles = [module.register_forward_hook(self._keep(name)) for name, module in watched.items()]
@@ -149,32 +151,35 @@ class Recorder:
 
 
 def intermediates(record: Recorder, model: Rlip) -> dict[str, Tensor]:
-    """The named intermediates of README section 4."""
+    """The named intermediates of README section 4, and of README_parse.md section 2."""
     result: dict[str, Tensor] = {}
     for level, value in enumerate(record["backbone"]):
         result[f"backbone{level}_corner"] = value[:, :8, :5, :5]
         result[f"backbone{level}_mean_std"] = _mean_std(value)
-    pyramid, first = record["pyramid"], 0
-    for level, (height, width) in enumerate(pyramid.shapes):
+    pyramid, first, dense = record["pyramid"], 0, model.config.is_dense
+    for level, (height, width) in enumerate(pyramid.shapes, start=2 if dense else 0):
         rows = slice(first, first + height * width)
         first += height * width
         result[f"level_mask{level}"] = pyramid.padding[:, rows].unflatten(1, (height, width))
-        position = pyramid.position[:, rows] - model.pyramid.level_embedding[level]
+        embedding = model.pyramid.level_embedding
+        position = pyramid.position[:, rows] - (0 if embedding is None else embedding[level])
         result[f"pos{level}_every16"] = position.unflatten(1, (height, width)).permute(0, 3, 1, 2)[:, ::16, ::2, ::2]
         source = pyramid.tokens[:, rows].unflatten(1, (height, width)).permute(0, 3, 1, 2)
         result[f"src{level}_corner"] = source[:, ::16, :5, :5]
-    for j in range(len(model.encoder.fusions)):
+    for j in range(model.config.fusions):
         visual, labels = record[f"fusion{j}"]
         result[f"fused_visual{j}"] = visual
         result[f"fused_language{j}_first64"] = labels[..., :64]
-        text = record[f"text{j}"]
+        text = record[f"text_layer{j}"]
         result[f"language{j}_first64"] = text[..., :64]
         result[f"language{j}_rms"] = text.square().mean(-1).sqrt()
     resized = torch.stack(record.seen["resizer"])
-    result["resized_text"] = resized.transpose(1, 2) if len(resized) > 1 else resized[0, 0]
+    result["resized_text"] = resized.transpose(1, 2) if len(resized) > 1 else resized.view(resized.shape[-2:])
+    every = 3 if dense else 37
     for i in range(len(model.encoder.layers)):
-        result[f"encoder_layer{i}_every37"] = record[f"layer{i}"][:, ::37]
-    tokens = record["encoder"][0].tokens
+        result[f"encoder_layer{i}_every{every}"] = record[f"layer{i}"][:, ::every]
+    memory, stages = record["encoder"]
+    tokens = memory.tokens
     result["encoder_every13"] = tokens[:, ::13]
     result["encoder_mean_std"] = _mean_std(tokens)
     entities, relations = record["entities"], record["relations"]
@@ -182,6 +187,11 @@ def intermediates(record: Recorder, model: Rlip) -> dict[str, Tensor]:
     result["entity_decoder_refs"] = torch.stack([entities.sub_boxes, entities.obj_boxes], 1)
     result["relation_decoder_every8"] = relations.features[..., ::8]
     result["relation_decoder_refs"] = torch.stack([relations.sub_references, relations.obj_references], 1)
+    if dense:
+        stages = torch.stack(stages[-model.config.decoder_layers :])
+        result["head_text_every4"] = stages.transpose(1, 2)[..., ::4]
+        sub, obj = entities.features[-1].chunk(2, dim=1)
+        result["relation_query_every8"] = (sub + obj)[..., ::8]
     for name in ("obj", "verb") if model.late_fusion is not None else ():
         joint = torch.cat(record[f"late_{name}"], dim=2)
         result[f"late_{name}fusion_every8"] = joint.transpose(1, 2)[..., ::8]
@@ -232,8 +242,8 @@ def evaluation(model: Rlip, golden: Mapping[str, Tensor], meta: Mapping[str, Any
         pairs = collate_pairs(given, model.config.pairs).to(images.device)  # type: ignore[arg-type]
     record = Recorder(model)
     with torch.no_grad():
-        pooled = model.encode_text(golden["eval/input_ids"], golden["eval/attention_mask"])
-        output = model(images, golden["mask"], pooled, len(meta["eval_objects"]), pairs=pairs)
+        pooled = model.pool_text(golden["eval/input_ids"], golden["eval/attention_mask"])
+        output = model(images, golden["mask"], model.label_vectors(pooled), len(meta["eval_objects"]), pairs=pairs)
         middle = intermediates(record, model) | {"text_pooled": pooled}
     record.close()
     result = predictions(output, "eval") | {f"eval/mid/{name}": value for name, value in middle.items()}
@@ -243,6 +253,23 @@ def evaluation(model: Rlip, golden: Mapping[str, Tensor], meta: Mapping[str, Any
         result |= post_processed("post_hoi_person_filter", hoi_predictions(output, sizes, persons_only=True))
         result |= post_processed("post_sgg", sgg_predictions(output, sizes))
     return result
+
+
+@contextmanager
+def kept_similarities() -> Iterator[list[Any]]:
+    """Yield a list that receives the similarities of RPL, which keep their gradients."""
+    compute, kept = losses_module.pseudo_relations, []
+
+    def keep(*arguments: Any) -> Tensor:
+        kept.append(compute(*arguments))
+        kept[-1].retain_grad()
+        return kept[-1]
+
+    losses_module.pseudo_relations = keep  # type: ignore[assignment]
+    try:
+        yield kept
+    finally:
+        losses_module.pseudo_relations = compute
 
 
 def training_step(model: Rlip, golden: Mapping[str, Tensor], meta: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -262,9 +289,9 @@ def training_step(model: Rlip, golden: Mapping[str, Tensor], meta: Mapping[str, 
     if meta["tagger"]:
         given = [(t.sub_boxes, t.obj_boxes, t.sub_labels, t.obj_labels) for t in targets]
         pairs = collate_pairs(given, model.config.pairs).to(golden["image"].device)
-    pooled = model.encode_text(golden["train/input_ids"], golden["train/attention_mask"])
-    text_mask = sign_text_mask(pooled)
-    output = model(golden["image"], golden["mask"], pooled, num_objects, text_mask=text_mask, pairs=pairs)
+    pooled = model.pool_text(golden["train/input_ids"], golden["train/attention_mask"])
+    text_mask, vectors = sign_text_mask(pooled), model.label_vectors(pooled)
+    output = model(golden["image"], golden["mask"], vectors, num_objects, text_mask=text_mask, pairs=pairs)
     weights, matcher = meta["no_objects_weight"], meta["matcher"]
     config = LossConfig(
         classes=matcher["classes"],
@@ -277,13 +304,13 @@ def training_step(model: Rlip, golden: Mapping[str, Tensor], meta: Mapping[str, 
         subject_class=meta["subject_class"],
         assignment="slots" if meta["tagger"] else "hungarian",
     )
-    losses = RelationCriterion(config)(output, targets, pooled, num_objects)
+    with kept_similarities() as similarities:
+        losses = RelationCriterion(config)(output, targets, vectors, num_objects)
     losses.total.backward()
     result = predictions(output, "train")
     result |= {"train/text_pooled": pooled, "train/text_pooled_sum": pooled.sum(-1), "train/text_mask": text_mask}
-    if meta["rpl"]:
-        relations = torch.cat([target.relations for target in targets])
-        result["train/pseudo_relation_similarity"] = pseudo_relations(pooled[num_objects:], relations, 0.3)
+    for similarity in similarities:
+        result |= {"train/pseudo_relation_similarity": similarity, "train/pseudo_relation_gradient": similarity.grad}
     if not meta["tagger"]:
         result |= _match_arrays(losses.matches, targets)
     result["train/loss_values"] = torch.stack([losses.terms[_term(name)] for name in meta["loss_names"]]).double()

@@ -1,4 +1,4 @@
-"""The network of RLIPv2: configuration, forward pass, matching, losses and checkpoints.
+"""The networks of RLIPv2 and RLIPv1: configuration, forward pass, matching, losses and checkpoints.
 
 From the paper to the code (quirks are rows of `docs/quirks.md`):
 
@@ -9,6 +9,7 @@ From the paper to the code (quirks are rows of `docs/quirks.md`):
 | sparsified language layers | rlip_model/language_layers.py | tests/rlip_model/test_language_layers.py | 4, 5 |
 | parallel entity decoder | rlip_model/decoder.py (`EntityDecoder`) | tests/rlip_model/test_model.py | 9, 10 |
 | sequential relation decoder | rlip_model/decoder.py (`RelationDecoder`) | tests/rlip_model/test_model.py | 6, 8 |
+| RLIPv1-ParSe | rlip_model/rlipv1_parse.py | tests/rlip_model/test_golden_model.py | 48, 49 |
 | R-Tagger | rlip_model/tagger.py | tests/rlip_model/test_tagger.py | 19, 21, 35 |
 | caption parsing | rlip_assets/labelling/caption_parsing/parser.py | tests/rlip_assets/labelling/test_caption_parser.py | - |
 | relation candidates | rlip_assets/labelling/candidates.py | tests/rlip_assets/labelling/test_candidates.py | 20 |

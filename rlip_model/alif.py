@@ -15,23 +15,23 @@ from rlip_model.config import ModelConfig
 from rlip_model.fusion import BiFusion
 from rlip_model.kernels.blocks import by_token_blocks
 from rlip_model.language_layers import LanguageLayer
-from rlip_model.layers import DeformableAttention, FeedForward, Memory
+from rlip_model.layers import FeedForward, Memory, image_attention
 from rlip_model.vision.pyramid import Pyramid
 
 
 class EncoderLayer(nn.Module):
-    """Post-norm deformable self-attention and feed-forward (Deformable DETR)."""
+    """Post-norm self-attention, deformable (Deformable DETR) or dense (DETR), and feed-forward."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.attention = DeformableAttention(config.width, config.heads, config.levels, config.encoder_points)
+        self.attention = image_attention(config, config.encoder_points)
         self.norm_attention = nn.LayerNorm(config.width)
         self.feed_forward = FeedForward(config.width, config.feed_forward, config.dropout)
         self.norm_feed_forward = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, memory: Memory, position: Tensor, references: Tensor) -> Tensor:
-        """Return new tokens (B, S, C); memory and position (B, S, C), references (B, S, L, 2). Deformable DETR, section 4.2."""
+        """Return new tokens (B, S, C); position (B, S, C), references (B, S, L, 2), or (B, S, 0). Deformable DETR, section 4.2."""
         values = self.attention.project(memory)
 
         def update(tokens: Tensor, position: Tensor, references: Tensor) -> Tensor:

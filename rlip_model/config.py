@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 Gate = Literal["vxac", "glip", "none"]
-Fusion = Literal["alif", "late", "none"]
-Anchors = Literal["boxes", "points"]
+Fusion = Literal["alif", "late", "joint", "none"]
+Anchors = Literal["boxes", "points", "none"]
 RelationQuery = Literal["learned", "mbf", "mbf_learned"]
 LabelTexts = Literal["cleaned", "published"]
 
@@ -109,14 +109,16 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """RLIPv2-ParSeDA, RLIPv2-ParSeD, R-Tagger and their late-fusion forms."""
+    """RLIPv2-ParSeDA, RLIPv2-ParSeD, R-Tagger, their late-fusion forms, and RLIPv1-ParSe."""
 
     backbone: BackboneConfig
     text: TextConfig
     anchors: Anchors
-    """`boxes`: DAB anchors of four numbers (ParSeDA); `points`: learned reference points (ParSeD)."""
+    """`boxes`: DAB anchors of four numbers (ParSeDA); `points`: learned reference points (ParSeD); `none`: dense attention to one map of
+    stride 32 and absolute boxes (ParSe)."""
     fusion: Fusion = "alif"
-    """`alif`: in the encoder; `late`: after the decoders (RLIPv1); `none`: labels meet the image in the logits alone."""
+    """`alif`: in the encoder; `late`: after the decoders (RLIPv1-ParSeD); `joint`: one sequence of image tokens and labels in the encoder
+    (RLIPv1-ParSe); `none`: labels meet the image in the logits alone."""
     gate: Gate = "vxac"
     """ALIF's residual gate: one scalar per side (`vxac`), one vector per side (`glip`), or 1 (`none`)."""
     relation_query: RelationQuery = "mbf_learned"
@@ -168,6 +170,14 @@ class ModelConfig:
             raise ValueError(
                 f"fusion_interval counts encoder layers from one fusion to the next, got {self.fusion_interval}"
             )
+        if self.is_dense != (self.fusion == "joint"):
+            raise ValueError("anchors `none` and fusion `joint` (RLIPv1-ParSe) go together: give both or neither")
+        if self.is_dense and (self.levels, self.relation_query) != (1, "learned"):
+            raise ValueError("anchors `none` (RLIPv1-ParSe) needs levels 1 and relation_query `learned`")
+        if self.is_dense and self.decoder_layers > self.encoder_layers:
+            raise ValueError(
+                "fusion `joint` gives each decoder layer the labels of an encoder layer: it needs as many of these"
+            )
         if self.tagger and self.anchors != "points":
             raise ValueError("the tagger takes its queries from given boxes and works with `points` anchors only")
         if self.tagger and self.fusion != "alif":
@@ -200,6 +210,16 @@ class ModelConfig:
     @property
     def uses_mbf(self) -> bool:
         return self.relation_query != "learned"
+
+    @property
+    def is_dense(self) -> bool:
+        """True for RLIPv1-ParSe: dense attention instead of deformable."""
+        return self.anchors == "none"
+
+    @property
+    def is_rlipv1(self) -> bool:
+        """True for RLIPv1-ParSe and RLIPv1-ParSeD, whose label vectors have the network's width from the start (RPL compares these)."""
+        return self.is_dense or (self.fusion == "late" and self.anchors == "points")
 
     def without_dropout(self) -> ModelConfig:
         """Return the same network with every dropout and drop-path rate 0."""
@@ -284,6 +304,7 @@ def _presets() -> dict[str, ModelConfig]:
         late_feed_forward=128,
         fusion_dropout=0.0,
     )
+    parse: dict[str, Any] = {"anchors": "none", "fusion": "joint", "levels": 1, "relation_query": "learned"}
     micro_detector = replace(micro, backbone=replace(MICRO_RESNET, norm="batch", fixed=False), fusion="late")
     micro_tagger = replace(micro, anchors="points", tagger=True, queries=48)
     named = {
@@ -292,8 +313,10 @@ def _presets() -> dict[str, ModelConfig]:
         "parsed_r50": parsed,
         "tagger_r50": replace(parsed, gate="glip", relation_query="learned", tagger=True),
         "rlipv1_parsed_r50": replace(parsed, fusion="late", relation_query="learned"),
+        "rlipv1_parse_r50": replace(parsed, **parse, feed_forward=2048),
         "micro_parseda": micro,
         "micro_parseda_late": replace(micro, fusion="late"),
+        "micro_parse": replace(micro, **parse),
         "micro_tagger": micro_tagger,
         "micro_detector": micro_detector,
     }

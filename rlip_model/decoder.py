@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rlip_model.config import ModelConfig
-from rlip_model.layers import BoxHead, DeformableAttention, FeedForward, Memory, Mlp, on_levels, sine_code
+from rlip_model.layers import BoxHead, FeedForward, Memory, Mlp, image_attention, on_levels, sine_code
 
 
 class AnchorPosition(nn.Module):
@@ -37,13 +37,13 @@ def sine_of_boxes(boxes: Tensor, channels: int) -> Tensor:
 
 
 class DecoderLayer(nn.Module):
-    """Post-norm: self-attention among the queries, deformable attention to the image, feed-forward."""
+    """Post-norm: self-attention among the queries, deformable or dense attention to the image, feed-forward."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.self_attention = nn.MultiheadAttention(config.width, config.heads, config.dropout, batch_first=True)
         self.norm_self = nn.LayerNorm(config.width)
-        self.cross_attention = DeformableAttention(config.width, config.heads, config.levels, config.decoder_points)
+        self.cross_attention = image_attention(config, config.decoder_points)
         self.norm_cross = nn.LayerNorm(config.width)
         self.feed_forward = FeedForward(config.width, config.feed_forward, config.dropout)
         self.norm_feed_forward = nn.LayerNorm(config.width)
@@ -63,7 +63,7 @@ class DecoderLayer(nn.Module):
 
         Args:
             x, position: (B, Q, C).
-            references: (B, Q, 2) or (B, Q, 4), fractions of the unpadded image.
+            references: (B, Q, 2) or (B, Q, 4), fractions of the unpadded image; (B, Q, 0) for dense attention.
             unused: (B, Q) bool, True = no key of the self-attention.
             blocked: (B, Q, Q) bool, True = this query may not read that one.
         """

@@ -1,4 +1,4 @@
-"""Small parts that encoder and decoders share: feed-forward, box heads, sine codes and multi-scale deformable attention.
+"""Small parts that encoder and decoders share: feed-forward, box heads, sine codes, deformable and dense attention to the image.
 
 Shape legend: B batch, Q queries, S image tokens of all levels, L levels, K points, M heads, C channels, D = C / M.
 """
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlip_model.boxes import inverse_sigmoid
+from rlip_model.config import ModelConfig
 from rlip_model.kernels.deformable_attention import sample_bags, short_softmax
 
 
@@ -68,26 +69,38 @@ class BoxHead(Mlp):
                 )  # PyTorch's default range for a square layer, as published, from Xavier's
 
     def refine(self, features: Tensor, reference: Tensor) -> Tensor:
-        """Return boxes (..., 4) from features (..., C) and references, boxes (..., 4) or points (..., 2), which move the centre alone.
+        """Return boxes (..., 4) from features (..., C) and references: boxes (..., 4), points (..., 2), which move the centre alone, or
+        none (..., 0).
 
         Deformable DETR, "Iterative bounding box refinement".
         """
         change: Tensor = self(features)
         start = inverse_sigmoid(reference)
-        if start.shape[-1] == 2:
-            return torch.cat([change[..., :2] + start, change[..., 2:]], dim=-1).sigmoid()
+        moved = start.shape[-1]
+        if moved < 4:
+            return torch.cat([change[..., :moved] + start, change[..., moved:]], dim=-1).sigmoid()
         return (change + start).sigmoid()
 
 
 @dataclass(frozen=True)
 class Memory:
-    """The image that queries attend to: tokens (B, S, C), padding (B, S), True = padding, and rows and columns of each level."""
+    """What queries attend to: tokens (B, S, C), padding (B, S), True = padding, and rows and columns of each level.
+
+    With joint fusion the labels' rows follow the image tokens, and masked labels count as padding.
+    """
 
     tokens: Tensor
     padding: Tensor
     shapes: tuple[tuple[int, int], ...]
     valid_ratios: Tensor
     """(B, L, 2): unpadded part of width and height."""
+    position: Tensor | None = None
+    """(B, S, C): position code of the tokens, which dense attention reads."""
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that have a row per image."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
 
 class DeformableAttention(nn.Module):
@@ -162,6 +175,33 @@ class DeformableAttention(nn.Module):
         return values.transpose(2, 3).repeat_interleave(self.points, dim=-1)[:, :, :, None]
 
 
+class DenseAttention(nn.MultiheadAttention):
+    """Attention to every token of the memory, called as `DeformableAttention` is (DETR); padding is no key."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__(width, heads, dropout, batch_first=True)
+        nn.init.xavier_uniform_(self.out_proj.weight)
+
+    def project(self, memory: Memory) -> None:
+        """Return nothing: keys and values are projected with the queries."""
+
+    def forward(  # type: ignore[override]
+        self, queries: Tensor, references: Tensor, memory: Memory, values: None = None
+    ) -> Tensor:
+        """Return what each query reads, (B, Q, C), of queries (B, Q, C), position code included; references are not used."""
+        assert memory.position is not None
+        keys = memory.tokens + memory.position
+        read, _ = super().forward(queries, keys, memory.tokens, key_padding_mask=memory.padding, need_weights=False)
+        return read
+
+
+def image_attention(config: ModelConfig, points: int) -> DeformableAttention | DenseAttention:
+    """Return the attention to the image that a configuration asks for; `points` are those of deformable attention."""
+    if config.is_dense:
+        return DenseAttention(config.width, config.heads, config.dropout)
+    return DeformableAttention(config.width, config.heads, config.levels, points)
+
+
 def sine_code(angles: Tensor, channels: int) -> Tensor:
     """Return sines (even channels) and cosines (odd) of angles (...) / 10000^(2 floor(k / 2) / channels), k = 0 .. channels - 1.
 
@@ -174,6 +214,6 @@ def sine_code(angles: Tensor, channels: int) -> Tensor:
 
 
 def on_levels(references: Tensor, memory: Memory) -> Tensor:
-    """Return fractions of each padded level (B, Q, L, 2 or 4) of fractions of the unpadded image (B, Q, 2 or 4)."""
+    """Return fractions of each padded level (B, Q, L, 0, 2 or 4) of fractions of the unpadded image (B, Q, 0, 2 or 4)."""
     ratios = memory.valid_ratios.repeat(1, 1, references.shape[-1] // 2)
     return references[:, :, None] * ratios[:, None]

@@ -1,7 +1,7 @@
-"""The network: RLIPv2-ParSeDA, RLIPv2-ParSeD and R-Tagger, with ALIF or late fusion (RLIPv2, figure 2).
+"""The network: RLIPv2-ParSeDA, RLIPv2-ParSeD and R-Tagger, with ALIF or late fusion (RLIPv2, figure 2), and RLIPv1-ParSe.
 
 Shape legend: B batch, Q entity queries, P = Q / 2 pairs, T texts, No object labels ("no objects" last), Nv relation
-labels (T = No + Nv), C model width, W text width, D decoder layers.
+labels (T = No + Nv), C model width, W text width (in RLIPv1 label vectors have width C), D decoder layers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from rlip_model.kernels.blocks import image_batches
 from rlip_model.kernels.packed_text import pooled_labels
 from rlip_model.late_fusion import LateFusion
 from rlip_model.layers import Memory
-from rlip_model.queries import AnchorQueries, PointQueries, QueryStart
+from rlip_model.queries import AnchorQueries, PointQueries, PositionQueries, QueryStart
+from rlip_model.rlipv1_parse import DenseEncoder, DenseEntityDecoder, DenseRelationDecoder
 from rlip_model.tagger import TaggerPairs, TaggerQueries
 from rlip_model.text import TextResizer, build_text_encoder
 from rlip_model.vision.backbone import build_backbone
@@ -51,7 +52,7 @@ class ModelOutput:
 class Encoded:
     """Images and labels after the encoder, from which any number of sets of pairs can be decoded.
 
-    memory: image tokens; labels: (D, B or 1, T, C) label features; text_mask: as given to the encoder.
+    memory: image tokens (with joint fusion, and the labels'); labels: (D, B or 1, T, C) label features; text_mask: as given to the encoder.
     """
 
     memory: Memory
@@ -63,19 +64,15 @@ class Encoded:
         """Return the encodings of several batches of one size as those of one batch."""
         if len(parts) == 1:
             return parts[0]
-        memories = [part.memory for part in parts]
-        tokens, padding, ratios = (
-            torch.cat([getattr(memory, name) for memory in memories]) for name in ("tokens", "padding", "valid_ratios")
-        )
-        memory = replace(memories[0], tokens=tokens, padding=padding, valid_ratios=ratios)
+        tensors = [part.memory.tensors for part in parts]
+        whole = {name: torch.cat([each[name] for each in tensors]) for name in tensors[0]}
+        memory = replace(parts[0].memory, **whole)  # type: ignore[arg-type]
         return cls(memory, torch.cat([part.labels for part in parts], dim=1), parts[0].text_mask)
 
     def select(self, rows: Tensor) -> Encoded:
         """Return the encodings of the images `rows` (R,), int64, in that order; an image may appear several times."""
-        memory = self.memory
-        chosen = replace(
-            memory, tokens=memory.tokens[rows], padding=memory.padding[rows], valid_ratios=memory.valid_ratios[rows]
-        )
+        own = {name: value[rows] for name, value in self.memory.tensors.items()}
+        chosen = replace(self.memory, **own)  # type: ignore[arg-type]
         labels = self.labels if self.labels.shape[1] == 1 else self.labels[:, rows]
         return replace(self, memory=chosen, labels=labels)
 
@@ -111,12 +108,12 @@ class Rlip(PretrainedNetwork):
         self.backbone = build_backbone(config.backbone)
         self.pyramid = FeaturePyramid(config)
         self.text_encoder = build_text_encoder(config.text)
-        self.encoder = Encoder(config)
+        self.encoder = DenseEncoder(config) if config.is_dense else Encoder(config)
         self.resizer = TextResizer(config.text.width, config.width, config.text.dropout)
         self.queries = _build_queries(config)
-        self.entity_decoder = EntityDecoder(config)
+        self.entity_decoder = DenseEntityDecoder(config) if config.is_dense else EntityDecoder(config)
         self.relation_seed = MultiBranchFusion(config.width, config.relation_branches) if config.uses_mbf else None
-        self.relation_decoder = RelationDecoder(config)
+        self.relation_decoder = DenseRelationDecoder(config) if config.is_dense else RelationDecoder(config)
         for name, parameter in self.relation_decoder.named_parameters():
             if name.startswith(("sub_boxes", "obj_boxes")):
                 parameter.requires_grad_(False)
@@ -124,8 +121,16 @@ class Rlip(PretrainedNetwork):
         self.heads = SimilarityHeads(config.width)
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return one vector per label, (T, W), of tokens (T, N): the pooler output, to be kept across images."""
+        """Return one vector per label, (T, W), of tokens (T, N), to be kept across images and compared by RPL."""
+        return self.label_vectors(self.pool_text(input_ids, attention_mask))
+
+    def pool_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the text encoder's pooler output, (T, W), of tokens (T, N)."""
         return pooled_labels(self.text_encoder, input_ids, attention_mask)
+
+    def label_vectors(self, pooled: Tensor) -> Tensor:
+        """Return the label vectors of pooler outputs (T, W): the same, or in RLIPv1 resized to the network's width (T, C)."""
+        return self.resizer(pooled) if self.config.is_rlipv1 else pooled
 
     def forward(
         self,
@@ -141,9 +146,10 @@ class Rlip(PretrainedNetwork):
         Args:
             images: (B, 3, H, W), normalised, padded with zeros at the right and the bottom.
             mask: (B, H, W) bool, True = padding.
-            pooled: (T, W) label vectors: objects, "no objects", relations.
+            pooled: (T, W) label vectors of `encode_text`: objects, "no objects", relations.
             num_objects: No, "no objects" included.
-            text_mask: (T,) bool, True = the label is no key of the text layers; None (default) masks nothing.
+            text_mask: (T,) bool, True = the label is no key of the text layers (with joint fusion, of encoder and decoders); None
+                (default) masks nothing.
             pairs: the tagger's queries; None for the detectors.
         Raises:
             ValueError: no relation label, or `pairs` given to a detector or not given to a tagger.
@@ -162,7 +168,8 @@ class Rlip(PretrainedNetwork):
     def _encode(self, images: Tensor, mask: Tensor, pooled: Tensor, text_mask: Tensor | None) -> Encoded:
         pyramid = self.pyramid(self.backbone(images), mask)
         memory, fused = self.encoder(pyramid, pooled, text_mask)
-        labels = torch.stack([self.resizer(text) for text in self._by_decoder_layer(fused) or [pooled[None]]])
+        texts = self._by_decoder_layer(fused) or [pooled[None]]
+        labels = torch.stack(texts if self.config.is_rlipv1 else [self.resizer(text) for text in texts])
         return Encoded(memory, labels, text_mask)
 
     def _by_decoder_layer(self, fused: list[Tensor]) -> list[Tensor]:
@@ -205,7 +212,7 @@ class Rlip(PretrainedNetwork):
         return start
 
     def _relation_start(self, start: QueryStart, entities: EntityStates) -> tuple[Tensor, Tensor | None]:
-        """Return content and position of the relation queries, (B, P, C) each; the position is None with anchors."""
+        """Return content and position of the relation queries, (B, P, C) each; the position is None with box anchors."""
         sub, obj = entities.features[-1].chunk(2, dim=1)
         content = start.relation_content.expand(len(sub), -1, -1)
         if self.relation_seed is not None:
@@ -230,7 +237,9 @@ class Rlip(PretrainedNetwork):
 
         Boxes of stage d come from the fused features and the references that decoder layer d started from.
         """
+        decoder = self.entity_decoder
         assert self.late_fusion is not None
+        assert isinstance(decoder, EntityDecoder)
         object_mask, verb_mask = (
             (None, None) if text_mask is None else (text_mask[:num_objects], text_mask[num_objects:])
         )
@@ -239,8 +248,8 @@ class Rlip(PretrainedNetwork):
         sub, obj = features.chunk(2, dim=2)
         boxes: tuple[list[Tensor], list[Tensor]] = ([], [])
         for stage, starts in enumerate(entities.starts):
-            boxes[0].append(self.entity_decoder.sub_boxes[stage].refine(sub[stage], starts[0]))  # type: ignore[operator]
-            boxes[1].append(self.entity_decoder.obj_boxes[stage].refine(obj[stage], starts[1]))  # type: ignore[operator]
+            boxes[0].append(decoder.sub_boxes[stage].refine(sub[stage], starts[0]))  # type: ignore[operator]
+            boxes[1].append(decoder.obj_boxes[stage].refine(obj[stage], starts[1]))  # type: ignore[operator]
         fused = EntityStates(features, torch.stack(boxes[0]), torch.stack(boxes[1]), entities.starts)
         return self._predict(fused, relations, objects, verbs)
 
@@ -248,7 +257,8 @@ class Rlip(PretrainedNetwork):
 def _build_queries(config: ModelConfig) -> nn.Module:
     if config.tagger:
         return TaggerQueries(config)
-    return AnchorQueries(config) if config.anchors == "boxes" else PointQueries(config)
+    kinds = {"boxes": AnchorQueries, "points": PointQueries, "none": PositionQueries}
+    return kinds[config.anchors](config)
 
 
 def build_model(config: ModelConfig) -> Rlip:

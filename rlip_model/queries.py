@@ -1,4 +1,4 @@
-"""The starts of the queries: learned anchors (ParSeDA) or learned reference points (ParSeD). The tagger's are in `tagger.py`.
+"""The starts of the queries: learned anchors (ParSeDA), reference points (ParSeD) or positions (ParSe). The tagger's are in `tagger.py`.
 
 Shape legend: B batch, Q entity queries, P = Q / 2 pairs, C model width.
 """
@@ -18,7 +18,7 @@ class QueryStart:
     """Start of one batch's queries.
 
     content: (B, Q, C) entity content. position: (B, Q, C), or None where it follows from the anchors.
-    sub_reference, obj_reference: (B, P, 2 or 4) fractions. relation_content: (P, C), the learned part.
+    sub_reference, obj_reference: (B, P, 2 or 4) fractions, or (B, P, 0). relation_content: (P, C), the learned part.
     relation_position: (P, C), or None where it follows from anchors or entity features.
     unused: (B, Q) bool, True = empty slot; blocked: (B, Q, Q) bool, True = must not read (tagger only).
     """
@@ -106,4 +106,26 @@ class PointQueries(nn.Module):
             obj_reference=obj,
             relation_content=sum_of_roles(relation),
             relation_position=self.relation_position,
+        )
+
+
+class PositionQueries(nn.Module):
+    """Queries of ParSe: a table of positions; all contents are zero, and there are no references (DETR)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.randn(config.queries, config.width))
+
+    def forward(self, batch: int) -> QueryStart:
+        """Return position and zero content (B, Q, C) for `batch` images."""
+        position = self.position.expand(batch, -1, -1)
+        content = torch.zeros_like(position)
+        nowhere, _ = position[..., :0].chunk(2, dim=1)
+        return QueryStart(
+            content=content,
+            position=position,
+            sub_reference=nowhere,
+            obj_reference=nowhere,
+            relation_content=content[0, : len(self.position) // 2],
+            relation_position=None,
         )

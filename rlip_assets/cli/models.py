@@ -77,7 +77,10 @@ def convert_checkpoint(
 
 
 def import_detector(
-    file: Annotated[Path, typer.Argument(help="Deformable-DETR or DAB-Deformable-DETR .pth file with box refinement.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help=".pth file of Deformable-DETR or DAB-Deformable-DETR with box refinement, or of DETR."),
+    ],
     folder: Annotated[Path, typer.Argument(help="Folder to write, for `external.detector` in params.yaml.")],
 ) -> None:
     """Convert a box detector that a training can start from; nothing in the file is executed."""

@@ -21,6 +21,7 @@ from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.images import BadImageError, open_image
 from rlip_assets.training.label_lists import BatchVocabulary, LabelList, Vocabulary
+from rlip_assets.training.start import model_config
 from rlip_assets.training.targets import (
     pair_targets,
     ranked_pairs,
@@ -123,6 +124,9 @@ class StepBatches(Dataset[Batch]):
         self.slots, self.seed, self.unseen, self.training = slots, seed, unseen, training
         self.part = part or Part()
         self.steps_per_epoch = max(1, images.epoch_images // recipe.total_batch)
+        dense = recipe.published.file_order and model_config(recipe).is_dense
+        self.limit = slots if dense else 2 * slots
+        """The published `--num_queries`, at which boxes and relations are cut: pairs of ParSe, queries of the other networks."""
         self._orders: dict[int, npt.NDArray[np.int64]] = {}
         self._swaps_texts = not recipe.published.unchanged_sides and isinstance(vocabulary, BatchVocabulary)
 
@@ -169,9 +173,9 @@ class StepBatches(Dataset[Batch]):
         if not self.recipe.published.file_order:
             return scene
         if self.recipe.benchmark:
-            return keep_boxes(scene, np.arange(len(scene.labels)) < 2 * self.slots)
+            return keep_boxes(scene, np.arange(len(scene.labels)) < self.limit)
         mixed = len(self.recipe.sources) > 1
-        return keep_triplets(scene, np.arange(len(scene.relation)) < (self.slots if mixed else 2 * self.slots))
+        return keep_triplets(scene, np.arange(len(scene.relation)) < (self.slots if mixed else self.limit))
 
     def _labels(self, step: int, scenes: Sequence[Scene]) -> LabelList:
         if self._swaps_texts and self.training:

@@ -203,7 +203,7 @@ class Trainer:
         backward pass per list takes the sum into the text encoder.
         """
         texts = {labels: self._encode(labels) for labels in dict.fromkeys(batch.labels for batch in batches)}
-        vectors = {labels: pooled.detach().requires_grad_() for labels, pooled in texts.items()}
+        vectors = {labels: encoded.detach().requires_grad_() for labels, (encoded, _) in texts.items()}
         counts = [
             self.criterion.counts(
                 batch.targets,
@@ -219,9 +219,8 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         for batch in batches:
             own, objects = vectors[batch.labels], batch.labels.num_objects
-            text_mask = sign_text_mask(own.detach().float()) if self.recipe.published.text_mask else None
             with self._autocast():
-                output = self.model(batch.images, batch.mask, own, objects, text_mask, batch.pairs)
+                output = self.model(batch.images, batch.mask, own, objects, texts[batch.labels][1], batch.pairs)
             if not all(bool(torch.isfinite(value).all()) for value in vars(output).values()):
                 self._stop(step, [batch], "the predictions are not finite")
             losses = self.criterion(_as_float(output), batch.targets, own.float(), objects, batch.ignored)
@@ -231,16 +230,18 @@ class Trainer:
             self.scaler.scale(total).backward()
             for name, value in {"loss": total, **terms}.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()
-        for labels, pooled in texts.items():
-            pooled.backward(vectors[labels].grad)
+        for labels, (encoded, _) in texts.items():
+            encoded.backward(vectors[labels].grad)
         summed = self.processes.sum_values(torch.stack([value.float() for value in sums.values()]))
         return dict(zip(sums, summed.tolist(), strict=True))
 
-    def _encode(self, labels: LabelList) -> Tensor:
-        """Label vectors (T, W), with the graph of the text encoder behind them."""
+    def _encode(self, labels: LabelList) -> tuple[Tensor, Tensor | None]:
+        """Label vectors, with the graph of the text encoder behind them, and the mask (T,) of texts that are no keys."""
         tokens = self.tokenizer(labels.texts)
         with self._autocast():
-            return self.model.encode_text(*(ids.to(self.settings.device) for ids in tokens))
+            pooled = self.model.pool_text(*(ids.to(self.settings.device) for ids in tokens))
+            text_mask = sign_text_mask(pooled.detach().float()) if self.recipe.published.text_mask else None
+            return self.model.label_vectors(pooled), text_mask
 
     def _autocast(self) -> torch.autocast:
         precision = _PRECISIONS[self.settings.precision]

@@ -128,7 +128,8 @@ def network_from_checkpoint(recipe: Recipe, folder: Path) -> tuple[Rlip, LabelTo
     different = [name for name in own if own[name] != given[name]]
     if different == ["queries"]:
         try:
-            keep: Literal["rows", "pairs"] = "rows" if recipe.published.first_queries else "pairs"
+            mixed = recipe.published.first_queries and not wanted.is_dense
+            keep: Literal["rows", "pairs"] = "rows" if mixed else "pairs"
             model = with_fewer_queries(model, wanted.queries, keep)
             return model, checkpoint.tokenizer, _whole(folder, model, (checkpoint.config.queries, wanted.queries))
         except ValueError as error:

@@ -29,6 +29,7 @@ from rlip_model.checkpoints.files import (
 from rlip_model.checkpoints.folder import save_checkpoint
 from rlip_model.checkpoints.official_layout import load_official
 from rlip_model.checkpoints.recognise import Recognised, recognise
+from rlip_model.checkpoints.transfer import DETR_SIGN
 from rlip_model.config import Gate, LabelTexts
 from rlip_model.errors import CheckpointError
 from rlip_model.model import build_model
@@ -49,7 +50,14 @@ DETECTOR_SIGNS = {
     "transformer.decoder.layers.0.cross_attn.sampling_offsets.weight": "one decoder",
     "bbox_embed.1.layers.2.weight": "a box head per layer, as iterative refinement has",
 }
-"""Keys that every detector has which a relation network can start from."""
+"""Keys that every deformable detector has which a relation network can start from."""
+
+DETR_SIGNS = {
+    "transformer.encoder.layers.0.self_attn.in_proj_weight": "dense attention",
+    "bbox_embed.layers.2.weight": "one box head",
+    "query_embed.weight": "a table of queries",
+}
+"""Keys of DETR, from which RLIPv1-ParSe starts."""
 
 DETECTOR_ALIAS = re.compile(r"^transformer\.decoder\.(bbox|class)_embed\.")
 """Heads that the published detectors store a second time."""
@@ -170,7 +178,7 @@ def import_checkpoint(
 
 
 def import_detector(file: Path, folder: Path) -> int:
-    """Convert a `.pth` file of (DAB-)Deformable-DETR to a folder that `initialise_from_detector` opens.
+    """Convert a `.pth` file of (DAB-)Deformable-DETR or DETR to a folder that `initialise_from_detector` opens.
 
     Returns:
         the number of tensors written.
@@ -179,10 +187,10 @@ def import_detector(file: Path, folder: Path) -> int:
         CheckpointError: the file cannot be read, or it is no such detector; nothing is written then.
     """
     state = read_released(file).state
-    for key, what in DETECTOR_SIGNS.items():
+    for key, what in (DETR_SIGNS if DETR_SIGN in state else DETECTOR_SIGNS).items():
         if key not in state:
             raise CheckpointError(
-                f"{file} has no {key} ({what}): give a Deformable-DETR or DAB-Deformable-DETR checkpoint"
+                f"{file} has no {key} ({what}): give a checkpoint of Deformable-DETR, DAB-Deformable-DETR or DETR"
             )
     own = {key: value for key, value in state.items() if not DETECTOR_ALIAS.match(key)}
     with whole_folder(folder) as target:

@@ -17,9 +17,13 @@ def model_card(config: ModelConfig, metadata: Mapping[str, Any] | None = None) -
     metadata = metadata or {}
     name = _text(metadata.get("name", "RLIPv2"))
     trained_on = _text(metadata.get("trained_on", ""))
-    kind = "R-Tagger" if config.tagger else "ParSeDA" if config.anchors == "boxes" else "ParSeD"
+    kind = "R-Tagger" if config.tagger else {"boxes": "ParSeDA", "points": "ParSeD", "none": "ParSe"}[config.anchors]
+    version = "RLIPv1" if config.is_rlipv1 else "RLIPv2"
     parts = [
-        ("network", f"RLIPv2-{kind}, {config.backbone.kind} backbone, fusion `{config.fusion}`, {config.pairs} pairs"),
+        (
+            "network",
+            f"{version}-{kind}, {config.backbone.kind} backbone, fusion `{config.fusion}`, {config.pairs} pairs",
+        ),
         ("trained on", trained_on or "not recorded"),
         *(
             (key, _text(metadata[key]))

@@ -1,8 +1,8 @@
 """The key layout of the released checkpoints, as a two-way mapping to the clean names of this package.
 
 An official tensor is one tensor of ours under another name, one slice of a stacked tensor, or several tensors of ours
-one after the other (Swin's qkv). Box heads appear three times in released files: at the top level and as aliases inside
-the decoders; the top level wins. Source: key lists of the released RLIPv2 models.
+one after the other (Swin's qkv). Box heads of deformable networks appear three times in released files: at the top level and as
+aliases inside the decoders; the top level wins. Source: key lists of the released RLIPv2 models.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from rlip_model.config import ModelConfig
+from rlip_model.config import Anchors, ModelConfig
 
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 
@@ -36,6 +36,15 @@ _DECODER_LAYER: Rules = (
     *_FEED_FORWARD,
     *_DEFORMABLE,
 )
+_DENSE_DECODER_LAYER: Rules = (
+    (r"\.self_attention\.", ".self_attn."),
+    (r"\.norm_self\.", ".norm1."),
+    (r"\.cross_attention\.", ".cross_attn_image."),
+    (r"\.norm_cross\.", ".norm3."),
+    (r"\.norm_feed_forward\.", ".norm4."),
+    *_FEED_FORWARD,
+)
+"""RLIPv1-ParSe; norm2 belonged to a part that its release no longer has."""
 _BIFUSION: Rules = (
     (r"\.gate_visual$", ".gamma_v"),
     (r"\.gate_label$", ".gamma_l"),
@@ -70,6 +79,7 @@ _QUERIES: dict[str, str] = {
     "queries.content": "tgt_embed.weight",
     "queries.anchors": "refpoint_embed.weight",
     "queries.table": "query_embed.weight",
+    "queries.position": "query_embed.weight",
     "queries.relation_position": "transformer.verb_query_embed.weight",
 }
 _HEADS: Rules = (
@@ -165,8 +175,13 @@ def _official_keys(name: str, value: Tensor, config: ModelConfig) -> list[tuple[
     return [(_official_key(name, config), Part(name), [])]
 
 
+def official_encoder(anchors: Anchors) -> str:
+    """Return the name of the encoder in released files."""
+    return "ho_encoder" if anchors == "points" else "encoder"
+
+
 def _official_key(name: str, config: ModelConfig) -> str:
-    encoder = "encoder" if config.anchors == "boxes" else "ho_encoder"
+    encoder = official_encoder(config.anchors)
     if name.startswith("backbone."):
         body = name.removeprefix("backbone.")
         return "backbone.0.body." + (_resnet_key(body) if config.backbone.kind == "resnet" else _apply(_SWIN, body))
@@ -176,13 +191,18 @@ def _official_key(name: str, config: ModelConfig) -> str:
         return f"transformer.{encoder}.VLFuse_layers.{match[1]}.b_attn" + _apply(_BIFUSION, match[2])
     if match := re.match(r"^encoder\.text_layers\.(\d+)\.layer\.(.+)$", name):
         return f"transformer.{encoder}.roberta_layers.{match[1]}.{match[2]}"
+    if match := re.match(r"^entity_decoder\.(sub|obj)_boxes\.(layers\..+)$", name):
+        return f"{match[1]}_bbox_embed.{match[2]}"
+    if config.is_dense and (match := re.match(r"^pyramid\.projections\.0\.0\.(\w+)$", name)):
+        return f"input_proj.{match[1]}"
     for ours, theirs in (
         ("entity_decoder", "ho_decoder"),
         ("relation_decoder", "verb_decoder"),
         ("decoder", "decoder"),
     ):
         if name.startswith(f"{ours}."):
-            return f"transformer.{theirs}" + _apply(_DECODER_LAYER, name.removeprefix(ours))
+            rules = _DENSE_DECODER_LAYER if config.is_dense else _DECODER_LAYER
+            return f"transformer.{theirs}" + _apply(rules, name.removeprefix(ours))
     if match := re.match(r"^late_fusion\.(entities|relations)(\..+)$", name):
         fusion = "obj_fusion" if match[1] == "entities" else "verb_fusion"
         return f"transformer.{fusion}" + _apply(_ENCODER, match[2])
@@ -214,7 +234,7 @@ def _dead_keys(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     if config.tagger:
         dead["query_embed.weight"] = (config.queries, 3 * config.width)
     if config.gate == "none":
-        encoder = "encoder" if config.anchors == "boxes" else "ho_encoder"
+        encoder = official_encoder(config.anchors)
         for index in range(config.fusions):
             prefix = f"transformer.{encoder}.VLFuse_layers.{index}.b_attn"
             dead[f"{prefix}.gamma_v"] = (config.width,)

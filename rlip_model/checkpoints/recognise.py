@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from rlip_model.config import BackboneConfig, Gate, LabelTexts, ModelConfig, RelationQuery, TextConfig
+from rlip_model.checkpoints.official_layout import official_encoder
+from rlip_model.config import Anchors, BackboneConfig, Gate, LabelTexts, ModelConfig, RelationQuery, TextConfig
 
 ROBERTA_HEAD_WIDTH = 64
 PUBLISHED_HEADS = 8
@@ -20,6 +21,7 @@ RELATION_QUERIES: dict[str, RelationQuery] = {"vanilla": "learned", "MBF": "mbf"
 OPEN_IMAGES = "oi_sgg"
 """Name of Open Images on the published command lines (`--dataset_file`)."""
 
+_DECODER = "transformer.ho_decoder.layers.0"
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -51,10 +53,13 @@ def recognise(
     """
     arguments = arguments or {}
     shapes: dict[str, tuple[int, ...]] = {key: tuple(value.shape) for key, value in state.items()}
-    levels, width = _shape(shapes, "transformer.level_embed", 2)
+    dense = f"{_DECODER}.cross_attn_image.in_proj_weight" in shapes
     boxes = "refpoint_embed.weight" in shapes
     tagger = "transformer.coord_proj.weight" in shapes
-    encoder = "transformer.encoder" if boxes else "transformer.ho_encoder"
+    anchors: Anchors = "none" if dense else "boxes" if boxes else "points"
+    size_key = "query_embed.weight" if dense else "transformer.level_embed"
+    levels, width = _shape(shapes, size_key, 2)
+    encoder = f"transformer.{official_encoder(anchors)}"
     encoder_layers = _count(shapes, rf"^{encoder}\.layers\.(\d+)\.")
     decoder_layers = _count(shapes, r"^transformer\.ho_decoder\.layers\.(\d+)\.")
     fusions = _count(shapes, rf"^{encoder}\.VLFuse_layers\.(\d+)\.")
@@ -65,24 +70,37 @@ def recognise(
         raise ValueError(f"the file's args.nheads is {heads}: attention needs at least one head")
     query_key = "transformer.verb_tgt.weight" if tagger else "tgt_embed.weight" if boxes else "query_embed.weight"
     fusion_prefix = f"{encoder}.VLFuse_layers.0.b_attn"
-    own, read = f"{encoder}.layers.0.self_attn", "transformer.ho_decoder.layers.0.cross_attn"
+    own, read = f"{encoder}.layers.0.self_attn", f"{_DECODER}.cross_attn"
+    no_points = 4, "not used: dense attention"
     # Each field with what it rests on.
     found: dict[str, tuple[Any, str]] = {
         "backbone": _backbone(shapes, arguments),
         "text": _text(shapes),
-        "anchors": ("boxes" if boxes else "points", f"refpoint_embed.weight {'present' if boxes else 'absent'}"),
-        "fusion": ("alif" if fusions else "late", f"{fusions} VLFuse_layers, {late} late fusion layers"),
+        "anchors": (
+            anchors,
+            "cross_attn_image present" if dense else f"refpoint_embed.weight {'present' if boxes else 'absent'}",
+        ),
+        "fusion": (
+            "joint" if dense else "alif" if fusions else "late",
+            f"{fusions} VLFuse_layers, {late} late fusion layers{', dense attention' if dense else ''}",
+        ),
         "gate": _gate(state, fusion_prefix, arguments, gate)
         if fusions
         else ("vxac", "not used: no fusion in the encoder"),
-        "relation_query": _relation_query(branches > 0, arguments),
+        "relation_query": ("learned", "not used: the pair's entity features are the position")
+        if dense
+        else _relation_query(branches > 0, arguments),
         "tagger": (tagger, f"transformer.coord_proj {'present' if tagger else 'absent'}"),
         "queries": (_shape(shapes, query_key)[0], f"rows of {query_key}"),
-        "width": (width, "columns of transformer.level_embed"),
+        "width": (width, f"columns of {size_key}"),
         "heads": (heads, "args.nheads" if "nheads" in arguments else "no args.nheads: 8, as in every released model"),
-        "levels": (levels, "rows of transformer.level_embed"),
-        "encoder_points": (_points(shapes, own, heads, levels), f"size of {own}.sampling_offsets"),
-        "decoder_points": (_points(shapes, read, heads, levels), f"size of {read}.sampling_offsets"),
+        "levels": (1, "dense attention reads one") if dense else (levels, "rows of transformer.level_embed"),
+        "encoder_points": no_points
+        if dense
+        else (_points(shapes, own, heads, levels), f"size of {own}.sampling_offsets"),
+        "decoder_points": no_points
+        if dense
+        else (_points(shapes, read, heads, levels), f"size of {read}.sampling_offsets"),
         "feed_forward": (_shape(shapes, f"{encoder}.layers.0.linear1.bias")[0], f"size of {encoder}.layers.0.linear1"),
         "encoder_layers": (encoder_layers, f"layers under {encoder}"),
         "decoder_layers": (decoder_layers, "layers under transformer.ho_decoder"),
@@ -121,9 +139,9 @@ def _shape(shapes: Shapes, key: str, dimensions: int | None = None) -> tuple[int
     if key not in shapes:
         detector = "class_embed.0.bias" in shapes or "class_embed.bias" in shapes
         hint = "; it looks like a box detector's, which `rlip import-detector` takes" if detector else ""
-        raise ValueError(f"the file has no {key}: it is no checkpoint of RLIPv2, RLIPv1-ParSeD or R-Tagger{hint}")
+        raise ValueError(f"the file has no {key}: it is no checkpoint of RLIPv2, RLIPv1 or R-Tagger{hint}")
     if not shapes[key] or len(shapes[key]) != (dimensions or len(shapes[key])):
-        raise ValueError(f"{key} has shape {shapes[key]}, which no checkpoint of RLIPv2, RLIPv1-ParSeD or R-Tagger has")
+        raise ValueError(f"{key} has shape {shapes[key]}, which no checkpoint of RLIPv2, RLIPv1 or R-Tagger has")
     return shapes[key]
 
 

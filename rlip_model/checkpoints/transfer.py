@@ -13,10 +13,14 @@ from torch import Tensor
 
 from rlip_model.checkpoints.files import WEIGHTS, member, read_tensors
 from rlip_model.checkpoints.hub import local_folder
-from rlip_model.checkpoints.official_layout import load_official
+from rlip_model.checkpoints.official_layout import layout_of, load_official, official_encoder
 from rlip_model.config import ModelConfig
 from rlip_model.errors import CheckpointError
 from rlip_model.model import Rlip, build_model
+
+DETR_SIGN = "transformer.decoder.layers.0.multihead_attn.in_proj_weight"
+"""A key that DETR has and deformable detectors do not."""
+_DETR_PARTS = {"multihead_attn": "cross_attn_image", "norm2": "norm3", "norm3": "norm4"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class InitialisationReport:
 
 
 def initialise_from_detector(model: Rlip, folder: Path | str) -> InitialisationReport:
-    """Fill a network from a detector folder (`model.safetensors` in the layout of (DAB-)Deformable-DETR).
+    """Fill a network from a detector folder (`model.safetensors` in the layout of (DAB-)Deformable-DETR or DETR).
 
     Raises:
         CheckpointError: the file is missing or damaged, or a tensor does not fit.
@@ -50,28 +54,55 @@ def initialise_from_detector_state(model: Rlip, state: Mapping[str, Tensor]) -> 
 
     Encoder, pyramid and backbone go to their namesakes. The detector's decoder layers go to both decoders, as many as
     these have. Of its box heads (one per layer) the first go to the entity decoder, the following to the relation decoder,
-    for subjects and objects alike. Queries go to the first rows. Class heads have no place.
+    for subjects and objects alike; DETR has one box head. Queries go to the first rows. Class heads have no place.
+    A detector with the other kind of attention, dense or deformable, gives its backbone alone.
     """
     config = model.config
     filled: dict[str, Tensor] = {}
     used: set[str] = set()
     own = {**model.queries.state_dict()}
+    known = layout_of(model).entries
+    targets_of = _detr_targets if config.is_dense else _targets
+    if config.is_dense != (DETR_SIGN in state):
+        targets_of = _backbone_targets
     for key, value in state.items():
-        targets = _targets(key, value, config, own)
+        targets = {name: tensor for name, tensor in targets_of(key, value, config, own).items() if name in known}
         if targets:
             used.add(key)
             filled.update(targets)
     report = load_official(model, filled)
-    assert not report.unexpected, report.unexpected
     return InitialisationReport(report.loaded, report.missing, tuple(key for key in state if key not in used))
+
+
+def _backbone_targets(key: str, value: Tensor, config: ModelConfig, queries: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    del config, queries
+    return {key: value} if key.startswith("backbone.") else {}
+
+
+def _detr_targets(key: str, value: Tensor, config: ModelConfig, queries: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Official tensors of RLIPv1-ParSe that one tensor of DETR fills; subjects and objects start from the same queries."""
+    if key.startswith(("backbone.", "input_proj.", "transformer.encoder.")):
+        return {key: value}
+    if key.startswith("bbox_embed."):
+        return {f"{role}_{key}": value for role in ("sub", "obj")}
+    if key.startswith("transformer.decoder."):
+        rest = re.sub(
+            r"\.(multihead_attn|norm[23])\.",
+            lambda m: f".{_DETR_PARTS[m[1]]}.",
+            key.removeprefix("transformer.decoder."),
+        )
+        return {f"transformer.{name}.{rest}": value for name in ("ho_decoder", "verb_decoder")}
+    if key == "query_embed.weight":
+        return {key: torch.cat([_first_rows(value, role) for role in queries["position"].chunk(2)])}
+    return {}
 
 
 def _targets(key: str, value: Tensor, config: ModelConfig, queries: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Official tensors of the relation network that one detector tensor fills."""
     if key.startswith(("backbone.", "input_proj.")) or key == "transformer.level_embed":
-        return {} if key.endswith("num_batches_tracked") else {key: value}
+        return {key: value}
     if key.startswith("transformer.encoder."):
-        encoder = "encoder" if config.anchors == "boxes" else "ho_encoder"
+        encoder = official_encoder(config.anchors)
         return {key.replace("transformer.encoder.", f"transformer.{encoder}."): value}
     if match := re.match(r"^bbox_embed\.(\d+)\.(.+)$", key):
         if int(match[1]) >= 2 * config.decoder_layers:
@@ -154,8 +185,8 @@ def with_fewer_queries(model: Rlip, queries: int, keep: Literal["pairs", "rows"]
     """A copy of a network that has only `queries` of its queries.
 
     Args:
-        keep: `pairs` keeps the first pairs whole. `rows` cuts the end of every table, as the released fine-tuning
-            did: rows in the middle change from subject to object, and pairs are mixed (200 to 128: the first 36 objects
+        keep: `pairs` keeps the first pairs whole. `rows` cuts the end of every table, as the released fine-tuning of all networks
+            but ParSe did: rows in the middle change from subject to object, and pairs are mixed (200 to 128: the first 36 objects
             are old subjects).
     Raises:
         ValueError: the network has fewer queries than wanted.

@@ -1,4 +1,4 @@
-"""The four-level feature pyramid: image tokens with sine position codes (Deformable DETR, appendix A.2).
+"""The feature pyramid, of four levels (Deformable DETR, appendix A.2) or one (DETR): image tokens with sine position codes.
 
 Shape legend: B batch, C channels, L levels, S tokens of all levels, H and W rows and columns of one level.
 """
@@ -43,7 +43,7 @@ def sine_position(padding: Tensor, width: int, kind: Literal["resnet", "swin"]) 
 class Pyramid:
     """The image as tokens of all levels, finest first, concatenated: S tokens.
 
-    tokens and position: (B, S, C), position with the level embedding; padding: (B, S) bool, True = padding;
+    tokens and position: (B, S, C), position with the level embedding where there is one; padding: (B, S) bool, True = padding;
     shapes: rows and columns of each level; valid_ratios: (B, L, 2), the unpadded part of the width and the height.
     """
 
@@ -61,13 +61,17 @@ class Pyramid:
 
 
 class FeaturePyramid(nn.Module):
-    """Project backbone maps to width C, add coarser levels, and flatten them to tokens with position codes."""
+    """Project backbone maps to width C, add coarser levels, and flatten them to tokens with position codes.
+
+    For dense attention there is one level, the map of stride 32, without a norm and a level embedding.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.kind = config.backbone.kind
         self.width = config.width
-        channels = config.backbone.channels
+        channels = config.backbone.channels[-1:] if config.is_dense else config.backbone.channels
+        self.maps = len(channels)
         self.projections = nn.ModuleList()
         for level in range(config.levels):
             if level < len(channels):
@@ -77,11 +81,13 @@ class FeaturePyramid(nn.Module):
                 convolution = nn.Conv2d(source, config.width, kernel_size=3, stride=2, padding=1)
             nn.init.xavier_uniform_(convolution.weight)
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
-            self.projections.append(nn.Sequential(convolution, nn.GroupNorm(config.norm_groups, config.width)))
-        self.level_embedding = nn.Parameter(torch.randn(config.levels, config.width))
+            norm = [] if config.is_dense else [nn.GroupNorm(config.norm_groups, config.width)]
+            self.projections.append(nn.Sequential(convolution, *norm))
+        self.level_embedding = None if config.is_dense else nn.Parameter(torch.randn(config.levels, config.width))
 
     def forward(self, maps: list[Tensor], padding: Tensor) -> Pyramid:
         """Return the tokens (B, S, C) of backbone maps (B, C_l, H_l, W_l) and the pixel padding mask (B, H, W)."""
+        maps = maps[-self.maps :]
         levels = [projection(x) for projection, x in zip(self.projections, maps, strict=False)]
         for index in range(len(maps), len(self.projections)):
             # The first extra level reads the raw stride-32 map, not its projection.
@@ -93,7 +99,8 @@ class FeaturePyramid(nn.Module):
             mask = F.interpolate(padding[None].float(), size=(height, width))[0].bool()
             code = sine_position(mask, self.width, self.kind).to(level.dtype)
             tokens.append(level.flatten(2).transpose(1, 2))
-            positions.append(code.flatten(2).transpose(1, 2) + self.level_embedding[index])
+            position = code.flatten(2).transpose(1, 2)
+            positions.append(position if self.level_embedding is None else position + self.level_embedding[index])
             masks.append(mask.flatten(1))
             shapes.append((int(height), int(width)))
             ratios.append(torch.stack([(~mask[:, 0, :]).float().mean(1), (~mask[:, :, 0]).float().mean(1)], dim=-1))

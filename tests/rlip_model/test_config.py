@@ -15,6 +15,7 @@ MILLIONS = {
     "parseda_r50": 213.70,
     "parsed_r50": 206.82,
     "tagger_r50": 206.64,
+    "rlipv1_parse_r50": 166.57,
     "parseda_swin_tiny": 214.21,
     "parseda_swin_large": 383.80,
 }
@@ -40,6 +41,9 @@ def test_published_sizes(name: str) -> None:
     assert count / 1e6 == pytest.approx(MILLIONS[name], abs=0.06)
 
 
+DENSE: dict[str, object] = {"anchors": "none", "fusion": "joint", "levels": 1, "relation_query": "learned"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -50,6 +54,12 @@ def test_published_sizes(name: str) -> None:
         ({"tagger": True}, "points"),
         ({"tagger": True, "anchors": "points", "fusion": "late"}, "needs ALIF"),
         ({"gate": "open"}, "must be one of vxac, glip, none"),
+        ({"anchors": "none"}, "give both or neither"),
+        ({"fusion": "joint"}, "give both or neither"),
+        ({"anchors": "none", "fusion": "joint"}, "needs levels 1"),
+        ({"anchors": "none", "fusion": "joint", "levels": 1}, "relation_query `learned`"),
+        (DENSE | {"decoder_layers": 5}, "as many of these"),
+        (DENSE | {"tagger": True}, "points"),
     ],
 )
 def test_refuses(changes: dict[str, object], message: str) -> None:

@@ -25,7 +25,7 @@ check = load_module(FOLDER / "check.py")
 
 
 def test_all_cases_are_here() -> None:
-    assert len(CASES) == 7
+    assert len(CASES) == 9
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -33,7 +33,7 @@ def test_case_agrees(case: str) -> None:
     report = check.check(FOLDER / f"{case}.npz", recompute(FOLDER / f"{case}.npz", rule))
     assert report.ok, str(report)
     assert not [name for name in report.missing if not name.startswith(NOT_OURS)]
-    assert len(report.rows) > 80
+    assert len(report.rows) > (65 if case == "parse_hico" else 80)  # without subject classes
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -15,7 +15,7 @@ from rlip_model.postprocess import hoi_predictions, sgg_predictions
 from tests.support.network_cases import make_batch, make_targets, shake, small
 
 
-@pytest.mark.parametrize("name", ["micro_parseda", "micro_parseda_late"])
+@pytest.mark.parametrize("name", ["micro_parseda", "micro_parseda_late", "micro_parse"])
 def test_each_image_is_alone_in_its_batch(name: str) -> None:
     config = small(name)
     model = build_model(config).eval()
@@ -28,7 +28,7 @@ def test_each_image_is_alone_in_its_batch(name: str) -> None:
         torch.testing.assert_close(value[:, 1:], getattr(second, quantity), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["micro_parseda", "micro_parseda_late"])
+@pytest.mark.parametrize("name", ["micro_parseda", "micro_parseda_late", "micro_parse"])
 def test_large_images_one_by_one_give_what_their_batch_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small(name)
     model = build_model(config).eval()
@@ -66,6 +66,7 @@ def test_blocks_of_a_large_image_give_what_the_whole_gives(size: int, monkeypatc
         "micro_parseda",
         pytest.param("micro_parseda_late", marks=pytest.mark.deep),
         pytest.param("micro_tagger", marks=pytest.mark.deep),
+        pytest.param("micro_parse", marks=pytest.mark.deep),
     ],
 )
 def test_compiles_without_a_graph_break(name: str) -> None:
@@ -126,6 +127,40 @@ def test_fresh_boxes_start_from_the_anchors() -> None:
     torch.testing.assert_close(output.sub_boxes[2], output.sub_boxes[0], atol=1e-4, rtol=1e-4)
 
 
+def test_parse_reads_the_labels_in_encoder_and_decoders() -> None:
+    """Boxes depend on the label list, so that an encoded image serves one list alone; a masked label is read by nobody."""
+    config = small("micro_parse")
+    model = build_model(config).eval()
+    shake(model)
+    batch = make_batch(config)
+    masked = torch.arange(12) == 11
+    other = torch.cat([batch.pooled[:11], torch.randn(1, config.width)])
+    with torch.no_grad():
+        one, two = (model(batch.images, batch.mask, pooled, 7) for pooled in (batch.pooled, other))
+        three, four = (model(batch.images, batch.mask, pooled, 7, masked) for pooled in (batch.pooled, other))
+    assert (one.sub_boxes - two.sub_boxes).abs().max() > 1e-4
+    assert torch.equal(three.sub_boxes, four.sub_boxes)
+    assert (three.relation_logits - four.relation_logits)[..., -1].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "resized"),
+    [
+        ("micro_parse", {}, True),
+        ("micro_parseda_late", {"anchors": "points", "relation_query": "learned"}, True),
+        ("micro_parseda_late", {}, False),
+        ("micro_parseda", {}, False),
+    ],
+)
+def test_rlipv1_resizes_label_vectors_before_all_else(name: str, changes: dict[str, object], resized: bool) -> None:
+    model = build_model(small(name, **changes)).eval()
+    ids = torch.randint(5, 300, (4, 5))
+    with torch.no_grad():
+        pooled, vectors = (encode(ids, torch.ones_like(ids)) for encode in (model.pool_text, model.encode_text))
+        assert torch.equal(vectors, model.resizer(pooled) if resized else pooled)
+    assert vectors.shape[1] == (64 if resized else 32)
+
+
 def test_scores_of_both_forms() -> None:
     model = build_model(small("micro_parseda")).eval()
     shake(model)
@@ -162,10 +197,10 @@ def test_more_pyramid_levels() -> None:
         assert torch.isfinite(output.relation_logits).all()
 
 
-@pytest.mark.parametrize("anchors", ["boxes", "points"])
+@pytest.mark.parametrize("anchors", ["boxes", "points", "none"])
 def test_fewer_queries_keep_their_pairs(anchors: str) -> None:
     """Without self-attention between pairs the kept pairs would predict the same: their start is compared."""
-    model = build_model(small("micro_parseda", anchors=anchors))
+    model = build_model(small("micro_parse") if anchors == "none" else small("micro_parseda", anchors=anchors))
     shake(model)
     kept = with_fewer_queries(model, 8)
     whole, part = model.queries(1), kept.queries(1)
@@ -174,6 +209,8 @@ def test_fewer_queries_keep_their_pairs(anchors: str) -> None:
         torch.testing.assert_close(getattr(part, name), getattr(whole, name)[:, :4], atol=1e-6, rtol=0)
     assert torch.equal(part.relation_content, whole.relation_content[:4])
     assert torch.equal(part.content[:, 4:], whole.content[:, 6:10])
+    if anchors == "none":
+        assert torch.equal(part.position[0], torch.cat([whole.position[0, :4], whole.position[0, 6:10]]))
     if anchors == "points":
         assert torch.equal(part.relation_position, whole.relation_position[:4])
     assert torch.equal(kept.heads.projection.weight, model.heads.projection.weight)
@@ -191,7 +228,7 @@ def test_fewer_queries_as_published_mix_the_roles() -> None:
         with_fewer_queries(model, 14)
 
 
-@pytest.mark.parametrize("name", ["micro_parseda", "micro_tagger"])
+@pytest.mark.parametrize("name", ["micro_parseda", "micro_tagger", "micro_parse"])
 def test_bf16_autocast(name: str) -> None:
     config = small(name)
     model = build_model(config)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import tests.support.plain_network as plain
+import tests.support.plain_parse as plain_parse
 from rlip_model.checkpoints.official_layout import official_state_dict
 from rlip_model.config import SWIN_LARGE, BackboneConfig, ModelConfig
 from rlip_model.model import build_model
@@ -28,6 +29,7 @@ VARIANTS = {
     "parseda_swin": small("micro_parseda", backbone=SMALL_SWIN, encoder_points=4, decoder_points=4),
     "parsed": small("micro_parseda", anchors="points"),
     "parsed_late": small("micro_parseda_late", anchors="points", relation_query="learned"),
+    "parse": small("micro_parse"),
 }
 
 
@@ -39,10 +41,12 @@ def test_agrees_with_the_plain_formulation(name: str, masked: bool) -> None:
     shake(model)
     batch = make_batch(config)
     text_mask = torch.arange(12) % 3 == 1 if masked else None
-    arguments = (batch.images, batch.mask, batch.pooled, batch.num_objects, text_mask)
+    pooled = torch.randn(12, config.text.width).tanh()
+    forward = plain_parse.forward if config.is_dense else plain.forward
     with torch.no_grad():
-        mine = model(*arguments)
-        want = plain.forward(official_state_dict(model), config, *arguments)
+        mine = model(batch.images, batch.mask, model.label_vectors(pooled), batch.num_objects, text_mask)
+        state = official_state_dict(model)
+        want = forward(state, config, batch.images, batch.mask, pooled, batch.num_objects, text_mask)
     for quantity, value in want.items():
         assert value.std() > 1e-3, f"{quantity} does not vary: this comparison shows nothing"
         torch.testing.assert_close(getattr(mine, quantity), value, atol=3e-5, rtol=3e-5)

@@ -15,7 +15,7 @@ from rlip_model.tagger import TaggerPairs, collate_pairs
 
 @dataclass(frozen=True)
 class Batch:
-    """Two padded images, label vectors and targets."""
+    """Two padded images, label vectors as `Rlip.forward` takes them, and targets."""
 
     images: Tensor
     mask: Tensor
@@ -50,7 +50,7 @@ def make_batch(config: ModelConfig, counts: Sequence[int] = (3, 2), size: tuple[
     mask[0, :, width - 30 :] = True
     mask[-1, height - 20 :] = True
     images = images.masked_fill(mask[:, None], 0.0)
-    pooled = torch.randn(12, config.text.width).tanh()
+    pooled = torch.randn(12, config.width if config.is_rlipv1 else config.text.width).tanh()
     return Batch(images, mask, pooled, 7, [make_targets(count, 7, 5) for count in counts])
 
 

@@ -118,7 +118,7 @@ def test_accumulated_parts_give_the_whole_steps_gradient(
 
 def term_counts(trainer: Trainer, batch: Batch) -> LossCounts:
     with torch.no_grad():
-        vectors = trainer._encode(batch.labels)
+        vectors, _ = trainer._encode(batch.labels)
     return trainer.criterion.counts(batch.targets, trainer.model.config.pairs, vectors, batch.labels.num_objects)
 
 
@@ -184,13 +184,13 @@ def test_published_text_mask_acts_in_training_alone(
 
     for recipe in (small_recipe, masked):
         trainer = trainer_of(recipe, dropout=False)
-        encode = trainer._encode
+        encode = trainer.model.pool_text
         # Around their mean, some vectors have a positive sum and some a negative one.
-        monkeypatch.setattr(trainer, "_encode", lambda labels, e=encode: e(labels) - e(labels).mean(0))
+        monkeypatch.setattr(trainer.model, "pool_text", lambda *ids, e=encode: e(*ids) - e(*ids).mean(0))
         trainer.model.encoder.register_forward_pre_hook(keep_mask, with_kwargs=True)
         batch = trainer.parts[0][0]
         losses.append(trainer._backward(0, [batch])["relation"])
-    signs = trainer._encode(batch.labels).sum(-1) <= 0
+    signs = trainer._encode(batch.labels)[0].sum(-1) <= 0
     assert 0 < int(signs.sum()) < len(signs)
     assert seen[0] is None
     assert seen[1] is not None
@@ -219,6 +219,30 @@ def test_published_gradient_of_pseudo_labels_reaches_the_text_encoder(
     assert any(not torch.equal(cut, whole) for cut, whole in zip(*gradients, strict=True))
 
 
+def test_rlipv1_trains_on_one_draw_of_resized_vectors(
+    trainer_of: MakeTrainer, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RPL compares what the network reads, dropout included; the published text mask is that of the pooler output."""
+    recipe = small_recipe.changed({"published": {"text_mask": True, "pseudo_gradient": True}, "model": "micro_parse"})
+    trainer = trainer_of(recipe, name="micro_parse")
+    trainer.model.resizer.dropout.p = 0.5
+    seen: dict[str, list[torch.Tensor]] = {"pooled": [], "read": [], "compared": []}
+    trainer.model.text_encoder.pooler.register_forward_hook(lambda _, given, out: seen["pooled"].append(out))
+    trainer.model.encoder.register_forward_hook(lambda _, given, out: seen["read"].append(given[1]))
+    targets_of = trainer.criterion._relation_targets
+    keep = lambda targets, vectors, *rest: seen["compared"].append(vectors) or targets_of(targets, vectors, *rest)  # noqa: E731
+    monkeypatch.setattr(trainer.criterion, "_relation_targets", keep)
+    batch = trainer.parts[0][0]
+    trainer._backward(0, [batch])
+    assert len(seen["compared"]) == 2  # counts before the forward pass, and the loss
+    for vectors in seen["compared"]:
+        assert torch.equal(vectors, seen["read"][0][batch.labels.num_objects :])
+    assert (seen["read"][0] == 0).any()
+    weight = trainer.model.resizer.linear.weight
+    assert weight.grad is not None
+    assert weight.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize("dropout", [True, False])
 def test_recomputed_activations_change_no_bit(trainer_of: MakeTrainer, dropout: bool) -> None:
     plain, recomputed = trainer_of(dropout=dropout), trainer_of(dropout=dropout)
@@ -240,7 +264,7 @@ def test_recomputing_keeps_fewer_activations(trainer_of: MakeTrainer) -> None:
             return value
 
         trainer.model.train()
-        vectors = trainer._encode(batch.labels).detach()
+        vectors = trainer._encode(batch.labels)[0].detach()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
             trainer.model(batch.images, batch.mask, vectors, batch.labels.num_objects)
         return sum(sizes.values())

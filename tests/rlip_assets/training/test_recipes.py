@@ -27,7 +27,12 @@ TRAINING, TAGGING = "main.py", "generate_relations_using_verb_tagger.py"
 """Published programs: recipes follow the scripts of the first; those of the second are settings of `tagging` in `params.yaml`."""
 PROFILES = {"resnet50": "paper_r50", "swin_tiny": "paper_swin_t", "swin_large": "paper_swin_l"}
 
-BACKBONES = {"resnet50": ("resnet", 64), "swin_tiny": ("swin", 96), "swin_large": ("swin", 192)}
+BACKBONES = {
+    "resnet50": ("resnet", 64),
+    "resnet101": ("resnet", 64),
+    "swin_tiny": ("swin", 96),
+    "swin_large": ("swin", 192),
+}
 GATES = {"VXAc": "vxac", "XGating": "none", "": "glip"}
 QUERY_SEEDS = {"vanilla_MBF": "mbf_learned", "": "learned"}
 SOURCES = {
@@ -62,6 +67,10 @@ CONSTANT = {
     "lang_aux_loss": "1",
 }
 """Flags with one value in all training rows: they are fixed in the network, the criterion or the sampler."""
+RLIPV2_ONLY = dict.fromkeys(
+    ("with_box_refine", "num_feature_levels", "fusion_interval", "fusion_last_vis", "lang_aux_loss"), ""
+)
+"""Those of them that RLIPv1-ParSe does not have."""
 
 
 def rows(program: str = TRAINING) -> list[dict[str, str]]:
@@ -132,7 +141,7 @@ def test_every_recipe_runs_in_a_stage() -> None:
 
 
 def test_the_table_covers_all_training_rows() -> None:
-    assert (len(rows()), len(rows(TAGGING))) == (68, 4)
+    assert (len(rows()), len(rows(TAGGING))) == (76, 4)
     named = [script for _, scripts in published().values() for script in scripts]
     assert sorted(named) == sorted(row["script"] for row in rows())
     settings = [setting for setting, _ in published().values()]
@@ -144,24 +153,26 @@ def test_recipe_has_the_published_hyperparameters(row: dict[str, str]) -> None:
     setting, config = recipe_of(row["script"]), model_config(recipe_of(row["script"]))
     assert set(setting.sources) == SOURCES[row["dataset_file"]]
     assert setting.batch_per_process == int(row["batch_size"])
-    assert setting.processes == int(row["nproc_per_node"] or 1)
+    nodes = int(row["nnodes"]) if row["nnodes"].isdecimal() else 1
+    assert setting.processes == nodes * int(row["nproc_per_node"] or 1)
     assert setting.subject_class == bool(row["subject_class"])
     kind, stem = BACKBONES[row["backbone"]]
     assert (config.backbone.kind, config.backbone.stem) == (kind, stem)
     assert config.backbone.drop_path == float(row["drop_path_rate"] or 0)
-    assert config.queries == int(row["num_queries"])
-    assert config.feed_forward == int(row["dim_feedforward"])
+    parse = bool(row["RLIP_ParSe"])
+    assert config.queries == int(row["num_queries"]) * (2 if parse else 1)  # RLIPv1-ParSe counts pairs
+    assert config.feed_forward == int(row["dim_feedforward"] or 2048)
     assert config.dropout == (float(row["dropout"]) if row["dropout"] else 0.1)
-    assert config.anchors == ("boxes" if row["RLIP_ParSeDA_v2"] else "points")
+    assert config.anchors == ("none" if parse else "boxes" if row["RLIP_ParSeDA_v2"] else "points")
     assert config.tagger == bool(row["verb_tagger"])
     assert config.fusion != "late" or config.late_feed_forward == int(row["dim_feedforward"])
-    assert config.fusion == {"GLIP_attn": "alif", "MDETR_attn": "late"}[row["fusion_type"]]
+    assert config.fusion == {"GLIP_attn": "alif", "MDETR_attn": "late", "": "joint"}[row["fusion_type"]]
     assert config.relation_query == QUERY_SEEDS[row["verb_query_tgt_type"]]
     if config.fusion == "alif":
         assert config.gate == GATES[row["gating_mechanism"]]
-    assert (config.encoder_layers, config.decoder_layers, config.levels) == (6, 3, 4)
+    assert (config.encoder_layers, config.decoder_layers, config.levels) == (6, 3, 1 if parse else 4)
     assert (config.width, config.heads, config.encoder_points, config.decoder_points) == (256, 8, 4, 4)
-    assert {flag: row[flag] for flag in CONSTANT} == CONSTANT
+    assert {flag: row[flag] for flag in CONSTANT} == CONSTANT | (RLIPV2_ONLY if parse else {})
     assert setting.epochs == int(row["epochs"])
     factors = [rate_factor(setting, 1000, step) for step in range(1000)]
     assert set(factors) == {1.0, 0.1}
@@ -177,7 +188,7 @@ def test_recipe_has_the_published_hyperparameters(row: dict[str, str]) -> None:
         assert setting.pseudo == bool(row["pseudo_verb"])
         assert setting.label_budget == int(row["negative_text_sampling"] or 0)
         assert setting.relation_threshold == float(row["relation_threshold"] or 0)
-    assert setting.share == {"": 1.0, "1": 0.01, "10": 0.1}[row["few_shot_transfer"]]
+    assert setting.share == {"": 1.0, "100": 1.0, "1": 0.01, "10": 0.1}[row["few_shot_transfer"]]
     assert setting.unseen == {"": None, "UC-RF": "uc_rf", "UC-NF": "uc_nf"}[row["zero_shot_setting"]]
     if row["verb_tagger"]:
         assert (setting.label_noise, setting.box_noise) == (
@@ -203,8 +214,11 @@ def test_micro_recipes_name_networks_that_exist(name: str) -> None:
     assert model_config(recipe(name)).pairs > 0
 
 
-def test_late_fusion_baseline_differs_in_the_network_alone() -> None:
-    assert set(differences(recipe("micro_vg_coco_o365"), recipe("micro_late_vg_coco_o365"))) == {"model"}
+@pytest.mark.parametrize(
+    ("usual", "baseline"), [("micro_vg_coco_o365", "micro_late_vg_coco_o365"), ("micro_vg", "micro_parse_vg")]
+)
+def test_baselines_differ_in_the_network_alone(usual: str, baseline: str) -> None:
+    assert set(differences(recipe(usual), recipe(baseline))) == {"model"}
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,15 @@ def test_fewer_queries_keep_what_the_recipe_says(tmp_path: Path, tokenizer: Labe
     assert f"{whole.config.queries} queries cut to {fewer}" in start.sentence()
 
 
+def test_parse_keeps_pairs_as_published(tmp_path: Path, tokenizer: LabelTokenizer) -> None:
+    whole = build_model(model_config(recipe("micro_parse_vg")))
+    save_checkpoint(tmp_path / "model", whole, tokenizer, {})
+    wanted = recipe("micro_parse_vg", {"model_changes": {"queries": 8}, "published": {"first_queries": True}})
+    model, _, _ = network_from_checkpoint(wanted, tmp_path / "model")
+    sub, obj = whole.get_parameter("queries.position").chunk(2)
+    assert torch.equal(model.get_parameter("queries.position"), torch.cat([sub[:4], obj[:4]]))
+
+
 @pytest.mark.parametrize(("before", "after"), [("cleaned", "published"), ("published", "cleaned")])
 def test_the_recipe_says_in_which_form_label_texts_are_learnt(
     tmp_path: Path, tokenizer: LabelTokenizer, before: str, after: str

@@ -184,6 +184,68 @@ def test_point_network_starts_from_a_deformable_detr() -> None:
     assert torch.equal(official_state_dict(model)["query_embed.weight"], torch.cat([position] * 3, 1))
 
 
+def detr_state(config: ModelConfig, queries: int) -> dict[str, torch.Tensor]:
+    """Tensors by DETR's keys, all of different values; as many decoder layers as both decoders have together."""
+    own = official_state_dict(build_model(config))
+    parts = {"cross_attn_image": "multihead_attn", "norm3": "norm2", "norm4": "norm3"}
+    state = {}
+    for key, value in own.items():
+        if key.startswith(("backbone.", "input_proj.", "transformer.encoder.")):
+            state[key] = torch.randn_like(value)
+        elif key.startswith("transformer.ho_decoder."):
+            name = ".".join(parts.get(part, part) for part in key.split("."))
+            state[name.replace(".ho_decoder.", ".decoder.")] = torch.randn_like(value)
+        elif key.startswith("sub_bbox_embed."):
+            state[key.removeprefix("sub_")] = torch.randn_like(value)
+    late = {
+        key.replace(".layers.0.", ".layers.3."): value for key, value in state.items() if "decoder.layers.0." in key
+    }
+    table = {"query_embed.weight": torch.randn(queries, config.width), "class_embed.bias": torch.zeros(92)}
+    return state | late | table
+
+
+NORMS = (("norm1.bias", "norm1.bias"), ("norm3.bias", "norm2.bias"), ("norm4.bias", "norm3.bias"))
+
+
+def test_parse_starts_from_detr() -> None:
+    config = small("micro_parse")
+    model, state = build_model(config), detr_state(config, queries=4)
+    fresh = official_state_dict(model)["query_embed.weight"].clone()
+    report = initialise_from_detector_state(model, state)
+    own = official_state_dict(model)
+    for key in ("backbone.0.body.layer1.0.conv1.weight", "input_proj.bias", "transformer.encoder.layers.5.norm2.bias"):
+        assert torch.equal(own[key], state[key]), key
+    for decoder in ("ho_decoder", "verb_decoder"):
+        for ours, theirs in (("cross_attn_image.in_proj_bias", "multihead_attn.in_proj_bias"), *NORMS):
+            source = state[f"transformer.decoder.layers.2.{theirs}"]
+            assert torch.equal(own[f"transformer.{decoder}.layers.2.{ours}"], source), ours
+        assert torch.equal(own[f"transformer.{decoder}.norm.bias"], state["transformer.decoder.norm.bias"])
+    for role in ("sub", "obj"):
+        assert torch.equal(own[f"{role}_bbox_embed.layers.2.bias"], state["bbox_embed.layers.2.bias"])
+    rows = own["query_embed.weight"]
+    for half, old in zip(rows.chunk(2), fresh.chunk(2), strict=True):
+        assert torch.equal(half, torch.cat([state["query_embed.weight"], old[4:]]))
+    assert {".".join(key.split(".")[:2]) for key in report.fresh} == {
+        "transformer.text_encoder",
+        "transformer.resizer",
+        "bias_obj_a",
+        "bias_pred_a",
+        "projection_text.weight",
+        "projection_text.bias",
+    }
+    assert all(key.startswith(("transformer.decoder.layers.3.", "class_embed")) for key in report.unused)
+
+
+def test_a_detector_with_the_other_attention_gives_its_backbone_alone() -> None:
+    detr, deformable = detr_state(small("micro_parse"), 4), official_state_dict(make_detector())
+    for name, state in (("micro_parseda", detr), ("micro_parse", deformable)):
+        model = build_model(small(name))
+        report = initialise_from_detector_state(model, state)
+        assert report.filled
+        assert {key.split(".")[0] for key in report.filled} == {"backbone"}
+        assert not [key for key in report.fresh if key.startswith("backbone.")]
+
+
 def test_detector_that_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give a folder with a detector's weights"):
         initialise_from_detector(build_model(small("micro_parseda")), tmp_path)

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from rlip_model import ModelConfig, build_model, initialise_from_detector, load_checkpoint, train_label_tokenizer
-from rlip_model.checkpoints.importing import import_checkpoint, import_detector, read_released
+from rlip_model.checkpoints.importing import DETR_SIGNS, import_checkpoint, import_detector, read_released
 from rlip_model.checkpoints.official_layout import official_state_dict
 from rlip_model.checkpoints.recognise import recognise
-from rlip_model.checkpoints.transfer import initialise_from_detector_state
+from rlip_model.checkpoints.transfer import DETR_SIGN, initialise_from_detector_state
 from rlip_model.config import LabelTexts
 from rlip_model.dab_deformable_detr import DabDeformableDetr
 from tests.support.facts import CHECKPOINT_KEYS
@@ -57,6 +57,7 @@ def released(tmp_path: Path) -> Path:
         ("parseda_r50", "parseda_r50", 200),
         ("parsed_r50", "parsed_r50", 200),
         ("tagger", "tagger_r50", 200),
+        ("parse_r50", "rlipv1_parse_r50", 200),
         ("parseda_swinT", "parseda_swin_tiny", 128),
         ("parseda_swinL", "parseda_swin_large", 128),
     ],
@@ -79,6 +80,7 @@ def test_every_released_layout_is_recognised(table: str, preset: str, queries: i
         ("parsed_hico", "parsed_r50", 200),
         ("tagger", "tagger_r50", 200),
         ("parsed_v1", "rlipv1_parsed_r50", 200),
+        ("parse_hico", "rlipv1_parse_r50", 128),
     ],
 )
 def test_every_recorded_network_is_recognised(case: str, preset: str, queries: int) -> None:
@@ -91,7 +93,7 @@ def test_every_recorded_network_is_recognised(case: str, preset: str, queries: i
     assert found == replace(expected, queries=queries, text=text)
 
 
-@pytest.mark.parametrize("preset", ["micro_parseda", "micro_parseda_late", "micro_tagger"])
+@pytest.mark.parametrize("preset", ["micro_parseda", "micro_parseda_late", "micro_tagger", "micro_parse"])
 def test_every_field_has_its_evidence(preset: str) -> None:
     config = replace(micro(preset), gate="none")
     with torch.device("meta"):
@@ -99,9 +101,12 @@ def test_every_field_has_its_evidence(preset: str) -> None:
     found = recognise(state, vars(args(gating_mechanism="XGating", dropout=0.0)))
     assert set(found.evidence) == {field.name for field in fields(ModelConfig)}
     assert all(len(why) > 8 for why in found.evidence.values())
-    shapes_only = {"gate": "vxac"} if config.fusion == "late" else {}
+    fused = config.fusion == "alif"
+    shapes_only = {} if fused else {"gate": "vxac"}
     published = {"fusion_dropout": 0.1, "text": replace(config.text, dropout=0.1)}
-    unused = {"fusion_width": 2048} if config.fusion == "late" else {"late_feed_forward": 1024}
+    unused = {} if fused else {"fusion_width": 2048}
+    unused |= {} if config.fusion == "late" else {"late_feed_forward": 1024}
+    unused |= {"encoder_points": 4, "decoder_points": 4, "relation_branches": 16} if config.is_dense else {}
     assert found.config == replace(config, **shapes_only, **published, **unused)  # type: ignore[arg-type]
 
 
@@ -178,6 +183,15 @@ def test_a_detector_is_imported_and_starts_a_network(tmp_path: Path) -> None:
         assert torch.equal(value, models[1].state_dict()[name]), name
     with pytest.raises(ValueError, match="import-detector"):
         import_checkpoint(tmp_path / "dab.pth", tmp_path / "model", str(_tokenizer(tmp_path)))
+
+
+def test_detr_is_imported_and_a_part_of_it_refused(tmp_path: Path) -> None:
+    state = {key: torch.ones(2) for key in (DETR_SIGN, *DETR_SIGNS)}
+    torch.save({"model": state}, tmp_path / "detr.pth")
+    assert import_detector(tmp_path / "detr.pth", tmp_path / "detr") == 4
+    torch.save({"model": {DETR_SIGN: torch.ones(2)}}, tmp_path / "part.pth")
+    with pytest.raises(ValueError, match=r"no transformer\.encoder\.layers\.0\.self_attn\.in_proj_weight .* or DETR"):
+        import_detector(tmp_path / "part.pth", tmp_path / "part")
 
 
 @pytest.mark.parametrize("missing", ["transformer.level_embed", "bbox_embed.1.layers.2.weight"])

@@ -18,10 +18,11 @@ RELEASED = {
     "parseda_r50": ("parseda_r50", 200),
     "parsed_r50": ("parsed_r50", 200),
     "tagger": ("tagger_r50", 200),
+    "parse_r50": ("rlipv1_parse_r50", 200),
     "parseda_swinT": ("parseda_swin_tiny", 128),
     "parseda_swinL": ("parseda_swin_large", 128),
 }
-SMALL = ("micro_parseda", "micro_parseda_late", "micro_tagger")
+SMALL = ("micro_parseda", "micro_parseda_late", "micro_tagger", "micro_parse")
 
 
 @pytest.mark.parametrize("table", RELEASED)
