@@ -97,8 +97,14 @@ def relation_lemma(text: str) -> str:
     Determiners go, and auxiliaries and adverbs before the first other word, which is taken for a verb. The caption parser gives a relation
     in a sentence the same form.
     """
+    left = relation_words(text)
+    return " ".join([verb_lemma(left[0]), *left[1:]]) if left else ""
+
+
+def relation_words(text: str) -> list[str]:
+    """Return the words of a relation that stands alone, as written: "is riding" -> ["riding"]."""
     words = lexicon()
     left = [word for word in tokens(text) if word not in words.determiners or word == "no"]
     light = (words.auxiliaries | words.adverbs) - words.prepositions
     start = next((i for i, word in enumerate(left) if word not in light or verb_lemma(word) == "have"), 0)
-    return " ".join([verb_lemma(left[start]), *left[start + 1 :]]) if left else ""
+    return left[start:]

@@ -1,8 +1,9 @@
 """Captions to (subject, relation, object) text triplets.
 
 * `elements.py`: words to entities, actions and prepositions.
-* `rules.py`: elements to triplets, the built-in parser.
+* `parser.py`: elements to triplets, the built-in parser.
 * `spacy_parser.py`: triplets from a spaCy dependency parse, an extra.
+* `json_answers.py`: triplets that an instructed captioner gives as JSON.
 * `stage.py`: the stage `caption_triplets`.
 """
 

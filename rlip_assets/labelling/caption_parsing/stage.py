@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlip_assets.labelling.caption_parsing.json_answers import parse_answer
 from rlip_assets.labelling.caption_parsing.parser import CaptionParser, TextTriplet, parse_caption
 from rlip_assets.labelling.label_tables import CaptionRow, TripletRow, read_rows, write_rows
 from rlip_assets.lineage.context import StageContext
@@ -74,6 +75,8 @@ def open_parser(params: ParsingParams) -> tuple[CaptionParser, dict[str, str]]:
         from rlip_assets.labelling.caption_parsing.spacy_parser import open_spacy
 
         return open_spacy(params.spacy_model)
+    if params.parser == "json":
+        return lambda captions: [parse_answer(caption) for caption in captions], {"name": "json"}
     return lambda captions: [parse_caption(caption) for caption in captions], {"name": "rules"}
 
 

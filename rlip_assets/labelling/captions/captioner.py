@@ -14,15 +14,12 @@ from transformers import AutoTokenizer, BlipForConditionalGeneration, BlipImageP
 
 from rlip_assets.labelling.captions.decoding import Nucleus, beam_captions, sample_captions
 from rlip_assets.labelling.captions.random_streams import uniform_table
+from rlip_assets.labelling.image_text_model import refusing
 from rlip_assets.lineage.params.labels import CaptionParams
 from rlip_assets.storage.errors import InputError
 
 _UNSPOKEN = 8
 """Tokens that a text decoder may have and its tokenizer not: the published one lacks those that start decoding and encoding."""
-
-
-def _refusal(source: str | Path, reason: str) -> InputError:
-    return InputError(f"{source} is no BLIP captioner ({reason}); give a folder or hub name in captions.model")
 
 
 class Captioner:
@@ -53,27 +50,22 @@ class Captioner:
         Raises:
             InputError: no BLIP captioner there.
         """
-        try:
+        with refusing(source, "BLIP captioner"):
             loaded: Any = BlipForConditionalGeneration.from_pretrained(
                 source, dtype=torch.float32, output_loading_info=True
             )
+            model, info = loaded
             processor = BlipImageProcessorPil.from_pretrained(source)
             tokenizer = AutoTokenizer.from_pretrained(source)
-        except BaseException as error:  # the three libraries raise whatever they trip over, a panic of Rust included
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-                raise
-            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-            raise _refusal(source, reason) from None
-        model, info = loaded
-        if lacking := [name for name in info["missing_keys"] if name.endswith(".weight")]:
-            raise _refusal(source, f"it has no {min(lacking)}")
-        config = model.config
-        if not 0 <= config.text_config.vocab_size - len(tokenizer) <= _UNSPOKEN:
-            raise _refusal(source, f"{len(tokenizer)} tokens, but {config.text_config.vocab_size} in its text decoder")
-        side: int = config.vision_config.image_size
-        read: Any = processor.size
-        if (read.height, read.width) != (side, side):
-            raise _refusal(source, f"{read.width} x {read.height} pixels prepared, but {side} x {side} encoded")
+            if lacking := [name for name in info["missing_keys"] if name.endswith(".weight")]:
+                raise ValueError(f"it has no {min(lacking)}")
+            texts: int = model.config.text_config.vocab_size
+            if not 0 <= texts - len(tokenizer) <= _UNSPOKEN:
+                raise ValueError(f"{len(tokenizer)} tokens, but {texts} in its text decoder")
+            side: int = model.config.vision_config.image_size
+            read: Any = processor.size
+            if (read.height, read.width) != (side, side):
+                raise ValueError(f"{read.width} x {read.height} pixels prepared, but {side} x {side} encoded")
         return cls(model.to(device), processor, tokenizer, params)
 
     def __call__(self, image_ids: Sequence[str], images: Sequence[Image.Image]) -> list[list[str]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -24,19 +24,18 @@ from rlip_assets.storage.files import sha256_folder
 from rlip_assets.storage.images import BadImageError, open_image
 from rlip_assets.training.micro_batches import MicroBatches
 
-if TYPE_CHECKING:
-    from rlip_assets.labelling.captions.captioner import Captioner
-
 _FILE = "captions.parquet"
 _PICTURES = 3
 _WIDTH, _LINE, _MARGIN = 480, 18, 8
 """Pixels of a picture with its captions."""
 Captions = Callable[[Sequence[Scene], Sequence[Image.Image]], list[list[str]]]
 """Scenes and images of a batch to the captions of each image."""
+CaptionWriter = Callable[[Sequence[str], Sequence[Image.Image]], list[list[str]]]
+"""The interface of captioners: ids and RGB images to the captions of each image, the same whatever else is in the batch."""
 
 
 def caption_stage(ctx: StageContext) -> dict[str, Any]:
-    """Caption the images of one bucket with a BLIP captioner.
+    """Caption the images of one bucket with BLIP or another image-text-to-text model.
 
     Inputs: `scenes`, `manifest` (which file each image is) and `captioner` (used unless `captions.model` names another). Output:
     `captions`, with `quarantine.parquet`: images in = rows out + quarantined.
@@ -47,7 +46,7 @@ def caption_stage(ctx: StageContext) -> dict[str, Any]:
     """
     params = ctx.params.captions
     source = params.model or str(ctx.inputs["captioner"])
-    return caption_bucket(ctx, _Blip(source, params, ctx.params.training.device), {"model": model_digest(source)})
+    return caption_bucket(ctx, _Model(source, params, ctx.params.training.device), {"model": model_digest(source)})
 
 
 def caption_bucket(ctx: StageContext, captions: Captions, identity: Mapping[str, str]) -> dict[str, Any]:
@@ -145,21 +144,33 @@ class _Captioning:
 
 
 @dataclass
-class _Blip:
-    """The captions of a BLIP captioner, opened at the first batch: a run that finds all shards needs none."""
+class _Model:
+    """The captions of a model, opened at the first batch: a run that finds all shards needs none."""
 
     source: str
     params: CaptionParams
     device: str
-    opened: Captioner | None = None
+    opened: CaptionWriter | None = None
 
     def __call__(self, scenes: Sequence[Scene], images: Sequence[Image.Image]) -> list[list[str]]:
-        from rlip_assets.labelling.captions.captioner import Captioner
-        from rlip_assets.training.processes import choose_device
-
         if self.opened is None:
-            self.opened = Captioner.open(self.source, self.params, choose_device(self.device))
+            self.opened = open_captioner(self.source, self.params, self.device)
         return self.opened([scene.image_id for scene in scenes], images)
+
+
+def open_captioner(source: str, params: CaptionParams, device: str) -> CaptionWriter:
+    """Open the captioner of a folder or hub name: BLIP with its published sampler, every other family by instruction.
+
+    Raises:
+        InputError: no captioner there.
+    """
+    from rlip_assets.labelling.captions.captioner import Captioner
+    from rlip_assets.labelling.captions.image_text_captioner import ImageTextCaptioner
+    from rlip_assets.labelling.image_text_model import model_type
+    from rlip_assets.training.processes import choose_device
+
+    family = Captioner if model_type(source) == "blip" else ImageTextCaptioner
+    return family.open(source, params, choose_device(device))
 
 
 def model_digest(source: str) -> str:

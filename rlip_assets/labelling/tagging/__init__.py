@@ -1,7 +1,8 @@
-"""Pseudo labels: relation candidates scored by the R-Tagger.
+"""Pseudo labels: relation candidates scored by the R-Tagger or another relation source.
 
-* `tagging.py`: the network's part.
-* `rules.py`: deduplication, thresholds, top-K and overlap as pure functions.
+* `candidate_tagger.py`: the R-Tagger.
+* `pair_judge.py`: the interface of sources that look at one pair, and an image-text-to-text model as one.
+* `filters.py`: deduplication, thresholds, top-K and overlap as pure functions.
 * `changes.py`: what a run changed against the last labels.
 * `stage.py`: the stage `pseudo_labels`.
 """

@@ -1,4 +1,4 @@
-"""The stage `pseudo_labels`: candidates of a bucket scored by the R-Tagger, filtered, and written as a scene table.
+"""The stage `pseudo_labels`: candidates of a bucket scored by a relation source, filtered, and written as a scene table.
 
 Scores are kept shard by shard before thresholds and filters, so that a change of those runs no network.
 """
@@ -6,8 +6,9 @@ Scores are kept shard by shard before thresholds and filters, so that a change o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from rlip_assets.datasets.sources.bucket_images import BucketImages
 from rlip_assets.datasets.sources.classes import read_classes
 from rlip_assets.datasets.sources.roots import raw_root
 from rlip_assets.labelling.candidates import most_frequent
+from rlip_assets.labelling.captions.stage import model_digest
 from rlip_assets.labelling.image_shards import Unreadable, close_account, make_shards, unreadable, write_unreadable
 from rlip_assets.labelling.label_tables import CandidateRow, read_rows
 from rlip_assets.labelling.tagging.changes import compare_labels, keep_labels, last_labels
@@ -66,8 +68,8 @@ Item = tuple[Scene, CandidateRow]
 def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     """Tag one bucket.
 
-    Inputs: `candidates`, `scenes`, `manifest` (which file each image is), `classes`, `r_tagger`, and `decontamination` where images may be
-    those of a test split. Output: `pseudo_labels`, a scene table whose triplets have confidences, one row for each image with captions
+    Inputs: `candidates`, `scenes`, `manifest` (which file each image is), `classes`, `r_tagger` unless `tagging.source`
+    is another, and `decontamination` where images may be those of a test split. Output: `pseudo_labels`, a scene table whose triplets have confidences, one row for each image with captions
     that could be read and is not excluded, and `quarantine.parquet`.
 
     Raises:
@@ -92,14 +94,15 @@ def tagging_stage(ctx: StageContext) -> dict[str, Any]:
         return [*image, row.scene_hash, row.subject, row.object, row.relation, row.surface]
 
     shards = split(items, params.rows_per_shard, lambda item: item[0].image_id, content)
+    tagger = ctx.inputs["r_tagger"] if params.source == "r_tagger" else None
     settings: dict[str, Any] = {
         "params": params.model_dump(mode="json", exclude=set(_FILTERS)),
         "classes": sha256_file(ctx.inputs["classes"]),
-        "tagger": sha256_folder(ctx.inputs["r_tagger"], ignore=("manifest.json",)),
+        "tagger": sha256_folder(tagger, ignore=("manifest.json",)) if tagger else model_digest(str(params.model)),
     }
     if params.groups == "published":
         settings |= {"store_threshold": params.store_threshold, "order": "pairs"}
-    make = _Tagging(ctx.inputs["r_tagger"], ctx.inputs["classes"], params, ctx.params.training.device, images)
+    make = _Tagging(tagger, ctx.inputs["classes"], params, ctx.params.training.device, images)
     finished, quarantine = make_shards(ctx, settings, shards, make)
     figures = _write_table(ctx, shards, finished, quarantine, images) | {"excluded": len(excluded)}
     _report_changes(ctx)
@@ -156,24 +159,36 @@ def read_excluded(files: Iterable[str]) -> set[str]:
     return ids
 
 
+Scoring = Callable[[Sequence[Item], BucketImages], tuple[list[tuple[str, Labels]], Unreadable]]
+
+
 @dataclass
 class _Tagging:
-    """Makes shards; opens the tagger at the first one."""
+    """Makes shards; opens the relation source at the first one."""
 
-    checkpoint: Path
+    checkpoint: Path | None
     classes: Path
     params: TaggingParams
     device: str
     images: BucketImages
-    opened: tuple[CandidateTagger, Augmentation] | None = None
+    opened: Scoring | None = None
 
     def __call__(self, rows: list[Item], folder: Path) -> dict[str, Any]:
-        if self.opened is None:
-            self.opened = open_tagger(self.checkpoint, self.classes, self.params, self.device)
-        scores, left_out = tag_scenes(*self.opened, rows, self.images)
+        self.opened = self.opened or self._open()
+        scores, left_out = self.opened(rows, self.images)
         _write_scores(folder / _SCORES, scores)
         write_unreadable(folder, left_out)
         return {"scored": sum(len(labels) for _, labels in scores)}
+
+    def _open(self) -> Scoring:
+        if self.checkpoint:
+            return partial(tag_scenes, *open_tagger(self.checkpoint, self.classes, self.params, self.device))
+        from rlip_assets.labelling.image_text_model import ImageTextModel
+        from rlip_assets.labelling.tagging.pair_judge import PairJudge, judge_scenes
+        from rlip_assets.training.processes import choose_device
+
+        model = ImageTextModel.open(str(self.params.model), choose_device(self.device))
+        return partial(judge_scenes, PairJudge(model, self.params.question))
 
 
 def open_tagger(

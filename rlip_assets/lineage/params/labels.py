@@ -11,19 +11,20 @@ class CaptionParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = None
-    """Folder or hub name of a BLIP captioner; null takes the captioner that the stage is given as input."""
+    """Folder or hub name of a captioner: BLIP, or any image-text-to-text model of transformers (BLIP-2, Florence-2, LLaVA, Qwen2.5-VL);
+    null takes the captioner that the stage is given as input."""
     mode: Literal["nucleus", "beam"] = "nucleus"
     captions_per_image: int = Field(default=10, ge=1, le=100)
     """Nucleus samples per image; a beam search gives one caption."""
     prompt: str = "a picture of "
-    """Start of every caption, removed from the result."""
+    """Start of every caption of BLIP, removed from the result; the instruction of other models, in their chat template if they have one."""
     top_p: float = Field(default=0.9, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
     """Most likely tokens among which `top_p` chooses (published: 50, the default of transformers); null takes all."""
     beams: int = Field(default=3, ge=1)
     min_tokens: int = Field(default=5, ge=0)
     max_tokens: int = Field(default=28, ge=1)
-    """Length bounds in tokens, prompt included (published: 5 and 20)."""
+    """Length bounds in tokens (published: 5 and 20): of BLIP with the prompt, of other models without it."""
     repetition_penalty: float = Field(default=1.1, gt=0)
     """Of nucleus sampling; beam search uses 1.0 as published."""
     batch_size: int = Field(default=16, ge=1)
@@ -45,8 +46,9 @@ class ParsingParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    parser: Literal["rules", "spacy"] = "rules"
-    """`rules` is built in; `spacy` needs the extra of that name and an installed English model. There is no fallback."""
+    parser: Literal["rules", "spacy", "json"] = "rules"
+    """`rules` is built in; `spacy` needs the extra of that name and an installed English model; `json` reads triplets from the answers of
+    an instructed captioner. There is no fallback."""
     spacy_model: str = "en_core_web_sm"
     rows_per_shard: int = Field(default=2000, ge=1)
 
@@ -99,6 +101,15 @@ class TaggingParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    source: Literal["r_tagger", "image_text"] = "r_tagger"
+    """Who is asked: the R-Tagger, or an image-text-to-text model of transformers, one question per candidate."""
+    model: str | None = None
+    """Folder or hub name of that model."""
+    question: str = (
+        "Look at the {subject} in the red box and the {object} in the blue box. "
+        "Is this true: {subject} {relation} {object}? Answer yes or no."
+    )
+    """Asked of that model, whose probability of "yes" against "no" is the confidence."""
     groups: Literal["union", "published"] = "union"
     """`union`: an image is encoded once with all its candidate texts, and a pair is scored for its own candidates only;
     `published`: the image is encoded again for each group of pairs and every text of the group is scored for every pair."""
@@ -121,3 +132,17 @@ class TaggingParams(BaseModel):
     quarantine_limit: float = Field(default=0.01, ge=0, le=1)
     operating_precision: float = Field(default=0.8, ge=0, le=1)
     """Label quality: the operating threshold is the one of best F1 among those that reach this precision."""
+
+    @model_validator(mode="after")
+    def _source(self) -> "TaggingParams":
+        if (self.source == "image_text") != (self.model is not None):
+            raise ValueError(
+                "model is the folder or hub name of source image_text, which needs one; the R-Tagger is named elsewhere"
+            )
+        try:
+            asked = {self.question.format(subject="a", relation=text, object="b") for text in ("c", "d")}
+        except (AttributeError, LookupError, ValueError) as error:
+            raise ValueError(f"question may name {{subject}}, {{relation}} and {{object}} only ({error})") from None
+        if len(asked) < 2:
+            raise ValueError("question must name {relation}")
+        return self
