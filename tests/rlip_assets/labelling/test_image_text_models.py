@@ -123,7 +123,7 @@ def test_a_pair_is_marked_in_red_and_blue() -> None:
 class Photos:
     def open(self, scene: Scene) -> Image.Image:
         if scene.image_id == "bad":
-            raise BadImageError("cut off")
+            raise BadImageError(Path("1.jpg"), "cut off")
         return photo(0)
 
 

@@ -15,18 +15,21 @@ RIDE = TextTriplet("man", "ride", "riding", "horse")
 SIT = TextTriplet("small dog", "sit on", "sitting on", "bench")
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        '[{"subject": "man", "relation": "riding", "object": "horse"}, {"subject": "small dogs", "predicate": "sitting on", "object": "the bench"}]',
-        '[["man", "riding", "horse"], ["a small dog", "is sitting on", "benches"]]',
-        '{"relationships": [{"subject": "man_1", "verb": "riding", "object": "horse #2"}, ["small dog.3", "sitting on", "bench"]]}',
-        'Sure! Here it is:\n```json\n[["man", "riding", "horse"],\n ["small dog", "sitting on", "bench"]]\n```\nAnything else?',
-        '["man", "riding", "horse"]\n["small dog", "sitting on", "bench"]\n["man", "riding", "horse"]',
-        '[{"subject": "man", "relation": "riding", "object": "horse"}, ["small dog", "sitting on", "bench"], {"subject": "wom',
-    ],
-    ids=["objects", "lists", "inside an object", "in a fence", "lines, one twice", "cut off"],
-)
+def said(subject: str, relation: str, target: str, name: str = "relation") -> str:
+    return json.dumps({"subject": subject, name: relation, "object": target})
+
+
+ANSWERS = {
+    "objects": f"[{said('man', 'riding', 'horse')}, {said('small dogs', 'sitting on', 'the bench', 'predicate')}]",
+    "lists": '[["man", "riding", "horse"], ["a small dog", "is sitting on", "benches"]]',
+    "inside an object": f'{{"relationships": [{said("man_1", "riding", "horse #2", "verb")}, ["small dog.3", "sitting on", "bench"]]}}',
+    "in a fence": 'Sure!\n```json\n[["man", "riding", "horse"],\n ["small dog", "sitting on", "bench"]]\n```\nAnything else?',
+    "lines, one twice": '["man", "riding", "horse"]\n["small dog", "sitting on", "bench"]\n["man", "riding", "horse"]',
+    "cut off": f'[{said("man", "riding", "horse")}, ["small dog", "sitting on", "bench"], {{"subject": "wom',
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 def test_statements_are_found(answer: str) -> None:
     assert parse_answer(answer) == [RIDE, SIT]
 
@@ -56,4 +59,4 @@ VALUES = st.recursive(
 @given(VALUES, st.text())
 def test_no_answer_is_an_error(value: object, tail: str) -> None:
     for triplet in parse_answer(json.dumps(value) + tail):
-        assert triplet.subject and triplet.relation and triplet.object
+        assert all((triplet.subject, triplet.relation, triplet.object))
