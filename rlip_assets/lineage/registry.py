@@ -263,8 +263,9 @@ class _Lineage:
             "scenes": "data/scenes/{dataset}/{bucket}",
             "manifest": manifest_file("{dataset}", "{bucket}"),
             "classes": classes_file("{dataset}"),
-            "r_tagger": self.tagger,
         }
+        if self.params.tagging.source == "r_tagger":
+            inputs["r_tagger"] = self.tagger
         items = tuple(
             replace(item, inputs={**item.inputs, "decontamination": f"data/decontamination/{dataset}/{bucket}"})
             if dataset in self.decontaminated
@@ -278,7 +279,7 @@ class _Lineage:
         return StageSpec(
             name="pseudo_labels",
             function="rlip_assets.labelling.tagging:tagging_stage",
-            description="Candidates with the R-Tagger's confidence: a scene table like the human ones.",
+            description="Candidates with the relation source's confidence: a scene table like the human ones.",
             items=items,
             group="pseudo_labels",
             torch=True,

@@ -68,9 +68,9 @@ Item = tuple[Scene, CandidateRow]
 def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     """Tag one bucket.
 
-    Inputs: `candidates`, `scenes`, `manifest` (which file each image is), `classes`, `r_tagger` unless `tagging.source`
-    is another, and `decontamination` where images may be those of a test split. Output: `pseudo_labels`, a scene table whose triplets have confidences, one row for each image with captions
-    that could be read and is not excluded, and `quarantine.parquet`.
+    Inputs: `candidates`, `scenes`, `manifest` (which file each image is), `classes`, `r_tagger` unless `tagging.source` is another, and
+    `decontamination` where images may be those of a test split. Output: `pseudo_labels`, a scene table whose triplets have confidences,
+    one row for each image with captions that could be read and is not excluded, and `quarantine.parquet`.
 
     Raises:
         InputError: no R-Tagger, a damaged table, a list of excluded images that does not exist, or an image that is not the one of the

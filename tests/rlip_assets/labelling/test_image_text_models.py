@@ -82,7 +82,7 @@ def test_a_folder_that_is_no_model_is_one_sentence(damage: str, base: Path, tmp_
     if damage == "another kind":
         (folder / "config.json").write_text('{"model_type": "roberta"}')
     with pytest.raises(
-        InputError, match="is no image-text-to-text model .*; give a folder or hub name of one"
+        InputError, match=r"is no image-text-to-text model .*; give a folder or hub name of one"
     ) as caught:
         ImageTextModel.open(folder)
     assert "\n" not in str(caught.value)
