@@ -192,25 +192,25 @@ def main(
             if name == "hico_det" and not (data / HICO_FILE).exists():
                 print(f"hico_det: left out, {data / HICO_FILE} is absent")
                 continue
-            path = Path(folder) / f"{name}.parquet"
-            names = in_fresh_process(data, "write", name, str(path))["names"]
-            print(f"{name}: {path.stat().st_size / 2**20:.0f} MiB of predictions")
+            table = Path(folder) / f"{name}.parquet"
+            names = in_fresh_process(data, "write", name, str(table))["names"]
+            print(f"{name}: {table.stat().st_size / 2**20:.0f} MiB of predictions")
             for evaluator in names:
-                found = in_fresh_process(data, "measure", name, str(path), evaluator)
+                found = in_fresh_process(data, "measure", name, str(table), evaluator)
                 rate = found["images"] / found["cpu_s"]
                 print(
                     f"  {evaluator:34} {found['images']:6} images  {found['cpu_s']:6.2f} CPU s  {found['wall_s']:6.2f} s"
                     f"  {rate:8.0f} images/s  peak {found['peak_gb']:.2f} GB"
                 )
             if oracle_images:
-                found = in_fresh_process(data, "oracle", name, str(path), str(oracle_images))
+                found = in_fresh_process(data, "oracle", name, str(table), str(oracle_images))
                 agreed &= found["difference"] <= 1e-12
                 print(
                     f"  {names[0]:34} {found['images']:6} images  {found['cpu_s']:6.3f} CPU s, oracle"
                     f" {found['oracle_cpu_s']:.1f} CPU s: {found['oracle_cpu_s'] / found['cpu_s']:.0f} times faster,"
                     f" largest difference {found['difference']:.1e}"
                 )
-            path.unlink()
+            table.unlink()
     raise typer.Exit(0 if agreed else 1)
 
 

@@ -83,7 +83,7 @@ class Examination:
         if item.stage in ("pretrain", "finetune"):
             choices = training.pretrain if item.stage == "pretrain" else training.finetune
         choice = choices.get(item.partition or "")
-        return choice and choice.resolve()
+        return choice.resolve() if choice else None
 
     def raw(self, dataset: str) -> RawData:
         """Return what there is of a dataset; read at the first call."""

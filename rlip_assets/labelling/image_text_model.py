@@ -50,7 +50,7 @@ class ImageTextModel:
         """
         with refusing(source, "image-text-to-text model"):
             dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"
-            loaded = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, output_loading_info=True)
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, output_loading_info=True)
             model, info = loaded
             if lacking := info["missing_keys"]:
                 raise ValueError(f"it has no {min(lacking)}")

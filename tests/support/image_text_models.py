@@ -63,7 +63,7 @@ VISION |= {"image_size": 32, "patch_size": 16}
 def _tokenizer(special: Sequence[str], **options: Any) -> Any:
     names = ["<pad>", "<s>", "</s>", "<unk>", *special, *WORDS]
     core = Tokenizer(WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>"))
-    core.pre_tokenizer = Whitespace()  # type: ignore[assignment]
+    core.pre_tokenizer = Whitespace()
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token="<pad>",
@@ -133,7 +133,7 @@ def _florence2(folder: Path) -> None:
     )
     Florence2ForConditionalGeneration(config).save_pretrained(folder)
     images = CLIPImageProcessorPil(size={"height": 64, "width": 64}, do_center_crop=False)
-    images.image_seq_length = 5
+    vars(images)["image_seq_length"] = 5
     Florence2Processor(images, tokenizer).save_pretrained(folder)
 
 

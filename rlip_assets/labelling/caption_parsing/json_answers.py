@@ -49,10 +49,11 @@ def _statements(value: Any) -> Iterator[tuple[str, str, str]]:
             said, inner = [value.get("subject"), relation, value.get("object")], list(value.values())
         else:
             said = inner = value if isinstance(value, list) else []
-        if len(said) == 3 and all(isinstance(part, str) for part in said):
-            yield said[0], said[1], said[2]
-        else:
-            waiting += reversed(inner)
+        match said:
+            case [str(subject), str(stated), str(target)]:
+                yield subject, stated, target
+            case _:
+                waiting += reversed(inner)
 
 
 def _triplet(subject: str, relation: str, target: str) -> TextTriplet | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -115,7 +116,7 @@ class TrainingParams(BaseModel):
 
     @model_validator(mode="after")
     def _starts_exist(self) -> TrainingParams:
-        trainings = {"pretrain": self.pretrain, "finetune": self.finetune}
+        trainings: dict[str, Collection[str]] = {"pretrain": self.pretrain, "finetune": self.finetune}
         starts = {name: self.start_of(name) for name in self.finetune}
         for name, start in starts.items():
             try:

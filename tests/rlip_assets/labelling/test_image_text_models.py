@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,7 +131,7 @@ class Photos:
 def test_every_candidate_gets_the_answer_for_its_pair() -> None:
     asked: list[tuple[int, int, list[str]]] = []
 
-    def source(photo: Image.Image, scene: Scene, subject: int, target: int, relations: list[str]) -> list[float]:
+    def source(photo: Image.Image, scene: Scene, subject: int, target: int, relations: Sequence[str]) -> list[float]:
         asked.append((subject, target, list(relations)))
         return [0.1 * (1 + number) + 0.5 * subject for number in range(len(relations))]
 
@@ -166,4 +167,4 @@ def test_every_candidate_gets_the_answer_for_its_pair() -> None:
 )
 def test_sources_that_cannot_be_asked_are_refused(fields: dict[str, str], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
-        TaggingParams(**fields)  # type: ignore[arg-type]
+        TaggingParams.model_validate(fields)

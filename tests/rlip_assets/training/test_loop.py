@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 
 from rlip_assets.lineage.context import NullLog
 from rlip_assets.lineage.recipes import Recipe
-from rlip_assets.training import loop
 from rlip_assets.training.batches import Batch
 from rlip_assets.training.loop import NotFiniteError, Trainer
 from rlip_assets.training.memory import StepTooLargeError, remedy_named
@@ -373,7 +372,7 @@ def test_seconds_of_data_and_step_leave_out_states_and_evaluations(
         now[0] += 100.0
         return {"headline": 0.0}
 
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("rlip_assets.training.loop.time.perf_counter", lambda: now[0])
     monkeypatch.setattr(Resume, "save", slowly)
     log = Log()
     recipe = small_recipe.changed({"steps": 3})
