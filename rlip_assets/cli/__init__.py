@@ -21,6 +21,7 @@ COMMANDS = {
     "sync-dagster": "dagster_project.cli:sync_dagster",
     "stage": "rlip_assets.cli.stages:stage",
     "stages": "rlip_assets.cli.stages:stages",
+    "profile": "rlip_assets.cli.profile:profile",
     "dvc-yaml": "rlip_assets.cli.stages:dvc_yaml",
     "params-yaml": "rlip_assets.cli.stages:params_yaml",
     "source-digests": "rlip_assets.cli.stages:source_digests",

@@ -175,7 +175,10 @@ def judge_on_human_triplets(
     """
     wanted = set(twins.values())
     labelled = {scene.image_id: scene for table in tables for scene in read_scenes(table) if scene.image_id in wanted}
-    share = ctx.params.training.r_tagger.resolve().holdout
+    params = ctx.params
+    # What an imported R-Tagger was trained on is not known, nor who made imported labels.
+    imported = params.external.r_tagger is not None or "coco" in params.external.labels
+    share = 0.0 if imported else params.training.r_tagger.resolve().holdout
     annotated = (
         scene
         for table in bucket_folders(ctx.inputs["human_scenes"])

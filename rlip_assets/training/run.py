@@ -153,6 +153,11 @@ class TrainingRun:
                     f"training.checkpoints.evaluate_every judges zero-shot on {ZERO_SHOT_BENCHMARK}, which this recipe trains on; "
                     "set it to null"
                 )
+            if "benchmark_scenes" not in self.ctx.inputs:
+                raise ParameterError(
+                    f"training.checkpoints.evaluate_every judges zero-shot on {ZERO_SHOT_BENCHMARK}, which this profile leaves out; set it "
+                    "to null"
+                )
             store = open_scenes(self.ctx, self.ctx.inputs["benchmark_scenes"])
             scenes = [store[row] for row in store.indices("train", with_triplets=True).tolist()]
             dataset, classes = ZERO_SHOT_BENCHMARK, "benchmark_classes"

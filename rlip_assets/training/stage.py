@@ -35,7 +35,7 @@ def r_tagger_stage(ctx: StageContext) -> dict[str, Any]:
 
 
 def pretrain_stage(ctx: StageContext) -> dict[str, Any]:
-    """Pre-train on human triplets and pseudo labels, then predict HICO-DET's test split zero-shot.
+    """Pre-train on human triplets and pseudo labels, then predict HICO-DET's test split zero-shot where the profile has that dataset.
 
     Inputs: `scenes`, `pseudo_labels/DATASET`, `detector`, `text_encoder`, `benchmark_scenes`, `benchmark_classes`, and
     `decontamination/visual_genome` as in `r_tagger_stage`. Outputs: `checkpoint`, `predictions`.
@@ -46,9 +46,12 @@ def pretrain_stage(ctx: StageContext) -> dict[str, Any]:
         training.recipe, ctx.inputs["detector"], ctx.inputs["text_encoder"], training.seed
     )
     figures = training.run(model, tokenizer, start, ctx.outputs["checkpoint"])
-    classes = read_classes(ctx.inputs["benchmark_classes"])
-    zero_shot = ZERO_SHOT_BENCHMARK not in training.recipe.sources
-    figures |= training.predict(model, tokenizer, classes, ctx.inputs["benchmark_scenes"], zero_shot=zero_shot)
+    if "benchmark_classes" in ctx.inputs:
+        classes, zero_shot = (
+            read_classes(ctx.inputs["benchmark_classes"]),
+            ZERO_SHOT_BENCHMARK not in training.recipe.sources,
+        )
+        figures |= training.predict(model, tokenizer, classes, ctx.inputs["benchmark_scenes"], zero_shot=zero_shot)
     ctx.log.model("rlip-pretrained", ctx.outputs["checkpoint"])
     return figures
 

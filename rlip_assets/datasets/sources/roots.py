@@ -14,6 +14,7 @@ from rlip_assets.datasets.sources.readers import Reader
 from rlip_assets.datasets.sources.v_coco import VCocoReader
 from rlip_assets.datasets.sources.visual_genome import VisualGenomeReader
 from rlip_assets.lineage.context import StageContext, StageLog
+from rlip_assets.lineage.params.placeholders import is_placeholder
 from rlip_assets.lineage.params.sources import OwnSourceParams, SourceParams, SourcesParams
 from rlip_assets.storage.errors import InputError, ParameterError
 
@@ -45,9 +46,14 @@ def raw_root(sources: SourcesParams, dataset: str, base: Path) -> Path:
     A root in an object store (s3://BUCKET/PREFIX) is read from its mirror, which `fetch_root` brings up to date.
 
     Raises:
-        ParameterError: no such dataset, or a root of another scheme.
+        ParameterError: no such dataset, a placeholder that nobody has set, or a root of another scheme.
     """
     root = source_params(sources, dataset).root
+    if is_placeholder(root):
+        raise ParameterError(
+            f"{sources.key(dataset)}.root is still the placeholder {root}; set it in {base / 'params.yaml'} to the folder of the dataset "
+            "(docs/raw_datasets.md: layouts), or to null to leave the dataset out, then run `rlip dvc-yaml`"
+        )
     if not is_remote(root):
         return base / root
     if not root.startswith("s3://"):

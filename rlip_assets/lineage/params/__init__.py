@@ -10,9 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 from rlip_assets.lineage.params.benchmarks import BenchmarkParams
+from rlip_assets.lineage.params.consistency import problems
 from rlip_assets.lineage.params.execution import ExecutionParams
 from rlip_assets.lineage.params.external import ExternalParams
 from rlip_assets.lineage.params.labels import (
@@ -27,7 +36,7 @@ from rlip_assets.lineage.params.oracle import OracleParams
 from rlip_assets.lineage.params.predictions import PredictionChoice
 from rlip_assets.lineage.params.promotion import PromotionParams
 from rlip_assets.lineage.params.rehearsal import RehearsalParams
-from rlip_assets.lineage.params.sources import SourcesParams
+from rlip_assets.lineage.params.sources import SourcesParams, without_world_beside_real_data
 from rlip_assets.lineage.params.training import TrainingParams
 from rlip_assets.lineage.params.world import WorldParams
 from rlip_assets.lineage.starts import check_start
@@ -85,6 +94,20 @@ class Params(BaseModel):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Params:
+        if found := list(problems(self)):
+            raise ValueError("; ".join(found))
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_micro_world(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what only the micro world has, in a profile of real data."""
+        values: dict[str, Any] = content(self)
+        return (
+            values if self.is_micro_world else {k: v for k, v in values.items() if k not in ("micro_world", "oracle")}
+        )
+
     @property
     def is_micro_world(self) -> bool:
         """Return whether some of the profile's data are the procedural ones, whose figures compare with nothing."""
@@ -105,6 +128,8 @@ def load_params(path: Path) -> Params:
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ParameterError(f"{path} is not valid YAML ({' '.join(str(error).split())}); correct the file") from None
+    if isinstance(content, dict) and "sources" in content:
+        content = {**content, "sources": without_world_beside_real_data(content["sources"])}
     return validate_params(content or {}, str(path))
 
 
@@ -117,5 +142,10 @@ def validate_params(content: Any, where: str) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'all of it'}: {e['msg']}" for e in error.errors())
-        raise ParameterError(f"{where}: {problems}; fix or remove these keys") from None
+        raise ParameterError(f"{where}: {'; '.join(map(_said, error.errors()))}; fix or remove these keys") from None
+
+
+def _said(error: ErrorDetails) -> str:
+    """Return key and complaint of one error; what is wrong between sections names its keys itself."""
+    complaint = error["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(map(str, error['loc']))}: {complaint}" if error["loc"] else complaint

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rlip_assets.lineage.datasets import DETECTION_DATASETS
+from rlip_assets.lineage.datasets import BENCHMARKS, DATASETS, DETECTION_DATASETS
 
 WORLD_FOLDER = "data/raw"
 """Folder of a profile in which the micro world draws its datasets."""
@@ -20,7 +20,8 @@ class SourceParams(BaseModel):
 
     root: str
     """Folder of the raw dataset in its official layout, relative to the profile's root, or an s3:// prefix. The micro world is drawn into
-    its own folders `data/raw/DATASET` alone; any other root is a real dataset, which nothing here writes to."""
+    its own folders `data/raw/DATASET` alone; any other root is a real dataset, which nothing here writes to. A root that begins with
+    `/path/to/` is a placeholder: nobody has set it yet."""
     buckets: int = Field(1, ge=1, le=4096)
     """Number of buckets of image ids: the unit of versioning and of partitions. Fixed for the life of a dataset."""
     quarantine_limit: float = Field(0.01, ge=0, le=1)
@@ -68,16 +69,19 @@ class OwnSourceParams(SourceParams):
 
 
 class SourcesParams(BaseModel):
-    """The six datasets of the method, and user-defined detection datasets."""
+    """The six datasets of the method, and user-defined detection datasets.
+
+    `null` leaves a dataset out. A file that names a real root and says nothing of another dataset leaves that out too.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    visual_genome: VisualGenomeParams = VisualGenomeParams(root="data/raw/visual_genome")
-    coco: SourceParams = SourceParams(root="data/raw/coco", buckets=2)
-    objects365: SourceParams = SourceParams(root="data/raw/objects365", buckets=2)
-    open_images: SourceParams = SourceParams(root="data/raw/open_images")
-    hico_det: SourceParams = SourceParams(root="data/raw/hico_det")
-    v_coco: SourceParams = SourceParams(root="data/raw/v_coco")
+    visual_genome: VisualGenomeParams | None = VisualGenomeParams(root="data/raw/visual_genome")
+    coco: SourceParams | None = SourceParams(root="data/raw/coco", buckets=2)
+    objects365: SourceParams | None = SourceParams(root="data/raw/objects365", buckets=2)
+    open_images: SourceParams | None = SourceParams(root="data/raw/open_images")
+    hico_det: SourceParams | None = SourceParams(root="data/raw/hico_det")
+    v_coco: SourceParams | None = SourceParams(root="data/raw/v_coco")
     own: dict[str, OwnSourceParams] = {}
     """Name -> detection dataset that receives pseudo labels like COCO and Objects365."""
 
@@ -92,13 +96,18 @@ class SourcesParams(BaseModel):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All datasets: the six, then the user-defined ones."""
-        return (*(name for name in type(self).model_fields if name != "own"), *self.own)
+        """All datasets of the profile: those of the six that it has, then the user-defined ones."""
+        return (*(name for name in DATASETS if getattr(self, name) is not None), *self.own)
 
     @property
     def detection(self) -> tuple[str, ...]:
         """Datasets with boxes but no relations, which receive pseudo labels."""
-        return (*DETECTION_DATASETS, *self.own)
+        return tuple(name for name in self.names if name in DETECTION_DATASETS or name in self.own)
+
+    @property
+    def benchmarks(self) -> tuple[str, ...]:
+        """Benchmarks that the profile has."""
+        return tuple(name for name in BENCHMARKS if name in self.names)
 
     @property
     def known_truth(self) -> tuple[str, ...]:
@@ -120,4 +129,14 @@ class SourcesParams(BaseModel):
 
     def is_drawn(self, dataset: str) -> bool:
         """Return whether the micro world stands in for a dataset: its root is the folder that the micro world draws into."""
-        return dataset not in self.own and self.of(dataset).root == f"{WORLD_FOLDER}/{dataset}"
+        source = getattr(self, dataset) if dataset in DATASETS else None
+        return source is not None and source.root == f"{WORLD_FOLDER}/{dataset}"
+
+
+def without_world_beside_real_data(sources: Any) -> Any:
+    """Return the `sources` of a file with null for the datasets that it does not name, where it names a real one."""
+    if not isinstance(sources, dict):
+        return sources
+    given = {name: sources[name] for name in DATASETS if isinstance(sources.get(name), dict)}
+    real = any(source.get("root") != f"{WORLD_FOLDER}/{name}" for name, source in given.items())
+    return {**dict.fromkeys(DATASETS), **sources} if real else sources

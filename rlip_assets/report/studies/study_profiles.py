@@ -12,15 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from rlip_assets.dvc.pipeline import render_dvc_yaml
+from rlip_assets.dvc.profile_folder import write_folder
 from rlip_assets.lineage.params import Params, load_params, validate_params
-from rlip_assets.lineage.params_yaml import HEADER
-from rlip_assets.lineage.profiles import PARAMS_FILE, PROJECT_ROOT, profile_root, relative_project
-from rlip_assets.lineage.registry import build_registry
+from rlip_assets.lineage.profiles import PARAMS_FILE, PROJECT_ROOT, profile_root
 from rlip_assets.report.studies.definitions import Arm, Stage, Study
-from rlip_assets.storage.files import digest_json, write_text
+from rlip_assets.storage.files import digest_json
 
 
 @dataclass(frozen=True)
@@ -95,16 +91,7 @@ def _choice(study: Study, arm: Arm, seed: int) -> dict[str, Any]:
 def write_profile(profile: StudyProfile, study: Study, project: Path = PROJECT_ROOT) -> None:
     """Write the folder of a profile: parameters, pipeline, DVC's settings, and the link to the base's raw data where it has them."""
     root, base = profile.root, profile_root(study.base, project)
-    (root / ".dvc").mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(profile.params.model_dump(mode="json"), sort_keys=False, width=120)
-    write_text(root / PARAMS_FILE, HEADER + text)
-    registry = build_registry(profile.params, relative_project(root, project))
-    write_text(root / "dvc.yaml", render_dvc_yaml(registry, relative_project(root, project)))
-    config = (base / ".dvc/config").read_text()
-    shared = f'    dir = "{os.path.relpath(base / ".dvc/cache", root / ".dvc")}"\n'
-    config = config.replace("[core]\n", "[core]\n    no_scm = true\n").replace("[cache]\n", f"[cache]\n{shared}")
-    write_text(root / ".dvc/config", config)
-    write_text(root / ".dvcignore", (base / ".dvcignore").read_text())
+    write_folder(root, profile.params, project, shared_cache=base / ".dvc/cache")
     raw = root / "data/raw"
     if (base / "data/raw").is_dir() and not raw.exists():
         raw.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,105 @@
+"""The folder of a profile: parameters, pipeline, and settings that make it a DVC project of its own.
+
+Without those a folder below `profiles/` belongs to the DVC project at the root, which looks into no profile: DVC calls it "dvc-ignored".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlip_assets.dvc.pipeline import render_dvc_yaml
+from rlip_assets.lineage.params import Params, load_params, validate_params
+from rlip_assets.lineage.params.sources import WORLD_FOLDER
+from rlip_assets.lineage.params_yaml import HEADER
+from rlip_assets.lineage.profiles import PARAMS_FILE, PROJECT_ROOT, profile_names, profile_root, relative_project
+from rlip_assets.lineage.registry import build_registry, load_registry
+from rlip_assets.lineage.starts import trained_here
+from rlip_assets.storage.errors import ParameterError
+from rlip_assets.storage.files import write_text
+
+PIPELINE_FILE = "dvc.yaml"
+
+
+def complete_folder(root: Path, project: Path = PROJECT_ROOT, *, shared_cache: Path | None = None) -> list[Path]:
+    """Write the settings of DVC that a profile lacks; return the files written.
+
+    Args:
+        shared_cache: DVC cache of another project to use instead of the folder's own.
+    """
+    config = (PROJECT_ROOT / ".dvc/config").read_text(encoding="utf-8")
+    if shared_cache is not None or not (project / ".git").exists():
+        config = config.replace("[core]\n", "[core]\n    no_scm = true\n")
+    if shared_cache is not None:
+        config = config.replace("[cache]\n", f'[cache]\n    dir = "{os.path.relpath(shared_cache, root / ".dvc")}"\n')
+    ignored = [
+        line for line in (PROJECT_ROOT / ".dvcignore").read_text(encoding="utf-8").splitlines() if line != "profiles"
+    ]
+    wanted = {root / ".dvc/config": config, root / ".dvcignore": "\n".join(ignored) + "\n"}
+    written = [path for path in wanted if not path.exists()]
+    for path in written:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, wanted[path])
+    return written
+
+
+def current_pipeline(root: Path, project: Path = PROJECT_ROOT) -> str:
+    """Return the text that a profile's `dvc.yaml` has to have."""
+    return render_dvc_yaml(load_registry(root), relative_project(root, project))
+
+
+def write_folder(root: Path, params: Params, project: Path = PROJECT_ROOT, *, shared_cache: Path | None = None) -> None:
+    """Write a profile's folder: parameters, pipeline, DVC's settings where they are not there yet."""
+    root.mkdir(parents=True, exist_ok=True)
+    write_text(root / PARAMS_FILE, HEADER + yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, width=120))
+    registry = build_registry(params, relative_project(root, project))
+    write_text(root / PIPELINE_FILE, render_dvc_yaml(registry, relative_project(root, project)))
+    complete_folder(root, project, shared_cache=shared_cache)
+
+
+def new_profile(name: str, base: str, project: Path = PROJECT_ROOT) -> Path:
+    """Make the profile `name` with the parameters of `base`; return its folder.
+
+    Raises:
+        ParameterError: a name that cannot be one, or is taken; an unknown base.
+    """
+    root, source = project / "profiles" / name, profile_root(base, project)
+    if not re.fullmatch("[a-z][a-z0-9_]*", name) or name.startswith("study_"):
+        raise ParameterError(
+            f"{name!r} cannot be a profile's name: use lower-case letters, digits and _, and not study_ at the start"
+        )
+    if name in profile_names(project) or root.exists():
+        raise ParameterError(f"{root} is there already; choose another name, or change its {PARAMS_FILE}")
+    content = load_params(source / PARAMS_FILE).model_dump(mode="json")
+    content["profile"] = name
+    _move_paths(content, source, root)
+    write_folder(root, validate_params(content, f"{PARAMS_FILE} of {base}"), project)
+    return root
+
+
+def _move_paths(content: dict[str, Any], source: Path, root: Path) -> None:
+    """Let paths that are relative to the folder `source` mean the same from `root`."""
+
+    def moved(path: str) -> str:
+        return path if "://" in path or Path(path).is_absolute() else os.path.relpath(source / path, root)
+
+    own = content["sources"]["own"]
+    roots = {name: each for name, each in content["sources"].items() if name != "own" and each}
+    for name, each in (*roots.items(), *own.items()):
+        if each["root"] != f"{WORLD_FOLDER}/{name}":
+            each["root"] = moved(each["root"])
+    external, training = content["external"], content["training"]
+    external["labels"] = {name: moved(path) for name, path in external["labels"].items()}
+    for key, path in external.items():
+        if isinstance(path, str):
+            external[key] = moved(path)
+    for choice in (training["r_tagger"], *training["pretrain"].values()):
+        if choice.get("detector"):
+            choice["detector"] = moved(choice["detector"])
+    for choice in (training, *training["finetune"].values()):
+        if choice.get("start") and not trained_here(choice["start"]):
+            choice["start"] = moved(choice["start"])

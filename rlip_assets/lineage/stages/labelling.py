@@ -1,0 +1,120 @@
+"""Stages of pseudo labels: captions, triplets, candidates, confidences, and their quality."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rlip_assets.lineage.datasets import HUMAN_DATASET
+from rlip_assets.lineage.layout import classes_file, manifest_file, scene_folder
+from rlip_assets.lineage.spec import StageItem, StageSpec
+from rlip_assets.lineage.stages.profile_lineage import ProfileLineage
+
+
+def captions(lineage: ProfileLineage) -> StageSpec:
+    """Return the stage that captions images."""
+    inputs = {
+        "scenes": "data/scenes/{dataset}/{bucket}",
+        "manifest": manifest_file("{dataset}", "{bucket}"),
+    }
+    if lineage.params.captions.model is None:
+        inputs["captioner"] = lineage.shipped(lineage.params.external.captioner, "captioner")
+    oracle, function = lineage.params.oracle.captions, "rlip_assets.labelling.captions.stage:caption_stage"
+    if oracle:
+        inputs["truth"] = "data/truth"
+        function = "rlip_assets.micro_world.simulated_captions:simulated_caption_stage"
+    return StageSpec(
+        name="captions",
+        function=function,
+        description="N nucleus-sampled BLIP captions of every image.",
+        items=lineage.labelled("captions", inputs, "captions", *(["oracle"] if oracle else [])),
+        group="captions",
+        torch=True,
+        tracked=True,
+        pool="gpu",
+        kinds=("pytorch", "parquet"),
+    )
+
+
+def caption_triplets(lineage: ProfileLineage) -> StageSpec:
+    """Return the stage that parses captions."""
+    return StageSpec(
+        name="caption_triplets",
+        function="rlip_assets.labelling.caption_parsing:parse_stage",
+        description="Subject, relation and object texts parsed from the captions.",
+        items=lineage.labelled("caption_triplets", {"captions": "data/captions/{dataset}/{bucket}"}, "parsing"),
+        group="captions",
+        kinds=("python", "parquet"),
+    )
+
+
+def candidates(lineage: ProfileLineage) -> StageSpec:
+    """Return the stage that matches caption triplets to boxes."""
+    inputs = {
+        "caption_triplets": "data/caption_triplets/{dataset}/{bucket}",
+        "scenes": "data/scenes/{dataset}/{bucket}",
+        "classes": classes_file("{dataset}"),
+    }
+    return StageSpec(
+        name="candidates",
+        function="rlip_assets.labelling.candidates:candidate_stage",
+        description="Caption triplets matched to the boxed classes: which pairs of an image may hold which relation.",
+        items=lineage.labelled("candidates", inputs, "candidates"),
+        group="captions",
+        kinds=("python", "parquet"),
+    )
+
+
+def pseudo_labels(lineage: ProfileLineage) -> StageSpec:
+    """Return the stage that scores candidates with the R-Tagger."""
+    inputs = {
+        "candidates": "data/candidates/{dataset}/{bucket}",
+        "scenes": "data/scenes/{dataset}/{bucket}",
+        "manifest": manifest_file("{dataset}", "{bucket}"),
+        "classes": classes_file("{dataset}"),
+    }
+    if lineage.params.tagging.source == "r_tagger":
+        inputs["r_tagger"] = lineage.tagger
+    items = tuple(
+        replace(item, inputs={**item.inputs, "decontamination": f"data/decontamination/{dataset}/{bucket}"})
+        if dataset in lineage.decontaminated
+        else item
+        for item, (dataset, bucket) in zip(
+            lineage.labelled("pseudo_labels", inputs, "tagging"),
+            lineage.buckets(lineage.labelled_here),
+            strict=True,
+        )
+    )
+    return StageSpec(
+        name="pseudo_labels",
+        function="rlip_assets.labelling.tagging:tagging_stage",
+        description="Candidates with the relation source's confidence: a scene table like the human ones.",
+        items=items,
+        group="pseudo_labels",
+        torch=True,
+        tracked=True,
+        pool="gpu",
+        kinds=("pytorch", "parquet"),
+    )
+
+
+def label_quality(lineage: ProfileLineage) -> StageSpec:
+    """Return the stage that judges pseudo labels: by the truth that the micro world keeps aside, or those of real COCO images by the human
+    triplets of real Visual Genome images; without items where there is neither."""
+    labels = lineage.labels(lineage.sources.known_truth)
+    inputs = {**labels, "truth": "data/truth"} if labels else {}
+    params: tuple[str, ...] = ("tagging",)
+    human = ("coco", HUMAN_DATASET)
+    if set(human) <= {*lineage.sources.names} and not any(map(lineage.sources.is_drawn, human)):
+        inputs |= {**lineage.labels(["coco"]), "human_scenes": scene_folder(HUMAN_DATASET)}
+        # The R-Tagger's recipe names the human-annotated images that it was not trained on.
+        params = ("tagging", "training.r_tagger", "external.r_tagger", "external.labels")
+    item = StageItem("label_quality", None, inputs, {"label_quality": "data/label_quality"}, params)
+    return StageSpec(
+        name="label_quality",
+        function="rlip_assets.labelling.quality:quality_stage",
+        description="Precision, recall and calibration of the pseudo labels against the truth that was kept aside.",
+        items=(item,) if inputs else (),
+        group="pseudo_labels",
+        tracked=True,
+        kinds=("python", "json"),
+    )
