@@ -115,6 +115,11 @@ class Registry:
                 if path in self._writers:
                     raise ValueError(f"{item.address} and {self._writers[path]} both write {path}")
                 self._writers[path] = item.address
+        self._number = {path: number for number, path in enumerate(self._writers)}
+        self._below: dict[str, list[str]] = {}
+        for path in self._writers:
+            for folder in _with_parents(path):
+                self._below.setdefault(folder, []).append(path)
 
     def spec(self, name: str) -> StageSpec:
         """Return the stage called `name`; ParameterError names the stages there are."""
@@ -144,7 +149,9 @@ class Registry:
 
     def writers(self, path: str) -> tuple[str, ...]:
         """Addresses of the items that write `path`, a part of it or a folder around it."""
-        return tuple(dict.fromkeys(writer for output, writer in self._writers.items() if overlaps(path, output)))
+        around = [folder for folder in _with_parents(path) if folder in self._writers]
+        outputs = sorted({*around, *self._below.get(str(PurePosixPath(path)), ())}, key=self._number.__getitem__)
+        return tuple(dict.fromkeys(self._writers[output] for output in outputs))
 
     @cached_property
     def parents(self) -> dict[str, tuple[str, ...]]:
@@ -188,6 +195,12 @@ class Registry:
 def is_file_path(path: str) -> bool:
     """Return whether an output path of the registry names a file (it has a suffix) and not a folder."""
     return PurePosixPath(path).suffix in {".json", ".parquet", ".md", ".html"}
+
+
+def _with_parents(path: str) -> list[str]:
+    """Return a POSIX path and the folders around it."""
+    whole = PurePosixPath(path)
+    return [str(whole), *(str(folder) for folder in whole.parents if folder.name)]
 
 
 def overlaps(first: str, second: str) -> bool:
