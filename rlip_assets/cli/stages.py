@@ -28,6 +28,7 @@ def stage(
     profile: Annotated[str | None, typer.Option(help="Profile; by default the one of the current folder.")] = None,
 ) -> None:
     """Run one stage. DVC calls this; call `dvc repro --single-item STAGE@PARTITION` to have the result recorded."""
+    from rlip_assets.dvc.profile_folder import check_pipeline
     from rlip_assets.lineage.log import open_stage_log
     from rlip_assets.lineage.params import load_params
     from rlip_assets.lineage.registry import build_registry
@@ -41,6 +42,7 @@ def stage(
     params = load_params(root / PARAMS_FILE)
     os.chdir(root)
     registry = build_registry(params, relative_project(root))
+    check_pipeline(root, registry)
     if registry.spec(name).distributed:
         arguments = ["stage", name, *(["--partition", partition] if partition else [])]
         if command := launch_command(params.training.processes, arguments):
@@ -74,11 +76,12 @@ def dvc_yaml(
     check: Annotated[bool, typer.Option(help="Only say whether the file is current.")] = False,
 ) -> None:
     """Write a profile's dvc.yaml from the registry of stages."""
-    from rlip_assets.dvc.pipeline import render_dvc_yaml
-    from rlip_assets.lineage.registry import load_registry
+    from rlip_assets.dvc.profile_folder import complete_folder, current_pipeline
 
     root = profile_root(profile)
-    _write_or_check(root / "dvc.yaml", render_dvc_yaml(load_registry(root), relative_project(root)), check)
+    _write_or_check(root / "dvc.yaml", current_pipeline(root), check)
+    for file in [] if check or profile == DEFAULT_PROFILE else complete_folder(root):
+        print(f"wrote {file}, without which DVC takes the folder for a part of the project around it")
 
 
 def params_yaml(

@@ -12,12 +12,22 @@ from typing import Any
 
 import yaml
 
+from rlip_assets.dvc.pipeline import HEADER as PIPELINE_HEADER
 from rlip_assets.dvc.pipeline import render_dvc_yaml
 from rlip_assets.lineage.params import Params, load_params, validate_params
 from rlip_assets.lineage.params.sources import WORLD_FOLDER
 from rlip_assets.lineage.params_yaml import HEADER
-from rlip_assets.lineage.profiles import PARAMS_FILE, PROJECT_ROOT, profile_names, profile_root, relative_project
+from rlip_assets.lineage.profiles import (
+    DEFAULT_PROFILE,
+    PARAMS_FILE,
+    PROJECT_ROOT,
+    profile_name,
+    profile_names,
+    profile_root,
+    relative_project,
+)
 from rlip_assets.lineage.registry import build_registry, load_registry
+from rlip_assets.lineage.spec import Registry
 from rlip_assets.lineage.starts import trained_here
 from rlip_assets.storage.errors import ParameterError
 from rlip_assets.storage.files import write_text
@@ -50,6 +60,32 @@ def complete_folder(root: Path, project: Path = PROJECT_ROOT, *, shared_cache: P
 def current_pipeline(root: Path, project: Path = PROJECT_ROOT) -> str:
     """Return the text that a profile's `dvc.yaml` has to have."""
     return render_dvc_yaml(load_registry(root), relative_project(root, project))
+
+
+def mend_pipeline(root: Path) -> str | None:
+    """Write a profile's `dvc.yaml` again where `params.yaml` asks for another one; say so in a sentence, None where it is current."""
+    text, file = current_pipeline(root), root / PIPELINE_FILE
+    if file.is_symlink() or (file.is_file() and file.read_text(encoding="utf-8") == text):
+        return None
+    write_text(file, text)
+    return f"{file} was not the one that {PARAMS_FILE} asks for: written again"
+
+
+def check_pipeline(root: Path, registry: Registry) -> None:
+    """Refuse to work by a `dvc.yaml` that is older than `params.yaml`: DVC would record other inputs than those that are read.
+
+    Raises:
+        ParameterError: the file was written by `rlip dvc-yaml`, and would be another one now.
+    """
+    file = root / PIPELINE_FILE
+    if not file.is_file():
+        return
+    text = file.read_text(encoding="utf-8")
+    if text.startswith(PIPELINE_HEADER) and text != render_dvc_yaml(registry, relative_project(root)):
+        option = "" if profile_name(root) == DEFAULT_PROFILE else f" --profile {profile_name(root)}"
+        raise ParameterError(
+            f"{file} is not the one that {PARAMS_FILE} asks for: run `rlip dvc-yaml{option}`, then the same command again"
+        )
 
 
 def write_folder(root: Path, params: Params, project: Path = PROJECT_ROOT, *, shared_cache: Path | None = None) -> None:

@@ -88,7 +88,8 @@ def report(lineage: ProfileLineage) -> StageSpec:
     inputs = {name: path for name, (path, there) in present.items() if there}
     inputs |= {f"predictions/{run}": f"data/predictions/{run}" for run in training.pictured_runs if run in runs}
     inputs |= lineage.labels(lineage.sources.detection)
-    params = ["profile", "benchmarks", "training.start", "training.finetune"]  # where each fine-tuning starts
+    # Where each fine-tuning starts, and what came from elsewhere; a change is seen by the last stage at the latest.
+    params = ["profile", "benchmarks", "training.start", "training.finetune", "external"]
     params += ["predictions"] if lineage.params.predictions else []
     return StageSpec(
         name="report",

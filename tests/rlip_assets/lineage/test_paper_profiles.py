@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from rlip_assets.dvc.profile_folder import complete_folder, current_pipeline, new_profile
+from rlip_assets.dvc.pipeline import render_dvc_yaml
+from rlip_assets.dvc.profile_folder import check_pipeline, complete_folder, mend_pipeline, new_profile
 from rlip_assets.lineage.datasets import DATASETS
 from rlip_assets.lineage.params import Params, load_params, validate_params
 from rlip_assets.lineage.params.placeholders import unset
-from rlip_assets.lineage.profiles import PARAMS_FILE, profile_root
+from rlip_assets.lineage.profiles import PARAMS_FILE, profile_root, relative_project
 from rlip_assets.lineage.recipe_files import recipes
-from rlip_assets.lineage.registry import build_registry
+from rlip_assets.lineage.registry import build_registry, load_registry
 from rlip_assets.storage.errors import ParameterError
 
 NETWORKS = {"paper_r50": "_r50", "paper_swin_t": "_swin_tiny", "paper_swin_l": "_swin_large"}
@@ -145,10 +146,24 @@ def test_a_new_profile_is_a_dvc_project_that_stands_alone(tmp_path: Path) -> Non
     params = load_params(root / PARAMS_FILE)
     assert params.profile == "mine"
     assert params.external.text_encoder == "../paper_r50/weights/roberta"
-    assert (root / "dvc.yaml").read_text() == current_pipeline(root, tmp_path)
+    assert (root / "dvc.yaml").read_text() == render_dvc_yaml(load_registry(root), relative_project(root, tmp_path))
     assert "profiles" not in (root / ".dvcignore").read_text().splitlines()
     for name in ("mine", "paper_r50", "Mine", "study_mine", "../mine"):
         with pytest.raises(ParameterError):
             new_profile(name, "paper_r50", tmp_path)
     (root / ".dvc/config").unlink()
     assert complete_folder(root, tmp_path) == [root / ".dvc/config"]
+
+
+def test_a_pipeline_older_than_the_parameters_is_named_or_written_again(tmp_path: Path) -> None:
+    base = tmp_path / "profiles/paper_r50"
+    base.mkdir(parents=True)
+    (base / PARAMS_FILE).write_text((profile_root("paper_r50") / PARAMS_FILE).read_text())
+    assert "written again" in str(mend_pipeline(base))
+    assert mend_pipeline(base) is None
+    check_pipeline(base, load_registry(base))
+    (base / PARAMS_FILE).write_text((base / PARAMS_FILE).read_text().replace("weights/roberta-base", "roberta"))
+    with pytest.raises(ParameterError, match="run `rlip dvc-yaml --profile paper_r50`"):
+        check_pipeline(base, load_registry(base))
+    (base / "dvc.yaml").write_text("stages: {}\n")
+    check_pipeline(base, load_registry(base))  # someone's own pipeline
