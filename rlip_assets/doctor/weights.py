@@ -59,6 +59,12 @@ def detector(subject: str, folder: Path, recipe: Recipe) -> Iterator[Finding]:
         yield failed(
             subject, f"fills no backbone of {recipe.model}", "name a detector that `rlip import-detector` wrote"
         )
+    elif not any("encoder.layers." in name for name in report.filled):
+        yield warning(
+            subject,
+            f"gives {recipe.model} its backbone alone: the attention of one is dense, of the other deformable",
+            "take DETR for RLIPv1-ParSe, (DAB-)Deformable-DETR for the other networks",
+        )
 
 
 def text_encoder(subject: str, folder: Path, recipe: Recipe) -> Iterator[Finding]:

@@ -172,6 +172,36 @@ def test_checkpoints_find_relations_in_photos_without_further_settings(project: 
             assert {triplet.subject for triplet in triplets} == {"person"}
 
 
+def test_parse_trains_fine_tunes_and_answers(project: Project) -> None:
+    """RLIPv1-ParSe goes through the same stages: backbone of the detector, half its pairs in fine-tuning, relations in a photo."""
+    training = {
+        "pretrain": {"parse": {"recipe": "micro_parse_vg", "changes": CHANGES}},
+        "finetune": {
+            "parse_full": {
+                "recipe": "micro_hico_full",
+                "start": "pretrain/parse",
+                "changes": CHANGES | {"label_budget": 0, "model": "micro_parse", "model_changes": {"queries": 16}},
+            }
+        },
+    }
+    params = Params.model_validate({"training": TRAINING | training})
+    pretraining = replace(project.context("pretrain", "parse"), params=params)
+    assert pretrain_stage(pretraining)["held_out_loss"] > 0
+    checkpoint = pretraining.outputs["checkpoint"]
+    start = json.loads((checkpoint / "start.json").read_text())
+    assert any(name.startswith("transformer.encoder.") for name in start["fresh"])
+    assert not any(name.startswith("backbone.") for name in start["fresh"])
+    finetuning = replace(project.context("finetune", "parse_full"), params=params)
+    finetuning = replace(finetuning, inputs=finetuning.inputs | {"checkpoint": checkpoint})
+    assert finetune_stage(finetuning)["predicted_images"] == 2
+    detector = RelationDetector.from_pretrained(finetuning.outputs["checkpoint"])
+    assert (detector.checkpoint.config.fusion, detector.checkpoint.config.pairs) == ("joint", 8)
+    assert "RLIPv1-ParSe" in (finetuning.outputs["checkpoint"] / "README.md").read_text()
+    triplets = detector([Image.new("RGB", (90, 70), "white")], threshold=0.0, limit=3)[0]
+    assert {triplet.relation for triplet in triplets} <= set(RELATIONS)
+    assert len(triplets) == 3
+
+
 def test_v_coco_trains_missing_objects_and_predicts_them_as_none(project: Project) -> None:
     context = project.context("finetune", "v_coco")
     finetune_stage(context)
