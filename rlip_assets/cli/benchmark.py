@@ -59,7 +59,9 @@ def predict_benchmark(
         predictor = open_predictor(folder, benchmark, device, zero_shot=zero_shot)
         predict_raw_split(predictor, root, split, target, work, log)
     shutil.rmtree(work)
-    options = " --zero-shot" * predictor.zero_shot + (f" --unseen {predictor.unseen}" if predictor.unseen else "")
+    options = " --zero-shot" * predictor.zero_shot + (
+        f" --unseen {predictor.unseen}" if isinstance(predictor.unseen, str) else ""
+    )
     split_option = "" if split == "test" else f" --split {split}"
     print(f"wrote {output}; judge it with `rlip evaluate {benchmark} --predictions {output / benchmark}.parquet "
           f"--annotations {output / 'scenes'}{split_option}{options}`")  # fmt: skip

@@ -50,6 +50,7 @@ def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
     said = read_predictions(path).metadata
     zero_shot = bool(said.get("zero_shot", kind == "pretrain"))
     unseen = ctx.params.training.finetune[name].resolve().unseen if kind == "finetune" else said.get("unseen")
+    unseen = tuple(map(tuple, unseen)) if isinstance(unseen, list) else unseen  # an own split, as JSON keeps it
     results = judge(suite(truth, vocabulary, zero_shot=zero_shot, unseen=unseen), read_predictions(path))
     causes = CauseCounter(truth, vocabulary, persons=vocabulary.dataset != "open_images")
     for batch in read_predictions(path):

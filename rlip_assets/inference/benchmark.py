@@ -14,7 +14,7 @@ from rlip_assets.inference.relation_detector import RelationDetector
 from rlip_assets.lineage.context import StageContext, StageLog
 from rlip_assets.lineage.datasets import PERSON_BENCHMARKS
 from rlip_assets.lineage.params.sources import SourcesParams
-from rlip_assets.lineage.recipes import Augmentation, Recipe
+from rlip_assets.lineage.recipes import Augmentation, Combinations, Recipe
 from rlip_assets.storage.errors import InputError, ParameterError
 from rlip_assets.training.benchmark_predictions import BenchmarkSplit, draw_examples, predict_split
 from rlip_assets.training.processes import choose_device
@@ -35,7 +35,7 @@ class Predictor:
     name: str
     benchmark: str
     zero_shot: bool
-    unseen: str | None = None
+    unseen: str | Combinations | None = None
     batch: int = 16
 
     @property
@@ -83,7 +83,7 @@ def open_predictor(
     device: str,
     *,
     zero_shot: bool | None = None,
-    unseen: str | None = None,
+    unseen: str | Combinations | None = None,
     recipe: Recipe | None = None,
 ) -> Predictor:
     """Open a checkpoint to be judged on a benchmark.
@@ -110,6 +110,7 @@ def open_predictor(
     own = checkpoint.metadata.get("recipe") or checkpoint.metadata
     if unseen is None and not zero_shot:
         unseen = own.get("unseen") or None
+        unseen = tuple(map(tuple, unseen)) if isinstance(unseen, list) else unseen
     batch = recipe.batch_per_process if recipe is not None and recipe.kind == "zero_shot" else 16
     return Predictor(checkpoint, detector.name, benchmark, zero_shot, unseen, batch)
 

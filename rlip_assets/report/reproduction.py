@@ -78,7 +78,8 @@ def setting_of(predictor: Predictor) -> str:
     metadata, benchmark = predictor.checkpoint.metadata, predictor.benchmark
     share = (metadata.get("recipe") or {}).get("share", 1.0)
     percent = metadata.get("percent_of_images") or round(100 * share)
-    part = "zero_shot" if predictor.zero_shot else predictor.unseen or f"few_shot_{percent}"
+    unseen = predictor.unseen if predictor.unseen is None or isinstance(predictor.unseen, str) else "own"
+    part = "zero_shot" if predictor.zero_shot else unseen or f"few_shot_{percent}"
     setting = f"{benchmark}_{part}" if part != "few_shot_100" else benchmark
     if setting == "hico_det":
         setting = "hico_det_full"

@@ -33,7 +33,7 @@ from rlip_model.checkpoints.files import content_digest
 from rlip_model.postprocess import PairPredictions, hoi_predictions, sgg_predictions
 from rlip_model.vision.images import image_tensor, stack_images
 
-SHARD_IMAGES = 256
+SHARD_IMAGES = 64
 """Images of a shard, rounded to whole batches: a batch's images are padded to each other, which shows in the results."""
 SHARD_FILE = "predictions.parquet"
 

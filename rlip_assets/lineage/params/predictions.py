@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from rlip_assets.lineage.recipe_files import recipe
-from rlip_assets.lineage.recipes import Recipe
+from rlip_assets.lineage.recipes import Combinations, Recipe, Split
 from rlip_assets.storage.errors import ParameterError
 
 KINDS = ("zero_shot", "finetune")
@@ -27,7 +27,7 @@ class PredictionChoice(BaseModel):
     """A recipe of kind zero_shot or finetune: the checkpoint must be of its network, and is judged as its kind says."""
     zero_shot: bool | None = None
     """Judged as a network that was not trained on the benchmark; null asks recipe and checkpoint."""
-    unseen: Literal["uc_rf", "uc_nf", "uo"] | None = None
+    unseen: Split | Combinations | None = None
     """Zero-shot split of its training, whose unseen classes are reported; null asks the checkpoint."""
 
     @model_validator(mode="after")

@@ -118,3 +118,34 @@ def test_a_checkpoint_of_another_network_than_the_recipe_is_refused(project: Pro
     with pytest.raises(ParameterError, match=r"holds a network with backbone = .*: name another recipe, or none"):
         predict_stage(context(project, recipe="parseda_r50_hico_det_nf"))
     assert predict_stage(context(project, recipe="micro_hico_full", zero_shot=True))["zero_shot"] is True
+
+
+def test_v_coco_is_predicted_zero_shot_by_a_pretrained_network(project: Project) -> None:
+    ctx = context(project, "v_coco")
+    assert predict_stage(ctx)["zero_shot"] is True
+    reader = read_predictions(ctx.outputs["predictions"] / "v_coco.parquet")
+    assert (reader.benchmark, reader.metadata["checkpoint"]) == ("v_coco", START)
+    assert all(set(batch.sub_labels.tolist()) <= {0} for batch in reader)
+
+
+def test_an_own_zero_shot_split_is_reported_by_its_classes(project: Project, tmp_path: Path) -> None:
+    split = ((RELATIONS[0], OBJECTS[1]),)
+    ctx = context(project, zero_shot=False, unseen=split)
+    predict_stage(ctx)
+    inputs = {name: ctx.inputs[name] for name in ("scenes", "classes")} | {"predictions": ctx.outputs["predictions"]}
+    (tmp_path / "out").mkdir()
+    run = StageContext(
+        "benchmark", "predict-hico_det", ctx.params, inputs, {"benchmark": tmp_path / "out"}, ctx.work, NullLog()
+    )
+    assert {"seen", "unseen"} <= set(benchmark_stage(run))
+
+
+def test_a_pretraining_on_the_benchmark_is_not_reported_as_zero_shot(project: Project) -> None:
+    ctx = project.context("pretrain", "vg_coco", name="mixed")
+    entry = TRAINING["pretrain"]["vg_coco"]
+    sources = {"visual_genome": 1, "coco": 1, "hico_det": 1}
+    entry = {**entry, "changes": {**entry["changes"], "sources": sources}}
+    params = Params.model_validate({"training": TRAINING | {"start": START, "pretrain": {"vg_coco": entry}}})
+    pretrain_stage(replace(ctx, params=params))
+    reader = read_predictions(ctx.outputs["predictions"] / "hico_det.parquet")
+    assert reader.metadata["zero_shot"] is False
