@@ -89,11 +89,14 @@ def setting_of(predictor: Predictor) -> str:
 
 def network_name(config: ModelConfig) -> tuple[str, str]:
     """Return method and backbone of a network as published tables call them."""
-    family = "RLIPv2" if config.fusion == "alif" else "RLIP"
+    family = "RLIP" if config.is_rlipv1 else "RLIPv2"
+    kind = {"boxes": "ParSeDA", "points": "ParSeD", "none": "ParSe"}[config.anchors]
+    if config.fusion == "late" and not config.is_rlipv1:
+        kind += " with late fusion"
     backbone = "R50" if config.backbone.depths == (3, 4, 6, 3) else f"ResNet {config.backbone.depths}"
     if config.backbone.kind == "swin":
         backbone = SWINS.get(config.backbone.stem, f"Swin {config.backbone.stem}")
-    return f"{family}-{'ParSeDA' if config.anchors == 'boxes' else 'ParSeD'}", backbone
+    return f"{family}-{kind}", backbone
 
 
 def published_row(setting: str, config: ModelConfig) -> Published | None:

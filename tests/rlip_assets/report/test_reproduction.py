@@ -218,6 +218,8 @@ def test_the_person_rule_needs_a_network_that_learnt_subjects() -> None:
         ("parseda_swin_tiny", "hico_det_full", ("RLIPv2-ParSeDA", "Swin-T"), 38.60),
         ("parseda_swin_large", "hico_det_uc_nf", ("RLIPv2-ParSeDA", "Swin-L"), 36.94),
         ("rlipv1_parsed_r50", "hico_det_zero_shot", ("RLIP-ParSeD", "R50"), 13.92),
+        ("rlipv1_parse_r50", "hico_det_uc_rf", ("RLIP-ParSe", "R50"), 30.52),
+        ("parseda_late_r50", "hico_det_full", ("RLIPv2-ParSeDA with late fusion", "R50"), None),
         ("parsed_r50", "hico_det_full", ("RLIPv2-ParSeD", "R50"), None),
         ("micro_parseda", "hico_det_full", ("RLIPv2-ParSeDA", "ResNet (1, 1, 1, 1)"), None),
     ],
