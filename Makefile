@@ -10,7 +10,7 @@ export DAGSTER_HOME := $(CURDIR)/dagster_home
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui study test test-deep lint external-weights clean
+.PHONY: help setup demo ui study rehearsal test test-deep lint external-weights clean
 
 help: ## list the commands
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -35,6 +35,9 @@ study: setup ## the study profile: three seeds where a claim needs them (about 7
 
 study-%: setup ## one question with three seeds, such as study-fusion (`rlip study` lists them)
 	$(BIN)/rlip study $*
+
+rehearsal: setup ## the paper's experiments at full size on stand-ins of real data, from an empty folder to a report (docs/rehearsal.md)
+	$(BIN)/python -m perf.rehearsal
 
 ui: setup ## Dagster and MLflow on localhost
 	$(BIN)/rlip ui
@@ -61,5 +64,5 @@ external-weights: setup ## train the shipped text encoder, captioner and detecto
 
 clean: ## remove everything that runs made, cached results too (keeps the packages)
 	for root in . profiles/*/; do (cd $$root && rm -rf data work provenance reports .dvc/cache .dvc/tmp); done
-	rm -rf mlruns/mlflow.* mlruns/artifacts predictions
+	rm -rf mlruns/mlflow.* mlruns/artifacts predictions rehearsal profiles/rehearsal
 	find dagster_home -mindepth 1 -maxdepth 1 ! -name dagster.yaml -exec rm -rf {} +

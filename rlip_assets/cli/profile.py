@@ -29,13 +29,18 @@ def list_profiles() -> None:
 def new(
     name: Annotated[str, typer.Argument(help="Name of the profile, which becomes the folder profiles/NAME.")],
     base: Annotated[str, typer.Option("--from", help="Profile whose parameters it begins with.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Rehearsal: images per split; docs/rehearsal.md.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Rehearsal: steps per training.")] = None,
 ) -> None:
     """Make a profile from another one: its folder with params.yaml, dvc.yaml and the settings of DVC."""
     from rlip_assets.dvc.profile_folder import new_profile
     from rlip_assets.lineage.params import load_params
     from rlip_assets.lineage.params.placeholders import unset
+    from rlip_assets.storage.errors import ParameterError
 
-    root = new_profile(name, base)
+    if (limit is None) != (steps is None):
+        raise ParameterError("a rehearsal needs both --limit and --steps; give the other one too, or neither")
+    root = new_profile(name, base, rehearsal=(limit, steps) if limit and steps else None)
     print(f"wrote {root}")
     for key, path in unset(load_params(root / "params.yaml")):
         print(f"  set {key} in {root / 'params.yaml'} (now {path}), or leave it out")

@@ -27,6 +27,7 @@ from rlip_assets.lineage.profiles import (
     relative_project,
 )
 from rlip_assets.lineage.registry import build_registry, load_registry
+from rlip_assets.lineage.rehearsal import rehearsed
 from rlip_assets.lineage.spec import Registry
 from rlip_assets.lineage.starts import trained_here
 from rlip_assets.storage.errors import ParameterError
@@ -97,8 +98,13 @@ def write_folder(root: Path, params: Params, project: Path = PROJECT_ROOT, *, sh
     complete_folder(root, project, shared_cache=shared_cache)
 
 
-def new_profile(name: str, base: str, project: Path = PROJECT_ROOT) -> Path:
+def new_profile(
+    name: str, base: str, project: Path = PROJECT_ROOT, *, rehearsal: tuple[int, int] | None = None
+) -> Path:
     """Make the profile `name` with the parameters of `base`; return its folder.
+
+    Args:
+        rehearsal: images and steps of a rehearsal that it shall be.
 
     Raises:
         ParameterError: a name that cannot be one, or is taken; an unknown base.
@@ -113,6 +119,8 @@ def new_profile(name: str, base: str, project: Path = PROJECT_ROOT) -> Path:
     content = load_params(source / PARAMS_FILE).model_dump(mode="json")
     content["profile"] = name
     _move_paths(content, source, root)
+    if rehearsal:
+        content = rehearsed(content, *rehearsal)
     write_folder(root, validate_params(content, f"{PARAMS_FILE} of {base}"), project)
     return root
 

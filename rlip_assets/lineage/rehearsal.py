@@ -16,7 +16,7 @@ SHORT = {
     "holdout": 0.0,
 }
 """Fields of every recipe: one image per step; no threshold, for an untrained tagger is sure of nothing; no share of a handful of images."""
-HERE = {"device": "auto", "precision": "fp32", "processes": 1, "workers": 0}
+HERE = {"device": "auto", "precision": "fp32", "processes": 1, "workers": 0, "threads": 2}
 """Settings of the training stages."""
 
 
@@ -32,6 +32,7 @@ def rehearsed(content: dict[str, Any], images: int, steps: int) -> dict[str, Any
     """
     content = deepcopy(content)
     content["rehearsal"] = {"images": images, "steps": steps}
+    content["captions"]["batch_size"] = content["tagging"]["batch_size"] = images
     content["tagging"]["store_threshold"] = 0.0
     content["training"] |= HERE
     content["execution"] |= {"engine": "here", "workers": 1}
@@ -45,7 +46,7 @@ def rehearsed(content: dict[str, Any], images: int, steps: int) -> dict[str, Any
 
 def _sources(sources: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for name, source in sources.items():
-        yield from source.values() if name == "own" else [source]
+        yield from source.values() if name == "own" else filter(None, [source])
 
 
 def _choices(training: dict[str, Any]) -> Iterator[dict[str, Any]]:
