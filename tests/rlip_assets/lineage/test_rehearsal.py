@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rlip_assets.lineage.params import Params, validate_params
+from rlip_assets.dvc.profile_folder import new_profile
+from rlip_assets.lineage.params import Params, load_params, validate_params
+from rlip_assets.lineage.params.rehearsal import RehearsalParams
+from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.lineage.registry import build_registry
 from rlip_assets.lineage.rehearsal import rehearsed
 from rlip_assets.report.page import notices
@@ -54,3 +59,11 @@ def test_a_report_says_that_it_is_a_rehearsal(content: dict[str, Any]) -> None:
     (notice,) = notices({"rehearsal": words, "micro_world": False})
     assert "rehearsal with at most 3 images per split and 2 steps per training" in notice
     assert notices({"micro_world": False}) == []
+
+
+def test_a_new_profile_can_be_a_rehearsal_of_a_paper_profile(tmp_path: Path) -> None:
+    shutil.copytree(PROJECT_ROOT / "profiles/paper_r50", tmp_path / "profiles/paper_r50")
+    params = load_params(new_profile("trial", "paper_r50", tmp_path, rehearsal=(3, 2)) / "params.yaml")
+    assert params.rehearsal == RehearsalParams(images=3, steps=2)
+    assert {choice.resolve().steps for choice in params.training.finetune.values()} == {2}
+    assert {source.buckets for name in params.sources.names for source in [params.sources.of(name)]} == {1}
