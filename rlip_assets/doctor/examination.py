@@ -73,6 +73,16 @@ class Examination:
         sources = self.params.sources
         return [name for name in sources.names if self.read.usable(sources.key(name))]
 
+    def present(self) -> list[str]:
+        """Return the datasets whose root is a folder of this machine."""
+        return [dataset for dataset in self.datasets() if self._is_folder(dataset)]
+
+    def _is_folder(self, dataset: str) -> bool:
+        try:
+            return self.folder(dataset).is_dir()
+        except (RlipError, OSError):
+            return False
+
     def recipe(self, item: StageItem) -> Recipe | None:
         """Return the recipe that a training follows; None for other stages."""
         assert self.params is not None

@@ -30,5 +30,9 @@ ANNOTATIONS: dict[tuple[str, str], int] = {
     ("visual_genome", "train relations"): 2_316_104,
     ("hico_det", "train relations"): 117_871,
     ("hico_det", "test relations"): 33_405,
+    ("coco", "categories"): 80,
+    ("objects365", "categories"): 365,
+    ("open_images", "object names"): 601,
+    ("open_images", "relation names"): 30,
 }
-"""(dataset, split and what is counted) -> official number of rows."""
+"""(dataset, what is counted, of which split) -> official number of rows."""

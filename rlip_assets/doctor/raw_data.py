@@ -14,7 +14,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rlip_assets.datasets.sources.boxes import DROPPED, check_boxes
+from rlip_assets.datasets.sources.coco_style import InstancesReader
 from rlip_assets.datasets.sources.layouts import ListedDisk
+from rlip_assets.datasets.sources.open_images import OpenImagesReader
 from rlip_assets.datasets.sources.readers import NoAnnotationsError, RawImage, Reader, RecordError
 from rlip_assets.datasets.sources.record_index import RecordIndex, Rejected
 from rlip_assets.datasets.sources.roots import open_reader, raw_root
@@ -112,7 +114,7 @@ def _passed_over(found: RawData, error: RlipError) -> bool:
     files = {**found.reader.official_files(), **found.reader.optional_files()}.values()
     named = {path for path in files if str(path) in str(error)}
     missing = any(not path.exists() for path in named)
-    if not missing:  # what is missing is listed by another check
+    if not missing and str(error) not in map(str, found.faults):  # what is missing is listed by another check
         found.faults.append(error)
     new = named - found.reader.passed_over
     found.reader.passed_over |= new
@@ -138,6 +140,7 @@ def _read(found: RawData, index: RecordIndex) -> None:
         for what, number in _rows(found.dataset, raw.record).items():
             found.rows[f"{raw.split} {what}"] += number
     found.images.update(index.unused)
+    found.rows.update(_names(reader))
     classes = reader.classes(tally)
     kept, changes = 0, Counter[str]()
     for raw in _raws(index):
@@ -159,6 +162,17 @@ def _read(found: RawData, index: RecordIndex) -> None:
 def _raws(index: RecordIndex) -> Iterator[RawImage | Rejected]:
     for bucket in range(_BUCKETS):
         yield from index.images(bucket)
+
+
+def _names(reader: Reader) -> dict[str, int]:
+    """Numbers of names that the annotation files list."""
+    match reader:
+        case InstancesReader():
+            return {"categories": len(reader.categories)}
+        case OpenImagesReader():
+            objects, relations = reader.names
+            return {"object names": len(objects), "relation names": len(relations)}
+    return {}
 
 
 def _rows(dataset: str, record: Any) -> dict[str, int]:

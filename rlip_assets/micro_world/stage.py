@@ -71,7 +71,7 @@ def _fits(root: Path, truth: Path | None, mark: str) -> dict[str, Any] | None:
     return noted if whole and (truth is None or truth.exists()) else None
 
 
-def _refuse_foreign(root: Path, dataset: str) -> None:
+def refuse_foreign(root: Path, dataset: str) -> None:
     """Raise where something else than the micro world wrote into the folder that it is about to replace."""
     if root.exists() and not (root / MARK).is_file() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(
@@ -83,7 +83,7 @@ def _refuse_foreign(root: Path, dataset: str) -> None:
 def _make(
     dataset: str, root: Path, truth: Path | None, params: WorldParams, mark: str, progress: Progress
 ) -> dict[str, Any]:
-    _refuse_foreign(root, dataset)
+    refuse_foreign(root, dataset)
     with atomic_folder(root, many_files=True) as folder:
         written = WRITERS[dataset](folder, params, progress)
         figures, relations = written if isinstance(written, tuple) else (written, None)

@@ -15,9 +15,8 @@ _SHOWN = 10
 
 def check(case: Examination) -> Iterator[Finding]:
     """Read the annotations of each dataset whose root is there."""
-    for dataset in case.datasets():
-        if case.folder(dataset).is_dir():
-            yield from guarded(dataset, lambda name=dataset: _of(case, name))  # type: ignore[misc]
+    for dataset in case.present():
+        yield from guarded(dataset, lambda name=dataset: _of(case, name))  # type: ignore[misc]
 
 
 def _of(case: Examination, dataset: str) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ _STATES = 4
 
 def check(case: Examination) -> Iterator[Finding]:
     """Add up what is not there yet, by stage, and compare the sum with the free space of the profile's file system."""
+    if not os.access(case.root, os.W_OK | os.X_OK):
+        yield failed("disk", f"{case.root} cannot be written", "make it writable for this user, or copy the project")
     if case.stages is None:
         return
     needed: dict[str, float] = defaultdict(float)

@@ -30,6 +30,10 @@ def check(case: Examination) -> Iterator[Finding]:
         else:
             yield skipped("GPU", "none is here; everything runs on the processor")
         return
+    import torch
+
+    if not torch.cuda.is_available():
+        yield failed("GPU", f"torch {torch.__version__} does not see {found[0]}", "install torch for its CUDA driver")
     if training.processes > len(found):
         yield failed("GPU", f"training.processes is {training.processes}, {len(found)} are here", "lower it")
     sizes = [int(match[1]) * 2**20 for line in found if (match := _MIB.search(line))]

@@ -6,24 +6,25 @@ from collections.abc import Iterator, Sequence
 
 from rlip_assets.doctor.examination import Examination
 from rlip_assets.doctor.file_search import annotated_size
-from rlip_assets.doctor.finding import Finding, Level, guarded, ok
+from rlip_assets.doctor.finding import Finding, Level, guarded, ok, skipped
 from rlip_assets.doctor.raw_data import RawData
 from rlip_assets.storage.images import BadImageError, check_image, image_inside, upright_size
 
-_NAMED = 5
+_NAMED, _SHOWN = 5, 10
 
 
 def check(case: Examination) -> Iterator[Finding]:
     """Look for the images of each dataset whose annotations could be read."""
-    for dataset in case.datasets():
-        if case.folder(dataset).is_dir() and case.raw(dataset).files:
-            yield from guarded(dataset, lambda name=dataset: _of(case, name))  # type: ignore[misc]
+    for dataset in case.present():
+        yield from guarded(dataset, lambda name=dataset: _of(case, name))  # type: ignore[misc]
 
 
 def _of(case: Examination, dataset: str) -> Iterator[Finding]:
     assert case.params is not None
     raw, limit = case.raw(dataset), case.params.sources.of(dataset).quarantine_limit
-    assert raw.reader is not None
+    if raw.reader is None or not raw.files:
+        yield skipped(dataset, "nothing to look for: no annotation file could be read")
+        return
     wrong = False
     for split, places in sorted(raw.files.items()):
         there = [place for place in places if raw.reader.disk.is_file(place)]
@@ -33,9 +34,12 @@ def _of(case: Examination, dataset: str) -> Iterator[Finding]:
             yield _missing(raw, split, sorted(set(places) - set(there)), missing, len(places), limit)
         bad = [(place, reason) for place in spread(there, case.sample) if (reason := _fault(raw, place))]
         level = Level.FAILED if len(bad) > limit * min(case.sample, len(there)) else Level.WARNING
-        for place, reason in bad:
-            wrong = True
+        wrong = wrong or bool(bad)
+        for place, reason in bad[:_SHOWN]:
             yield Finding(level, dataset, f"{raw.root / place}: {reason}", "fetch the image again")
+        if len(bad) > _SHOWN:
+            message = f"{len(bad) - _SHOWN} more of {min(case.sample, len(there))} sampled {split} images are unusable"
+            yield Finding(level, dataset, message, "fetch the images again")
     if not wrong:
         total = sum(map(len, raw.files.values()))
         sampled = sum(min(case.sample, len(places)) for places in raw.files.values())

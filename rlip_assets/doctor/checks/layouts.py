@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 
 from rlip_assets.doctor.examination import Examination
-from rlip_assets.doctor.finding import Finding, failed, ok, skipped, warning
+from rlip_assets.doctor.finding import Finding, failed, guarded, ok, skipped, warning
+from rlip_assets.micro_world.stage import refuse_foreign
 
 _NEEDED = ("val",)
 """Splits that nothing is trained on or tested on unless they are there."""
@@ -15,7 +16,7 @@ _NEEDED = ("val",)
 def check(case: Examination) -> Iterator[Finding]:
     """Look for the root and the official files of each dataset."""
     for dataset in case.datasets():
-        yield from _of(case, dataset)
+        yield from guarded(dataset, lambda name=dataset: _of(case, name))  # type: ignore[misc]
 
 
 def _of(case: Examination, dataset: str) -> Iterator[Finding]:
@@ -32,6 +33,8 @@ def _of(case: Examination, dataset: str) -> Iterator[Finding]:
         else:
             yield failed(dataset, f"{root} does not exist", f"mount or fetch the dataset, or set {key}")
         return
+    if sources.is_drawn(dataset):
+        refuse_foreign(root, dataset)
     if not os.access(root, os.R_OK | os.X_OK):
         yield failed(dataset, f"{root} cannot be read", "give this user permission to read it")
         return
