@@ -84,11 +84,13 @@ class Examination:
             return False
 
     def recipe(self, item: StageItem) -> Recipe | None:
-        """Return the recipe that a training follows; None for other stages."""
+        """Return the recipe that a training or a prediction follows; None for other stages, and where none is named."""
         assert self.params is not None
         training = self.params.training
         if item.stage == "r_tagger":
             return training.r_tagger.resolve()
+        if item.stage == "predict":
+            return self.params.predictions[item.partition or ""].resolve()
         choices: Mapping[str, RecipeChoice] = {}
         if item.stage in ("pretrain", "finetune"):
             choices = training.pretrain if item.stage == "pretrain" else training.finetune

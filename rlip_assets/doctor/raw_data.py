@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rlip_assets.datasets.sources.boxes import DROPPED, check_boxes
+from rlip_assets.datasets.sources.checked_scene import named_scene
 from rlip_assets.datasets.sources.coco_style import InstancesReader
 from rlip_assets.datasets.sources.layouts import ListedDisk
 from rlip_assets.datasets.sources.open_images import OpenImagesReader
@@ -147,14 +148,9 @@ def _read(found: RawData, index: RecordIndex) -> None:
         if isinstance(raw, Rejected):
             continue
         try:
-            scene = reader.scene(raw, raw.size or _ANY_SIZE, classes, changes)
+            kept += len(named_scene(reader, raw, raw.size or _ANY_SIZE, classes, changes).labels)
         except RecordError as error:
             found.rejected.append((raw.image_id, f"{error} ({raw.origin})"))
-            continue
-        unknown = set(scene.labels) - set(classes.objects) if reader.closed_vocabulary else set()
-        if unknown:
-            found.rejected.append((raw.image_id, f"{min(unknown)!r} is not in the class table ({raw.origin})"))
-        kept += len(scene.labels)
     found.dropped = {words: changes[rule] for rule, words in DROPPED.items() if changes[rule] and rule in _FAULTY}
     check_boxes(kept, changes, f"the {found.dataset} dataset")
 

@@ -130,11 +130,11 @@ def tagger(subject: str, folder: Path) -> Iterator[Finding]:
 
 
 def captioner(subject: str, folder: Path) -> Iterator[Finding]:
-    """Look at the files of a BLIP captioner: kind, shapes, tokenizer, and the size of its images."""
+    """Look at the files of a captioner; of BLIP at shapes, tokenizer, and the size of its images."""
     remedy = "fetch the captioner again"
     config = read_json(member(folder, CONFIG))
     if config.get("model_type") != "blip":
-        yield failed(subject, f"is of the kind {config.get('model_type')!r}, not blip", "name a BLIP captioner")
+        yield from image_text(subject, folder)
         return
     shapes = tensor_shapes(_verified(folder))
     words = next((shape for name, shape in shapes.items() if name.endswith("word_embeddings.weight")), None)
@@ -146,6 +146,22 @@ def captioner(subject: str, folder: Path) -> Iterator[Finding]:
     prepared: Any = read_json(member(folder, "preprocessor_config.json")).get("size", {})
     if prepared and side not in (prepared.get("height"), prepared.get("shortest_edge")):
         yield failed(subject, f"{prepared} pixels are prepared, {side} encoded", remedy)
+
+
+def image_text(subject: str, folder: Path) -> Iterator[Finding]:
+    """Look at an image-text-to-text model of transformers, whose weights may be in several files."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    kind = read_json(member(folder, CONFIG)).get("model_type")
+    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        yield failed(subject, f"is of the kind {kind!r}, no image-text-to-text model", "name a captioner")
+        return
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        yield failed(subject, "has no *.safetensors", "fetch its weights")
+    for file in files:
+        tensor_shapes(member(folder, file.name))
+    yield from _tokens(subject, folder, 1 << 30)
 
 
 def _tokens(subject: str, folder: Path, words: int) -> Iterator[Finding]:
@@ -161,11 +177,22 @@ def _tokens(subject: str, folder: Path, words: int) -> Iterator[Finding]:
         yield failed(subject, f"its tokenizer has {tokens} tokens, its decoder {words}", "fetch the tokenizer again")
 
 
+def whole(subject: str, folder: Path) -> Iterator[Finding]:
+    """Look at a checkpoint of any network."""
+    _stored(folder)
+    yield from ()
+
+
 BY_RECIPE: dict[str, Callable[[str, Path, Recipe], Iterator[Finding]]] = {
     "detector": detector,
     "text_encoder": text_encoder,
     "checkpoint": checkpoint,
 }
 """Role of an input -> what compares it with a recipe's network."""
-ALONE: dict[str, Callable[[str, Path], Iterator[Finding]]] = {"r_tagger": tagger, "captioner": captioner}
+ALONE: dict[str, Callable[[str, Path], Iterator[Finding]]] = {
+    "r_tagger": tagger,
+    "captioner": captioner,
+    "checkpoint": whole,
+    "tagging model": image_text,
+}
 """Role of an input -> what looks at it alone."""

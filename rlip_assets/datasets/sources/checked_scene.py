@@ -30,6 +30,15 @@ def checked_scene(reader: Reader, raw: RawImage, classes: Classes, rules: Counte
     if size != stored and size != upright_size(path):
         reason = f"the file has {stored[0]} x {stored[1]} pixels (annotated: {size[0]} x {size[1]})"
         raise BadImageError(path, reason)
+    return named_scene(reader, raw, size, classes, rules)
+
+
+def named_scene(reader: Reader, raw: RawImage, size: tuple[int, int], classes: Classes, rules: Counter[str]) -> Scene:
+    """Return the row of an image of `size` (width, height), whose names are in the class table.
+
+    Raises:
+        RecordError: as `checked_scene`.
+    """
     scene = reader.scene(raw, size, classes, rules)
     if reader.closed_vocabulary:
         unknown = set(scene.labels) - set(classes.objects)

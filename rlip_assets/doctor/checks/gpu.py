@@ -59,7 +59,7 @@ def _steps(case: Examination) -> Iterator[tuple[str, float]]:
     training = case.params.training
     seen: list[Recipe] = []
     for item in case.stages.items():
-        recipe = case.recipe(item)
+        recipe = case.recipe(item) if "checkpoint" in item.outputs else None
         if recipe is None or recipe in seen:
             continue
         seen.append(recipe)

@@ -28,7 +28,7 @@ def check(case: Examination) -> Iterator[Finding]:
     """Look at each input of the pipeline that no stage writes, once for each network that reads it."""
     for (role, path), readers in _starts(case).items():
         subject, names = f"{role} {path}", _names(readers)
-        if not (case.root / path).exists() and role == "captioner" and path.count("/") == 1:
+        if not (case.root / path).exists() and role in ("captioner", "tagging model") and path.count("/") == 1:
             yield skipped(subject, "is fetched from the hub", "name a local folder where there is no network")
             continue
         if not (case.root / path).exists():
@@ -52,6 +52,8 @@ def _starts(case: Examination) -> dict[tuple[str, str], list[StageItem]]:
                 found[role, path].append(item)
         if item.stage == "captions" and (model := case.params.captions.model):
             found["captioner", model].append(item)
+        if item.stage == "pseudo_labels" and (model := case.params.tagging.model):
+            found["tagging model", model].append(item)
     return found
 
 
@@ -67,7 +69,7 @@ def _of(case: Examination, role: str, path: str, readers: list[StageItem]) -> It
     for recipe in filter(None, map(case.recipe, readers)):
         if all((recipe.model, recipe.model_changes) != (each.model, each.model_changes) for each in recipes):
             recipes.append(recipe)
-    if role in weights.BY_RECIPE:
+    if role in weights.BY_RECIPE and recipes:
         for recipe in recipes:
             yield from weights.BY_RECIPE[role](subject, folder, recipe)
     elif role in weights.ALONE:
