@@ -54,6 +54,10 @@ class Examination:
             return build_registry(self.params, relative_project(self.root, self.project))
         except (RlipError, ValueError) as error:
             return error
+        except Exception as error:  # what contradicts itself makes no stages, and is told by another check
+            if not self.read.contradictions and not self.read.wrong:
+                raise
+            return ValueError(f"the parameters make no stages ({type(error).__name__}: {error}); correct params.yaml")
 
     @property
     def stages(self) -> Registry | None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from rlip_assets.lineage.params import Params
+from rlip_assets.lineage.params.consistency import problems
+from rlip_assets.lineage.params.sources import without_world_beside_real_data
 
 _DEPTH = 2
 """A wrong value costs this much of its dotted key: `sources.coco`, `training.finetune`."""
@@ -20,17 +22,17 @@ _DEPTH = 2
 class ReadParameters:
     """Attributes:
     params: the valid ones, defaults in place of wrong ones; None where nothing can be read.
-    wrong: dotted key -> what is wrong with it; "" stands for the file, of which then `sources` alone may be valid.
+    wrong: dotted key -> what is wrong with it; "" stands for the file.
+    contradictions: what valid sections say against each other, each with key and remedy.
     """
 
     params: Params | None
     wrong: Mapping[str, str]
+    contradictions: tuple[str, ...] = ()
 
     def usable(self, key: str) -> bool:
         """Return whether a key has the value of the file, and not a default in its place."""
         parts = key.split(".")
-        if "" in self.wrong and parts[0] != "sources":
-            return False
         return not any(_overlap(parts, wrong.split(".")) for wrong in self.wrong if wrong)
 
 
@@ -48,23 +50,32 @@ def read_parameters(path: Path) -> ReadParameters:
         return ReadParameters(None, {"": f"it is not valid YAML ({' '.join(str(error).split())})"})
     if not isinstance(content, dict):
         return ReadParameters(None, {"": "it is not a mapping of keys"})
+    if "sources" in content:
+        content["sources"] = without_world_beside_real_data(content["sources"])
     wrong: dict[str, str] = {}
     while True:
         try:
             return ReadParameters(Params.model_validate(content), wrong)
         except ValidationError as error:
-            found = {".".join(map(str, e["loc"])): str(e["msg"]) for e in error.errors()}
+            found = {".".join(map(str, e["loc"])): str(e["msg"]) for e in error.errors() if e["loc"]}
+            dropped = [_dropped(content, e["loc"][:_DEPTH]) for e in error.errors() if e["loc"]]
             wrong = {**found, **wrong}
-            dropped = [_dropped(content, e["loc"][:_DEPTH]) for e in error.errors()]
             if not any(dropped):
-                return ReadParameters(_sources_alone(content), {"": "; ".join(found.values()), **wrong})
+                params = _each_alone(content)
+                against = () if wrong else tuple(problems(params)) or tuple(str(e["msg"]) for e in error.errors())
+                return ReadParameters(params, wrong, against)
 
 
-def _sources_alone(content: dict[str, Any]) -> Params | None:
-    try:
-        return Params.model_validate({"sources": content.get("sources", {})})
-    except ValidationError:
-        return None
+def _each_alone(content: Mapping[str, Any]) -> Params:
+    """Return the parameters of valid sections, not checked against each other."""
+    valid = {}
+    for name, section in Params.model_fields.items():
+        try:
+            if name in content:
+                valid[name] = TypeAdapter(section.annotation).validate_python(content[name])
+        except ValidationError:
+            continue
+    return Params.model_construct(**valid)
 
 
 def _dropped(content: dict[str, Any], place: tuple[int | str, ...]) -> bool:
@@ -74,6 +85,6 @@ def _dropped(content: dict[str, Any], place: tuple[int | str, ...]) -> bool:
         if not isinstance(inside, dict) or key not in inside:
             break
         inside = inside[key]
-    if place and isinstance(inside, dict) and inside.pop(place[-1], None) is not None:
+    if isinstance(inside, dict) and inside.pop(place[-1], None) is not None:
         return True
-    return bool(place) and content.pop(str(place[0]), None) is not None
+    return content.pop(str(place[0]), None) is not None

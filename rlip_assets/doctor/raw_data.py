@@ -70,8 +70,9 @@ class RawData:
 
 def read_raw_data(sources: SourcesParams, dataset: str, base: Path, thorough: bool) -> RawData:
     """Read a dataset of the profile whose folder is `base`; what is wrong with it is in the result."""
-    found = RawData(dataset, raw_root(sources, dataset, base))
+    found = RawData(dataset, base)
     try:
+        found.root = raw_root(sources, dataset, base)
         found.reader = open_reader(sources, dataset, base)
     except RlipError as error:
         found.faults.append(error)

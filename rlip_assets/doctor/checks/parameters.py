@@ -18,7 +18,11 @@ def check(case: Examination) -> Iterator[Finding]:
     for key, reason in case.read.wrong.items():
         remedy = f"correct or remove {key}; what follows from it is not checked" if key else "correct the file"
         yield failed(f"{path.name} {key}".strip(), reason, remedy)
-    if case.read.wrong:
+    for problem in case.read.contradictions:
+        key, _, reason = problem.removeprefix("Value error, ").partition(": ")
+        message, _, remedy = reason.rpartition("; ")
+        yield failed(f"{path.name} {key}", message or reason, remedy or f"correct {key}")
+    if case.read.wrong or case.read.contradictions:
         return
     written, whole = (yaml.safe_load(text) for text in (path.read_text(), render_params_yaml(path)))
     missing = sorted(_keys(whole) - _keys(written))

@@ -38,7 +38,7 @@ def _pipeline(case: Examination) -> Iterator[Finding]:
     if isinstance(case.registry, RlipError | ValueError):
         yield fault(PIPELINE_FILE, case.registry)
         return
-    if case.stages is None or case.read.wrong:
+    if case.stages is None or case.read.wrong or case.read.contradictions:
         yield skipped(PIPELINE_FILE, "not compared: the parameters are wrong")
         return
     path, remedy = case.root / PIPELINE_FILE, f"rlip dvc-yaml{case.option}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from rlip_assets.datasets.scenes import count_scenes
 from rlip_assets.doctor.examination import Examination
 from rlip_assets.doctor.finding import Finding, failed, guarded, ok, skipped
+from rlip_assets.lineage.params.placeholders import is_placeholder
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.lineage.spec import StageItem
 from rlip_assets.storage.files import sha256_file
@@ -33,6 +34,8 @@ def check(case: Examination) -> Iterator[Finding]:
             continue
         if not (case.root / path).exists():
             remedy = _REMEDIES.get(role, "restore it, or name another one in params.yaml")
+            if is_placeholder(path):
+                remedy = f"set it in params.yaml, then rlip dvc-yaml{case.option}: {remedy}"
             yield failed(subject, f"does not exist; {names} needs it", remedy)
             continue
         found = list(guarded(subject, lambda role=role, path=path, readers=readers: _of(case, role, path, readers)))  # type: ignore[misc]

@@ -18,6 +18,8 @@ from rlip_assets.lineage.profiles import relative_project
 from rlip_assets.lineage.registry import load_registry
 from tests.support.raw_roots import NUMBER, WRITERS
 
+WEIGHTS = Path(__file__).parents[3] / "rlip_assets/micro_world/starting_weights/weights"
+
 
 class Profile:
     """A profile folder whose roots are folders of it."""
@@ -39,8 +41,11 @@ class Profile:
         for dataset in WRITERS:
             sources[dataset]["root"] = f"roots/{dataset}"
         sources |= changes.pop("sources", {})
+        external = {name: str(WEIGHTS / name) for name in ("detector", "text_encoder", "captioner")} | changes.pop(
+            "external", {}
+        )
         path = self.root / "params.yaml"
-        path.write_text(yaml.safe_dump({"profile": "small", "sources": sources, **changes}))
+        path.write_text(yaml.safe_dump({"profile": "small", "sources": sources, "external": external, **changes}))
         path.write_text(render_params_yaml(path))
         (self.root / "dvc.yaml").write_text(render_dvc_yaml(load_registry(self.root), relative_project(self.root)))
 

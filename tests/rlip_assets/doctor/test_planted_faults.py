@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from rlip_assets.cli.doctor import doctor
@@ -245,6 +246,22 @@ def test_wrong_parameters_hide_nothing_else(profile: Any) -> None:
     assert any("none_such" in finding.message for check, finding in rows if check == "parameters")
     assert ("layout", "hico_det") in failed
     assert not any(finding.subject == "coco" for _, finding in rows)
+
+
+def test_contradictions_and_placeholders_are_rows(profile: Any) -> None:
+    """What valid keys say against each other is told key by key, and hides no root."""
+    path = profile.root / "params.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["external"] |= {"detector": None, "text_encoder": None}
+    content["sources"]["v_coco"]["root"] = "/path/to/v_coco"
+    path.write_text(yaml.safe_dump(content))
+    (profile.raw("hico_det") / "annotations/test_hico.json").unlink()
+    rows = list(examine(profile.case()))
+    failed = [f"{row.check} {row.finding.subject}" for row in rows if row.finding.level is Level.FAILED]
+    assert {"parameters params.yaml external.detector", "parameters params.yaml external.text_encoder"} < set(failed)
+    assert {"layout hico_det", "layout v_coco"} < set(failed)
+    assert any("/path/to/v_coco" in row.finding.message for row in rows if row.finding.subject == "v_coco")
+    assert not [row for row in rows if "check itself failed" in row.finding.remedy]
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1\n", None])
