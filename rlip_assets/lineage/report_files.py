@@ -10,15 +10,20 @@ METRICS_FOLDER = f"{REPORT_FOLDER}/metrics"
 """Folder with one file of figures per benchmark run, and that of the pseudo labels."""
 LEARNING, SCALING = "curves/learning", "curves/data_scaling.json"
 BENCHMARK_CURVES, LABEL_CURVE = "curves/precision_recall", "curves/pseudo_labels.json"
-CURVE_RUNS = ("pretrain-vg_coco_o365", "finetune-hico_full")
-"""Benchmark runs whose precision over recall is plotted."""
 
 
-def report_plots(pretrainings: Iterable[str], finetunings: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-    """Return DVC's definitions of the report's plots of a profile with these trainings, repeats of other seeds left out."""
+def report_plots(
+    pretrainings: Iterable[str], judged: Iterable[str], *, labels: bool = True
+) -> dict[str, Mapping[str, Any]]:
+    """Return DVC's definitions of the report's plots, those of which there is something to show.
+
+    Args:
+        pretrainings: names; repeats of other seeds are left out.
+        judged: benchmark runs of HICO-DET whose precision over recall is plotted.
+        labels: whether pseudo labels are judged.
+    """
     runs = [name for name in pretrainings if "-seed" not in name]
-    made = {*(f"pretrain-{name}" for name in runs), *(f"finetune-{name}" for name in finetunings)}
-    return {
+    plots = {
         "learning_curves": {
             "title": "Pre-training: loss, mean of 25 steps",
             "x": "step",
@@ -33,11 +38,12 @@ def report_plots(pretrainings: Iterable[str], finetunings: Iterable[str]) -> dic
         "precision_over_recall": {
             "title": "HICO-DET: precision over recall, mean of classes",
             "x": "recall",
-            "y": {f"{REPORT_FOLDER}/{BENCHMARK_CURVES}/{run}.json": "precision" for run in CURVE_RUNS if run in made},
+            "y": {f"{REPORT_FOLDER}/{BENCHMARK_CURVES}/{run}.json": "precision" for run in judged},
         },
         "pseudo_labels": {
             "title": "Pseudo labels: precision over recall",
             "x": "recall",
-            "y": {f"{REPORT_FOLDER}/{LABEL_CURVE}": "precision"},
+            "y": {f"{REPORT_FOLDER}/{LABEL_CURVE}": "precision"} if labels else {},
         },
     }
+    return {name: plot for name, plot in plots.items() if plot["y"]}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rlip_assets.evaluation.headlines import HEADLINES
-from rlip_assets.lineage.report_files import BENCHMARK_CURVES, CURVE_RUNS, LABEL_CURVE, LEARNING, SCALING
+from rlip_assets.lineage.report_files import BENCHMARK_CURVES, LABEL_CURVE, LEARNING, SCALING
 from rlip_assets.report.artifacts import read_rows
 from rlip_assets.report.plots import smooth_losses
 from rlip_assets.storage.files import write_json
@@ -23,24 +23,32 @@ def write_metrics(facts: Mapping[str, Any], folder: Path) -> None:
     """Write the figures (fractions; those that a protocol does not give are left out) of each benchmark run and of the pseudo labels."""
     quality = facts["label_quality"]
     files = {row["run"]: row["figures"] for part in ("scaling", "fusion", "results") for row in facts[part]}
-    files["label_quality"] = {name: quality.get(name) for name in LABEL_FIGURES}
+    if quality:
+        files["label_quality"] = {name: quality.get(name) for name in LABEL_FIGURES}
     for name, figures in files.items():
         known = {_plain(title): value for title, value in figures.items() if value is not None}
         write_json(folder / f"{name}.json", known)
 
 
 def write_curves(
-    facts: Mapping[str, Any], histories: Mapping[str, Sequence[Mapping[str, float]]], benchmarks: Path, output: Path
+    facts: Mapping[str, Any],
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    benchmarks: Path,
+    output: Path,
+    runs: Iterable[str],
 ) -> None:
-    """Write learning curves (`histories`: one row per step of each pre-training), data scaling, and precision over recall."""
+    """Write learning curves (`histories`: one row per step of each pre-training), data scaling, and precision over recall of `runs` on
+    HICO-DET and of the pseudo labels."""
     for run, rows in histories.items():
         losses = zip(rows, smooth_losses(rows), strict=True)
         write_json(output / LEARNING / f"{run}.json", [{"step": row["step"], "loss": loss} for row, loss in losses])
     scaling = [{"data": row["data"], "full": row["figures"]["Full"]} for row in facts["scaling"]]
     write_json(output / SCALING, scaling)
-    for run in CURVE_RUNS:
-        if (benchmarks / run).is_dir():
+    for run in runs:
+        if (benchmarks / run / "curves.parquet").is_file():
             write_json(output / BENCHMARK_CURVES / f"{run}.json", mean_curve(benchmarks / run, "hico_det"))
+    if facts["label_quality"] is None:
+        return
     points = [point for point in facts["label_quality"]["curve"] if None not in (point["precision"], point["recall"])]
     write_json(
         output / LABEL_CURVE, [{key: point[key] for key in ("threshold", "recall", "precision")} for point in points]

@@ -22,11 +22,11 @@ def figures_table(first: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
     Args:
         first: title of the first column, and key of its text in each row.
-        rows: with `figures` and `spread` by column; the columns are the union of the rows' names, in order of appearance. Training
-            `steps` have a separate column where rows have them.
+        rows: with `figures` and `spread` by column; the columns are the union of the rows' names, in order of appearance. The
+            `start` of a training and its `steps` have a column where rows have them.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row["figures"]))
-    plain = [name for name in ("steps",) if any(name in row for row in rows)]
+    plain = [name for name in ("start", "steps") if any(name in row for row in rows)]
     cells = [
         [
             row[first],
@@ -86,17 +86,7 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
             "twice its standard error.",
             [comparisons_table(facts["comparisons"])],
         ),
-        Section(
-            "Pseudo labels against the truth kept aside",
-            "The threshold was chosen on one half of the images and the figures are those of the other half."
-            + _human_caution(facts["label_quality"].get("human")),
-            [
-                _label_quality(facts["label_quality"]),
-                _by_dataset(facts["label_quality"]),
-                _by_relation(facts["label_quality"]),
-            ],
-            ["plots/pseudo_labels.png", "plots/reliability.png"],
-        ),
+        *_pseudo_labels(facts["label_quality"]),
         Section(
             "Where errors come from",
             "Of each test image the best R triplets, R being the number of its annotated relations, by what is wrong with them.",
@@ -109,6 +99,27 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
             "For orientation, each with the protocol that compares with it on the real dataset. None of them was re-run here. "
             "The first row of a table is this run.",
             [_published(setting) for setting in facts["published"] if setting["rows"]],
+        ),
+    ]
+
+
+def _pseudo_labels(quality: Mapping[str, Any] | None) -> list[Section]:
+    """Return the section of the pseudo labels, where they were judged."""
+    if quality is None:
+        return []
+    return [
+        Section(
+            "Pseudo labels against the truth kept aside"
+            if "human" not in quality
+            else "Pseudo labels against human triplets",
+            "The threshold was chosen on one half of the images and the figures are those of the other half."
+            + _human_caution(quality.get("human")),
+            [
+                _label_quality(quality),
+                _by_dataset(quality),
+                _by_relation(quality),
+            ],
+            ["plots/pseudo_labels.png", "plots/reliability.png"],
         ),
     ]
 

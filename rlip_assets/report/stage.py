@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,23 +21,22 @@ from rlip_assets.report.sections import sections_of
 from rlip_assets.report.verbs import relation_counts, verb_sources
 from rlip_assets.storage.files import write_json, write_text
 
-PICTURED_RUNS = {"finetune-hico_full": "fine-tuned on HICO-DET", "pretrain-vg_coco_o365": "zero-shot, pre-trained only"}
 PICTURES_A_RUN = 4
-CLASS_RUNS = ("pretrain-vg_coco_o365", "finetune-hico_full", "finetune-v_coco", "finetune-open_images")
-"""Runs whose classes are shown one by one."""
+CLASS_RUNS = ("finetune-hico_full", "finetune-v_coco", "finetune-open_images")
+"""Runs whose classes are shown one by one, besides the one without fine-tuning."""
 HISTORY = "history.jsonl"
 
 
 def report_stage(ctx: StageContext) -> dict[str, Any]:
     """Write the report.
 
-    Inputs: `benchmarks`, `label_quality`, `pretrained` (checkpoints with their histories), `predictions/RUN` (with pictures),
-    `scenes` of Visual Genome, `pseudo_labels/DATASET`, `classes` of HICO-DET. Output: `report`, with `benchmark.json`, `.md` and
-    `.html`, and the metrics and curves that `dvc.yaml` names.
+    Inputs: `benchmarks`, and as far as the profile has them `label_quality`, `pretrained` (checkpoints with their histories),
+    `predictions/RUN` (with pictures), `scenes` of Visual Genome, `pseudo_labels/DATASET`, `classes` of HICO-DET. Output: `report`, with
+    `benchmark.json`, `.md` and `.html`, and the metrics and curves that `dvc.yaml` names.
     """
-    output = ctx.outputs["report"]
+    output, training = ctx.outputs["report"], ctx.params.training
     predicted = {f"predict-{name}": choice.checkpoint for name, choice in ctx.params.predictions.items()}
-    facts = gather(ctx.inputs["benchmarks"], ctx.inputs["label_quality"], predicted)
+    facts = gather(ctx.inputs["benchmarks"], ctx.inputs.get("label_quality"), predicted, training)
     facts |= {
         "profile": ctx.params.profile,
         "micro_world": ctx.params.is_micro_world,
@@ -46,17 +45,17 @@ def report_stage(ctx: StageContext) -> dict[str, Any]:
     if ctx.params.rehearsal:
         facts["rehearsal"] = str(ctx.params.rehearsal)
     for row in facts["results"]:
-        if row["run"] in CLASS_RUNS:
+        if row["run"] in (training.zero_shot_run, *CLASS_RUNS):
             dataset = row["protocol"].partition("/")[0]
             row["classes"] = class_facts(ctx.inputs["benchmarks"] / row["run"], dataset, output)
-    histories = _histories(ctx.inputs["pretrained"])
+    histories = _histories(ctx.inputs["pretrained"]) if "pretrained" in ctx.inputs else {}
     for row in (*facts["scaling"], *facts["fusion"]):
         row["steps"] = len(histories[row["run"].removeprefix("pretrain-")])
     first_seeds = {run: rows for run, rows in histories.items() if not REPEAT.fullmatch(run)}
     _draw(facts, first_seeds, output / "plots")
     write_metrics(facts, output / PurePosixPath(METRICS_FOLDER).name)
-    write_curves(facts, first_seeds, ctx.inputs["benchmarks"], output)
-    sections = sections_of(facts, _pictures(ctx.inputs, output / "pictures"))
+    write_curves(facts, first_seeds, ctx.inputs["benchmarks"], output, training.pictured_runs)
+    sections = sections_of(facts, _pictures(ctx.inputs, training.pictured_runs, output / "pictures"))
     write_json(output / "benchmark.json", facts)
     write_text(output / "benchmark.md", to_markdown(facts, sections))
     write_text(output / "benchmark.html", render_page(facts, sections))
@@ -64,8 +63,11 @@ def report_stage(ctx: StageContext) -> dict[str, Any]:
 
 
 def _verbs(ctx: StageContext) -> list[dict[str, Any]]:
+    if "classes" not in ctx.inputs:
+        return []
     classes = read_json(ctx.inputs["classes"])
-    sources = {"Visual Genome": relation_counts(ctx.inputs["scenes"])} | {
+    human = {"Visual Genome": relation_counts(ctx.inputs["scenes"])} if "scenes" in ctx.inputs else {}
+    sources = human | {
         f"pseudo labels, {name.partition('/')[2]}": relation_counts(path)
         for name, path in ctx.inputs.items()
         if name.startswith("pseudo_labels/")
@@ -83,15 +85,18 @@ def _draw(facts: Mapping[str, Any], histories: Mapping[str, list[dict[str, float
     plots.fusion_plot(facts["fusion"], folder / "fusion.png")
     plots.learning_plot(histories, folder / "learning.png")
     quality = facts["label_quality"]
+    if quality is None:
+        return
     plots.precision_recall_plot(quality["curve"], quality.get("operating_threshold"), folder / "pseudo_labels.png")
     plots.reliability_plot(quality["calibration"]["curve"], folder / "reliability.png")
 
 
-def _pictures(inputs: Mapping[str, Path], folder: Path) -> list[Picture]:
+def _pictures(inputs: Mapping[str, Path], runs: Iterable[str], folder: Path) -> list[Picture]:
     """Copies of the pictures that the training stages drew of their predictions on test images."""
     pictures = []
     folder.mkdir(parents=True, exist_ok=True)
-    for run, title in PICTURED_RUNS.items():
+    for run in runs:
+        title = "zero-shot, pre-trained only" if run.startswith("pretrain-") else "fine-tuned"
         source = inputs.get(f"predictions/{run}")
         for file in sorted(source.glob("*.png"))[:PICTURES_A_RUN] if source else []:
             name = f"{run}-{file.name}"

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from rlip_assets.lineage.datasets import ZERO_SHOT_BENCHMARK
 from rlip_assets.lineage.recipe_files import recipe
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.lineage.starts import check_chain, check_start, trained_here
@@ -139,8 +140,9 @@ class TrainingParams(BaseModel):
 
     @property
     def pictured_runs(self) -> tuple[str, ...]:
-        """Benchmark runs whose pictures the report shows: without fine-tuning, and the first fine-tuning."""
-        finetuned = [f"finetune-{name}" for name in list(self.finetune)[:1]]
+        """Benchmark runs with pictures and curves in the report: without fine-tuning, and the first fine-tuning on the same benchmark."""
+        on_it = (name for name, choice in self.finetune.items() if choice.resolve().benchmark == ZERO_SHOT_BENCHMARK)
+        finetuned = [f"finetune-{name}" for name in list(on_it)[:1]]
         return (*([self.zero_shot_run] if self.zero_shot_run else []), *finetuned)
 
     def keys(self, own: str, checkpoints: str = "checkpoints") -> tuple[str, ...]:

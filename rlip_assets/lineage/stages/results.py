@@ -99,5 +99,9 @@ def report(lineage: ProfileLineage) -> StageSpec:
         group="benchmarks",
         kinds=("markdown", "html"),
         metrics=(METRICS_FOLDER,),
-        plots=report_plots(training.pretrain, training.finetune),
+        plots=report_plots(
+            training.pretrain,
+            [run for run in training.pictured_runs if run in runs],
+            labels="label_quality" in inputs,
+        ),
     )

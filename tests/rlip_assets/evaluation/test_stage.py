@@ -21,7 +21,7 @@ from rlip_assets.evaluation.formats.predictions import ImagePredictions, Predict
 from rlip_assets.evaluation.stage import benchmark_stage
 from rlip_assets.lineage.context import NullLog, StageContext
 from rlip_assets.lineage.params import Params
-from rlip_assets.report.facts import ROWS, Row
+from rlip_assets.report.runs import ROWS, Row
 from rlip_assets.storage.errors import DataError, InputError
 
 OBJECTS = ["person", "horse", "cup"]

@@ -10,9 +10,10 @@ import pytest
 
 from rlip_assets.evaluation.headlines import HEADLINES
 from rlip_assets.evaluation.stage import write_table
-from rlip_assets.lineage.report_files import BENCHMARK_CURVES, CURVE_RUNS, METRICS_FOLDER, report_plots
+from rlip_assets.lineage.report_files import BENCHMARK_CURVES, METRICS_FOLDER, report_plots
 from rlip_assets.report.dvc_files import mean_curve, write_curves, write_metrics
 
+CURVE_RUNS = ("pretrain-vg_coco_o365", "finetune-hico_full")
 POINT = {"threshold": 0.5, "precision": 0.75, "recall": 0.5, "f1": 0.6, "labels": 4}
 FACTS: dict[str, Any] = {
     "results": [{"run": "finetune-v_coco", "figures": {"AP role S1": 0.5, "AP agent": None}}],
@@ -54,8 +55,9 @@ def test_every_file_that_the_pipeline_plots_is_written(tmp_path: Path) -> None:
     for run in CURVE_RUNS:
         benchmark(tmp_path / "benchmarks" / run)
     output = tmp_path / "reports"
-    write_curves(FACTS, {"vg": [{"step": 1, "loss": 4.0}, {"step": 2, "loss": 2.0}]}, tmp_path / "benchmarks", output)
-    plots = report_plots(["vg", "vg-seed1", "vg_coco_o365"], ["hico_full"])
+    losses = {"vg": [{"step": 1, "loss": 4.0}, {"step": 2, "loss": 2.0}]}
+    write_curves(FACTS, losses, tmp_path / "benchmarks", output, CURVE_RUNS)
+    plots = report_plots(["vg", "vg-seed1", "vg_coco_o365"], CURVE_RUNS)
     named = {file for plot in plots.values() for file in plot["y"]}
     written = {file.relative_to(tmp_path).as_posix() for file in output.rglob("*.json")}
     assert named - written == {"reports/curves/learning/vg_coco_o365.json"}  # that training is not among these

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlip_assets.lineage.params.training import TrainingParams
 from rlip_assets.report.artifacts import read_history, read_json, read_rows
 from rlip_assets.report.class_facts import class_facts, classes_csv
 from rlip_assets.report.facts import HICO, gather
@@ -62,9 +63,9 @@ def facts_of(folders: tuple[Path, Path]) -> dict:
 
 def test_figures_stand_in_the_tables(folders: tuple[Path, Path]) -> None:
     text = to_markdown(facts_of(folders), sections_of(facts_of(folders)))
-    assert "| HICO-DET zero-shot (NF) | 12.34 | 5.00 | 20.00 |" in text
-    assert "| HICO-DET UC-RF | 50.00 | – | 62.50 |" in text
-    assert "| V-COCO | 71.00 | – | – |" in text
+    assert "| HICO-DET zero-shot (NF) | pretrain/vg_coco_o365 | 12.34 | 5.00 | 20.00 |" in text
+    assert "| HICO-DET UC-RF | pretrain/vg_coco_o365 | 50.00 | – | 62.50 |" in text
+    assert "| V-COCO | pretrain/vg_coco_o365 | 71.00 | – | – |" in text
     assert "| HICO-DET zero-shot (NF) | 25.00 | 75.00 |" in text
     assert "Published figures on the real datasets" in text
     ours = "| this run (pretrain-vg_coco_o365) | 5.00 | 20.00 | 12.34 | this report |"
@@ -211,3 +212,24 @@ def test_a_difference_is_shown_above_twice_its_standard_error(higher: tuple[floa
         f"{run}-seed{i}" if i else run: {"m": value} for run, values in runs.items() for i, value in enumerate(values)
     }
     assert compare(metrics, [Comparison("a above b", "a", "b", "m")])[0]["verdict"] == verdict
+
+
+def test_a_profile_with_other_starts_and_without_labels_is_reported_as_what_it_is(folders: tuple[Path, Path]) -> None:
+    """No line says more than the profile has: another start by its name, other trainings by theirs, nothing of labels."""
+    finetune = {
+        "hico_uc_rf": {"recipe": "micro_hico_uc_rf", "start": "/official/r50"},
+        "v_coco": {"recipe": "micro_v_coco"},
+        "mine": {"recipe": "micro_v_coco", "start": "finetune/v_coco"},
+    }
+    training = TrainingParams.model_validate(
+        {"pretrain": {"vg": {"recipe": "micro_vg"}}, "start": "pretrain/vg", "finetune": finetune}
+    )
+    (folders[0] / "finetune-v_coco").rename(folders[0] / "finetune-mine")
+    facts = gather(folders[0], None, training=training) | {"profile": "p", "micro_world": False, "verb_sources": []}
+    text = to_markdown(facts, sections_of(facts))
+    assert "| HICO-DET zero-shot (NF) | pretrain/vg | 10.00 |" in text
+    assert "| HICO-DET UC-RF | /official/r50 | 50.00 |" in text
+    assert "| V-COCO, mine | finetune/v_coco | 71.00 |" in text
+    assert "vg_coco_o365" not in text
+    assert "Pseudo labels against" not in text
+    assert NOTICE not in text
