@@ -81,7 +81,7 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("name", ["parseda_r50", "tagger_r50", "rlipv1_parse_r50"])
+@pytest.mark.parametrize("name", ["parseda_r50", "tagger_r50"])
 def test_full_size_loss_falls_on_one_batch(name: str) -> None:
     """ResNet-50, 200 queries, width 256, fp32 on the CPU; a two-layer text encoder keeps it within memory."""
     config = replace(ModelConfig.preset(name), text=TextConfig(layers=2, vocabulary=500)).without_dropout()
