@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from rlip_assets.cli.doctor import doctor
+from rlip_assets.doctor import registry
 from rlip_assets.doctor.checks import annotation_files, images, starts
 from rlip_assets.doctor.finding import Level
 from rlip_assets.doctor.registry import examine
@@ -232,6 +233,14 @@ def test_one_run_finds_every_planted_fault(profile: Any, monkeypatch: pytest.Mon
     assert {row.finding.level for row, _ in told if row.check in ("layout", "weights")} >= {Level.FAILED}
 
 
+@pytest.fixture
+def without_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the checks that build networks."""
+    kept = {name: check for name, check in registry.CHECKS.items() if name not in ("weights", "disk", "GPU")}
+    monkeypatch.setattr(registry, "CHECKS", kept)
+
+
+@pytest.mark.usefixtures("without_networks")
 def test_wrong_parameters_hide_nothing_else(profile: Any) -> None:
     """Each wrong key is a row; datasets whose parameters are valid are still looked at."""
     path = profile.root / "params.yaml"
@@ -248,6 +257,7 @@ def test_wrong_parameters_hide_nothing_else(profile: Any) -> None:
     assert not any(finding.subject == "coco" for _, finding in rows)
 
 
+@pytest.mark.usefixtures("without_networks")
 def test_contradictions_and_placeholders_are_rows(profile: Any) -> None:
     """What valid keys say against each other is told key by key, and hides no root."""
     path = profile.root / "params.yaml"
