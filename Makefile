@@ -52,8 +52,8 @@ test: setup lint ## lint and the everyday tests, on two cores, with coverage
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 --cov --cov-report=
 	@echo "coverage: $$($(BIN)/coverage report --format=total) %"
 
-test-deep: $(VENV)/.deep ## long property runs, kills, both entry points on a miniature pipeline, a real S3 server, Ray, spaCy, Triton's interpreter
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20 -m 'deep or s3 or ray or spacy or triton'
+test-deep: $(VENV)/.deep ## long property runs, kills, both entry points on a miniature pipeline, real S3 and PostgreSQL servers, Ray, spaCy, Triton's interpreter
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20 -m 'deep or s3 or postgres or ray or spacy or triton'
 
 $(VENV)/.deep: $(VENV)/.installed requirements/deep.txt
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/deep.txt

