@@ -34,7 +34,7 @@ def suite(
     vocabulary: Vocabulary,
     *,
     zero_shot: bool = False,
-    unseen: str | Sequence[tuple[str, str]] | None = None,
+    unseen: str | Sequence[Sequence[str]] | None = None,
     known_objects: KnownObjects | None = None,
 ) -> Suite:
     """Evaluators of a benchmark.

@@ -70,7 +70,7 @@ class Vocabulary:
         hois = np.array(self.hois, np.int64).reshape(-1, 2)
         return hois[:, 1] * len(self.verbs) + hois[:, 0]
 
-    def unseen(self, split: str | Sequence[tuple[str, str]]) -> tuple[int, ...]:
+    def unseen(self, split: str | Sequence[Sequence[str]]) -> tuple[int, ...]:
         """Ids of the interaction classes that a zero-shot setting leaves out of training: by its name, or listed as (verb, object) names.
 
         Raises:
@@ -78,11 +78,12 @@ class Vocabulary:
         """
         if not isinstance(split, str):
             names = {(self.verbs[verb], self.objects[label]): number for number, (verb, label) in enumerate(self.hois)}
-            if unknown := [name for name in split if name not in names]:
+            listed = [(verb, thing) for verb, thing in split]  # those of a checkpoint are lists
+            if unknown := [name for name in listed if name not in names]:
                 raise DataError(
                     f"the {self.dataset} classes have no interaction {unknown[0]}; correct the recipe's unseen"
                 )
-            return tuple(names[name] for name in split)
+            return tuple(names[name] for name in listed)
         if split not in self.splits:
             named = ", ".join(sorted(self.splits)) or "none"
             raise DataError(f"the {self.dataset} classes have no zero-shot setting {split!r} (they have: {named})")

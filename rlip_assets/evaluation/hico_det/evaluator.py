@@ -200,9 +200,7 @@ def rare_groups(vocabulary: Vocabulary) -> dict[str, npt.NDArray[np.int64]]:
     return {"rare": vocabulary.hoi_keys[rare], "non_rare": vocabulary.hoi_keys[~rare]}
 
 
-def zero_shot_groups(
-    vocabulary: Vocabulary, split: str | Sequence[tuple[str, str]]
-) -> dict[str, npt.NDArray[np.int64]]:
+def zero_shot_groups(vocabulary: Vocabulary, split: str | Sequence[Sequence[str]]) -> dict[str, npt.NDArray[np.int64]]:
     """Class keys that a zero-shot setting leaves out of training, and the others.
 
     Raises:

@@ -18,6 +18,7 @@ from rlip_assets.evaluation.core.ground_truth import AnnotatedImage, ground_trut
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.evaluation.errors_by_cause import CauseCounter
 from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionBatch, PredictionWriter
+from rlip_assets.evaluation.hico_det.evaluator import zero_shot_groups
 from rlip_assets.evaluation.stage import benchmark_stage
 from rlip_assets.lineage.context import NullLog, StageContext
 from rlip_assets.lineage.params import Params
@@ -273,6 +274,17 @@ def test_settings_that_were_not_computed_are_said(tmp_path: Path) -> None:
     assert "hico_det/rlipv2_known_object:" in result.output
     refused = CliRunner().invoke(app, [*arguments, "--unseen", "uv"])
     assert "hico_det classes have no zero-shot setting 'uv' (they have: uc_nf, uc_rf)" in str(refused.exception)
+
+
+def test_unseen_interactions_may_be_listed() -> None:
+    """As a recipe has them, or as JSON gives them back."""
+    vocabulary = Vocabulary("hico_det", tuple(OBJECTS), ("ride", "hold"), ((0, 1), (1, 2)))
+    for listed in ((("hold", OBJECTS[2]),), [["hold", OBJECTS[2]]]):
+        groups = zero_shot_groups(vocabulary, listed)
+        assert groups["unseen"].tolist() == [2 * 2 + 1]
+        assert groups["seen"].tolist() == [1 * 2]
+    with pytest.raises(DataError, match=r"no interaction \('hold', 'car'\); correct the recipe's unseen"):
+        zero_shot_groups(vocabulary, [["hold", "car"]])
 
 
 def test_triplets_that_a_list_does_not_name_are_no_errors() -> None:
