@@ -68,11 +68,11 @@ def read_parameters(path: Path) -> ReadParameters:
 
 def _each_alone(content: Mapping[str, Any]) -> Params:
     """Return the parameters of valid sections, not checked against each other."""
-    valid = {}
+    valid: dict[str, Any] = {}
     for name, section in Params.model_fields.items():
         try:
             if name in content:
-                valid[name] = TypeAdapter(section.annotation).validate_python(content[name])
+                valid[name] = TypeAdapter[Any](section.annotation or Any).validate_python(content[name])
         except ValidationError:
             continue
     return Params.model_construct(**valid)

@@ -13,7 +13,7 @@ Annotations: `annotations.py`; official V-COCO action files, together with COCO 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -69,7 +69,7 @@ class Request:
     split: str = "test"
     instances: Path | None = None
     coco_ids: bool = False
-    unseen: str | None = None
+    unseen: str | Sequence[tuple[str, str]] | None = None
     zero_shot: bool = False
     image_labels: Path | None = None
     list_classes: Path | None = None

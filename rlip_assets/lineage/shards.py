@@ -130,7 +130,7 @@ class ShardStore:
         for name, made in zip(list(left), run(work, list(left.values()), engine, report), strict=True):
             found[left.pop(name).index] = made
             report()
-        finished = [made for shard in shards if (made := found[shard.index]) is not None]
+        finished = [each for shard in shards if (each := found[shard.index]) is not None]
         reused = sum(shard.reused for shard in finished)
         if reused:
             log.info(f"{reused} of {len(finished)} shards were there already")

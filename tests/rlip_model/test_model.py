@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -268,7 +269,8 @@ def test_any_number_of_fusions_serves_the_decoder_layers(
     config = small("micro_parseda", **changes)
     model = build_model(config).eval()
     shake(model)
-    assert len(model.encoder.fusions) == fusions
+    fused: Any = model.encoder.fusions
+    assert len(fused) == fusions
     batch = make_batch(config)
     with torch.no_grad():
         labels = model.encode(batch.images, batch.mask, batch.pooled).labels

@@ -15,7 +15,7 @@ from rlip_assets.datasets.sources.v_coco import VCocoReader
 from rlip_assets.datasets.sources.visual_genome import VisualGenomeReader
 from rlip_assets.lineage.context import StageContext, StageLog
 from rlip_assets.lineage.params.placeholders import is_placeholder
-from rlip_assets.lineage.params.sources import OwnSourceParams, SourceParams, SourcesParams
+from rlip_assets.lineage.params.sources import OwnSourceParams, SourceParams, SourcesParams, VisualGenomeParams
 from rlip_assets.storage.errors import InputError, ParameterError
 
 _READERS: dict[str, type[Reader]] = {
@@ -110,7 +110,9 @@ def open_reader(sources: SourcesParams, dataset: str, base: Path) -> Reader:
     params = source_params(sources, dataset)
     if isinstance(params, OwnSourceParams):
         return _own_reader(params, dataset, root)
-    return VisualGenomeReader(root, sources.visual_genome) if dataset == "visual_genome" else _READERS[dataset](root)
+    if isinstance(params, VisualGenomeParams):
+        return VisualGenomeReader(root, params)
+    return _READERS[dataset](root)
 
 
 def _own_reader(params: OwnSourceParams, dataset: str, root: Path) -> Reader:

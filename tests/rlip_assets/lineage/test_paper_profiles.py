@@ -41,7 +41,11 @@ def paper(**changes: Any) -> Params:
 def test_a_paper_profile_has_every_published_training_of_its_network(name: str) -> None:
     params = load_params(profile_root(name) / PARAMS_FILE)
     training = params.training
-    stages = {"pretrain": training.pretrain, "finetune": training.finetune, "zero_shot": params.predictions}
+    stages: dict[str, Mapping[str, Any]] = {
+        "pretrain": training.pretrain,
+        "finetune": training.finetune,
+        "zero_shot": params.predictions,
+    }
     for kind, choices in stages.items():
         published = {
             each

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from rlip_assets.lineage.params.training import TrainingParams
 from rlip_assets.report.artifacts import read_history, read_json, read_rows
 from rlip_assets.report.class_facts import class_facts, classes_csv
-from rlip_assets.report.facts import HICO, gather
+from rlip_assets.report.facts import gather
 from rlip_assets.report.markdown import tables_markdown, to_markdown
 from rlip_assets.report.page import NOTICE, Picture, Section, render, render_page
 from rlip_assets.report.plots import scaling_plot
 from rlip_assets.report.repeats import Comparison, compare
+from rlip_assets.report.runs import HICO
 from rlip_assets.report.sections import class_table, sections_of
 from rlip_assets.report.verbs import verb_sources
 from rlip_assets.storage.errors import InputError

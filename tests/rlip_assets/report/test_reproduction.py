@@ -47,7 +47,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def words(command: str, file: Path, roots: Path, benchmark: str, output: Path) -> list[str | Path]:
-    options = ["--benchmark", benchmark, "--root", roots / benchmark, "--output", output]
+    options: list[str | Path] = ["--benchmark", benchmark, "--root", roots / benchmark, "--output", output]
     return [command, file, *options, "--tokenizer", file.parent / "tokenizer"]
 
 
@@ -105,7 +105,8 @@ def test_a_killed_reproduction_goes_on_where_it_was(
     write_released(tmp_path / "official.pth", dataset_file="vg")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run(words("predict-benchmark", tmp_path / "official.pth", roots, "hico_det", whole)) is None
-    write, imported = benchmark_predictions.write_predictions, []
+    write = benchmark_predictions.write_predictions
+    imported: list[object] = []
     sizes: list[int] = []
 
     def dying(*arguments: Any) -> int:
@@ -137,7 +138,7 @@ def test_predictions_of_a_command_are_what_evaluate_reads(roots: Path, work: Pat
     import_checkpoint(tmp_path / "official.pth", tmp_path / "folder", str(tmp_path / "tokenizer"))
     options = words("predict-benchmark", tmp_path / "folder", roots, "v_coco", tmp_path / "out")[:-2]
     shown = CliRunner().invoke(app, [*map(str, options), "--split", "train"]).stdout
-    command = shown.split("`")[1].split()
+    command: list[str | Path] = [*shown.split("`")[1].split()]
     assert command[:2] == ["rlip", "evaluate"]
     assert run(command[1:]) is None
     assert len(read_predictions(tmp_path / "out/v_coco.parquet")) == 4

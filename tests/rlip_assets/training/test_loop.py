@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -224,10 +225,11 @@ def test_rlipv1_trains_on_one_draw_of_resized_vectors(
     """RPL compares what the network reads, dropout included; the published text mask is that of the pooler output."""
     recipe = small_recipe.changed({"published": {"text_mask": True, "pseudo_gradient": True}, "model": "micro_parse"})
     trainer = trainer_of(recipe, name="micro_parse")
-    trainer.model.resizer.dropout.p = 0.5
+    network: Any = trainer.model
+    network.resizer.dropout.p = 0.5
     seen: dict[str, list[torch.Tensor]] = {"pooled": [], "read": [], "compared": []}
-    trainer.model.text_encoder.pooler.register_forward_hook(lambda _, given, out: seen["pooled"].append(out))
-    trainer.model.encoder.register_forward_hook(lambda _, given, out: seen["read"].append(given[1]))
+    network.text_encoder.pooler.register_forward_hook(lambda _, given, out: seen["pooled"].append(out))
+    network.encoder.register_forward_hook(lambda _, given, out: seen["read"].append(given[1]))
     targets_of = trainer.criterion._relation_targets
     keep = lambda targets, vectors, *rest: seen["compared"].append(vectors) or targets_of(targets, vectors, *rest)  # noqa: E731
     monkeypatch.setattr(trainer.criterion, "_relation_targets", keep)

@@ -192,7 +192,7 @@ def test_parse_trains_fine_tunes_and_answers(project: Project) -> None:
     assert any(name.startswith("transformer.encoder.") for name in start["fresh"])
     assert not any(name.startswith("backbone.") for name in start["fresh"])
     finetuning = replace(project.context("finetune", "parse_full"), params=params)
-    finetuning = replace(finetuning, inputs=finetuning.inputs | {"checkpoint": checkpoint})
+    finetuning = replace(finetuning, inputs={**finetuning.inputs, "checkpoint": checkpoint})
     assert finetune_stage(finetuning)["predicted_images"] == 2
     detector = RelationDetector.from_pretrained(finetuning.outputs["checkpoint"])
     assert (detector.checkpoint.config.fusion, detector.checkpoint.config.pairs) == ("joint", 8)
