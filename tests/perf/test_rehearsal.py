@@ -45,7 +45,7 @@ def real_profile(root: Path) -> Params:
     content["captions"]["captions_per_image"] = 2
     training = content["training"]
     training["pretrain"] = {"vg_coco_o365": training["pretrain"]["vg_coco_o365"]}
-    training["finetune"] = {name: training["finetune"][name] for name in ("hico_full", "v_coco", "open_images")}
+    training["finetune"] = {name: training["finetune"][name] for name in ("hico_full",)}
     for dataset, place in write_datasets(root / "stand-ins", IMAGES + 1).items():
         content["sources"][dataset]["root"] = str(place)
     shipped = {name: str(SHIPPED / name) for name in ("detector", "text_encoder", "captioner")}
