@@ -49,6 +49,7 @@ def build_asset(project: DvcProject, stage: Stage, translator: DvcTranslator) ->
         check_specs=list(translator.check_specs(stage)),
         pool=translator.pool(stage),
         backfill_policy=translator.backfill_policy(stage),
+        retry_policy=translator.retry_policy(stage),
     )
     def run_stage(context):  # type: ignore[no-untyped-def]  # Dagster reads annotations, and these are strings
         return materialize(context, project, stage, translator)

@@ -53,7 +53,7 @@ def reproduce(
 
     Raises:
         dg.Failure: an item failed; the description says why in one sentence, the metadata have its last lines. Dagster may try again
-            only where DVC was busy all the time.
+            only where DVC was busy all the time, or the translator calls the failure transient.
     """
     addresses = [item.address for item in items]
     spoken = addresses[0] if len(addresses) == 1 else f"{addresses[0]} and {len(addresses) - 1} more"
@@ -73,12 +73,20 @@ def reproduce(
         raise dg.Failure(
             translator.cause(lines, status),
             metadata={"stages": " ".join(addresses), "last lines": dg.MetadataValue.md(fenced(lines))},
-            allow_retries=busy,
+            allow_retries=busy or translator.transient(lines, status),
         )
     recorded = read_lock(project, items)
     if absent := [address for address in addresses if address not in recorded]:
         raise dg.Failure(f"DVC ran {spoken} but dvc.lock lacks {absent[0]}; is another process rewriting dvc.lock?")
     return [translator.recorded(item, recorded[item.address]) for item in items], skipped
+
+
+def failure_reason(failure: dg.DagsterEvent) -> str:
+    """Return the reason of a failed step: the description of its `dg.Failure`, else the message of the error."""
+    data = failure.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return str(data.user_failure_data.description)
+    return str(data.error.message) if data.error is not None else str(failure.message)
 
 
 def fenced(lines: Sequence[str]) -> str:

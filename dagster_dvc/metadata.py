@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ def describe(root: Path, item: Item, entry: LockEntry) -> dict[str, Any]:
     metadata: dict[str, Any] = {"dvc": dg.MetadataValue.json({"outs": dict(entry.outs), "deps": dict(entry.deps)})}
     if item.outs:
         metadata["path"] = dg.MetadataValue.path(str(root / item.outs[0]))
+    metadata |= column_schema(root, item.outs)
     figures = dict(pair for path in item.metrics for pair in _figures(root / path))
     for name, value in list(figures.items())[:MOST_FIGURES]:
         metadata[name] = value
@@ -31,6 +32,24 @@ def describe(root: Path, item: Item, entry: LockEntry) -> dict[str, Any]:
         uri = f"data:image/{_PICTURES[picture.suffix.lower()]};base64,{data}"
         metadata[f"picture/{picture.stem}"] = dg.MetadataValue.md(f"![{picture.stem}]({uri})")
     return metadata
+
+
+def column_schema(root: Path, outs: Iterable[str]) -> dict[str, dg.TableSchema]:
+    """Return the columns of the first Parquet file among outputs as Dagster's metadata; nothing without one, or without pyarrow."""
+    try:
+        import pyarrow.parquet as pq
+    except ImportError:
+        return {}
+    places = (root / out for out in outs)
+    files = (file for place in places for file in (sorted(place.rglob("*.parquet")) if place.is_dir() else [place]))
+    table = next((file for file in files if file.suffix == ".parquet" and file.is_file()), None)
+    if table is None:
+        return {}
+    constraints = {True: dg.TableColumnConstraints(nullable=True), False: dg.TableColumnConstraints(nullable=False)}
+    columns = [
+        dg.TableColumn(one.name, str(one.type), constraints=constraints[one.nullable]) for one in pq.read_schema(table)
+    ]
+    return {"dagster/column_schema": dg.TableSchema(columns)}
 
 
 def _figures(file: Path) -> Iterator[tuple[str, bool | int | float | str]]:

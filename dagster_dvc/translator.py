@@ -61,6 +61,14 @@ class DvcTranslator:
         """Return how partitions are divided among the runs of a backfill: one each by default."""
         return dg.BackfillPolicy.multi_run(1) if stage.partitioned else None
 
+    def retry_policy(self, stage: Stage) -> dg.RetryPolicy | None:
+        """Return how a failure that may pass by itself is tried again: not at all by default, after DVC was busy for ten minutes."""
+        return None
+
+    def transient(self, lines: Sequence[str], status: int) -> bool:
+        """Return whether a second try can help, by the last lines of a failed DVC process; the retry policy says when."""
+        return False
+
     def automation_condition(self, stage: Stage) -> dg.AutomationCondition[Any] | None:
         """Return when Dagster runs the stage by itself: never by default."""
         return None

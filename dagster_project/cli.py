@@ -41,6 +41,7 @@ def demo(
     from dagster_dvc import report_external, unreported
     from dagster_project.launcher import bring_up_to_date
     from dagster_project.location import active_location
+    from dagster_project.pools import follow_gpus
     from rlip_assets.cli.summary import print_summary
 
     began = time.monotonic()
@@ -52,6 +53,7 @@ def demo(
     location = active_location()
     tell(f"comparing dvc.lock, the tree and Dagster in {location.root}")
     with DagsterInstance.get() as instance:
+        follow_gpus(instance)
         summary = bring_up_to_date(location, TARGET, tell, slots)
         if reported := report_external(instance, location.project, location.translator):
             tell(
@@ -88,9 +90,11 @@ def ui(
     from dagster import DagsterInstance
 
     from dagster_project.dead_runs import end_dead_runs
+    from dagster_project.pools import follow_gpus
     from rlip_assets.cli.servers import serve
 
     with DagsterInstance.get() as instance:
+        follow_gpus(instance)
         if dead := end_dead_runs(instance):
             print(f"{len(dead)} earlier runs were killed; they are marked as failed", flush=True)
     serve(dagster_port, mlflow_port)

@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from dagster_dvc.lock import LockEntry
+from dagster_dvc.metadata import column_schema
 from rlip_assets.cli.servers import MLFLOW_ADDRESS_VARIABLE
 from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.lineage.provenance import read_provenance
@@ -35,6 +36,7 @@ def describe(root: Path, item: StageItem, entry: LockEntry, manifest: Mapping[st
     figures = flatten((manifest or {}).get("figures", {}))
     for name, value in list(figures.items())[:_MOST_FIGURES]:
         metadata[name] = value if isinstance(value, bool | int | float | str) else dg.MetadataValue.json(value)
+    metadata |= column_schema(root, item.outputs.values())
     provenance = read_provenance(root, item)
     for name, value in provenance.get("seconds", {}).items():
         metadata[f"seconds/{name}"] = value

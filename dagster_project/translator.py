@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,13 @@ from rlip_assets.lineage.provenance import DAGSTER_RUN_VARIABLE
 from rlip_assets.lineage.runner import read_manifest
 from rlip_assets.lineage.spec import PROVENANCE_FOLDER, Registry
 from rlip_assets.lineage.watchdog import REQUESTER_VARIABLE
+from rlip_assets.storage.errors import TRY_AGAIN
 
+JUDGED = ("label_quality", "benchmark", "report")
 FORCE_TAG = "rlip/force"
 """Run tag that makes DVC run the stage although nothing it tracks has changed (a raw dataset has, for instance)."""
+_SECOND_TRY_HELPS = re.compile(rf"exited with ({TRY_AGAIN}|-9|137)$")
+"""How DVC names the end of a stage that lacked a worker, a lock or a store, or was killed; its finished shards are kept."""
 ERROR_PREFIX = "rlip: "
 """How `rlip` begins the one sentence about an error that the user can act on."""
 
@@ -62,6 +67,16 @@ class PipelineTranslator(DvcTranslator):
         many = dg.BackfillPolicy
         policy = many.single_run() if self._per_run is None else many.multi_run(self._per_run)
         return policy if stage.partitioned else None
+
+    def retry_policy(self, stage: Stage) -> dg.RetryPolicy:
+        return dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+    def transient(self, lines: Sequence[str], status: int) -> bool:
+        return any(_SECOND_TRY_HELPS.search(line) for line in lines)
+
+    def automation_condition(self, stage: Stage) -> dg.AutomationCondition[Any] | None:
+        """Judge and report new results by themselves, once the automation sensor is on; a person asks for trainings, sensors for labels."""
+        return dg.AutomationCondition.eager() if stage.name in JUDGED else None
 
     def check_specs(self, stage: Stage) -> Sequence[dg.AssetCheckSpec]:
         return check_specs(stage.name, self.key(stage))

@@ -17,6 +17,7 @@ from pathlib import Path
 import dagster as dg
 import psutil
 
+from dagster_dvc.execution import failure_reason
 from dagster_project.dead_runs import WORKER_TAG, end_dead_runs, this_worker
 from dagster_project.location import Location
 from dagster_project.translator import FORCE_TAG
@@ -89,16 +90,8 @@ def materialise(instance: dg.DagsterInstance, location: Location, task: Task) ->
     )
     error = None
     if not result.success:
-        error = next((_reason(event) for event in result.all_events if event.is_step_failure), "the run failed")
+        error = next((failure_reason(event) for event in result.all_events if event.is_step_failure), "the run failed")
     return Outcome(result.run_id, time.monotonic() - began, error)
-
-
-def _reason(failure: dg.DagsterEvent) -> str:
-    """Return the reason of a failed step: the description of its `dg.Failure`, else the message of the error."""
-    data = failure.step_failure_data
-    if data.user_failure_data is not None and data.user_failure_data.description:
-        return str(data.user_failure_data.description)
-    return str(data.error.message) if data.error is not None else str(failure.message)
 
 
 def _interrupt_when_orphaned(parent: int) -> None:

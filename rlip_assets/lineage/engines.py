@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from rlip_assets.lineage.params.execution import ExecutionParams
 from rlip_assets.lineage.watchdog import end_with_process
-from rlip_assets.storage.errors import InputError, RlipError
+from rlip_assets.storage.errors import InputError, TransientError, UnavailableError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -42,7 +42,7 @@ def run(
 
     Raises:
         InputError: Ray is chosen and not installed, or its cluster cannot be reached.
-        RlipError: a worker process died; finished shards are kept.
+        TransientError: a worker process died; finished shards are kept.
     """
     if execution.engine == "here" or not tasks:
         return map(work, tasks)
@@ -64,7 +64,7 @@ def _on_processes(
                     tick()
                 yield future.result()
         except BrokenProcessPool:
-            raise RlipError(
+            raise TransientError(
                 "a worker process ended; was it killed for memory? Lower execution.workers; finished shards are kept, so the same "
                 "command goes on from there"
             ) from None
@@ -125,7 +125,9 @@ def _on_ray(
                 **({} if execution.ray_address else _local(execution)),
             )
         except ConnectionError as error:
-            raise InputError(f"no Ray cluster at execution.ray_address {execution.ray_address} ({error})") from None
+            raise UnavailableError(
+                f"no Ray cluster at execution.ray_address {execution.ray_address} ({error})"
+            ) from None
     try:
         actor = ray.remote(num_cpus=execution.cpus_per_worker, num_gpus=execution.gpus_per_worker)(_Actor)
         sent = ray.put(work)

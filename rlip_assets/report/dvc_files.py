@@ -11,6 +11,7 @@ import numpy as np
 from rlip_assets.evaluation.headlines import HEADLINES
 from rlip_assets.lineage.report_files import BENCHMARK_CURVES, LABEL_CURVE, LEARNING, SCALING
 from rlip_assets.report.artifacts import read_rows
+from rlip_assets.report.facts import RARE
 from rlip_assets.report.plots import smooth_losses
 from rlip_assets.storage.files import write_json
 
@@ -22,7 +23,12 @@ LABEL_FIGURES = ("operating_threshold", "precision", "recall", "f1", "expected_c
 def write_metrics(facts: Mapping[str, Any], folder: Path) -> None:
     """Write the figures (fractions; those that a protocol does not give are left out) of each benchmark run and of the pseudo labels."""
     quality = facts["label_quality"]
-    files = {row["run"]: row["figures"] for part in ("scaling", "fusion", "results") for row in facts[part]}
+    files = {
+        row["run"]: {name: row["figures"].get(name) for name in RARE}
+        for part in ("scaling", "fusion")
+        for row in facts[part]
+    }
+    files |= {row["run"]: row["figures"] for row in facts["results"]}
     if quality:
         files["label_quality"] = {name: quality.get(name) for name in LABEL_FIGURES}
     for name, figures in files.items():

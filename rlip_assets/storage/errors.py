@@ -28,8 +28,20 @@ class DataError(RlipError):
     """A row or value inside a readable file that breaks the rules of its format."""
 
 
-class BusyError(RlipError):
+class TransientError(RlipError):
+    """A lost worker, a lock, a store that is away: the same command may succeed a while later."""
+
+
+class BusyError(TransientError):
     """A resource (port, lock, folder) that another process holds."""
+
+
+class UnavailableError(InputError, TransientError):
+    """A store or service that does not answer."""
+
+
+TRY_AGAIN = 75
+"""Exit status after a `TransientError` (EX_TEMPFAIL of sysexits.h); schedulers may try again."""
 
 
 _NO_ROOM = "make room and run this again, finished work is kept"
@@ -82,7 +94,8 @@ def explain(error: BaseException) -> str | None:
 
 @contextmanager
 def exit_with_sentence() -> Iterator[None]:
-    """End the process with one sentence on standard error: status 1 for an error that the user can act on, 130 for an interruption."""
+    """End the process with one sentence on standard error: status 1 for an error that the user can act on, 75 for one that
+    may pass by itself, 130 for an interruption."""
     try:
         yield
     except KeyboardInterrupt:
@@ -90,7 +103,7 @@ def exit_with_sentence() -> Iterator[None]:
     except BrokenPipeError:
         sys.exit(1)
     except (RlipError, CheckpointError) as error:
-        _exit(str(error), 1)
+        _exit(str(error), TRY_AGAIN if isinstance(error, TransientError) else 1)
     except Exception as error:
         sentence = explain(error)
         if sentence is None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rlip_assets.storage.errors import DataError, InputError, RlipError, explain
+from rlip_assets.storage.errors import DataError, InputError, TransientError, UnavailableError, explain
 
 SCHEME = "s3://"
 ATTEMPTS = 8
@@ -34,7 +34,7 @@ _FATAL = {
 """Codes that no second try changes, with the remedy."""
 
 
-class ChangedObjectError(RlipError):
+class ChangedObjectError(TransientError):
     """An object was replaced while it was being read."""
 
 
@@ -190,7 +190,7 @@ def one_sentence(where: str, attempts: int = ATTEMPTS) -> Iterator[None]:
 
 def _failed(where: str, problem: str, attempts: int) -> InputError:
     times = f"{attempts} times, the last time" if attempts > 1 else "once,"
-    return InputError(f"{where} failed {times} with {problem}; is the store up? Run this again")
+    return UnavailableError(f"{where} failed {times} with {problem}; is the store up? Run this again")
 
 
 def _safe(name: str, prefix: Prefix) -> str:

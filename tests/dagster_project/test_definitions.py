@@ -151,6 +151,7 @@ def test_jobs_schedule_and_sensors_are_there(definitions: Definitions) -> None:
         "new_images",
         "new_objects",
         "promoted_r_tagger",
+        "retagging_alerts",
         "dvc_synchronisation",
     }
 

@@ -7,6 +7,8 @@ import io
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -64,3 +66,27 @@ def test_large_pictures_are_shown_small_and_the_run_is_linked(root: Path, monkey
     assert words.startswith("![a](data:image/jpeg;base64,")
     with Image.open(io.BytesIO(base64.b64decode(words.rpartition(",")[2].rstrip(")")))) as image:
         assert image.size == (720, 432)
+
+
+def test_columns_of_a_table_are_shown(root: Path) -> None:
+    schema = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("x1", pa.list_(pa.float32()))])
+    pq.write_table(schema.empty_table(), root / "data/captions/part-0.parquet")
+    columns = describe(root, ITEM, ENTRY, None)["dagster/column_schema"].columns
+    assert [(one.name, one.type, one.constraints.nullable) for one in columns] == [
+        ("image_id", "string", False),
+        ("x1", "list<element: float>", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "helps"),
+    [
+        ("ERROR: failed to reproduce 'captions@coco-0': failed to run: rlip stage captions, exited with 75", True),
+        ("ERROR: failed to reproduce 'captions@coco-0': failed to run: rlip stage captions, exited with -9", True),
+        ("ERROR: failed to reproduce 'captions@coco-0': failed to run: rlip stage captions, exited with 1", False),
+        ("exited with 75 rows", False),
+    ],
+)
+def test_a_second_try_is_made_where_it_can_help(line: str, helps: bool) -> None:
+    translator = PipelineTranslator(Registry([]), "p", lambda stage: 1)
+    assert translator.transient(["start", line], 255) == helps

@@ -25,6 +25,12 @@ class ExecutionParams(BaseModel):
     """Buckets in one Dagster run of a backfill; null takes all of them in a single run, one after the other in one DVC process.
     How many runs go at a time is the instance's business (`dagster_home/dagster.yaml`)."""
 
+    webhook: str | None = Field(default=None, pattern=r"^(https?://|\$)")
+    """Address that is told of a failed or overdue re-tagging (JSON with `text`); $NAME is that of an environment variable. null: the log
+    alone."""
+    retag_hours: float = Field(default=24.0, gt=0)
+    """Hours after which a re-tagging that is not done is overdue."""
+
     @model_validator(mode="after")
     def _several_workers_need_an_engine(self) -> "ExecutionParams":
         if self.engine == "here" and self.workers > 1:

@@ -17,7 +17,7 @@ CURVE_RUNS = ("pretrain-vg_coco_o365", "finetune-hico_full")
 POINT = {"threshold": 0.5, "precision": 0.75, "recall": 0.5, "f1": 0.6, "labels": 4}
 FACTS: dict[str, Any] = {
     "results": [{"run": "finetune-v_coco", "figures": {"AP role S1": 0.5, "AP agent": None}}],
-    "scaling": [{"run": "pretrain-vg", "data": "VG", "figures": {"Full": 0.1, "Non-rare": 0.2}}],
+    "scaling": [{"run": "pretrain-vg", "data": "VG", "figures": {"Full": 0.1, "Non-rare": 0.2, "exact": 0.3}}],
     "fusion": [],
     "label_quality": {"precision": 0.75, "recall": None, "curve": [POINT, POINT | {"precision": None}], "labels": 4},
 }

@@ -51,7 +51,7 @@ def test_a_database_that_cannot_be_written_has_a_sentence(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
-        (BusyError("port 3000 is in use"), 1, "rlip: port 3000 is in use\n"),
+        (BusyError("port 3000 is in use"), 75, "rlip: port 3000 is in use\n"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "out"), 1, "rlip: out: Is a directory; name a file, not a folder\n"),
         (KeyboardInterrupt(), 130, "finished work is kept"),
         (BrokenPipeError(), 1, ""),
