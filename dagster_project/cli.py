@@ -39,9 +39,9 @@ def demo(
     from dagster import DagsterInstance
 
     from dagster_dvc import report_external, unreported
+    from dagster_project.instance import follow_gpus
     from dagster_project.launcher import bring_up_to_date
     from dagster_project.location import active_location
-    from dagster_project.pools import follow_gpus
     from rlip_assets.cli.summary import print_summary
 
     began = time.monotonic()
@@ -89,8 +89,7 @@ def ui(
     prepare_environment(profile)
     from dagster import DagsterInstance
 
-    from dagster_project.dead_runs import end_dead_runs
-    from dagster_project.pools import follow_gpus
+    from dagster_project.instance import end_dead_runs, follow_gpus
     from rlip_assets.cli.servers import serve
 
     with DagsterInstance.get() as instance:

@@ -2,6 +2,11 @@
 
 Each launch is a Dagster run on the persistent instance, visible in the UI: of one item, or of several cheap ones of a stage that are
 ready together, which DVC makes in one call. Current items are not launched.
+
+Dagster's own ways would cost more than a tenth of `rlip demo`. By `perf.orchestration --buckets 12 --shards 24` on two cores, a backfill of
+a run per bucket through queue and daemon takes 7.4 processor seconds a bucket, and a warm process with several in a run 2.0. For the
+demo's 56 items the difference is 300 of its 1,760 processor seconds, 17 %. One run with an executor cannot span the stages, for their
+partitions differ.
 """
 
 from __future__ import annotations

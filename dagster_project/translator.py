@@ -14,7 +14,7 @@ import dagster as dg
 from dagster_dvc import DvcProject, DvcTranslator, Item, Stage
 from dagster_dvc.lock import LockEntry
 from dagster_project.checks import check_results, check_specs
-from dagster_project.dead_runs import WORKER_TAG, this_worker
+from dagster_project.instance import WORKER_TAG, this_worker
 from dagster_project.metadata import describe
 from rlip_assets.dvc.lock import holds
 from rlip_assets.dvc.repair import repair

@@ -18,7 +18,7 @@ import dagster as dg
 import psutil
 
 from dagster_dvc.execution import failure_reason
-from dagster_project.dead_runs import WORKER_TAG, end_dead_runs, this_worker
+from dagster_project.instance import WORKER_TAG, end_dead_runs, this_worker
 from dagster_project.location import Location
 from dagster_project.translator import FORCE_TAG
 from rlip_assets.lineage.log import LINES_VARIABLE

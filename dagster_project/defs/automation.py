@@ -2,6 +2,9 @@
 
 New images reach the labels one step per tick: a changed raw folder renews its manifest, a changed manifest the scene table of its bucket,
 a changed scene table its captions and labels. Buckets without new images are not touched.
+
+The sensors are written by hand where an `AutomationCondition` would do too much: to Dagster all buckets of a dataset follow from its one
+manifest, and labels from a retrained R-Tagger that nobody has promoted. Benchmarks and report have conditions (see the translator).
 """
 
 from contextlib import suppress

@@ -118,7 +118,7 @@ def test_without_a_webhook_the_log_is_told(store: dg.DagsterInstance, monkeypatc
 def test_a_run_that_waits_too_long_is_overdue(
     store: dg.DagsterInstance, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.add_run(dg.DagsterRun("retag", status=dg.DagsterRunStatus.QUEUED, tags={"dagster/partition": "coco-1"}))
+    store.add_run(dg.DagsterRun("retag", status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": "coco-1"}))
     use(monkeypatch, webhook="$HOOK")
     assert tick(store)[0] == "no re-tagging has failed or is overdue"
     use(monkeypatch, webhook="$HOOK", retag_hours=1e-6)

@@ -153,6 +153,7 @@ def test_jobs_schedule_and_sensors_are_there(definitions: Definitions) -> None:
         "promoted_r_tagger",
         "retagging_alerts",
         "dvc_synchronisation",
+        "default_automation_condition_sensor",
     }
 
 

@@ -1,4 +1,4 @@
-"""Runs whose process was killed: Dagster still counts them as running and never frees their pool slots."""
+"""The Dagster instance of this machine: runs whose process was killed, which Dagster still counts as running, and the pool of its GPUs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import platform
 import psutil
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
+from rlip_assets.lineage.environment import gpus
+
+GPU_POOL = "gpu"
 WORKER_TAG = "rlip/worker"
 """Tag of a run: machine, number and start time of the process that executes it."""
 _IN_PROGRESS = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
@@ -33,6 +36,15 @@ def end_dead_runs(instance: DagsterInstance) -> list[str]:
         if holder is None or holder.is_finished:
             storage.free_concurrency_slots_for_run(run_id)
     return dead
+
+
+def follow_gpus(instance: DagsterInstance) -> None:
+    """Set the limit of the pool `gpu` to the number of GPUs of this machine; without one, the instance's default limit holds."""
+    storage, count = instance.event_log_storage, len(gpus())
+    if count:
+        storage.set_concurrency_slots(GPU_POOL, count)
+    elif any(limit.name == GPU_POOL and not limit.from_default for limit in storage.get_pool_limits()):
+        storage.delete_concurrency_limit(GPU_POOL)
 
 
 def _is_dead(run: DagsterRun) -> bool:
