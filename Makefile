@@ -42,11 +42,12 @@ rehearsal: setup ## the paper's experiments at full size on stand-ins of real da
 ui: setup ## Dagster and MLflow on localhost
 	$(BIN)/rlip ui
 
-lint: setup ## style, types and the direction of the packages
+lint: setup ## style, types, the direction of the packages and Dagster's definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/dg check defs
 
 test: setup lint ## lint and the everyday tests, on two cores, with coverage
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 --cov --cov-report=

@@ -30,7 +30,7 @@ def answer(kind: str, path: str, *headers: tuple[str, str]) -> object:
     """Status of the guard's answer to a request or WebSocket; 200 or "accept" are those of the server behind it."""
     sent: list[Message] = []
 
-    async def behind(scope: dict, receive: object, send: object) -> None:
+    async def behind(scope: dict[str, object], receive: object, send: object) -> None:
         sent.append({"status": 200 if scope["type"] == "http" else "accept"})
 
     async def send(message: Message) -> None:
