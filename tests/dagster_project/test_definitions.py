@@ -86,7 +86,7 @@ def test_assets_and_stages_have_the_same_edges(definitions: Definitions, registr
 def test_real_datasets_bring_their_own_stages(tmp_path: Path) -> None:
     """Decontamination of what is labelled and of what is trained on are stages of profiles with real datasets alone."""
     roots = "\n".join(f"  {name}: {{root: {tmp_path}}}" for name in DATASETS)
-    external = "".join(f"  {name}: {tmp_path}\n" for name in ("captioner", "detector", "text_encoder"))
+    external = "".join(f"  {name}: /models/{name}\n" for name in ("captioner", "detector", "text_encoder"))
     (tmp_path / "params.yaml").write_text(f"sources:\n{roots}\nexternal:\n{external}")
     code = f"""
 import subprocess, sys
