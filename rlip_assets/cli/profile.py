@@ -42,6 +42,11 @@ def new(
         raise ParameterError("a rehearsal needs both --limit and --steps; give the other one too, or neither")
     root = new_profile(name, base, rehearsal=(limit, steps) if limit and steps else None)
     print(f"wrote {root}")
+    places: dict[str, list[str]] = {}
     for key, path in unset(load_params(root / "params.yaml")):
-        print(f"  set {key} in {root / 'params.yaml'} (now {path}), or leave it out")
+        places.setdefault(path, []).append(key)
+    if places:
+        print(f"put your own paths in place of these in {root / 'params.yaml'} (docs/real_data.md):")
+    for path, keys in places.items():
+        print(f"  {path}  {keys[0]}{f' and {len(keys) - 1} more' if len(keys) > 1 else ''}")
     print(f"then `rlip dvc-yaml --profile {name}`, and `rlip ui --profile {name}` or `cd {root} && dvc repro`")

@@ -51,6 +51,7 @@ def complete_folder(root: Path, project: Path = PROJECT_ROOT, *, shared_cache: P
         line for line in (PROJECT_ROOT / ".dvcignore").read_text(encoding="utf-8").splitlines() if line != "profiles"
     ]
     wanted = {root / ".dvc/config": config, root / ".dvcignore": "\n".join(ignored) + "\n"}
+    wanted[root / ".dvc/.gitignore"] = (PROJECT_ROOT / ".dvc/.gitignore").read_text(encoding="utf-8")
     written = [path for path in wanted if not path.exists()]
     for path in written:
         path.parent.mkdir(parents=True, exist_ok=True)
