@@ -65,7 +65,9 @@ def test_a_stage_that_fails_leaves_the_last_outputs(root: Path, function: str, e
 
 def test_a_missing_input_is_named_with_its_remedy(root: Path) -> None:
     (root / "text.txt").unlink()
-    with pytest.raises(InputError, match=r"words@a reads .*text\.txt, which does not exist; it is shipped"):
+    with pytest.raises(
+        InputError, match=r"words@a reads .*text\.txt, which does not exist; correct its path in params.yaml"
+    ):
         run(root)
     assert not (root / "data").exists()
 
