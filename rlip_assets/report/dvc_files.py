@@ -11,8 +11,8 @@ import numpy as np
 from rlip_assets.evaluation.headlines import HEADLINES
 from rlip_assets.lineage.report_files import BENCHMARK_CURVES, LABEL_CURVE, LEARNING, SCALING
 from rlip_assets.report.artifacts import read_rows
-from rlip_assets.report.facts import RARE
 from rlip_assets.report.plots import smooth_losses
+from rlip_assets.report.runs import RARE
 from rlip_assets.storage.files import write_json
 
 POINTS = np.linspace(0, 1, 51)
