@@ -206,7 +206,7 @@ def test_the_same_raw_data_gives_the_same_bytes(coco: Any, lineage: Callable[...
 def test_a_killed_stage_goes_on_at_its_shard_and_new_images_are_new_work_for_theirs(
     coco: Any, lineage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlip_assets.datasets.sources import stage
+    from rlip_assets.datasets.sources import checked_scene, stage
 
     monkeypatch.setattr(stage, "ROWS_PER_SHARD", 1)
     undisturbed = lineage("coco")
@@ -223,10 +223,10 @@ def test_a_killed_stage_goes_on_at_its_shard_and_new_images_are_new_work_for_the
         decoded.append(path.name)
         return check(path)
 
-    monkeypatch.setattr(stage, "check_image", dies_at_the_third)
+    monkeypatch.setattr(checked_scene, "check_image", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         killed.scenes()
-    monkeypatch.setattr(stage, "check_image", lambda path: (decoded.append(path.name), check(path))[1])
+    monkeypatch.setattr(checked_scene, "check_image", lambda path: (decoded.append(path.name), check(path))[1])
     killed.scenes()
     assert decoded.count(decoded[0]) == 1  # its shard was whole when the run was killed
     assert len(set(decoded)) == 3
