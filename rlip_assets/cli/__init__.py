@@ -29,6 +29,7 @@ COMMANDS = {
     "gc": "rlip_assets.cli.garbage:gc",
     "repair": "rlip_assets.cli.garbage:repair",
     "promote": "rlip_assets.cli.models:promote",
+    "tracking": "rlip_assets.cli.tracking:tracking",
     "recipes": "rlip_assets.cli.recipes:recipes",
     "labels": "rlip_assets.cli.labels:labels",
     "predict": "rlip_assets.cli.predict:predict",

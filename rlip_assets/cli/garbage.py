@@ -32,11 +32,11 @@ def gc(
     from rlip_assets.dvc.garbage import Keep, find_garbage, remove
     from rlip_assets.lineage.registry import load_registry
     from rlip_assets.tracking.promotion import PROMOTIONS_FILE, promoted_hashes
-    from rlip_assets.tracking.store import input_hashes
+    from rlip_assets.tracking.store import referred_hashes
 
     root = profile_root(profile)
     users = [] if keep_cache else cache_users(root, map(profile_root, profile_names()), project or ())
-    hashes = [*map(promoted_hashes, users), *map(input_hashes, {project_of(user) for user in users})]
+    hashes = [*map(promoted_hashes, users), *map(referred_hashes, {project_of(user) for user in users})]
     tables = (path.relative_to(root).as_posix() for path in current_entries(root / "data", root / "work/scene_cache"))
     keep = Keep(frozenset[str]().union(*hashes), frozenset({PROMOTIONS_FILE, *tables}))
     found = find_garbage(load_registry(root), root, users, keep, young=hours * 3600)

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def promote(
-    model: Annotated[str, typer.Argument(help="Registered model, r_tagger for instance.")],
+    model: Annotated[str, typer.Argument(help="Item that trains it, such as r_tagger or finetune@hico_full.")],
     version: Annotated[str | None, typer.Option(help="Version; the newest by default.")] = None,
     profile: Profile = DEFAULT_PROFILE,
 ) -> None:
-    """Promote a registered model. After a new R-Tagger is promoted, Dagster re-tags the buckets that another one has tagged."""
+    """Make a registered model the champion. After a new R-Tagger is promoted, Dagster re-tags the buckets that another one has tagged."""
     from rlip_assets.tracking.promotion import promote as promote_version
 
     record = promote_version(profile_root(profile), model, version)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -50,11 +51,11 @@ def stage(
     run_stage(registry, params, root, name, partition, partial(open_stage_log, track=_track))
 
 
-def _track(run: StageRun) -> AbstractContextManager[StageLog]:
-    """Open the run in the tracking store, whose import only tracked stages pay for."""
-    from rlip_assets.tracking.store import track_stage
+def _track(run: StageRun, say: Callable[[str], None]) -> AbstractContextManager[StageLog]:
+    """Open the run in the tracking store; only tracked stages import what that takes."""
+    from rlip_assets.tracking.stage_log import track_stage
 
-    return track_stage(run)
+    return track_stage(run, say)
 
 
 def _exit_on_signal(number: int, _frame: FrameType | None) -> None:

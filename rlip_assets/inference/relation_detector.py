@@ -63,17 +63,13 @@ class RelationDetector:
             ParameterError: the device cannot be used.
         """
         folder = Path(folder)
-        if not folder.is_dir():
-            raise InputError(
-                f"{folder} is no checkpoint folder; make one with `make demo` (data/models/finetune/hico_full) "
-                "or `rlip import-checkpoint FILE.pth DIR`"
-            )
-        try:
-            checkpoint = load_checkpoint(folder, usable_device(device))
-        except ValueError as error:
-            raise InputError(str(error)) from None
+        return cls.of(open_checkpoint(folder, device), folder.name)
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, name: str) -> RelationDetector:
+        """Return the detector of an open checkpoint; `name` is the model's where its metadata have none."""
         metadata = checkpoint.metadata
-        return cls(checkpoint, str(metadata.get("name", folder.name)), str(metadata.get("trained_on", "")))
+        return cls(checkpoint, str(metadata.get("name", name)), str(metadata.get("trained_on", "")))
 
     @property
     def benchmark(self) -> str | None:
@@ -155,6 +151,24 @@ class RelationDetector:
         batch, mask = stack_images([image_tensor(resized(image, int(short), int(longest))) for image in images])
         device = next(self.checkpoint.model.parameters()).device
         return batch.to(device), mask.to(device)
+
+
+def open_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
+    """Open a checkpoint folder of any network.
+
+    Raises:
+        InputError: the folder is missing or incomplete; the sentence names the remedy.
+        ParameterError: the device cannot be used.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder} is no checkpoint folder; make one with `make demo` (data/models/finetune/hico_full) "
+            "or `rlip import-checkpoint FILE.pth DIR`"
+        )
+    try:
+        return load_checkpoint(folder, usable_device(device))
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def usable_device(name: str) -> torch.device:

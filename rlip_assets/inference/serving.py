@@ -36,47 +36,63 @@ MAX_TEXTS, MAX_LETTERS = 1000, 100
 """Object or relation texts per row, and characters per text."""
 
 
-class ServedDetector:
-    """A detector that answers the rows of a request.
+class Answering:
+    """A network that answers the rows of a request; subclasses say what one row's answer is.
 
     One thread decodes and predicts for all requests, so that memory does not grow with their number (an allocator keeps some for each
     thread that has used it).
     """
 
-    def __init__(self, detector: RelationDetector) -> None:
-        self.detector = detector
+    columns: tuple[tuple[str, str], ...] = (("image", "the base64 of an image file"),)
+    """Columns that a request must have, and what each holds."""
+
+    def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(1)
 
     def answers(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Find the triplets of each photo.
 
         Args:
-            rows: column `image` (base64 of an image file) and, optionally, `objects` and `relations` (lists of texts).
+            rows: the columns of the module's or the subclass's example.
             params: `threshold` and `limit`; see `DEFAULTS`.
 
         Returns:
             For each row the model's name, what it was trained on, the photo's size and its `relations`, best first.
 
         Raises:
-            DataError: no column `image`, invalid base64, no image, texts that are no list of texts, or more of anything than the limits
+            DataError: a column is missing, invalid base64, no image, texts that are no list of texts, or more of anything than the limits
                 above allow; names the row.
             ParameterError: a threshold outside 0..1, or a limit below 1.
         """
         settings = DEFAULTS | dict(params or {})
-        if "image" not in rows.columns:
-            raise DataError('The request has no "image": give each row the base64 of an image file')
+        for name, content in self.columns:
+            if name not in rows.columns:
+                raise DataError(f'The request has no "{name}": give each row {content}')
         if len(rows) > MAX_ROWS:
             raise DataError(f"The request has {len(rows)} rows: send at most {MAX_ROWS} at a time")
         if settings["limit"] > MAX_RELATIONS:
             raise DataError(f"The limit is {settings['limit']}: ask for at most {MAX_RELATIONS} relations")
         records: list[Any] = rows.to_dict("records")
         return [
-            self._worker.submit(self._answer, row, number, settings).result()
+            self._worker.submit(self.answer, row, number, settings).result()
             for number, row in enumerate(records, start=1)
         ]
 
-    def _answer(self, row: Mapping[str, Any], number: int, settings: Mapping[str, Any]) -> dict[str, Any]:
-        objects, relations = (_texts(row.get(name), name, number) for name in ("objects", "relations"))
+    def answer(self, row: Mapping[str, Any], number: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer one row, number `number` from 1."""
+        raise NotImplementedError
+
+
+class ServedDetector(Answering):
+    """A detector that answers the rows of a request."""
+
+    def __init__(self, detector: RelationDetector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def answer(self, row: Mapping[str, Any], number: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer one row; `objects` and `relations` are optional."""
+        objects, relations = (row_texts(row.get(name), name, number) for name in ("objects", "relations"))
         image = decoded_image(row["image"], number)
         found = self.detector([image], objects, relations, float(settings["threshold"]), int(settings["limit"]))[0]
         return {
@@ -106,8 +122,12 @@ def decoded_image(text: Any, row: int) -> Image.Image:
         raise DataError(f'"image" of row {row}: {error.reason}') from None
 
 
-def _texts(value: Any, name: str, row: int) -> list[str] | None:
-    """Return the texts of a cell; an absent one (None or NaN, as data frames fill gaps) gives None."""
+def row_texts(value: Any, name: str, row: int) -> list[str] | None:
+    """Return the texts of a cell; an absent one (None or NaN, as data frames fill gaps) gives None.
+
+    Raises:
+        DataError: something else, or more than the limits above allow.
+    """
     if value is None or (isinstance(value, float) and value != value):
         return None
     if isinstance(value, str) or not hasattr(value, "__iter__") or not all(isinstance(text, str) for text in value):

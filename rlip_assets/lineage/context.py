@@ -42,8 +42,8 @@ class StageLog:
     def artifact(self, path: Path) -> None:
         """A file or folder to keep with the run."""
 
-    def model(self, name: str, folder: Path) -> None:
-        """A checkpoint folder to register under `name`."""
+    def model(self, folder: Path) -> None:
+        """A checkpoint folder to register as the next version of this item's model."""
 
 
 class NullLog(StageLog):

@@ -27,7 +27,8 @@ LINES_VARIABLE = "RLIP_LINES_FILE"
 """File to which lines are appended as well; `rlip demo` reads it to show the progress of stages that run side by side."""
 _REFRESH_SECONDS = 0.2
 _PIPES_VARIABLE = "DAGSTER_PIPES_CONTEXT"
-Tracker = Callable[[StageRun], AbstractContextManager[StageLog]]
+Tracker = Callable[[StageRun, Callable[[str], None]], AbstractContextManager[StageLog]]
+"""Opens a run in the tracking store; what it has to tell people goes to the second argument."""
 
 
 class LineLog(NullLog):
@@ -109,10 +110,24 @@ class TeeLog(StageLog):
 
     def __init__(self, logs: list[StageLog]) -> None:
         self._logs = logs
-        self.run_id: str | None = next((log.run_id for log in logs if hasattr(log, "run_id")), None)
-        self.experiment_id: str | None = next(
-            (log.experiment_id for log in logs if hasattr(log, "experiment_id")), None
-        )
+
+    @property
+    def run_id(self) -> str | None:
+        """The MLflow run, None where there is none (yet)."""
+        return self._told("run_id")
+
+    @property
+    def experiment_id(self) -> str | None:
+        """The MLflow experiment of the run."""
+        return self._told("experiment_id")
+
+    @property
+    def tracking_key(self) -> str | None:
+        """The name of the run in the project, known before the store knows it."""
+        return self._told("tracking_key")
+
+    def _told(self, name: str) -> str | None:
+        return next((getattr(log, name) for log in self._logs if hasattr(type(log), name)), None)
 
     def info(self, message: str) -> None:
         for log in self._logs:
@@ -142,9 +157,9 @@ class TeeLog(StageLog):
         for log in self._logs:
             log.artifact(path)
 
-    def model(self, name: str, folder: Path) -> None:
+    def model(self, folder: Path) -> None:
         for log in self._logs:
-            log.model(name, folder)
+            log.model(folder)
 
 
 def open_terminal_log() -> LineLog:
@@ -168,7 +183,7 @@ def open_stage_log(run: StageRun, track: Tracker | None = None) -> Iterator[TeeL
             pipes = stack.enter_context(open_dagster_pipes())
             logs.append(LineLog(pipes.log.info, interval=20.0))
         if run.spec.tracked and track is not None:
-            logs.append(stack.enter_context(track(run)))
+            logs.append(stack.enter_context(track(run, TeeLog(logs).info)))
         yield TeeLog(logs)
 
 

@@ -54,7 +54,10 @@ class Clock:
 
 
 def describe_run(run: StageRun, clock: Clock, log: Any) -> dict[str, Any]:
-    """Return the content of the item's provenance file; `log.run_id`, where there is one, is the MLflow run."""
+    """Return the content of the item's provenance file.
+
+    `log.run_id` is the MLflow run, None where there is none or it could not be made yet; `log.tracking_key` names it in any case.
+    """
     return {
         "item": run.item.address,
         "started": _moment(clock.process_started),
@@ -66,6 +69,7 @@ def describe_run(run: StageRun, clock: Clock, log: Any) -> dict[str, Any]:
         "commit": git_commit(run.root),
         "mlflow_run": getattr(log, "run_id", None),
         "mlflow_experiment": getattr(log, "experiment_id", None),
+        "tracking_key": getattr(log, "tracking_key", None),
         "dagster_run": os.environ.get(DAGSTER_RUN_VARIABLE),
     }
 

@@ -205,7 +205,8 @@ def _measured_run(registry: Registry, spec: StageSpec, item: StageItem, root: Pa
     if spec.measures is None:
         return None
     maker = registry.at(registry.writers(item.inputs[spec.measures])[0])
-    run: str | None = read_provenance(root, maker).get("mlflow_run")
+    provenance = read_provenance(root, maker)
+    run: str | None = provenance.get("mlflow_run") or provenance.get("tracking_key")
     return run
 
 

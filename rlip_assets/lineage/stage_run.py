@@ -20,7 +20,7 @@ class StageRun:
     Attributes:
         inputs: logical name -> SHA-256 of the input's content.
         params: dotted key -> value, of every parameter the item declares.
-        measured_run: MLflow run of the item whose output this one measures, where there is one.
+        measured_run: MLflow run of the item whose output this one measures, or the key of its journal where it was not in the store yet.
     """
 
     spec: StageSpec

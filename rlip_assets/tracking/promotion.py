@@ -1,6 +1,6 @@
-"""Promotion: a person says that a registered model is good enough to make labels with, and a gate agrees.
+"""Promotion: a person says that a registered model is good enough to be used, and a gate agrees.
 
-MLflow keeps the alias; a small file in the profile keeps the model's hash in DVC, so that sensors need not import a tracking store.
+MLflow keeps the alias `champion`; a small file in the profile keeps the model's hash in DVC, so that sensors need not import MLflow.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from typing import Any
 
 from rlip_assets.dvc.lock import DvcLock
 from rlip_assets.lineage.params import load_params
-from rlip_assets.lineage.params.promotion import PromotionParams
+from rlip_assets.lineage.params.promotion import GateParams
+from rlip_assets.lineage.profiles import profile_name
 from rlip_assets.lineage.provenance import read_provenance
 from rlip_assets.lineage.registry import load_registry
 from rlip_assets.lineage.runner import read_manifest
+from rlip_assets.lineage.spec import Registry, StageItem
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.files import read_object, write_json
+from rlip_assets.tracking.references import TAGGER, model_name
 
 PROMOTIONS_FILE = "data/promoted.json"
 
@@ -34,34 +37,72 @@ class Promotion:
 
 
 def promote(root: Path, model: str, version: str | None = None) -> Promotion:
-    """Promote a version of `model`, which is the name of the stage that trains it.
+    """Promote a version of `model`: the item that trains it, such as `finetune@hico_full`, or the name that it is registered under.
 
     Raises:
         InputError: no such model or version, a version that is not the one in the tree, or one that does not pass the gate.
     """
-    from rlip_assets.tracking.store import promote_model
+    from rlip_assets.tracking.models import promote_model
 
-    registry = load_registry(root)
-    if model not in registry.specs or registry.spec(model).partitions or not registry.spec(model).torch:
-        raise InputError(f"'{model}' is no model that can be promoted; promote r_tagger, whose labels depend on it")
-    item = registry.item(model)
-    entry = DvcLock.read(root).get(item.address)
+    registry, lock = load_registry(root), DvcLock.read(root)
+    item, name = _trained_item(registry, root, model)
+    entry = lock.get(item.address)
     if entry is None:
         raise InputError(
             f"{root / 'dvc.lock'} has no {item.address}; train it with `dvc repro --single-item {item.address}`"
         )
-    manifest, params = read_manifest(root, item), load_params(root / "params.yaml").promotion
-    passed, words = gate(manifest, params, promotion(root, model))
+    manifest, params = judged_manifest(registry, root, item, lock), gate_params(root, item)
+    passed, words = gate(manifest, params, promotion(root, item.address))
     if not passed:
-        raise InputError(f"{model} is not promoted: {words}; train a better one, or change `promotion` in params.yaml")
-    promoted, run = promote_model(model, version, read_provenance(root, item).get("mlflow_run"))
-    record = Promotion(model, promoted, run, entry.data_version, score_of(manifest, params))
-    records = {**_promotions(root), model: record}
-    write_json(root / PROMOTIONS_FILE, {name: asdict(each) for name, each in records.items()})
+        raise InputError(
+            f"{item.address} is not promoted: {words}; train a better one, or change `promotion` in params.yaml"
+        )
+    provenance = read_provenance(root, item)
+    made_by = provenance.get("mlflow_run") or provenance.get("tracking_key")
+    promoted, run = promote_model(name, version, made_by)
+    record = Promotion(item.address, promoted, run, entry.data_version, score_of(manifest, params))
+    records = {**_promotions(root), item.address: record}
+    write_json(root / PROMOTIONS_FILE, {address: asdict(each) for address, each in records.items()})
     return record
 
 
-def gate(manifest: Mapping[str, Any] | None, params: PromotionParams, champion: Promotion | None) -> tuple[bool, str]:
+def _trained_item(registry: Registry, root: Path, model: str) -> tuple[StageItem, str]:
+    """Return the item that trains a model and the name that it is registered under; InputError names those there are."""
+    trained = {item.address: item for item in registry.items() if "checkpoint" in item.outputs}
+    names = {address: model_name(profile_name(root), item) for address, item in trained.items()}
+    for address, name in names.items():
+        if model in (address, name):
+            return trained[address], name
+    raise InputError(f"'{model}' is no model that can be promoted; the models are {', '.join(trained)}")
+
+
+def gate_params(root: Path, item: StageItem) -> GateParams:
+    """Return the gate that the model of an item must pass in the profile at `root`."""
+    params = load_params(root / "params.yaml").promotion
+    return params if item.stage == TAGGER else params.detectors
+
+
+def judged_manifest(registry: Registry, root: Path, item: StageItem, lock: DvcLock) -> dict[str, Any] | None:
+    """Return the manifest with the figures of a model: its own for the R-Tagger, for detectors that of their benchmark.
+
+    Raises:
+        InputError: the benchmark is not that of the model in the tree.
+    """
+    if item.stage == TAGGER:
+        return read_manifest(root, item)
+    predictions = item.outputs["predictions"]
+    (benchmark,) = [
+        each for each in registry.items() if each.stage == "benchmark" and predictions in each.inputs.values()
+    ]
+    judged, made = lock.get(benchmark.address), lock.get(item.address)
+    if judged is None or made is None or judged.deps.get(predictions) != made.outs.get(predictions):
+        raise InputError(
+            f"{benchmark.address} is not of the {item.address} in the tree; run `dvc repro --single-item {benchmark.address}`, then promote"
+        )
+    return read_manifest(root, benchmark)
+
+
+def gate(manifest: Mapping[str, Any] | None, params: GateParams, champion: Promotion | None) -> tuple[bool, str]:
     """Return whether a model may be promoted, and why.
 
     Args:
@@ -78,7 +119,7 @@ def gate(manifest: Mapping[str, Any] | None, params: PromotionParams, champion: 
     return score >= max(params.floor, champion.score - params.tolerance), words
 
 
-def score_of(manifest: Mapping[str, Any] | None, params: PromotionParams) -> float | None:
+def score_of(manifest: Mapping[str, Any] | None, params: GateParams) -> float | None:
     """Return the figure that the gate looks at, None where the manifest lacks it."""
     value = (manifest or {}).get("figures", {}).get(params.metric)
     return float(value) if isinstance(value, int | float) else None

@@ -12,7 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-ARTIFACTS = "artifacts"
+from rlip_assets.tracking.address import ARTIFACTS
+
 _COLUMNS = {
     "experiments": ("artifact_location",),
     "runs": ("artifact_uri",),

@@ -1,4 +1,4 @@
-"""A checkpoint as a model that MLflow serves.
+"""A checkpoint as a model that MLflow loads and serves.
 
 The saved folder names this module as its loader, so the model is opened from safetensors and nothing is unpickled.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,15 +15,15 @@ from typing import Any
 import mlflow.pyfunc
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
 from mlflow.pyfunc import scoring_server
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array
 
-from rlip_assets.inference.relation_detector import RelationDetector
-from rlip_assets.inference.serving import DEFAULTS, MAX_BYTES, ServedDetector
+from rlip_assets.inference.relation_detector import RelationDetector, open_checkpoint
+from rlip_assets.inference.serving import MAX_BYTES, ServedDetector
+from rlip_assets.labelling.tagging.served_tagger import ServedTagger
 from rlip_assets.storage.errors import InputError, RlipError
 from rlip_assets.storage.outputs import output_folder
+from rlip_assets.tracking.models import signature
+from rlip_assets.tracking.references import REFERENCE, referred_folder
 
 _LOG = logging.getLogger(__name__)
 _ONE_AT_A_TIME = Lock()
@@ -54,13 +55,13 @@ def _bounded_invocations(data: bytes, content_type: str | None, *rest: Any) -> s
 class ServedModel:
     """The object that MLflow calls; an error in a request becomes status 400 with its sentence, without a stack trace."""
 
-    def __init__(self, detector: ServedDetector) -> None:
-        self._detector = detector
+    def __init__(self, answering: ServedDetector | ServedTagger) -> None:
+        self._answering = answering
 
     def predict(self, rows: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Answer the rows of a request; see `ServedDetector.answers`."""
+        """Answer the rows of a request; see `ServedDetector.answers` and `ServedTagger.answers`."""
         try:
-            return self._detector.answers(rows, params)
+            return self._answering.answers(rows, params)
         except RlipError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         except Exception:
@@ -69,9 +70,14 @@ class ServedModel:
 
 
 def _load_pyfunc(data_path: str) -> ServedModel:
-    """Open the checkpoint folder inside the saved model; MLflow calls this, in the process that serves."""
+    """Open the checkpoint in a saved model, or that which a registered model refers to; MLflow calls this in the process that serves."""
     scoring_server.invocations = _bounded_invocations
-    return ServedModel(ServedDetector(RelationDetector.from_pretrained(data_path)))
+    path = Path(data_path)
+    with referred_folder(path) if path.name == REFERENCE else nullcontext(path) as folder:
+        checkpoint = open_checkpoint(folder)
+    if checkpoint.config.tagger:
+        return ServedModel(ServedTagger(checkpoint))
+    return ServedModel(ServedDetector(RelationDetector.of(checkpoint, folder.name)))
 
 
 def save_served_model(checkpoint: Path, folder: Path) -> None:
@@ -80,30 +86,18 @@ def save_served_model(checkpoint: Path, folder: Path) -> None:
     The model runs in an environment that has this project installed: `mlflow models serve -m FOLDER --env-manager local`.
 
     Raises:
-        InputError: `checkpoint` is no detector.
+        InputError: `checkpoint` is no checkpoint.
         ParameterError: `folder` is neither new nor made by this function.
     """
-    RelationDetector.from_pretrained(checkpoint)
+    opened = open_checkpoint(checkpoint)
     broken = [path for path in checkpoint.rglob("*") if not path.exists()]
     if broken:
         raise InputError(f"{broken[0]} leads nowhere: restore or remove it")
-    texts = Array(DataType.string)
-    columns = Schema(
-        [
-            ColSpec(DataType.string, "image"),
-            ColSpec(texts, "objects", required=False),
-            ColSpec(texts, "relations", required=False),
-        ]
-    )
-    params = [
-        ParamSpec("threshold", DataType.double, DEFAULTS["threshold"]),
-        ParamSpec("limit", DataType.long, DEFAULTS["limit"]),
-    ]
     with output_folder(folder, "package", [checkpoint]) as target:
         mlflow.pyfunc.save_model(
             str(target),
             loader_module=__name__,
             data_path=str(checkpoint),
             pip_requirements=[],
-            signature=ModelSignature(columns, params=ParamSchema(params)),
+            signature=signature(opened.config.tagger),
         )

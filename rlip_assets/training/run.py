@@ -102,6 +102,7 @@ class TrainingRun:
             **chosen,
         }
         save_checkpoint(output, model, tokenizer, self._metadata(data.train, figures))
+        self.ctx.log.model(output)
         write_text(output / HISTORY, history.text())
         write_json(output / START_FILE, start.as_json())
         if retained and retained.folder.is_dir():
@@ -234,7 +235,7 @@ class TrainingRun:
 
     def _announce(self, data: RunData) -> None:
         self.ctx.log.params({f"recipe.{name}": value for name, value in self.recipe.model_dump(mode="json").items()})
-        self.ctx.log.params(compared(self.recipe))
+        self.ctx.log.params(compared(self.recipe) | {"seed": self.seed})
         names = ", ".join(self.recipe.sources)
         self.ctx.log.info(
             f"training {self.recipe.model} on {len(data.train)} images of {names}, {len(data.parts[0])} steps"

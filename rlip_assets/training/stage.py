@@ -29,9 +29,7 @@ def r_tagger_stage(ctx: StageContext) -> dict[str, Any]:
     model, tokenizer, start = network_from_parts(
         training.recipe, ctx.inputs["detector"], ctx.inputs["text_encoder"], training.seed
     )
-    figures = training.run(model, tokenizer, start, ctx.outputs["checkpoint"])
-    ctx.log.model("r_tagger", ctx.outputs["checkpoint"])
-    return figures
+    return training.run(model, tokenizer, start, ctx.outputs["checkpoint"])
 
 
 def pretrain_stage(ctx: StageContext) -> dict[str, Any]:
@@ -52,7 +50,6 @@ def pretrain_stage(ctx: StageContext) -> dict[str, Any]:
             ZERO_SHOT_BENCHMARK not in training.recipe.sources,
         )
         figures |= training.predict(model, tokenizer, classes, ctx.inputs["benchmark_scenes"], zero_shot=zero_shot)
-    ctx.log.model("rlip-pretrained", ctx.outputs["checkpoint"])
     return figures
 
 

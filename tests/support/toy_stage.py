@@ -44,7 +44,7 @@ def count_words(ctx: StageContext) -> dict[str, Any]:
     for step in (1, 2):
         ctx.log.metrics({"loss": 1 / step}, step=step)
     ctx.log.picture("drawn", Image.new("RGB", (8, 8)))
-    ctx.log.model("toy_model", ctx.outputs["words"])
+    ctx.log.model(ctx.outputs["words"])
     return {"words": len(words)}
 
 

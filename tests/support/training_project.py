@@ -56,9 +56,9 @@ class MemoryLog(NullLog):
         self.pictures: list[str] = []
         self.steps: list[int] = []
 
-    def model(self, name: str, folder: Path) -> None:
+    def model(self, folder: Path) -> None:
         assert (folder / "model.safetensors").is_file()
-        self.models.append(name)
+        self.models.append(folder.name)
 
     def picture(self, name: str, image: object) -> None:
         self.pictures.append(name)

@@ -10,7 +10,9 @@ import pytest
 from mlflow.entities import Dataset, DatasetInput
 from mlflow.tracking import MlflowClient
 
-from rlip_assets.tracking.store import experiment_id, open_store, register_model
+from rlip_assets.tracking.address import store_uri
+from rlip_assets.tracking.models import register_model
+from rlip_assets.tracking.store import experiment_id, open_store
 
 GROUP = "pretraining"
 
@@ -29,7 +31,16 @@ def log(project: Path, text: str) -> str:
     client.log_text(run.info.run_id, text, "notes/text.txt")
     source = f'{{"uri": "{(project / "data/images").as_uri()}"}}'
     client.log_inputs(run.info.run_id, [DatasetInput(Dataset("images", "1", "local", source))])
-    register_model(client, "model", f"{run.info.artifact_uri}/notes", run.info.run_id, "pretrain@vg")
+    content = {"name": "model", "item": "pretrain@vg", "description": "", "root": str(project), "profile": "micro"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", store_uri(project))
+        register_model(
+            client,
+            run.info.run_id,
+            run.info.experiment_id,
+            "key",
+            content | {"folder": "data", "files": {"weights": "md5"}},
+        )
     return str(run.info.run_id)
 
 
@@ -61,8 +72,11 @@ def test_artifacts_follow_the_project(made: tuple[Path, str], tmp_path: Path, co
         inputs = client.get_run(run).inputs
         assert inputs is not None
         assert (new / "data/images").as_uri() in inputs.dataset_inputs[0].dataset.source
-    sources = [str(version.source) for version in client.search_model_versions("name = 'model'")]
-    assert sorted(sources) == sorted(f"{client.get_run(run).info.artifact_uri}/notes" for run in (first, second))
+    for version in client.search_model_versions("name = 'model'"):
+        model = client.get_logged_model(str(version.source).removeprefix("models:/"))
+        folder = Path(model.artifact_location.removeprefix("file://").replace("%20", " "))
+        assert folder.is_relative_to(new)
+        assert (folder / "MLmodel").exists()
     if not copied:
         hidden.rename(old)
     assert text_of(open_store(old), first) == "before"

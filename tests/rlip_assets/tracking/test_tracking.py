@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,13 +19,31 @@ import tests.support.toy_stage as toy_stage
 from rlip_assets.lineage.log import open_stage_log
 from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.runner import run_stage
+from rlip_assets.lineage.stage_run import StageRun
 from rlip_assets.storage.errors import InputError
-from rlip_assets.tracking.store import open_store, parent_run, promote_model, track_stage
+from rlip_assets.tracking.journal import waiting_journals
+from rlip_assets.tracking.models import promote_model
+from rlip_assets.tracking.stage_log import TrackingLog, note_stage
+from rlip_assets.tracking.store import (
+    CANDIDATE,
+    CHAMPION,
+    EXPERIMENTS,
+    experiment_id,
+    open_store,
+    parent_run,
+    referred_hashes,
+    run_of_key,
+)
+from rlip_assets.tracking.witness import Witness
+
+MODEL = "tracked-words-a"
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy_stage.project(tmp_path_factory.mktemp("tracked"))
+    root = tmp_path_factory.mktemp("made") / "tracked"
+    root.mkdir()
+    return toy_stage.project(root)
 
 
 @pytest.fixture
@@ -31,20 +52,28 @@ def store(root: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     return open_store()
 
 
+@contextmanager
+def noted(run: StageRun, _say: Callable[[str], None]) -> Iterator[TrackingLog]:
+    """The journal alone; tests send it themselves, which spares them a process that imports MLflow."""
+    with note_stage(run) as log:
+        if run.spec.torch:
+            Witness(run.root).look()
+        yield log
+
+
 def tracked(root: Path, function: str = "count_words", distributed: bool = False) -> str:
-    """Run the toy stage; returns its run id."""
+    """Run the toy stage and send what it noted; returns its run id."""
     params = load_params(root / "params.yaml")
-    run_stage(
-        toy_stage.registry(function, distributed),
-        params,
-        root,
-        "words",
-        "a",
-        partial(open_stage_log, track=track_stage),
-        version=1,
-    )
-    found: str = json.loads((root / "provenance/words@a.json").read_text())["mlflow_run"]
-    return found
+    opened = partial(open_stage_log, track=noted)
+    try:
+        run_stage(toy_stage.registry(function, distributed), params, root, "words", "a", opened, version=1)
+    finally:
+        Witness(root).look()
+    assert waiting_journals(root) == []
+    key = json.loads((root / "provenance/words@a.json").read_text())["tracking_key"]
+    run = run_of_key(open_store(), key)
+    assert run is not None
+    return run
 
 
 def test_a_run_holds_parameters_metrics_inputs_outputs_and_pictures(root: Path, store: MlflowClient) -> None:
@@ -63,28 +92,33 @@ def test_a_run_holds_parameters_metrics_inputs_outputs_and_pictures(root: Path, 
     def listed(folder: str | None = None) -> set[str]:
         return {file.path for file in store.list_artifacts(run.info.run_id, folder)}
 
-    assert listed() == {"environment", "words", "pictures", "links.json"}
-    assert listed("words") == {"words/words.txt", "words/manifest.json"}
+    assert listed() == {"pictures", "outputs.json"}
     assert listed("pictures") == {"pictures/drawn.png"}
-    links = json.loads(Path(store.download_artifacts(run.info.run_id, "links.json")).read_text())
-    assert links == {"words/large.bin": "data/words/large.bin"}
+    outputs = json.loads(Path(store.download_artifacts(run.info.run_id, "outputs.json")).read_text())
+    assert set(outputs) == {f"data/words/{name}" for name in ("words.txt", "large.bin", "manifest.json")}
+    md5 = hashlib.md5((root / "data/words/words.txt").read_bytes()).hexdigest()
+    assert outputs["data/words/words.txt"] == {"bytes": 13, "md5": md5}
+    assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(root / "store")
+
+
+def test_a_running_stage_has_its_environment(root: Path, store: MlflowClient) -> None:
+    run = store.get_run(tracked(root, distributed=True))
     named = Path(store.download_artifacts(run.info.run_id, "environment/packages.txt")).read_text()
     assert f"torch=={version('torch')}" in named.splitlines()
     told = json.loads(Path(store.download_artifacts(run.info.run_id, "environment/machine.json")).read_text())
     assert told["node"] == platform.node()
-    assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(root / "store")
 
 
 def test_a_failed_stage_is_a_failed_run_and_registers_nothing(root: Path, store: MlflowClient) -> None:
     tracked(root)
-    versions = len(store.search_model_versions("name = 'toy_model'"))
+    versions = len(store.search_model_versions(f"name = '{MODEL}'"))
     with pytest.raises(RuntimeError, match="the stage broke"):
         tracked(root, "half_written")
     experiment = store.get_experiment_by_name("toys")
     assert experiment is not None
     newest = store.search_runs([experiment.experiment_id], max_results=1)[0]
     assert newest.info.status == "FAILED"
-    assert len(store.search_model_versions("name = 'toy_model'")) == versions
+    assert len(store.search_model_versions(f"name = '{MODEL}'")) == versions
 
 
 def test_trainings_of_a_profile_stand_below_one_run_and_tell_how_busy_the_machine_was(
@@ -97,6 +131,7 @@ def test_trainings_of_a_profile_stand_below_one_run_and_tell_how_busy_the_machin
     assert above.data.tags["rlip.study"] == above.info.run_name == root.name
     assert above.info.status == "FINISHED"
     assert above.info.experiment_id == runs[0].info.experiment_id
+    assert all(run.data.params["training.seed"] == "42" for run in runs)
     measured = {"system/cpu_utilization_percentage", "system/system_memory_usage_percentage"}
     assert all(measured < set(run.data.metrics) for run in runs)
     single = store.get_run(tracked(root)).data
@@ -104,21 +139,28 @@ def test_trainings_of_a_profile_stand_below_one_run_and_tell_how_busy_the_machin
     assert set(single.metrics) == {"words", "loss"}
 
 
-def test_a_registered_checkpoint_is_the_copy_in_the_store_where_there_is_one(
-    root: Path, store: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The folder in the tree is that of the last run; a version must stay what it was. A file too large to copy leaves the tree."""
+def test_a_model_is_a_candidate_that_refers_to_its_files(root: Path, store: MlflowClient) -> None:
+    """Bytes stay in DVC; the store has an MLmodel, a logged model and the hashes. Sending twice registers once."""
+    run = tracked(root)
+    (version,) = (each for each in store.search_model_versions(f"name = '{MODEL}'") if each.run_id == run)
+    assert version.tags["item"] == "words@a"
+    assert str(store.get_model_version_by_alias(MODEL, CANDIDATE).version) == str(version.version)
+    experiment = experiment_id(store, "toys")
+    logged = [each for each in store.search_logged_models([experiment]) if each.source_run_id == run]
+    assert [(each.name, str(each.status), f"models:/{each.model_id}") for each in logged] == [
+        (MODEL, "READY", version.source)
+    ]
+    folder = Path(logged[0].artifact_location.removeprefix("file://"))
+    assert {path.name for path in folder.iterdir()} == {"MLmodel", "reference.json"}
+    reference = json.loads((folder / "reference.json").read_text())
+    assert (reference["root"], reference["folder"]) == (str(root), "data/words")
+    assert set(reference["files"]) == {"words.txt", "large.bin", "manifest.json"}
+    assert set(reference["files"].values()) <= referred_hashes()
 
-    def source(run: str) -> str:
-        (version,) = (v for v in store.search_model_versions("name = 'toy_model'") if v.run_id == run)
-        assert version.tags == {"item": "words@a"}
-        return str(version.source)
 
-    assert source(tracked(root)) == (root / "data/words").as_uri()
-    monkeypatch.setattr("rlip_assets.tracking.store.LINK_ABOVE", 1 << 40)
-    copied = Path(source(tracked(root)).removeprefix("file://"))
-    assert copied.is_relative_to(root / "store")
-    assert (copied / "large.bin").is_file()
+def test_an_experiment_says_what_it_compares(store: MlflowClient) -> None:
+    for name, words in EXPERIMENTS.items():
+        assert store.get_experiment(experiment_id(store, name)).tags["mlflow.note.content"] == words
 
 
 def test_profiles_that_begin_at_once_have_one_run_each(tmp_path: Path, store: MlflowClient) -> None:
@@ -136,12 +178,12 @@ def test_profiles_that_begin_at_once_have_one_run_each(tmp_path: Path, store: Ml
 
 def test_promotion_moves_the_alias(root: Path, store: MlflowClient) -> None:
     first, second = (tracked(root) for _ in range(2))
-    version, run = promote_model("toy_model")
+    version, run = promote_model(MODEL)
     assert run == second
-    assert str(store.get_model_version_by_alias("toy_model", "promoted").version) == version
-    earlier = next(str(v.version) for v in store.search_model_versions("name = 'toy_model'") if v.run_id == first)
-    assert promote_model("toy_model", earlier) == (earlier, first)
-    assert str(store.get_model_version_by_alias("toy_model", "promoted").version) == earlier
+    assert str(store.get_model_version_by_alias(MODEL, CHAMPION).version) == version
+    earlier = next(str(v.version) for v in store.search_model_versions(f"name = '{MODEL}'") if v.run_id == first)
+    assert promote_model(MODEL, earlier) == (earlier, first)
+    assert str(store.get_model_version_by_alias(MODEL, CHAMPION).version) == earlier
 
 
 def test_what_was_never_registered_cannot_be_promoted(root: Path, store: MlflowClient) -> None:
@@ -149,7 +191,7 @@ def test_what_was_never_registered_cannot_be_promoted(root: Path, store: MlflowC
         promote_model("other")
     tracked(root)
     with pytest.raises(InputError, match="has no version 99; it has 1"):
-        promote_model("toy_model", "99")
+        promote_model(MODEL, "99")
 
 
 def test_a_store_that_is_none_or_does_not_answer_is_one_sentence(
@@ -160,6 +202,5 @@ def test_a_store_that_is_none_or_does_not_answer_is_one_sentence(
     with pytest.raises(InputError, match=r"mlflow\.db is not an MLflow store .*; restore it or move it away"):
         open_store()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(InputError, match=r"127\.0\.0\.1:9 does not answer .*; start it or unset MLFLOW_TRACKING_URI"):
         open_store()

@@ -80,7 +80,7 @@ def test_r_tagger_stage_registers_a_tagger(project: Project) -> None:
     log = MemoryLog()
     context = project.context("r_tagger", None, log)
     figures = r_tagger_stage(context)
-    assert log.models == ["r_tagger"]
+    assert log.models == [context.outputs["checkpoint"].name]
     assert log.steps == [1, 2, 2]
     assert load_checkpoint(context.outputs["checkpoint"]).config.tagger
     assert figures["held_out_relation"] > 0
