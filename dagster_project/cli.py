@@ -85,7 +85,7 @@ def ui(
     dagster_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of Dagster.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of MLflow.")] = 5000,
 ) -> None:
-    """Start Dagster and MLflow on localhost."""
+    """Start Dagster and MLflow on localhost, and print the addresses of comparisons."""
     prepare_environment(profile)
     from dagster import DagsterInstance
 
@@ -96,4 +96,4 @@ def ui(
         follow_gpus(instance)
         if dead := end_dead_runs(instance):
             print(f"{len(dead)} earlier runs were killed; they are marked as failed", flush=True)
-    serve(dagster_port, mlflow_port)
+    serve(profile, dagster_port, mlflow_port)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,13 @@ import dagster as dg
 
 from dagster_dvc.lock import LockEntry
 from dagster_dvc.metadata import column_schema
-from rlip_assets.cli.servers import MLFLOW_ADDRESS_VARIABLE
 from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.lineage.provenance import read_provenance
 from rlip_assets.lineage.runner import flatten
 from rlip_assets.lineage.spec import StageItem
 from rlip_assets.storage.escape import markdown_cell
+from rlip_assets.tracking.address import artifacts_folder, run_address
 
-DEFAULT_MLFLOW_ADDRESS = "http://127.0.0.1:5000"
 _PICTURE_SIZE = (720, 720)
 _PICTURE_SUFFIXES = {".png", ".jpg"}
 _MOST_FIGURES = 60
@@ -41,10 +39,7 @@ def describe(root: Path, item: StageItem, entry: LockEntry, manifest: Mapping[st
     for name, value in provenance.get("seconds", {}).items():
         metadata[f"seconds/{name}"] = value
     if run := provenance.get("mlflow_run"):
-        address = os.environ.get(MLFLOW_ADDRESS_VARIABLE, DEFAULT_MLFLOW_ADDRESS)
-        metadata["mlflow"] = dg.MetadataValue.url(
-            f"{address}/#/experiments/{provenance.get('mlflow_experiment')}/runs/{run}"
-        )
+        metadata["mlflow"] = dg.MetadataValue.url(run_address(provenance.get("mlflow_experiment"), run))
     for picture in pictures(root, item, provenance.get("mlflow_run")):
         metadata[f"picture/{picture.stem}"] = dg.MetadataValue.md(
             f"![{markdown_cell(picture.stem)}]({_data_uri(picture)})"
@@ -57,10 +52,11 @@ def pictures(root: Path, item: StageItem, run: str | None = None, project: Path 
     folders = [root / path for path in item.outputs.values() if (root / path).is_dir()]
     found = [file for folder in folders for file in sorted(folder.rglob("*")) if file.suffix in _PICTURE_SUFFIXES]
     names = {file.name for file in found}
-    if run is not None:
+    artifacts = artifacts_folder(project)
+    if run is not None and artifacts is not None:
         found += [
             file
-            for file in sorted((project / "mlruns" / "artifacts").glob(f"*/{run}/artifacts/pictures/*"))
+            for file in sorted(artifacts.glob(f"*/{run}/artifacts/pictures/*"))
             if file.suffix in _PICTURE_SUFFIXES and file.name not in names
         ]
     return found[:_MOST_PICTURES]

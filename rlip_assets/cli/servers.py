@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -18,10 +19,9 @@ from types import FrameType
 
 from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.storage.errors import BusyError, InputError
+from rlip_assets.tracking.address import ARTIFACTS, UI_VARIABLE, artifacts_folder, server_address, store_uri
 
 HOST = "127.0.0.1"
-MLFLOW_ADDRESS_VARIABLE = "RLIP_MLFLOW_UI"
-"""Address of MLflow in links."""
 PREFIX_VARIABLE = "DAGSTER_WEBSERVER_PATH_PREFIX"
 """Option of Dagster's web server; see `dagster_project/webserver.py`."""
 _READY_SECONDS = 600.0
@@ -50,20 +50,22 @@ class Server:
         return PROJECT_ROOT / "work" / f"{self.name.lower().replace(' ', '-')}.log"
 
 
-def serve(dagster_port: int, mlflow_port: int) -> None:
-    """Start both servers, print their addresses, and end them on Ctrl-C or SIGTERM.
+def serve(profile: str, dagster_port: int, mlflow_port: int) -> None:
+    """Start both servers, print their addresses and those of comparisons, and end them on Ctrl-C or SIGTERM.
+
+    Where MLFLOW_TRACKING_URI names an MLflow server, that one is used and no other started.
 
     Raises:
         BusyError: a port is in use.
         InputError: a server ended by itself; its log is named.
     """
-    mlflow = _mlflow(mlflow_port)
-    servers = [mlflow, *_dagster(dagster_port)]
+    running_mlflow, mlflow = server_address(store_uri()), _mlflow(mlflow_port)
+    servers = [*([] if running_mlflow else [mlflow]), *_dagster(dagster_port)]
     for server in servers:
         require_free(server)
-    os.environ[MLFLOW_ADDRESS_VARIABLE] = mlflow.address
+    os.environ[UI_VARIABLE] = running_mlflow or mlflow.address
     print("starting Dagster and MLflow, which takes about half a minute; Ctrl-C ends both", flush=True)
-    create_store()
+    comparisons = open_store(profile)
     signal.signal(signal.SIGTERM, _interrupt)
     running: list[tuple[Server, subprocess.Popen[bytes]]] = []
     try:
@@ -73,6 +75,10 @@ def serve(dagster_port: int, mlflow_port: int) -> None:
             if server.port is not None:
                 _wait_until_ready(server, process)
                 print(f"{server.name:8s} {server.address}   (log: {server.log})", flush=True)
+        if running_mlflow:
+            print(f"{mlflow.name:8s} {running_mlflow}   (MLFLOW_TRACKING_URI)", flush=True)
+        for title, address in comparisons.items():
+            print(f"compare {title}: {address}", flush=True)
         print("the address of Dagster is a key: who has it can start and delete runs", flush=True)
         while True:
             for server, process in running:
@@ -99,16 +105,18 @@ def require_free(server: Server) -> None:
             raise BusyError(f"Port {server.port} for {server.name} cannot be used ({why}); {remedy}") from None
 
 
-def create_store() -> None:
-    """Create the tracking store if it is missing: two processes that do so at once both fail."""
-    program = """
-from rlip_assets.storage.errors import exit_with_sentence
-from rlip_assets.tracking.store import open_store
-with exit_with_sentence():
-    open_store()
-"""
-    if status := subprocess.run([sys.executable, "-c", program], check=False).returncode:
-        sys.exit(status)
+def open_store(profile: str) -> dict[str, str]:
+    """Create the tracking store if it is missing (two processes that do so at once both fail), and send it what waits.
+
+    Returns:
+        The address of each comparison of the profile's trainings, by title.
+    """
+    command = [sys.executable, "-m", "rlip_assets.tracking.opening", profile]
+    opened = subprocess.run(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if opened.returncode:
+        sys.exit(opened.returncode)
+    addresses: dict[str, str] = json.loads(opened.stdout)
+    return addresses
 
 
 def _dagster(port: int) -> list[Server]:
@@ -123,11 +131,11 @@ def _dagster(port: int) -> list[Server]:
 
 
 def _mlflow(port: int) -> Server:
-    store = f"sqlite:///{PROJECT_ROOT / 'mlruns' / 'mlflow.db'}"
-    artifacts = (PROJECT_ROOT / "mlruns" / "artifacts").as_uri()
+    artifacts = artifacts_folder() or PROJECT_ROOT / "mlruns" / ARTIFACTS
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", store, "--artifacts-destination", artifacts]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command += ["--artifacts-destination", artifacts.as_uri()]
+    # in the environment, which others cannot read: the address of a database may have a password
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_BACKEND_STORE_URI": store_uri()}
     return Server("MLflow", command, port, ready_path="/health", environment=environment)
 
 

@@ -96,6 +96,19 @@ def promotable(stage: str) -> Check:
     return Check("promotion_gate", words, judge, warns=True)
 
 
+def promotable_detector() -> Check:
+    """Return the gate of `rlip promote` for the network whose benchmark is checked; it only warns."""
+
+    def judge(manifest: Manifest | None, root: Path) -> Verdict:
+        address = str((manifest or {}).get("partition")).replace("-", "@", 1)
+        return gate(manifest, load_params(root / "params.yaml").promotion.detectors, promotion(root, address))
+
+    words = (
+        "The network may be promoted: its headline figure is above the floor and not below that of the promoted one."
+    )
+    return Check("promotion_gate", words, judge, warns=True)
+
+
 def compared_images() -> Check:
     """Return the check that few images are too plain or damaged to be compared with test images."""
     words = "Images that could be compared with test images."
@@ -151,7 +164,7 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
     "r_tagger": (no_test_image_in_training(), promotable("r_tagger")),
     "pretrain": (no_test_image_in_training(),),
     "finetune": (no_test_image_in_training(),),
-    "benchmark": (above_floor(),),
+    "benchmark": (above_floor(), promotable_detector()),
 }
 """Stage -> what is checked besides the schema."""
 

@@ -143,9 +143,11 @@ def attend(root: Path) -> None:
     """Be the witness of the profile at `root` until no stage has run for a while."""
     linger = float(os.environ.get(LINGER_VARIABLE, _LINGER_SECONDS))
     witness, last = Witness(root), time.monotonic()
-    while (root / FOLDER).is_dir() and time.monotonic() - last <= linger:
+    while (root / FOLDER).is_dir():
         if witness.look():
             last = time.monotonic()
+        elif time.monotonic() - last > linger:
+            return
         time.sleep(_LOOK_SECONDS)
 
 

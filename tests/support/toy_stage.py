@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,14 @@ def writes_nothing(ctx: StageContext) -> dict[str, Any]:
 def not_a_number(ctx: StageContext) -> dict[str, Any]:
     (ctx.outputs["words"] / "words.txt").write_text("x")
     return {"loss": float("nan")}
+
+
+def told_steps(ctx: StageContext) -> dict[str, Any]:
+    """Report one step after another, each when the file `step-N` appears in the root; the last is `step-end`."""
+    step = 0
+    while not (ctx.root / "step-end").exists():
+        if (ctx.root / f"step-{step + 1}").exists():
+            step += 1
+            ctx.log.metrics({"loss": 1 / step}, step=step)
+        time.sleep(0.02)
+    return count_words(ctx)
