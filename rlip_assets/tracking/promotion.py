@@ -90,10 +90,13 @@ def judged_manifest(registry: Registry, root: Path, item: StageItem, lock: DvcLo
     """
     if item.stage == TAGGER:
         return read_manifest(root, item)
-    predictions = item.outputs["predictions"]
-    (benchmark,) = [
+    predictions = item.outputs.get("predictions")
+    benchmarks = [
         each for each in registry.items() if each.stage == "benchmark" and predictions in each.inputs.values()
     ]
+    if predictions is None or not benchmarks:
+        raise InputError(f"{item.address} is judged by no benchmark of this profile, so that no gate can open for it")
+    benchmark = benchmarks[0]
     judged, made = lock.get(benchmark.address), lock.get(item.address)
     if judged is None or made is None or judged.deps.get(predictions) != made.outs.get(predictions):
         raise InputError(
