@@ -29,7 +29,7 @@ def comparisons(client: MlflowClient, profile: str) -> dict[str, str]:
     first_seeds = {key: run for key, run in newest.items() if not REPEAT.fullmatch(key[1])}
     mixes = [run for (stage, _), run in first_seeds.items() if stage == "pretrain"]
     shots = [run for (stage, _), run in first_seeds.items() if stage == "finetune" and not _unseen(run)]
-    repeated = {(stage, found["setting"]) for stage, name in newest if (found := REPEAT.fullmatch(name))}
+    repeated = {(stage, repeat["setting"]) for stage, name in newest if (repeat := REPEAT.fullmatch(name))}
     seeds = [run for (stage, name), run in newest.items() if (stage, _setting(name)) in repeated]
     found = {
         "data mixes": mixes if _values(mixes, "data_mix") > 1 else [],

@@ -15,7 +15,7 @@ from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array
 
 from rlip_assets.inference.serving import DEFAULTS
@@ -33,7 +33,7 @@ _TEXTS = Array(DataType.string)
 
 def signature(tagger: bool) -> ModelSignature:
     """Return what rows a model takes: images with texts, and for an R-Tagger with boxes and their labels."""
-    columns = [
+    columns: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, "image"),
         *(
             [ColSpec(AnyType(), "boxes"), ColSpec(_TEXTS, "labels"), ColSpec(_TEXTS, "relations")]
