@@ -49,12 +49,19 @@ def build_asset(project: DvcProject, stage: Stage, translator: DvcTranslator) ->
         check_specs=list(translator.check_specs(stage)),
         pool=translator.pool(stage),
         backfill_policy=translator.backfill_policy(stage),
-        retry_policy=translator.retry_policy(stage),
     )
     def run_stage(context):  # type: ignore[no-untyped-def]  # Dagster reads annotations, and these are strings
         return materialize(context, project, stage, translator)
 
     return run_stage
+
+
+def try_again(context: dg.AssetExecutionContext, policy: dg.RetryPolicy | None, failure: dg.Failure) -> None:
+    """Raise dg.RetryRequested where a second try can help and is left. A policy of the step itself would retry interrupted runs too."""
+    tries = context.op_execution_context.retry_number
+    if policy and failure.allow_retries and tries < policy.max_retries:
+        context.log.info(f"{failure.description}; trying again")
+        raise dg.RetryRequested(policy.max_retries, policy.calculate_delay(tries + 1)) from failure
 
 
 def materialize(
@@ -68,7 +75,11 @@ def materialize(
     several = stage.partitioned and not context.has_partition_key
     keys = context.partition_keys if several else [context.partition_key if stage.partitioned else None]
     items = [stage.item(key) for key in keys]
-    entries, skipped = reproduce(context, project, items, translator)
+    try:
+        entries, skipped = reproduce(context, project, items, translator)
+    except dg.Failure as failure:
+        try_again(context, translator.retry_policy(stage), failure)
+        raise
     if skipped:
         context.log.info(f"{skipped} of {len(items)} items were up to date in DVC, or brought back from its run cache")
     metadata: dict[str, Any]

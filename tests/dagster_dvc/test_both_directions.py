@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from dagster._core.definitions import data_version
 from dagster_dvc import DvcTranslator, read_project, report_external, reporting
 from dagster_dvc.assets import build_assets
 from dagster_dvc.component import build_sensor
-from dagster_dvc.execution import fenced
+from dagster_dvc.execution import failure_reason, fenced
+from dagster_dvc.project import Stage
 from dagster_dvc.reporting import unreported
 from tests.support.dvc_shapes import dvc
 
@@ -28,8 +29,9 @@ Copy = Callable[[str], Path]
 SHAPES = ("get_started", "templates", "monorepo")
 
 
-def definitions(root: Path) -> dg.Definitions:
-    return dg.Definitions(assets=build_assets(read_project(root), DvcTranslator()), executor=dg.in_process_executor)
+def definitions(root: Path, translator: DvcTranslator | None = None) -> dg.Definitions:
+    assets = build_assets(read_project(root), translator or DvcTranslator())
+    return dg.Definitions(assets=assets, executor=dg.in_process_executor)
 
 
 def materialise(
@@ -136,6 +138,39 @@ def test_a_failed_stage_says_why_and_is_not_tried_again(project: Copy, instance:
     assert failure is not None
     assert "shout: the text is broken" in str(failure.description)
     assert "shout: the text is broken" in str(failure.metadata["last lines"].value)
+
+
+class Patient(DvcTranslator):
+    """Tries again what says that its text is broken."""
+
+    def retry_policy(self, stage: Stage) -> dg.RetryPolicy:
+        return dg.RetryPolicy(max_retries=2, delay=0)
+
+    def transient(self, lines: Sequence[str], status: int) -> bool:
+        return any("the text is broken" in line for line in lines)
+
+
+@pytest.mark.parametrize(("text", "tries"), [("broken", 3), ("missing", 1)])
+def test_a_failure_that_may_pass_is_tried_again(
+    project: Copy, instance: dg.DagsterInstance, text: str, tries: int
+) -> None:
+    """As often as the policy says, and the last failure still says why; others once."""
+    root = project("templates")
+    dvc(root, "repro", "source")
+    if text == "broken":
+        (root / "a.txt").write_text("broken")
+        dvc(root, "commit", "--force", "source@a")
+    else:
+        (root / "a.txt").unlink()
+    job = definitions(root, Patient()).resolve_implicit_global_asset_job_def()
+    failed = job.execute_in_process(
+        instance=instance, asset_selection=[dg.AssetKey("shout")], partition_key="a", raise_on_error=False
+    )
+    assert not failed.success
+    (event,) = [event for event in failed.all_events if event.is_step_failure]
+    assert (text == "broken") == ("the text is broken" in failure_reason(event))
+    started = {dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_RESTARTED}
+    assert sum(event.event_type in started for event in failed.all_events) == tries
 
 
 def test_a_lost_output_and_a_removed_stage_are_noticed(project: Copy, instance: dg.DagsterInstance) -> None:
