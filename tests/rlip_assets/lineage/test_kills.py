@@ -75,7 +75,8 @@ def deep_after(first: int, count: int) -> list[object]:
 def lineage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The miniature lineage, each item run once. Copy it to change it."""
     preload(*HEAVY)
-    root = tmp_path_factory.mktemp("miniature")
+    root = tmp_path_factory.mktemp("miniature") / "project"  # as deep as its copies: results name what lies outside
+    root.mkdir()
     make_project(root)
     for address in registry_of(root).order:
         run_whole(root, address)

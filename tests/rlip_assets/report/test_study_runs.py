@@ -52,9 +52,10 @@ def project(tmp_path: Path) -> Path:
         shutil.copytree(PROJECT_ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(PROJECT_ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
     root = tmp_path / "profiles/study"
-    (root / ".dvc").mkdir(parents=True)
-    for name in (".dvc/config", ".dvcignore"):
-        shutil.copyfile(PROJECT_ROOT / "profiles/study" / name, root / name)
+    for folder in ("", "profiles/study"):
+        (tmp_path / folder / ".dvc").mkdir(parents=True)
+        for name in (".dvc/config", ".dvcignore"):
+            shutil.copyfile(PROJECT_ROOT / folder / name, tmp_path / folder / name)
     make_project(root)
     content = yaml.safe_load((root / "params.yaml").read_text()) | {"profile": "study"}
     content["sources"]["coco"]["buckets"] = 1

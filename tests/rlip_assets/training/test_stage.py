@@ -232,7 +232,8 @@ def test_a_stage_in_two_processes_trains_like_in_one(tmp_path: Path, tokenizer: 
     for count in (1, 2):
         root = tmp_path / str(count)
         project = Project(root, tokenizer, size=(72, 60))
-        training = {"pretrain": {"vg": {"recipe": "micro_vg", "changes": CHANGES}}, "processes": count}
+        pretraining = {"vg": {"recipe": "micro_vg", "changes": CHANGES}}
+        training = {"pretrain": pretraining, "finetune": {}, "processes": count}
         (root / "params.yaml").write_text(yaml.safe_dump({"training": training}))
         manifest = root / "data/manifests/hico_det/classes.json"
         manifest.parent.mkdir(parents=True)
