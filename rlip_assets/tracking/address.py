@@ -65,14 +65,17 @@ def fingerprint(uri: str) -> str:
 
 
 def why_away(uri: str) -> str | None:
-    """Return why nothing listens at the address of a store, at once; None where something does, or the store is a file."""
+    """Return why nothing listens at the address of a store, at once.
+
+    None where something does, the store is a file, or the address names no host: such a database is reached by a socket file.
+    """
     parts = urlsplit(uri)
     kind = parts.scheme.partition("+")[0]
-    if kind not in _PORTS:
+    if kind not in _PORTS or not parts.hostname:
         return None
     try:
         port = parts.port or _PORTS[kind]
-        with socket.create_connection((parts.hostname or "localhost", port), timeout=_PROBE_SECONDS):
+        with socket.create_connection((parts.hostname, port), timeout=_PROBE_SECONDS):
             return None
     except (OSError, ValueError) as error:
         return (getattr(error, "strerror", None) or str(error) or "no answer").lower()

@@ -54,7 +54,7 @@ def project(tmp_path: Path) -> Path:
     root = tmp_path / "profiles/study"
     for folder in ("", "profiles/study"):
         (tmp_path / folder / ".dvc").mkdir(parents=True)
-        for name in (".dvc/config", ".dvcignore"):
+        for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore"):
             shutil.copyfile(PROJECT_ROOT / folder / name, tmp_path / folder / name)
     make_project(root)
     content = yaml.safe_load((root / "params.yaml").read_text()) | {"profile": "study"}

@@ -122,6 +122,7 @@ def test_addresses_tell_no_password_and_servers_from_databases() -> None:
     assert server_address("https://user:secret@host/mlflow/") == "https://host/mlflow"
     assert server_address("sqlite:////somewhere/mlflow.db") is None
     assert why_away("sqlite:////somewhere/mlflow.db") is None
+    assert why_away("postgresql+psycopg2://user:@/mlflow?host=/run/postgresql") is None  # by a socket file
     assert why_away("postgresql+psycopg2://127.0.0.1:9/db") == "connection refused"
     assert why_away("http://127.0.0.1:99999") is not None
 
