@@ -19,11 +19,9 @@ from typing import Any
 
 import yaml
 
-from dagster_dvc.project import DvcProject, DvcProjectError, Item
+from dagster_dvc.project import REPOSITORY_LOCK, DvcProject, DvcProjectError, Item
 
 LOCK_FILE = "dvc.lock"
-_REPOSITORY_LOCK = ".dvc/tmp/lock"
-"""Held by DVC (through flock) while it writes a lock file."""
 _QUIET_SECONDS, _PAUSE = 5.0, 0.05
 _HASHES = ("md5", "etag", "checksum")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -143,7 +141,7 @@ def _whole_text(path: Path, root: Path) -> str:
     """Return a lock file as DVC left it: read while no DVC process holds the repository, or seconds after its last change."""
     while True:
         try:
-            with (root / _REPOSITORY_LOCK).open() as held:
+            with (root / REPOSITORY_LOCK).open() as held:
                 fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 return path.read_text()
         except BlockingIOError:

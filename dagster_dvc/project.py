@@ -6,11 +6,17 @@ or `matrix`.
 
 from __future__ import annotations
 
+import fcntl
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+REPOSITORY_LOCK = ".dvc/tmp/lock"
+"""Held by DVC (through flock) while it writes a lock file."""
+_PAUSE = 0.2
 
 
 class DvcProjectError(Exception):
@@ -143,24 +149,46 @@ def _in_circles(groups: Mapping[tuple[str, str], list[Item]], items: Iterable[It
 
 
 def read_project(root: Path) -> DvcProject:
-    """Read the DVC project whose root folder is `root`.
+    """Read the DVC project whose root folder is `root`; while DVC writes a lock file there, wait until it is whole.
 
     Raises:
         DvcProjectError: there is no project, or DVC refuses it; the sentence is DVC's.
     """
-    import networkx as nx
     from dvc.exceptions import DvcException
+
+    root, quiet = root.resolve(), 0
+    while True:
+        quiet = 0 if repository_busy(root) else quiet + 1
+        try:
+            return _read(root)
+        except DvcException as error:
+            if quiet > 1:
+                sentence = " ".join(str(error).split())
+                raise DvcProjectError(f"{root}: {sentence} (`dvc status` there says more)") from error
+            time.sleep(_PAUSE)
+
+
+def repository_busy(root: Path) -> bool:
+    """Return whether a DVC process holds the repository, as it does while it writes a lock file."""
+    try:
+        with (root / REPOSITORY_LOCK).open() as held:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no DVC process has ever worked here
+        return False
+    return False
+
+
+def _read(root: Path) -> DvcProject:
+    import networkx as nx
     from dvc.repo import Repo
 
-    root = root.resolve()
-    try:
-        with Repo(str(root)) as repo:
-            graph, written = repo.index.graph, {stage: number for number, stage in enumerate(repo.index.stages)}
-            order = nx.lexicographical_topological_sort(graph.reverse(copy=False), key=written.__getitem__)
-            parameters = _Parameters()
-            items = tuple(_item(stage, graph, root, parameters) for stage in order)
-    except DvcException as error:
-        raise DvcProjectError(f"{root}: {' '.join(str(error).split())} (`dvc status` there says more)") from error
+    with Repo(str(root)) as repo:
+        graph, written = repo.index.graph, {stage: number for number, stage in enumerate(repo.index.stages)}
+        order = nx.lexicographical_topological_sort(graph.reverse(copy=False), key=written.__getitem__)
+        parameters = _Parameters()
+        items = tuple(_item(stage, graph, root, parameters) for stage in order)
     return DvcProject(root, items)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from dagster_dvc import DvcTranslator, read_project
 from dagster_dvc.assets import build_assets
-from dagster_dvc.project import DvcProject, DvcProjectError
+from dagster_dvc.project import REPOSITORY_LOCK, DvcProject, DvcProjectError
 
 Copy = Callable[[str], Path]
 
@@ -125,3 +127,21 @@ def test_what_dvc_refuses_is_one_sentence(project: Copy, content: str, words: st
 def test_a_folder_without_a_project_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DvcProjectError, match="not inside of a DVC"):
         read_project(tmp_path)
+
+
+def test_a_lock_file_that_dvc_is_writing_is_waited_for(project: Copy) -> None:
+    """A half of it is refused by DVC's own reader; the process that holds the repository is about to write the rest."""
+    root = project("get_started")
+    lock = root / "dvc.lock"
+    lock.write_text("schema: '2.0'\nstages:\n  pre")
+    held = (root / REPOSITORY_LOCK).open("w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+
+    def finish() -> None:
+        lock.unlink()
+        held.close()
+
+    writer = threading.Timer(1.5, finish)
+    writer.start()
+    assert read_project(root).items
+    assert not writer.is_alive()
