@@ -33,7 +33,7 @@ from dagster_dvc.translator import DvcTranslator
 
 BUSY_MESSAGES = ("is busy, it is being blocked by", "Unable to acquire lock")
 SKIPPED_MESSAGES = ("didn't change, skipping", "is cached - skipping run")
-"""What DVC says where a stage did not run: it was up to date, or the run cache had its outputs."""
+"""DVC's words for a stage that did not run: it was up to date, or the run cache had its outputs."""
 RUN_VARIABLE, PROCESS_VARIABLE = "DAGSTER_RUN_ID", "DAGSTER_PROCESS_ID"
 """Variables that tell a stage which run asked for it, and which process it should not outlive."""
 _LAST_LINES, _GRACE_SECONDS, _LONGEST_PAUSE = 40, 15.0, 30.0

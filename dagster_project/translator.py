@@ -28,9 +28,9 @@ JUDGED = ("label_quality", "benchmark", "report")
 FORCE_TAG = "rlip/force"
 """Run tag that makes DVC run the stage although nothing it tracks has changed (a raw dataset has, for instance)."""
 _SECOND_TRY_HELPS = re.compile(rf"exited with ({TRY_AGAIN}|-9|137)$")
-"""How DVC names the end of a stage that lacked a worker, a lock or a store, or was killed; its finished shards are kept."""
+"""DVC's words for the end of a stage that lacked a worker, a lock or a store, or was killed; its finished shards are kept."""
 ERROR_PREFIX = "rlip: "
-"""How `rlip` begins the one sentence about an error that the user can act on."""
+"""The beginning of `rlip`'s one sentence about an error that the user can act on."""
 
 
 class PipelineTranslator(DvcTranslator):

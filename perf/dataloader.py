@@ -47,7 +47,7 @@ from rlip_assets.training.training_images import ImageSource, TrainingImages, tr
 FILES, SLOTS, SEED = 64, 100, 42
 PUBLISHED = "parseda_r50_vg_coco_o365"
 BAR_GROWTH_MB = 60.0
-"""How much more private memory a worker may have on a table four times as large."""
+"""Bar on the growth of a worker's private memory on a table four times as large."""
 
 
 def write_pictures(folder: Path) -> None:

@@ -84,7 +84,7 @@ class BoxHead(Mlp):
 
 @dataclass(frozen=True)
 class Memory:
-    """What queries attend to: tokens (B, S, C), padding (B, S), True = padding, and rows and columns of each level.
+    """The memory of queries: tokens (B, S, C), padding (B, S), True = padding, and rows and columns of each level.
 
     With joint fusion the labels' rows follow the image tokens, and masked labels count as padding.
     """

@@ -11,7 +11,7 @@ import typer
 
 WIDTH = 110
 MARK = b"rlip evaluate"
-"""Who wrote a Parquet file of results by class, in its footer."""
+"""Name of the writer of a Parquet file of results by class, in its footer."""
 
 
 def evaluate(

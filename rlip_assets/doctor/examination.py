@@ -66,7 +66,7 @@ class Examination:
 
     @property
     def option(self) -> str:
-        """What a `rlip` command needs to be about this profile."""
+        """Return the option that makes a `rlip` command be about this profile."""
         name = profile_name(self.root, self.project)
         return "" if self.root.resolve() == self.project.resolve() else f" --profile {name}"
 

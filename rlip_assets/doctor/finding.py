@@ -11,7 +11,7 @@ from rlip_model.errors import CheckpointError
 
 
 class Level(StrEnum):
-    """How bad a finding is; a failure makes the exit status 1."""
+    """Severity of a finding; a failure makes the exit status 1."""
 
     FAILED = "FAILED"
     WARNING = "warning"

@@ -1,4 +1,4 @@
-"""What the annotation files of a raw dataset list, read by the dataset's reader, and whether its images are there.
+"""The contents of a raw dataset's annotation files, read by the dataset's reader, and the images that are there.
 
 Files of up to `READ_WHOLE` bytes together are read row by row, as the stages `raw_manifest` and `scenes` read them. Larger ones are
 searched for the names of their images and the ends of their brackets in seconds, unless asked otherwise.
@@ -36,7 +36,7 @@ _ANY_SIZE = (1 << 20, 1 << 20)
 
 @dataclass
 class RawData:
-    """What there is of a dataset.
+    """A dataset as far as it is there.
 
     Attributes:
         reader: None where the root is no folder.

@@ -193,6 +193,6 @@ ALONE: dict[str, Callable[[str, Path], Iterator[Finding]]] = {
     "r_tagger": tagger,
     "captioner": captioner,
     "checkpoint": whole,
-    "tagging model": image_text,
+    "tagging_model": image_text,
 }
 """Role of an input -> what looks at it alone."""

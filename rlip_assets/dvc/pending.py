@@ -13,7 +13,7 @@ _TORCH_SECONDS, _OTHER_SECONDS = 60.0, 4.0
 
 
 class Pending:
-    """What follows from changed items and is not done yet.
+    """The items that follow from changed ones and are not done yet.
 
     Args:
         changed: addresses of items that are out of date.

@@ -40,8 +40,8 @@ class Predictor:
 
     @property
     def persons_only(self) -> bool:
-        """Whether pairs whose subject is no person are dropped: the published rule without fine-tuning. A network that was fine-tuned
-        on persons alone has learnt nothing about subjects, so the rule does not hold for it on another benchmark."""
+        """Return whether pairs whose subject is no person are dropped: the published rule without fine-tuning. A network that was
+        fine-tuned on persons alone has learnt nothing about subjects, so the rule does not hold for it on another benchmark."""
         learnt_subjects = bool(self.checkpoint.metadata.get("subject_scores", True))
         return self.zero_shot and self.benchmark in PERSON_BENCHMARKS and learnt_subjects
 

@@ -26,3 +26,8 @@ def local_roots(**roots: str) -> dict[str, str]:
 def partition_key(dataset: str, bucket: str) -> str:
     """Return the partition of a dataset and bucket: `coco`, `bucket-0` -> `coco-0`."""
     return f"{dataset}-{bucket.removeprefix('bucket-')}"
+
+
+def is_folder(model: str) -> bool:
+    """Return whether the name of a model is a folder's, which begins with / or with dots, and no name on a hub."""
+    return model.startswith(("/", "./", "../"))

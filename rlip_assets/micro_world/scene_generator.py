@@ -19,7 +19,7 @@ WIDTHS = (128, 136, 144, 152, 160)
 MARGIN = 1.0
 TRIES = 24
 CLOSE_UP = 1.3
-"""How much larger than their sizes on the sheet of categories things are drawn: a person is about 50 pixels tall."""
+"""Factor by which things are drawn larger than on the sheet of categories: a person is about 50 pixels tall."""
 SIZES = (1.0, 0.9, 0.8)
 CROWDED = 0.08
 MOST_THINGS = 8

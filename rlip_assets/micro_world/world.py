@@ -42,7 +42,7 @@ CATEGORIES: dict[str, Category] = {
     for name, (height, coco_id, o365_id, open_images, *sprites) in DATA["categories"].items()
 }
 OBJECTS365_BY_SPRITE = {"ball_soccer": 119, "ball_basket": 178, "bird_green": 320, "car_blue": 35}
-"""Where Objects365 divides finer than COCO: sprite -> id of Soccer, Basketball, Parrot, SUV."""
+"""Classes of Objects365 finer than COCO's: sprite -> id of Soccer, Basketball, Parrot, SUV."""
 
 COCO_CATEGORIES: tuple[str, ...] = tuple(name for name, category in CATEGORIES.items() if category.coco_id is not None)
 LOOKS: tuple[str, ...] = CATEGORIES["person"].sprites
@@ -64,7 +64,7 @@ IMPLIED: dict[str, list[str]] = DATA["implied"]
 VISUAL_GENOME_WORDING: dict[str, str] = {
     verb: kind for kind, verbs in DATA["visual_genome_wording"].items() for verb in verbs
 }
-"""How the Visual Genome part speaks of a verb: also in the benchmark's own words ("exact"), only in others ("synonym"), or never
+"""The Visual Genome part's wording of a verb: also in the benchmark's own words ("exact"), only in others ("synonym"), or never
 ("absent": nor does it happen there)."""
 
 

@@ -35,7 +35,7 @@ _LINES, _FILES, _STATE, _STAGE, _SENDER = "journal.jsonl", "files", "state.json"
 
 @dataclass(frozen=True)
 class State:
-    """How far the store has a journal.
+    """The part of a journal that the store has.
 
     Attributes:
         sent: bytes of the journal that the store has.
@@ -123,12 +123,12 @@ class Journal:
 
     @property
     def ended(self) -> bool:
-        """Whether the stage, or one who found it dead, closed the journal."""
+        """Return whether the stage, or one who found it dead, closed the journal."""
         return any(operation["op"] == END for operation, _ in self.read(0))
 
     @property
     def state(self) -> State:
-        """How far the store has it."""
+        """Return how far the store has it."""
         try:
             return State(**read_object(self.folder / _STATE, "remove it"))
         except FileNotFoundError:
@@ -156,7 +156,7 @@ class Journal:
 
     @property
     def alive(self) -> bool:
-        """Whether the process that writes it is there."""
+        """Return whether the process that writes it is there."""
         try:
             descriptor = os.open(self.folder / _STAGE, os.O_RDWR)
         except FileNotFoundError:

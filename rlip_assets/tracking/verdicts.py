@@ -26,7 +26,7 @@ class Check:
     judge: Callable[[Manifest | None, Path], Verdict]
     """Returns whether a manifest passes, and why; the second argument is the root of its profile."""
     warns: bool = False
-    """Whether failing it is a warning and no error."""
+    """True where failing it is a warning and no error."""
 
 
 def schema_valid(stage: str) -> Check:

@@ -108,7 +108,7 @@ class Witness:
 
 
 class _Companion:
-    """What the witness adds to the journal of a running stage: the machine, its packages, and how busy it is."""
+    """The witness's own part of the journal of a running stage: the machine, its packages, and how busy it is."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal, self._busy = journal, bool(journal.header.get("busy"))

@@ -32,7 +32,7 @@ _TEXT_ENCODER = "transformer.text_encoder."
 
 @dataclass(frozen=True)
 class Start:
-    """What a training started from.
+    """The start of a training.
 
     Attributes:
         sources: role of each start ("detector", "text_encoder", "checkpoint") -> its folder.

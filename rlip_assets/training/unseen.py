@@ -29,7 +29,7 @@ Texts = frozenset[str]
 
 @dataclass(frozen=True)
 class Unseen:
-    """What a zero-shot split hides from training.
+    """The classes that a zero-shot split hides from training.
 
     Attributes:
         seen: combinations that a target may have. No other label is read, whatever it says.

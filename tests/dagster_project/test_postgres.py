@@ -46,7 +46,7 @@ def instance(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_lineage_materialises_into_postgres(
     postgres: Postgres, instance: DagsterInstance, location: Location, project: Path
 ) -> None:
-    """What DVC had done is reported, a change is run, and a second time nothing is."""
+    """Earlier work of DVC is reported, a change is run, and a second time nothing is."""
     report_external(instance, location.project, location.translator)
     params = project / "params.yaml"
     content = yaml.safe_load(params.read_text())

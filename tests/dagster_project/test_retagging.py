@@ -49,7 +49,7 @@ SOONER = {
     "renew_scenes, retag], minimum_interval_seconds=30": "renew_scenes, retag], minimum_interval_seconds=3",
     'cron_schedule="0 3 * * 1"': 'cron_schedule="* * * * *"',
 }
-"""What a test cannot wait for: the seconds between two ticks, and Monday."""
+"""Waits that are too long for a test: the seconds between two ticks, and Monday."""
 ASSET_BACKFILL = """
 mutation ($assets: [AssetKeyInput!], $partitions: [String!]) {
   launchPartitionBackfill(backfillParams: {assetSelection: $assets, partitionNames: $partitions}) {

@@ -26,7 +26,7 @@ from perf.gpu_checks.run import Check, run_checks
 
 ROOT = Path(__file__).parents[2]
 ABSENT = ("pandas", "pyarrow", "pydantic", "dagster", "mlflow", "dvc", "boto3", "psutil", "matplotlib", "typer")
-"""What a bare machine need not have; importing it fails there."""
+"""Packages that a bare machine need not have; importing it fails there."""
 DRY_RUN = f"""
 import sys
 sys.modules.update(dict.fromkeys({ABSENT!r}))

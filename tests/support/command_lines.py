@@ -35,7 +35,7 @@ class Command:
     inputs: tuple[str, ...]
     """Files and folders that it reads, below the folder of sources."""
     folder: bool
-    """What it writes is a folder."""
+    """Its output is a folder."""
 
 
 MODEL = ("model", "model/model.safetensors", "model/config.json", "model/metadata.json", "model/tokenizer.json")

@@ -103,7 +103,7 @@ class Reader(ABC):
         """Split, or what is in it -> annotation file of the official layout, whether it is there or not."""
 
     def optional_files(self) -> dict[str, Path]:
-        """What is missed without it -> annotation file that a dataset may lack."""
+        """Return the annotation files that a dataset may lack, by what is missed without each."""
         return {}
 
     @abstractmethod

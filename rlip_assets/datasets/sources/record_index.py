@@ -81,7 +81,7 @@ class RecordIndex:
                 with atomic_folder(self._folder) as temporary:
                     self._build(temporary)
         reader.header, self.listed = json.loads((self._folder / _HEADER).read_text())
-        """What the reader keeps of the whole dataset, and the number of rows that declare an image."""
+        """Return what the reader keeps of the whole dataset, and the number of rows that declare an image."""
 
     def _build(self, folder: Path) -> None:
         bucket, encode = lru_cache(256)(bucket_of), json.JSONEncoder(check_circular=False).encode

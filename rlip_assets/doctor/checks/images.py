@@ -64,7 +64,7 @@ def spread(places: Sequence[str], number: int) -> list[str]:
 
 
 def _fault(raw: RawData, place: str) -> str:
-    """What is wrong with an image; empty where nothing is."""
+    """Return the fault of an image in words; empty where there is none."""
     try:
         path = image_inside(raw.root, place)
         stored = check_image(path)

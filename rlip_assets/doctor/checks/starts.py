@@ -12,6 +12,7 @@ from pathlib import Path
 from rlip_assets.datasets.scenes import count_scenes
 from rlip_assets.doctor.examination import Examination
 from rlip_assets.doctor.finding import Finding, failed, guarded, ok, skipped
+from rlip_assets.lineage.layout import is_folder
 from rlip_assets.lineage.params.placeholders import is_placeholder
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.lineage.spec import StageItem
@@ -29,7 +30,7 @@ def check(case: Examination) -> Iterator[Finding]:
     """Look at each input of the pipeline that no stage writes, once for each network that reads it."""
     for (role, path), readers in _starts(case).items():
         subject, names = f"{role} {path}", _names(readers)
-        if not (case.root / path).exists() and role in ("captioner", "tagging model") and path.count("/") == 1:
+        if not (case.root / path).exists() and role in ("captioner", "tagging_model") and path.count("/") == 1:
             yield skipped(subject, "is fetched from the hub", "name a local folder where there is no network")
             continue
         if not (case.root / path).exists():
@@ -53,10 +54,10 @@ def _starts(case: Examination) -> dict[tuple[str, str], list[StageItem]]:
         for role, path in item.inputs.items():
             if not case.stages.writers(path):
                 found[role, path].append(item)
-        if item.stage == "captions" and (model := case.params.captions.model):
+        if item.stage == "captions" and (model := case.params.captions.model) and not is_folder(model):
             found["captioner", model].append(item)
-        if item.stage == "pseudo_labels" and (model := case.params.tagging.model):
-            found["tagging model", model].append(item)
+        if item.stage == "pseudo_labels" and (model := case.params.tagging.model) and not is_folder(model):
+            found["tagging_model", model].append(item)
     return found
 
 

@@ -37,7 +37,7 @@ CaptionWriter = Callable[[Sequence[str], Sequence[Image.Image]], list[list[str]]
 def caption_stage(ctx: StageContext) -> dict[str, Any]:
     """Caption the images of one bucket with BLIP or another image-text-to-text model.
 
-    Inputs: `scenes`, `manifest` (which file each image is) and `captioner` (used unless `captions.model` names another). Output:
+    Inputs: `scenes`, `manifest` (which file each image is) and `captioner` (unless `captions.model` is a hub name). Output:
     `captions`, with `quarantine.parquet`: images in = rows out + quarantined.
 
     Raises:
@@ -45,7 +45,7 @@ def caption_stage(ctx: StageContext) -> dict[str, Any]:
         DataError: more images are unreadable than `captions.quarantine_limit` allows.
     """
     params = ctx.params.captions
-    source = params.model or str(ctx.inputs["captioner"])
+    source = str(ctx.inputs.get("captioner") or params.model)
     return caption_bucket(ctx, _Model(source, params, ctx.params.training.device), {"model": model_digest(source)})
 
 

@@ -95,14 +95,15 @@ def tagging_stage(ctx: StageContext) -> dict[str, Any]:
 
     shards = split(items, params.rows_per_shard, lambda item: item[0].image_id, content)
     tagger = ctx.inputs["r_tagger"] if params.source == "r_tagger" else None
+    model = str(ctx.inputs.get("tagging_model") or params.model)
     settings: dict[str, Any] = {
         "params": params.model_dump(mode="json", exclude=set(_FILTERS)),
         "classes": sha256_file(ctx.inputs["classes"]),
-        "tagger": sha256_folder(tagger, ignore=("manifest.json",)) if tagger else model_digest(str(params.model)),
+        "tagger": sha256_folder(tagger, ignore=("manifest.json",)) if tagger else model_digest(model),
     }
     if params.groups == "published":
         settings |= {"store_threshold": params.store_threshold, "order": "pairs"}
-    make = _Tagging(tagger, ctx.inputs["classes"], params, ctx.params.training.device, images)
+    make = _Tagging(tagger, model, ctx.inputs["classes"], params, ctx.params.training.device, images)
     finished, quarantine = make_shards(ctx, settings, shards, make)
     figures = _write_table(ctx, shards, finished, quarantine, images) | {"excluded": len(excluded)}
     _report_changes(ctx)
@@ -167,6 +168,7 @@ class _Tagging:
     """Makes shards; opens the relation source at the first one."""
 
     checkpoint: Path | None
+    model: str
     classes: Path
     params: TaggingParams
     device: str
@@ -187,7 +189,7 @@ class _Tagging:
         from rlip_assets.labelling.tagging.pair_judge import PairJudge, judge_scenes
         from rlip_assets.training.processes import choose_device
 
-        model = ImageTextModel.open(str(self.params.model), choose_device(self.device))
+        model = ImageTextModel.open(self.model, choose_device(self.device))
         return partial(judge_scenes, PairJudge(model, self.params.question))
 
 

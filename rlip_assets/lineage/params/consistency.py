@@ -1,4 +1,4 @@
-"""What `params.yaml` says in several places, checked against itself: recipes, datasets, starts and weights that fit together."""
+"""Checks of `params.yaml` against itself: recipes, datasets, starts and weights that must fit together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a profile does not make but takes from elsewhere: weights and labels."""
+"""Weights and labels that a profile takes from elsewhere."""
 
 from pydantic import BaseModel, ConfigDict
 

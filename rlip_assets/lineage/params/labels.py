@@ -96,19 +96,22 @@ class DriftParams(BaseModel):
     """Total variation distance between the relation texts."""
 
 
+QUESTION = (
+    "Look at the {subject} in the red box and the {object} in the blue box. "
+    "Is this true: {subject} {relation} {object}? Answer yes or no."
+)
+
+
 class TaggingParams(BaseModel):
     """Confidences of candidates, and the choice of those that become pseudo labels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: Literal["r_tagger", "image_text"] = "r_tagger"
-    """Who is asked: the R-Tagger, or an image-text-to-text model of transformers, one question per candidate."""
-    model: str | None = None
-    """Folder or hub name of that model."""
-    question: str = (
-        "Look at the {subject} in the red box and the {object} in the blue box. "
-        "Is this true: {subject} {relation} {object}? Answer yes or no."
-    )
+    source: Literal["r_tagger", "image_text"] = Field("r_tagger", exclude_if=lambda value: value == "r_tagger")
+    """The relation source: the R-Tagger, or an image-text-to-text model of transformers, one question per candidate."""
+    model: str | None = Field(None, exclude_if=lambda value: value is None)
+    """Hub name of that model, or its folder: an input of the stage where it begins with / or ./"""
+    question: str = Field(QUESTION, exclude_if=lambda value: value == QUESTION)
     """Asked of that model, whose probability of "yes" against "no" is the confidence."""
     groups: Literal["union", "published"] = "union"
     """`union`: an image is encoded once with all its candidate texts, and a pair is scored for its own candidates only;

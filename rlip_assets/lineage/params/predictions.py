@@ -61,6 +61,6 @@ class PredictionChoice(BaseModel):
 
     @property
     def as_zero_shot(self) -> bool | None:
-        """Whether it is judged zero-shot; None where the checkpoint has to say so."""
+        """Return whether it is judged zero-shot; None where the checkpoint has to say so."""
         setting = self.resolve()
         return setting.kind == "zero_shot" if self.zero_shot is None and setting is not None else self.zero_shot

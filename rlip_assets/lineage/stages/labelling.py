@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from rlip_assets.lineage.datasets import HUMAN_DATASET
-from rlip_assets.lineage.layout import classes_file, manifest_file, scene_folder
+from rlip_assets.lineage.layout import classes_file, is_folder, manifest_file, scene_folder
 from rlip_assets.lineage.spec import StageItem, StageSpec
 from rlip_assets.lineage.stages.profile_lineage import ProfileLineage
 
@@ -16,8 +17,11 @@ def captions(lineage: ProfileLineage) -> StageSpec:
         "scenes": "data/scenes/{dataset}/{bucket}",
         "manifest": manifest_file("{dataset}", "{bucket}"),
     }
-    if lineage.params.captions.model is None:
+    model = lineage.params.captions.model
+    if model is None:
         inputs["captioner"] = lineage.shipped(lineage.params.external.captioner, "captioner")
+    elif is_folder(model):
+        inputs["captioner"] = os.path.normpath(model)
     oracle, function = lineage.params.oracle.captions, "rlip_assets.labelling.captions.stage:caption_stage"
     if oracle:
         inputs["truth"] = "data/truth"
@@ -25,7 +29,7 @@ def captions(lineage: ProfileLineage) -> StageSpec:
     return StageSpec(
         name="captions",
         function=function,
-        description="N nucleus-sampled BLIP captions of every image.",
+        description="N captions of every image, by BLIP or another model.",
         items=lineage.labelled("captions", inputs, "captions", *(["oracle"] if oracle else [])),
         group="captions",
         torch=True,
@@ -65,15 +69,18 @@ def candidates(lineage: ProfileLineage) -> StageSpec:
 
 
 def pseudo_labels(lineage: ProfileLineage) -> StageSpec:
-    """Return the stage that scores candidates with the R-Tagger."""
+    """Return the stage that scores candidates with the relation source."""
     inputs = {
         "candidates": "data/candidates/{dataset}/{bucket}",
         "scenes": "data/scenes/{dataset}/{bucket}",
         "manifest": manifest_file("{dataset}", "{bucket}"),
         "classes": classes_file("{dataset}"),
     }
-    if lineage.params.tagging.source == "r_tagger":
+    model = lineage.params.tagging.model
+    if model is None:
         inputs["r_tagger"] = lineage.tagger
+    elif is_folder(model):
+        inputs["tagging_model"] = os.path.normpath(model)
     items = tuple(
         replace(item, inputs={**item.inputs, "decontamination": f"data/decontamination/{dataset}/{bucket}"})
         if dataset in lineage.decontaminated

@@ -1,4 +1,4 @@
-"""What all stages of one profile share: its parameters, buckets, labels, weights and exclusions, as paths."""
+"""The facts that all stages of one profile share: its parameters, buckets, labels, weights and exclusions, as paths."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ProfileLineage:
 
     @property
     def _compared(self) -> bool:
-        """Whether images are compared with those of test splits."""
+        """Return whether images are compared with those of test splits."""
         return self.params.decontamination.exclude and bool(self.sources.benchmarks)
 
     @property

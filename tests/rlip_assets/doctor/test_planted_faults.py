@@ -259,7 +259,7 @@ def test_wrong_parameters_hide_nothing_else(profile: Any) -> None:
 
 @pytest.mark.usefixtures("without_networks")
 def test_contradictions_and_placeholders_are_rows(profile: Any) -> None:
-    """What valid keys say against each other is told key by key, and hides no root."""
+    """Contradictions of valid keys are told key by key, and hides no root."""
     path = profile.root / "params.yaml"
     content = yaml.safe_load(path.read_text())
     content["external"] |= {"detector": None, "text_encoder": None}

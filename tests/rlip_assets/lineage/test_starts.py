@@ -89,3 +89,13 @@ def test_a_start_that_is_not_named_leaves_the_recorded_parameters_as_they_were()
     assert set(training["finetune"]["hico_full"]) == set(training["r_tagger"]) == {"recipe", "changes", "seed"}
     named = Params.model_validate({"training": {"finetune": finetune(a="pretrain/vg")}})
     assert named.model_dump(mode="json")["training"]["finetune"]["a"]["start"] == "pretrain/vg"
+
+
+@pytest.mark.parametrize(
+    ("model", "given"), [("/models/vlm", "/models/vlm"), ("./models/vlm", "models/vlm"), ("owner/vlm", None)]
+)
+def test_a_folder_of_another_model_is_an_input_and_a_hub_name_is_none(model: str, given: str | None) -> None:
+    made = registry(captions={"model": model}, tagging={"source": "image_text", "model": model})
+    assert {item.inputs.get("captioner") for item in made.spec("captions").items} == {given}
+    assert {item.inputs.get("tagging_model") for item in made.spec("pseudo_labels").items} == {given}
+    assert not any("r_tagger" in item.inputs for item in made.spec("pseudo_labels").items)
