@@ -48,7 +48,7 @@ class FeedForward(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.second(self.dropout(self.first(x).relu_()))
+        result: Tensor = self.second(self.dropout(self.first(x).relu()))
         return result
 
 

@@ -64,22 +64,16 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
         ),
         Section(
             "More data: zero-shot mAP by pre-training mix",
-            "The study profile gives each mix as many epochs, as published, so that a larger mix trains for more steps; "
-            "VG alone is trained once more for as many steps. Verb groups say how Visual Genome names a benchmark verb: "
-            "by the same text, by a synonym only, or not at all.",
+            "Each mix trains for as many epochs, as published, so that a larger mix trains for more steps; the study profile trains VG "
+            "alone once more for as many steps. Verb groups say how Visual Genome names a benchmark verb: by the same text, by a synonym "
+            "only, or not at all.",
             [
                 figures_table("data", facts["scaling"]),
                 *_verbs(facts),
             ],
             ["plots/scaling.png", "plots/learning.png"],
         ),
-        Section(
-            "ALIF beside late fusion",
-            "Zero-shot mAP on the same data, after as many steps and, in the study profile, after as many seconds. "
-            "One seed shows no significance; the study profile has three.",
-            [figures_table("fusion", facts["fusion"])],
-            ["plots/fusion.png"],
-        ),
+        *_fusion(facts["fusion"]),
         Section(
             "What the seeds show",
             "Paired differences of mAP in points. A claim counts as shown when the mean difference over at least three seeds is above "
@@ -100,6 +94,21 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
             "The first row of a table is this run.",
             [_published(setting) for setting in facts["published"] if setting["rows"]],
         ),
+    ]
+
+
+def _fusion(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """Return the section that compares fusions, where the profile has more than one."""
+    if len(rows) < 2:
+        return []
+    return [
+        Section(
+            "ALIF beside late fusion",
+            "Zero-shot mAP on the same data, after as many steps and, in the study profile, after as many seconds. "
+            "One seed shows no significance; the study profile has three.",
+            [figures_table("fusion", rows)],
+            ["plots/fusion.png"],
+        )
     ]
 
 

@@ -82,7 +82,8 @@ def _histories(pretrained: Path) -> dict[str, list[dict[str, float]]]:
 
 def _draw(facts: Mapping[str, Any], histories: Mapping[str, list[dict[str, float]]], folder: Path) -> None:
     plots.scaling_plot(facts["scaling"], folder / "scaling.png")
-    plots.fusion_plot(facts["fusion"], folder / "fusion.png")
+    if len(facts["fusion"]) > 1:
+        plots.fusion_plot(facts["fusion"], folder / "fusion.png")
     plots.learning_plot(histories, folder / "learning.png")
     quality = facts["label_quality"]
     if quality is None:

@@ -94,7 +94,7 @@ def report(lineage: ProfileLineage) -> StageSpec:
     return StageSpec(
         name="report",
         function="rlip_assets.report.stage:report_stage",
-        description="Results table in the shape of the published one, data scaling, ALIF beside late fusion, pictures.",
+        description="Results table in the shape of the published one, data scaling, fusions side by side, pictures.",
         items=(StageItem("report", None, inputs, {"report": "reports"}, tuple(params)),) if runs else (),
         group="benchmarks",
         kinds=("markdown", "html"),

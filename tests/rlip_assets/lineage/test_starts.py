@@ -75,7 +75,7 @@ def test_an_imported_r_tagger_is_an_input_of_the_labels_and_is_not_trained() -> 
 
 def test_imported_labels_take_the_place_of_the_stages_that_would_make_them() -> None:
     made = registry(external={"labels": {"coco": "/labels/coco"}})
-    assert made.item("pretrain", "vg_coco").inputs["pseudo_labels/coco"] == "/labels/coco"
+    assert made.item("pretrain", "vg_coco_o365").inputs["pseudo_labels/coco"] == "/labels/coco"
     assert made.item("report").inputs["pseudo_labels/coco"] == "/labels/coco"
     for stage in ("captions", "caption_triplets", "candidates", "pseudo_labels"):
         assert set(made.spec(stage).partitions) == {"objects365-0", "objects365-1"}

@@ -77,6 +77,16 @@ def test_figures_stand_in_the_tables(folders: tuple[Path, Path]) -> None:
     assert NOTICE in text
 
 
+def test_fusions_are_compared_where_a_profile_has_more_than_one(folders: tuple[Path, Path]) -> None:
+    assert "ALIF beside late fusion" not in [section.title for section in sections_of(facts_of(folders))]
+    late = folders[0] / "pretrain-late_vg_coco_o365"
+    late.mkdir()
+    (late / "metrics.json").write_text(json.dumps({f"{HICO}/full": 0.0625}))
+    text = to_markdown(facts_of(folders), sections_of(facts_of(folders)))
+    assert "| late fusion, equal steps | 6.25 |" in text.replace(" – |", "")
+    assert "| ALIF beats late fusion, equal steps | +6.09 |" in text
+
+
 def test_pseudo_labels_are_shown_by_dataset_and_relation_and_by_whom_they_were_judged(
     folders: tuple[Path, Path],
 ) -> None:

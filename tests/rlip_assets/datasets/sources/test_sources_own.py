@@ -61,7 +61,7 @@ def test_open_images_boxes_become_a_scene_table(raw: Any, make_lineage: Callable
 def test_it_has_every_stage_up_to_its_labels_and_may_be_trained_on() -> None:
     sources = SourcesParams.model_validate({"own": {"shop": {"root": "/data/shop", "buckets": 3, "splits": SPLITS}}})
     params = Params(sources=sources)
-    choice = params.training.pretrain["vg_coco"]
+    choice = params.training.pretrain["vg_coco_o365"]
     mixed = choice.model_copy(update={"changes": {"sources": {"visual_genome": 1.0, "shop": 1.0}}})
     training = params.training.model_copy(update={"pretrain": {"vg_coco_o365": choice, "vg_shop": mixed}})
     registry = build_registry(params.model_copy(update={"training": training}))
