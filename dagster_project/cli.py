@@ -11,6 +11,7 @@ import typer
 
 from dagster_project.profile import PROFILE_VARIABLE
 from rlip_assets.cli.options import Profile
+from rlip_assets.doctor.fitting import refuse_profile_misfits
 from rlip_assets.dvc.profile_folder import mend_pipeline
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, PROJECT_ROOT, profile_root
 from rlip_assets.storage.errors import InputError
@@ -20,6 +21,7 @@ TARGET = "dagster_project.location:active_location"
 
 def prepare_environment(profile: str) -> None:
     """Name the profile and Dagster's home to this process and its children; ParameterError for an unknown profile."""
+    refuse_profile_misfits(profile_root(profile))
     if sentence := mend_pipeline(profile_root(profile)):
         print(sentence, flush=True)
     os.environ[PROFILE_VARIABLE] = profile

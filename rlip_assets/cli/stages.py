@@ -29,6 +29,7 @@ def stage(
     profile: Annotated[str | None, typer.Option(help="Profile; by default the one of the current folder.")] = None,
 ) -> None:
     """Run one stage. DVC calls this; call `dvc repro --single-item STAGE@PARTITION` to have the result recorded."""
+    from rlip_assets.doctor.fitting import refuse_misfits
     from rlip_assets.dvc.profile_folder import check_pipeline
     from rlip_assets.lineage.log import open_stage_log
     from rlip_assets.lineage.params import load_params
@@ -44,6 +45,7 @@ def stage(
     os.chdir(root)
     registry = build_registry(params, relative_project(root))
     check_pipeline(root, registry)
+    refuse_misfits(root, params, registry)
     if registry.spec(name).distributed:
         arguments = ["stage", name, *(["--partition", partition] if partition else [])]
         if command := launch_command(params.training.processes, arguments):
@@ -76,10 +78,12 @@ def dvc_yaml(
     profile: Profile = DEFAULT_PROFILE,
     check: Annotated[bool, typer.Option(help="Only say whether the file is current.")] = False,
 ) -> None:
-    """Write a profile's dvc.yaml from the registry of stages."""
+    """Write a profile's dvc.yaml from the registry of stages, once its weights fit their networks."""
+    from rlip_assets.doctor.fitting import refuse_profile_misfits
     from rlip_assets.dvc.profile_folder import complete_folder, current_pipeline
 
     root = profile_root(profile)
+    refuse_profile_misfits(root)
     _write_or_check(root / "dvc.yaml", current_pipeline(root), check)
     for file in [] if check or profile == DEFAULT_PROFILE else complete_folder(root):
         print(f"wrote {file}, without which DVC takes the folder for a part of the project around it")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from rlip_assets.datasets.sources.roots import is_remote, raw_root
+from rlip_assets.doctor.foreign_inputs import recipe_of
 from rlip_assets.doctor.parameters import ReadParameters, read_parameters
 from rlip_assets.doctor.raw_data import RawData, read_raw_data
 from rlip_assets.lineage.params import Params
-from rlip_assets.lineage.params.training import RecipeChoice
-from rlip_assets.lineage.profiles import PARAMS_FILE, PROJECT_ROOT, profile_name, relative_project
+from rlip_assets.lineage.profiles import PARAMS_FILE, PROJECT_ROOT, profile_option, relative_project
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.lineage.registry import build_registry
 from rlip_assets.lineage.spec import Registry, StageItem
@@ -67,8 +66,7 @@ class Examination:
     @property
     def option(self) -> str:
         """Return the option that makes a `rlip` command be about this profile."""
-        name = profile_name(self.root, self.project)
-        return "" if self.root.resolve() == self.project.resolve() else f" --profile {name}"
+        return profile_option(self.root, self.project)
 
     def datasets(self) -> list[str]:
         """Return the datasets of the profile whose parameters are valid."""
@@ -90,16 +88,7 @@ class Examination:
     def recipe(self, item: StageItem) -> Recipe | None:
         """Return the recipe that a training or a prediction follows; None for other stages, and where none is named."""
         assert self.params is not None
-        training = self.params.training
-        if item.stage == "r_tagger":
-            return training.r_tagger.resolve()
-        if item.stage == "predict":
-            return self.params.predictions[item.partition or ""].resolve()
-        choices: Mapping[str, RecipeChoice] = {}
-        if item.stage in ("pretrain", "finetune"):
-            choices = training.pretrain if item.stage == "pretrain" else training.finetune
-        choice = choices.get(item.partition or "")
-        return choice.resolve() if choice else None
+        return recipe_of(self.params, item)
 
     def raw(self, dataset: str) -> RawData:
         """Return what there is of a dataset; read at the first call."""

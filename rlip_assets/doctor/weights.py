@@ -1,4 +1,4 @@
-"""Folders of weights against the networks that start from them; nothing is read but headers and digests."""
+"""Folders of weights against the networks that start from them; headers alone are read, and in a thorough look the digests too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from rlip_assets.doctor.finding import Finding, failed, warning
+from rlip_assets.doctor.foreign_inputs import ForeignInput
+from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.training.start import model_config
 from rlip_model import LabelTokenizer, build_model
@@ -20,6 +22,8 @@ from rlip_model.config import ModelConfig
 from rlip_model.model import Rlip
 
 _POOLER = "pooler.dense.weight"
+_PICKLED = "pytorch_model.bin"
+_CONVERTERS = dict.fromkeys(("checkpoint", "r_tagger"), "rlip import-checkpoint") | {"detector": "rlip import-detector"}
 
 
 def _network(recipe: Recipe) -> Rlip:
@@ -28,32 +32,58 @@ def _network(recipe: Recipe) -> Rlip:
         return build_model(model_config(recipe))
 
 
-def _verified(folder: Path) -> Path:
-    """Return the weight file of a folder, whose tensors have the digest that it carries, if any.
+def refuse_damaged(folder: Path) -> None:
+    """Read the tensors of a weight file that carries their digest.
 
     Raises:
-        CheckpointError: missing or damaged.
+        CheckpointError: they are not those that were written.
     """
     from safetensors import safe_open
 
-    file = member(folder, WEIGHTS)
+    file = folder / WEIGHTS
+    if not file.is_file():
+        return
     tensor_shapes(file)  # a file that is cut off is refused here
     with safe_open(str(file), framework="pt") as content:
         written = (content.metadata() or {}).get(CONTENT)
     if written:
         read_tensors(file)
-    return file
+
+
+def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    return tensor_shapes(member(folder, WEIGHTS))
+
+
+def compare(given: ForeignInput, place: Path, params: Params) -> Iterator[Finding]:
+    """Compare the weights at `place` with every network that reads them; look at them alone where no recipe does."""
+    if place.is_file() and given.role in _CONVERTERS:
+        command = f"{_CONVERTERS[given.role]} {place} FOLDER"
+        yield failed(
+            given.subject, f"{place} is a file, not a folder of weights", f"run `{command}`, and name that folder"
+        )
+        return
+    if given.role == "text_encoder" and (place / _PICKLED).exists() and not (place / WEIGHTS).exists():
+        remedy = "fetch that too, or run AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER) of transformers"
+        yield failed(given.subject, f"{place} has {_PICKLED} and no {WEIGHTS}", remedy)
+        return
+    recipes = given.recipes(params)
+    if given.role in BY_RECIPE and recipes:
+        for recipe in recipes:
+            yield from BY_RECIPE[given.role](given.subject, place, recipe)
+    elif given.role in ALONE:
+        yield from ALONE[given.role](given.subject, place)
 
 
 def detector(subject: str, folder: Path, recipe: Recipe) -> Iterator[Finding]:
     """Compare a box detector with the network of a recipe."""
-    shapes = tensor_shapes(_verified(folder))
+    shapes = _shapes(folder)
     with torch.device("meta"):
         state = {name: torch.empty(shape) for name, shape in shapes.items()}
     try:
         report = initialise_from_detector_state(_network(recipe), state)
     except ValueError as error:
-        yield failed(subject, f"does not fit {recipe.model}: {error}", "name a detector of the recipe's sizes")
+        remedy = f"name {_detector_of(recipe)}, which `rlip import-detector` has converted, or another recipe"
+        yield failed(subject, f"{folder / WEIGHTS} does not fit {recipe.model}: {error}", remedy)
         return
     if not any(name.startswith("backbone") for name in report.filled):
         yield failed(
@@ -69,7 +99,7 @@ def detector(subject: str, folder: Path, recipe: Recipe) -> Iterator[Finding]:
 
 def text_encoder(subject: str, folder: Path, recipe: Recipe) -> Iterator[Finding]:
     """Compare a RoBERTa and its tokenizer with the text side of a recipe's network."""
-    shapes = {name.removeprefix("roberta."): shape for name, shape in tensor_shapes(_verified(folder)).items()}
+    shapes = {name.removeprefix("roberta."): shape for name, shape in _shapes(folder).items()}
     if _POOLER not in shapes:
         yield warning(
             subject,
@@ -85,7 +115,7 @@ def text_encoder(subject: str, folder: Path, recipe: Recipe) -> Iterator[Finding
         have = shapes.get(wrong[0], "nothing")
         yield failed(
             subject,
-            f"does not fit {recipe.model}: {wrong[0]} is {have}, {own[wrong[0]]} is needed",
+            f"{folder / WEIGHTS} does not fit {recipe.model}: {wrong[0]} is {have}, {own[wrong[0]]} is needed",
             "name a RoBERTa of the recipe's size",
         )
     if tokenizer.vocabulary > network.config.text.vocabulary:
@@ -96,6 +126,15 @@ def text_encoder(subject: str, folder: Path, recipe: Recipe) -> Iterator[Finding
         )
 
 
+def _detector_of(recipe: Recipe) -> str:
+    """Return the kind of detector that a recipe's network starts from."""
+    config = model_config(recipe)
+    if config.is_dense:
+        return "a DETR"
+    kind = "DAB-Deformable-DETR" if config.anchors == "boxes" else "Deformable-DETR"
+    return f"a {kind} with a feed-forward of {config.feed_forward}"
+
+
 def _stored(folder: Path) -> ModelConfig:
     """Return the configuration of a checkpoint folder that is whole.
 
@@ -103,7 +142,7 @@ def _stored(folder: Path) -> ModelConfig:
         CheckpointError: something is missing, damaged, or does not fit together.
     """
     config = stored_config(folder, read_config(folder))
-    refuse_misfit(_verified(folder), config, lambda config: Rlip(config).state_dict())
+    refuse_misfit(member(folder, WEIGHTS), config, lambda config: Rlip(config).state_dict())
     LabelTokenizer.from_pretrained(folder)
     return config
 
@@ -136,7 +175,7 @@ def captioner(subject: str, folder: Path) -> Iterator[Finding]:
     if config.get("model_type") != "blip":
         yield from image_text(subject, folder)
         return
-    shapes = tensor_shapes(_verified(folder))
+    shapes = _shapes(folder)
     words = next((shape for name, shape in shapes.items() if name.endswith("word_embeddings.weight")), None)
     side = config.get("vision_config", {}).get("image_size", 384)
     if words is None or not any(name.startswith("vision_model.") for name in shapes):

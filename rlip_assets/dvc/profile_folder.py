@@ -18,11 +18,10 @@ from rlip_assets.lineage.params import Params, load_params, validate_params
 from rlip_assets.lineage.params.sources import WORLD_FOLDER
 from rlip_assets.lineage.params_yaml import HEADER
 from rlip_assets.lineage.profiles import (
-    DEFAULT_PROFILE,
     PARAMS_FILE,
     PROJECT_ROOT,
-    profile_name,
     profile_names,
+    profile_option,
     profile_root,
     relative_project,
 )
@@ -84,9 +83,8 @@ def check_pipeline(root: Path, registry: Registry) -> None:
         return
     text = file.read_text(encoding="utf-8")
     if text.startswith(PIPELINE_HEADER) and text != render_dvc_yaml(registry, relative_project(root)):
-        option = "" if profile_name(root) == DEFAULT_PROFILE else f" --profile {profile_name(root)}"
         raise ParameterError(
-            f"{file} is not the one that {PARAMS_FILE} asks for: run `rlip dvc-yaml{option}`, then the same command again"
+            f"{file} is not the one that {PARAMS_FILE} asks for: run `rlip dvc-yaml{profile_option(root)}`, then the same command again"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from importlib.metadata import distributions
@@ -12,7 +13,7 @@ from typing import Any
 
 import psutil
 
-_GIB = 2**30
+_MIB, _GIB = 2**20, 2**30
 
 
 def machine() -> dict[str, Any]:
@@ -34,6 +35,22 @@ def gpus() -> list[str]:
     query = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     told = subprocess.run(query, capture_output=True, text=True, check=False)
     return told.stdout.splitlines() if told.returncode == 0 else []
+
+
+def gpu_memory() -> list[int]:
+    """Return the bytes of each GPU's memory, as its driver tells them."""
+    return [int(found[1]) * _MIB for line in gpus() if (found := re.search(r"(\d+) MiB", line))]
+
+
+def memory_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes of memory that a program may use here: the machine's, or fewer where its container has a limit."""
+    total: int = psutil.virtual_memory().total
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroup 2 and 1
+        try:
+            return min(total, int((cgroup / name).read_text()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return total
 
 
 def packages() -> dict[str, str]:

@@ -40,6 +40,12 @@ def profile_name(root: Path, project: Path = PROJECT_ROOT) -> str:
     return DEFAULT_PROFILE if root.resolve() == project.resolve() else root.resolve().name
 
 
+def profile_option(root: Path, project: Path = PROJECT_ROOT) -> str:
+    """Return the option, with a space before it, that makes a `rlip` command be about the profile at `root`; "" for the default one."""
+    name = profile_name(root, project)
+    return "" if name == DEFAULT_PROFILE else f" --profile {name}"
+
+
 def project_of(root: Path) -> Path:
     """Return the root of the project that the profile at `root` belongs to."""
     return root.parents[1] if root.parent.name == "profiles" else root

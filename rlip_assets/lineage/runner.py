@@ -24,7 +24,7 @@ from rlip_assets.lineage.context import NullLog, StageContext, StageFunction
 from rlip_assets.lineage.history import remember
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.params.placeholders import is_placeholder
-from rlip_assets.lineage.profiles import PARAMS_FILE
+from rlip_assets.lineage.profiles import PARAMS_FILE, profile_option
 from rlip_assets.lineage.provenance import Clock, describe_run, read_provenance
 from rlip_assets.lineage.spec import MANIFEST_NAME, Registry, StageItem, StageSpec, is_file_path
 from rlip_assets.lineage.stage_run import WORK_FOLDER, StageRun, filled_area, filled_path
@@ -167,7 +167,8 @@ def _existing_inputs(registry: Registry, item: StageItem, root: Path) -> dict[st
             continue
         if is_placeholder(str(path)):
             raise ParameterError(
-                f"{item.address} reads {path}, a placeholder: set it in {root / PARAMS_FILE} (docs/real_data.md), then run `rlip dvc-yaml`"
+                f"{item.address} reads {path}, a placeholder: set it in {root / PARAMS_FILE} (docs/real_data.md), then run "
+                f"`rlip dvc-yaml{profile_option(root)}`"
             )
         if name in item.untracked:
             raise InputError(
@@ -177,7 +178,8 @@ def _existing_inputs(registry: Registry, item: StageItem, root: Path) -> dict[st
         remedy = (
             f"make it with `dvc repro --single-item {makers[0]}`"
             if makers
-            else "correct its path in params.yaml and run `rlip dvc-yaml`, or restore it if it is shipped with the project"
+            else f"correct its path in params.yaml and run `rlip dvc-yaml{profile_option(root)}`, or restore it if it is shipped "
+            "with the project"
         )
         raise InputError(f"{item.address} reads {path}, which does not exist; {remedy}")
     return paths

@@ -16,6 +16,7 @@ from rlip_assets.datasets.sources.visual_genome import VisualGenomeReader
 from rlip_assets.lineage.context import StageContext, StageLog
 from rlip_assets.lineage.params.placeholders import is_placeholder
 from rlip_assets.lineage.params.sources import OwnSourceParams, SourceParams, SourcesParams, VisualGenomeParams
+from rlip_assets.lineage.profiles import profile_option
 from rlip_assets.storage.errors import InputError, ParameterError
 
 _READERS: dict[str, type[Reader]] = {
@@ -52,7 +53,7 @@ def raw_root(sources: SourcesParams, dataset: str, base: Path) -> Path:
     if is_placeholder(root):
         raise ParameterError(
             f"{sources.key(dataset)}.root is still the placeholder {root}; set it in {base / 'params.yaml'} to the folder of the dataset "
-            "(docs/raw_datasets.md: layouts), or to null to leave the dataset out, then run `rlip dvc-yaml`"
+            f"(docs/raw_datasets.md: layouts), or to null to leave the dataset out, then run `rlip dvc-yaml{profile_option(base)}`"
         )
     if not is_remote(root):
         return base / root

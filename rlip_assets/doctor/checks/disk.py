@@ -27,8 +27,9 @@ BYTES_PER_IMAGE = {
 image; tables of real images have more boxes. Predictions of 100 pairs with 117 scores each, in shards and joined."""
 _INDEX = 0.5
 """Bytes of the index of annotations per byte of their files, without their outlines."""
-_STATES = 4
-"""Copies of the weights that a training keeps at a time: the result, and a state with weights and two moments."""
+_STATE = 3
+"""Copies of the weights in the state that a running training resumes from: the weights and two moments. It goes when the training ends."""
+STATE = "state of a training"
 
 
 def check(case: Examination) -> Iterator[Finding]:
@@ -41,10 +42,11 @@ def check(case: Examination) -> Iterator[Finding]:
     for item in case.stages.items():
         if not all((case.root / path).exists() for path in item.outputs.values()):
             needed[item.stage] += _bytes(case, item)
+            needed[STATE] = max(needed[STATE], _STATE * _weights(case, item))
     free = shutil.disk_usage(case.root).free
     total = sum(needed.values())
     parts = ", ".join(f"{stage} {_size(number)}" for stage, number in _largest(needed))
-    message = f"about {_size(total)} needed ({parts or 'everything is there'}), {_size(free)} free"
+    message = f"about {_size(total)} needed (estimate: {parts or 'everything is there'}), {_size(free)} free"
     if total > free:
         yield failed("disk", message, "make room, or put the profile on a larger disk")
     else:
@@ -67,12 +69,17 @@ def _bytes(case: Examination, item: StageItem) -> float:
         index = _INDEX * case.raw(dataset).annotation_bytes if item.stage == "raw_manifest" else 0
         return BYTES_PER_IMAGE[item.stage] * _images(case, dataset) / buckets + index
     if {"checkpoint", "predictions"} & set(item.outputs):
-        from rlip_assets.doctor.sizes import weight_bytes
-
-        recipe = case.recipe(item) if "checkpoint" in item.outputs else None
         tests = max((_images(case, name, "test") for name in case.datasets()), default=0)
-        return (_STATES * weight_bytes(recipe) if recipe else 0) + BYTES_PER_IMAGE["predictions"] * tests
+        return _weights(case, item) + BYTES_PER_IMAGE["predictions"] * tests
     return 0
+
+
+def _weights(case: Examination, item: StageItem) -> float:
+    """Bytes of the checkpoint that a run writes."""
+    from rlip_assets.doctor.sizes import weight_bytes
+
+    recipe = case.recipe(item) if "checkpoint" in item.outputs else None
+    return weight_bytes(recipe) if recipe else 0
 
 
 def _images(case: Examination, dataset: str, split: str | None = None) -> int:

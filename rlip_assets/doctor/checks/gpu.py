@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from rlip_assets.doctor.examination import Examination
 from rlip_assets.doctor.finding import Finding, failed, ok, skipped, warning
-from rlip_assets.lineage.environment import gpus
+from rlip_assets.lineage.environment import gpu_memory, gpus
 from rlip_assets.lineage.recipes import Recipe
 
-_MIB = re.compile(r"(\d+) MiB")
 _LARGE = 1e9
 """Bytes of a training step beyond which a processor alone takes months."""
 
@@ -24,9 +22,12 @@ def check(case: Examination) -> Iterator[Finding]:
     found = gpus()
     if not found:
         if training.device.startswith("cuda"):
-            yield failed("GPU", f"training.device is {training.device}, and there is none", "set it to auto or cpu")
+            step = f"; {_told(*largest)}" if largest else ""
+            yield failed(
+                "GPU", f"training.device is {training.device}, and there is none{step}", "set it to auto or cpu"
+            )
         elif largest and largest[1] > _LARGE:
-            yield warning("GPU", f"none is here, and {largest[0]} trains a full-size network", "run it where GPUs are")
+            yield warning("GPU", f"none is here, and {_told(*largest)}", "train full-size networks where GPUs are")
         else:
             yield skipped("GPU", "none is here; everything runs on the processor")
         return
@@ -36,11 +37,11 @@ def check(case: Examination) -> Iterator[Finding]:
         yield failed("GPU", f"torch {torch.__version__} does not see {found[0]}", "install torch for its CUDA driver")
     if training.processes > len(found):
         yield failed("GPU", f"training.processes is {training.processes}, {len(found)} are here", "lower it")
-    sizes = [int(match[1]) * 2**20 for line in found if (match := _MIB.search(line))]
+    sizes = gpu_memory()
     if not largest or not sizes:
         return
     name, needed = largest
-    message = f"{len(found)} x {found[0]}; a step of {name} needs about {needed / 2**30:.0f} GiB (estimate)"
+    message = f"{len(found)} x {found[0]}; {_told(name, needed)}"
     if needed > min(sizes):
         remedy = (
             "training.precision: bf16, training.gradient_checkpointing: true, or accumulate in the recipe's changes"
@@ -48,6 +49,10 @@ def check(case: Examination) -> Iterator[Finding]:
         yield failed("GPU", message, remedy)
     else:
         yield ok("GPU", message)
+
+
+def _told(name: str, needed: float) -> str:
+    return f"a step of {name}, the largest, needs about {needed / 2**30:.1f} GiB per process (estimate)"
 
 
 def _steps(case: Examination) -> Iterator[tuple[str, float]]:

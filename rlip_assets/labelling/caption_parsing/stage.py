@@ -12,9 +12,12 @@ from rlip_assets.labelling.caption_parsing.parser import CaptionParser, TextTrip
 from rlip_assets.labelling.label_tables import CaptionRow, TripletRow, read_rows, write_rows
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import ParsingParams
+from rlip_assets.lineage.shard_progress import rows_done
 from rlip_assets.lineage.shards import ShardStore, add_figures, collect, split
 
 _FILE = "triplets.parquet"
+_IMAGES = 100
+"""Images whose captions are parsed together; progress is told after each such part."""
 
 
 def parse_stage(ctx: StageContext) -> dict[str, Any]:
@@ -54,14 +57,18 @@ class _Parsing:
 
     def __call__(self, rows: list[CaptionRow], folder: Path) -> dict[str, Any]:
         parser, _ = self.open()
-        texts = list(dict.fromkeys(caption for row in rows for caption in row.captions))
-        triplets = dict(zip(texts, parser(texts), strict=True))
+        triplets: dict[str, Sequence[TextTriplet]] = {}
+        for start in range(0, len(rows), _IMAGES):
+            part = rows[start : start + _IMAGES]
+            texts = list(dict.fromkeys(text for row in part for text in row.captions if text not in triplets))
+            triplets.update(zip(texts, parser(texts), strict=True))
+            rows_done(len(part))
         parsed = [count_triplets(row, triplets) for row in rows]
         write_rows(folder / _FILE, TripletRow, parsed)
         return {
             "images": len(rows),
             "captions": sum(len(row.captions) for row in rows),
-            "parsed_captions": len(texts),
+            "parsed_captions": len(triplets),
             "captions_without_triplet": sum(not triplets[caption] for row in rows for caption in row.captions),
             "images_without_triplet": sum(not row.votes for row in parsed),
             "triplets": sum(len(row.votes) for row in parsed),
