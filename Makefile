@@ -65,5 +65,5 @@ external-weights: setup ## train the shipped text encoder, captioner and detecto
 
 clean: ## remove everything that runs made, cached results too (keeps the packages)
 	for root in . profiles/*/; do (cd $$root && rm -rf data work provenance reports .dvc/cache .dvc/tmp); done
-	rm -rf mlruns/mlflow.* mlruns/artifacts predictions rehearsal profiles/rehearsal
+	rm -rf mlruns/mlflow.* mlruns/artifacts predictions rehearsal profiles/rehearsal*
 	find dagster_home -mindepth 1 -maxdepth 1 ! -name dagster.yaml -exec rm -rf {} +

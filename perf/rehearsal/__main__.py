@@ -3,7 +3,8 @@
     python -m perf.rehearsal [--folder rehearsal] [--base paper_r50] [--limit 2] [--steps 1]
 
 `make rehearsal` runs it. FOLDER is new or left by an earlier run, which is then continued: stand-ins, imported weights and finished stages
-are kept. The profile `rehearsal` is made from BASE with one training of each kind. Prints seconds and peak memory of every stage.
+are kept. The profile `rehearsal` is made from BASE with one training of each kind; `rehearsal_imported` takes R-Tagger and labels from
+elsewhere. Prints seconds and peak memory of every stage.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ def main(
         seconds = int(time.monotonic() - began)
         print(f"== {seconds // 60:3d}:{seconds % 60:02d} {line}", flush=True)
 
-    tell(f"stand-ins of six datasets, two text models, two detectors and a released checkpoint in {folder}")
+    tell(f"stand-ins of six datasets, two text models, two detectors and two released checkpoints in {folder}")
     stand_ins = StandIns(folder.resolve())
     stand_ins.write(max(limit, 4))
-    tell("importing the detectors and the released checkpoint")
+    tell("importing the detectors and the released checkpoints")
     stand_ins.import_weights()
     tell(f"profile rehearsal from {base}: {limit} images per split, {steps} steps per training")
     root = profile.make(base, stand_ins, limit, steps)
@@ -53,6 +54,10 @@ def main(
     doors.rlip("demo", "--profile", profile.NAME, "--slots", "1")
     tell("DVC finds nothing to do")
     doors.nothing_to_do(root)
+    tell("an R-Tagger and pseudo labels from elsewhere, without benchmarks: to a pre-training")
+    stand_ins.import_labels(profile.NAME, root / "data/pseudo_labels/coco")
+    imported = profile.make_imported(stand_ins)
+    doors.dvc(imported, "repro")
     tell("an official file to its published row: reproduce")
     doors.rlip(
         "reproduce", str(stand_ins.released), "--benchmark", "hico_det", "--root", str(stand_ins.roots["hico_det"]),
@@ -64,9 +69,10 @@ def main(
     tell("a served model: package")
     doors.rlip("package", str(trained), str(folder / "served"))
     tell("done")
-    table = stage_table(root)
-    print(table.text())
-    write_figures(json, table.rows)
+    tables = {each.name: stage_table(each) for each in (root, imported)}
+    for name, table in tables.items():
+        print(f"\n{name}\n\n{table.text()}")
+    write_figures(json, {name: table.rows for name, table in tables.items()})
 
 
 if __name__ == "__main__":

@@ -9,25 +9,45 @@ import yaml
 
 from perf.rehearsal.doors import dvc, rlip
 from perf.rehearsal.stand_ins import StandIns
+from rlip_assets.lineage.datasets import BENCHMARKS
 from rlip_assets.lineage.params.training import TrainingParams
 from rlip_assets.lineage.profiles import PARAMS_FILE, PROJECT_ROOT, profile_names, profile_root
 from rlip_assets.lineage.rehearsal import rehearsed
 from rlip_assets.storage.files import write_text
 
 NAME = "rehearsal"
+IMPORTED = "rehearsal_imported"
+"""The same with an R-Tagger and pseudo labels of COCO from elsewhere, and without the benchmarks, down to pre-training."""
 
 
 def make(base: str, stand_ins: StandIns, limit: int, steps: int) -> Path:
     """Make the profile, or bring the one of an earlier run up to date; return its folder."""
-    if NAME not in profile_names(PROJECT_ROOT):
-        rlip("profile", "new", NAME, "--from", base)
-    file = profile_root(NAME) / PARAMS_FILE
-    content = yaml.safe_load((profile_root(base) / PARAMS_FILE).read_text()) | {"profile": NAME}
-    content = rehearsed(with_stand_ins(content, stand_ins), limit, steps)
-    write_text(file, yaml.safe_dump(content, sort_keys=False, width=120))
+    content = yaml.safe_load((profile_root(base) / PARAMS_FILE).read_text())
+    return _written(NAME, base, rehearsed(with_stand_ins(content, stand_ins), limit, steps))
+
+
+def make_imported(stand_ins: StandIns) -> Path:
+    """Make the profile that takes R-Tagger and labels from elsewhere, from the finished profile; return its folder."""
+    content = yaml.safe_load((profile_root(NAME) / PARAMS_FILE).read_text())
+    return _written(IMPORTED, NAME, with_imports(content, stand_ins))
+
+
+def with_imports(content: dict[str, Any], stand_ins: StandIns) -> dict[str, Any]:
+    """Return the parameters of a rehearsal with an imported R-Tagger and imported labels, and without the benchmarks."""
+    content["external"] |= {"r_tagger": str(stand_ins.tagger), "labels": {"coco": str(stand_ins.labels)}}
+    content["sources"] |= dict.fromkeys(BENCHMARKS)
+    content["training"]["finetune"], content["predictions"] = {}, {}
+    return content
+
+
+def _written(name: str, base: str, content: dict[str, Any]) -> Path:
+    if name not in profile_names(PROJECT_ROOT):
+        rlip("profile", "new", name, "--from", base)
+    file = profile_root(name) / PARAMS_FILE
+    write_text(file, yaml.safe_dump(content | {"profile": name}, sort_keys=False, width=120))
     dvc(file.parent, "config", "--local", "core.no_scm", "true")  # git ignores this profile, and DVC shall not
     for command in ("params-yaml", "dvc-yaml"):
-        rlip(command, "--profile", NAME)
+        rlip(command, "--profile", name)
     return file.parent
 
 

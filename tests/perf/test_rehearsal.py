@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from perf.rehearsal.account import stage_table
 from perf.rehearsal.datasets import write_datasets
-from perf.rehearsal.profile import with_stand_ins
+from perf.rehearsal.profile import with_imports, with_stand_ins
 from perf.rehearsal.stand_ins import StandIns
 from perf.rehearsal.vocabularies import write_bert_tokenizer, write_roberta_tokenizer
 from perf.rehearsal.weights import write_detectors
@@ -114,6 +114,18 @@ def test_a_paper_profile_is_cut_to_one_training_of_each_kind(tmp_path: Path) -> 
     assert list(changed.training.pretrain) == ["vg_coco_o365"]
     assert list(changed.training.finetune) == ["hico_full", "v_coco", "open_images"]
     assert not any(map(changed.sources.is_drawn, changed.sources.names))
+
+
+def test_imports_take_the_place_of_training_and_labelling(tmp_path: Path) -> None:
+    stand_ins = StandIns(tmp_path)
+    content = Params().model_dump(mode="json")
+    content["training"]["r_tagger"]["recipe"] = "tagger_r50_vg"
+    content = rehearsed(with_stand_ins(content, stand_ins), 2, 1)
+    registry = build_registry(validate_params(with_imports(content, stand_ins), "test"))
+    assert not {"r_tagger", "finetune", "predict", "benchmark", "report"} & set(registry.specs)
+    assert registry.spec("captions").partitions == ("objects365-0",)
+    assert registry.item("pretrain", "vg_coco_o365").inputs["pseudo_labels/coco"] == str(stand_ins.labels)
+    assert {item.inputs["r_tagger"] for item in registry.spec("pseudo_labels").items} == {str(stand_ins.tagger)}
 
 
 @pytest.mark.deep
