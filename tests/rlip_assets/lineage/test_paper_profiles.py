@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from rlip_assets.dvc.profile_folder import check_pipeline, complete_folder, mend
 from rlip_assets.lineage.datasets import DATASETS
 from rlip_assets.lineage.params import Params, load_params, validate_params
 from rlip_assets.lineage.params.placeholders import unset
-from rlip_assets.lineage.profiles import PARAMS_FILE, profile_root, relative_project
+from rlip_assets.lineage.profiles import PARAMS_FILE, PROJECT_ROOT, profile_root, relative_project
 from rlip_assets.lineage.recipe_files import recipes
 from rlip_assets.lineage.registry import build_registry, load_registry
 from rlip_assets.storage.errors import ParameterError
 
-NETWORKS = {"paper_r50": "_r50", "paper_swin_t": "_swin_tiny", "paper_swin_l": "_swin_large"}
+NETWORKS = {"paper_r50": "_r50", "paper_swin_t": "_swin_tiny", "paper_swin_l": "_swin_large", "paper_parse": "_r50"}
+"""Profile -> part of the names of its recipes."""
+BASELINE = "paper_parse"
+"""The profile of RLIPv1-ParSe, which labels nothing."""
 EXTERNAL = {"detector": "/w/dab", "text_encoder": "/w/roberta", "captioner": "/w/blip"}
 
 
@@ -50,10 +54,31 @@ def test_a_paper_profile_has_every_published_training_of_its_network(name: str) 
         published = {
             each
             for each, recipe in recipes().items()
-            if recipe.kind == kind and NETWORKS[name] in each and each.startswith(("parseda_", "parsed_"))
+            if recipe.kind == kind
+            and NETWORKS[name] in each
+            and each.startswith("parse_" if name == BASELINE else ("parseda_", "parsed_"))
         }
+        assert published
         assert {choice.recipe for choice in choices.values()} == published
     assert training.r_tagger.recipe == f"tagger{NETWORKS[name]}_vg"
+
+
+def test_every_recipe_runs_somewhere() -> None:
+    """In a profile, in a study, or by the documented command in place of one that a profile has."""
+    used = set[str]()
+    for name in ("micro", "study", *NETWORKS):
+        params = load_params(profile_root(name) / PARAMS_FILE)
+        training = params.training
+        choices = [training.r_tagger, *training.pretrain.values(), *training.finetune.values()]
+        used |= {choice.recipe for choice in (*choices, *params.predictions.values()) if choice.recipe}
+    used |= set(re.findall(r'recipe = "(\w+)"', (PROJECT_ROOT / "rlip_assets/report/studies/studies.toml").read_text()))
+    left = set(recipes()) - used
+    assert {name.partition("_")[0] for name in left} == {"clean"}
+    assert {name.replace("clean", "parseda") for name in left} <= used
+    command = "training.finetune.hico_uc_rf.recipe=clean_r50_hico_det_uc_rf"
+    assert command in (PROJECT_ROOT / "docs/real_data.md").read_text()
+    changed = paper(training={"finetune": {"hico_uc_rf": {"recipe": command.partition("=")[2]}}})
+    assert changed.training.finetune["hico_uc_rf"].resolve().unseen_cells == "ignore"
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -61,13 +86,14 @@ def test_a_paper_profile_has_nothing_of_the_micro_world(name: str) -> None:
     for file in profile_root(name).iterdir():
         assert file.is_dir() or not {"micro", "oracle"} & set(file.read_text().replace("_", " ").split()), file
     params = load_params(profile_root(name) / PARAMS_FILE)
-    assert {source.buckets for dataset in DATASETS if (source := params.sources.of(dataset))} == {64}
+    assert {params.sources.of(dataset).buckets for dataset in params.sources.names} == {64}
     tagging = params.tagging
     assert (params.captions.top_k, params.captions.max_tokens, params.candidates.relation_text) == (50, 20, "surface")
     assert (tagging.groups, tagging.wording, tagging.store_threshold) == ("published", "surface", 0.05)
     assert (params.training.precision, params.training.device) == ("bf16", "cuda")
     assert all(path.startswith("/path/to/") for _, path in unset(params))
-    assert len([key for key, _ in unset(params) if key.startswith("sources.")]) == 6
+    assert len([key for key, _ in unset(params) if key.startswith("sources.")]) == (3 if name == BASELINE else 6)
+    assert ("captions" in build_registry(params).specs) == (name != BASELINE)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
