@@ -208,8 +208,10 @@ def sine_code(angles: Tensor, channels: int) -> Tensor:
     Returns:
         (..., channels)
     """
-    k = torch.arange(channels, device=angles.device, dtype=angles.dtype)
-    scaled = angles[..., None] / 10000.0 ** (2 * torch.div(k, 2, rounding_mode="floor") / channels)
+    # No power is taken on the device: a GPU rounds it otherwise, and with a Swin backbone rows of nothing but padding have angles of
+    # -3e6, where one unit in the last place of a divisor makes another sine.
+    divisors = torch.tensor([10000.0 ** (2 * (k // 2) / channels) for k in range(channels)], dtype=angles.dtype)
+    scaled = angles[..., None] / divisors.to(angles.device, non_blocking=True)
     return torch.stack([scaled[..., 0::2].sin(), scaled[..., 1::2].cos()], dim=-1).flatten(-2)
 
 
