@@ -28,6 +28,13 @@ REGISTER = 16
 DENSE_BLOCK = 1 << 19
 """Elements of the dense matrices held at once: about 2 MB."""
 
+WARP = 32
+"""Threads of a GPU that go together; the channels of a sample fill whole warps."""
+
+BAG_THREADS = 1 << 30
+"""Most GPU threads, one per sample and channel, of one `embedding_bag`. Its backward pass counts them in 32 bits: past 2^31, as
+with eight images of 800 x 1333, it reads outside its arrays, after which the process can use the device no more."""
+
 
 def short_softmax(logits: Tensor) -> Tensor:
     """Return the softmax over the last dimension; on a CPU, one shorter than a vector register goes first, several times faster."""
@@ -78,9 +85,11 @@ def sample_bags(values: Tensor, shapes: Sequence[tuple[int, int]], positions: Te
 def _bag_sums(cells: Tensor, shares: Tensor, values: Tensor) -> Tensor:
     """cells and shares (B, Q, M, N), values (B, S, M, D) -> (B, Q, M * D)."""
     batch, count, _, samples = cells.shape
-    rows = _rows(cells, values.shape[1]).view(-1, samples)
-    sums = F.embedding_bag(rows, values.flatten(0, 2), per_sample_weights=shares.view(-1, samples), mode="sum")
-    return sums.view(batch, count, -1)
+    table, rows = values.flatten(0, 2), _rows(cells, values.shape[1]).view(-1, samples)
+    step = max(1, BAG_THREADS // (samples * WARP * -(-values.shape[-1] // WARP)))
+    parts = zip(rows.split(step), shares.view(-1, samples).split(step), strict=True)
+    sums = [F.embedding_bag(part, table, per_sample_weights=share, mode="sum") for part, share in parts]
+    return (sums[0] if len(sums) == 1 else torch.cat(sums)).view(batch, count, -1)
 
 
 def _rows(cells: Tensor, size: int) -> Tensor:

@@ -196,7 +196,7 @@ def sample_bags(values: Tensor, shapes: Sequence[tuple[int, int]], positions: Te
     for height, width in shapes:
         rows.append((height, width, first))
         first += height * width
-    levels = torch.tensor(rows, dtype=torch.int32, device=values.device)
+    levels = torch.tensor(rows, dtype=torch.int32).to(values.device, non_blocking=True)  # the host need not wait
     precise = torch.promote_types(positions.dtype, torch.float32)
     bags: Any = _Bags
     result: Tensor = bags.apply(values, positions.to(precise), weights.to(precise), levels)

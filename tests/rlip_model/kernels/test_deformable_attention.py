@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -81,6 +84,31 @@ def test_both_gradients_agree_on_all_shapes(shapes: list[tuple[int, int]], seed:
             found.append([result, *torch.autograd.grad(result, inputs, torch.ones_like(result).cumsum(1))])
     for sorted_points, dense in zip(*found, strict=True):
         torch.testing.assert_close(sorted_points, dense)
+
+
+@pytest.mark.parametrize("dense_cells", [0, 10_000], ids=["bag_gradient", "dense_gradient"])
+def test_many_bags_are_summed_a_part_at_a_time(dense_cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU without Triton must, where one call's backward pass would read outside its arrays."""
+    monkeypatch.setattr(deformable_attention, "DENSE_CELLS", dense_cells)
+    layer, queries, references, memory = make(2, boxes=True)
+    inputs = [queries.requires_grad_(), memory.tokens.requires_grad_(), *layer.parameters()]
+    calls: list[int] = []
+    bag = F.embedding_bag
+
+    def counted(*arguments: Any, **named: Any) -> Tensor:
+        calls.extend(rows.numel() for rows in arguments[:1])  # other calls name their arguments
+        return bag(*arguments, **named)
+
+    monkeypatch.setattr(F, "embedding_bag", counted)
+    found = []
+    for most in (deformable_attention.BAG_THREADS, 5 * 32 * 32):
+        calls.clear()
+        monkeypatch.setattr(deformable_attention, "BAG_THREADS", most)
+        result = layer(queries, references, memory)
+        found.append([result, *torch.autograd.grad(result, inputs, torch.ones_like(result).cumsum(1))])
+        assert calls[0] == min(2 * 7 * 3, most // (32 * 32)) * 32  # bags of 32 samples, of whole warps
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(whole, parts)
 
 
 def test_same_values_with_and_without_gradient() -> None:
