@@ -4,9 +4,10 @@
     python -m perf.gpu --device cpu --tiny           every check at toy size: tries the program, measures nothing
     python -m perf.gpu --render gpu.json --markdown docs/gpu.md      the tables of an earlier run
 
-Checks come in order of worth and stop in time; a check that fails or takes too long does not stop the others. Every row is
-printed and written to the json file as soon as it is measured, with its reference from the same run. It needs torch,
-transformers and what these two bring, and on a GPU Triton; nothing is downloaded. Exit status: 1 when a check failed.
+Checks come in order of worth and stop in time; a check that fails or takes too long does not stop the others, nor does one that
+leaves the device unusable: the others go on in a new process. Every row is printed and written to the json file as soon as it is
+measured, with its reference from the same run. It needs torch, transformers and what these two bring, and on a GPU Triton;
+nothing is downloaded. Exit status: 1 when a check failed.
 """
 
 from __future__ import annotations
@@ -46,14 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.device == "cpu":
         # Must be set before anything imports Triton: a dry run takes the kernels in its interpreter.
         os.environ.setdefault("TRITON_INTERPRET", "1")
-    options.json.unlink(missing_ok=True)  # an earlier record must not be taken for this run's
+    if not options.resume:
+        options.json.unlink(missing_ok=True)  # an earlier record must not be taken for this run's
     from perf.gpu_checks.deadline import Deadline
 
     deadline = Deadline(60 * options.minutes)
     from perf.gpu_checks.cases import TINY, Sizes
     from perf.gpu_checks.device import Device
-    from perf.gpu_checks.record import Record
-    from perf.gpu_checks.run import run_checks
+    from perf.gpu_checks.record import Outcome, Record
+    from perf.gpu_checks.run import BROKEN, run_checks
 
     checks = [check for check in all_checks() if not options.only or check.name in options.only]
     if unknown := set(options.only) - {check.name for check in checks}:
@@ -62,19 +64,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         device = Device(options.device)
-    except RuntimeError as error:
+        described = facts(device, options)
+        if options.resume:
+            record = Record.resume(options.json, described, [check.name for check in checks])
+        else:
+            record = Record(options.json, described, [Outcome(check.name, check.title) for check in checks])
+    except (RuntimeError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    described = facts(device, options)
-    for name, value in described.items():
+    for name, value in record.facts.items():
         print(f"{name:20} {value}", flush=True)
-    record = Record(options.json, described, [(check.name, check.title) for check in checks])
     status = run_checks(checks, device, TINY if options.tiny else Sizes(), record, deadline)
+    if status == BROKEN:
+        given = sys.argv[1:] if arguments is None else arguments
+        return go_on([*given, "--resume", "--minutes", f"{deadline.left() / 60:.2f}"])
     values = record.values()
     print_goals(values)
     if options.markdown:
         write_markdown(values, options.markdown)
     return status
+
+
+def go_on(arguments: Sequence[str]) -> int:
+    """Put a new process with these arguments in this one's place, and let go of the device; does not return."""
+    print("\ngoing on in a new process", flush=True)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.execv(sys.executable, [sys.executable, "-m", "perf.gpu", *arguments])
 
 
 def all_checks() -> list[Check]:
@@ -109,6 +124,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=[], metavar="CHECK", help="names of checks, such as right.kernels")
     parser.add_argument("--commit", help="of the code, for a copy without its history")
     parser.add_argument("--json", type=Path, default=Path("gpu.json"), help="the record, written after every row")
+    parser.add_argument("--resume", action="store_true", help="go on with the record: only checks that it has not")
     parser.add_argument("--markdown", type=Path, help="file whose tables of results are replaced")
     parser.add_argument("--render", type=Path, metavar="JSON", help="only write --markdown from this record")
     options = parser.parse_args(arguments)

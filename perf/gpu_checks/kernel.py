@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -26,10 +27,13 @@ def kernel_speed(device: Device, sizes: Sizes) -> Iterator[Row]:
         for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
             given = make_sampling(sizes, device, kind, sizes.kernel_batch, WIDTH, dtype)
             for way, make in (("forward", forward_of), ("backward", backward_of)):
-                own, pytorch, grid = (
-                    device.seconds(make(form, given), sizes.budget / 4)
-                    for form in (kernel, sample_pytorch, sample_grid)
-                )
+                row = f"{kind}, batch {sizes.kernel_batch}, {precision}, {way}"
+                forms = {"kernel": kernel, "PyTorch form": sample_pytorch, "grid_sample": sample_grid}
+                seconds = []
+                for name, form in forms.items():
+                    with named(f"{row}, {name}"):
+                        seconds.append(device.seconds(make(form, given), sizes.budget / 4))
+                own, pytorch, grid = seconds
                 needed = needed_bytes(given, backward=way == "backward")
                 figures: dict[str, Value] = {
                     "ms": own * 1e3,
@@ -42,9 +46,18 @@ def kernel_speed(device: Device, sizes: Sizes) -> Iterator[Row]:
                     "share of copy": needed / own / GIGABYTE / bandwidth,
                 }
                 ok = own <= pytorch if device.is_cuda else None  # a kernel slower than what it replaces is a defect
-                yield Row(f"{kind}, batch {sizes.kernel_batch}, {precision}, {way}", figures, ok)
+                yield Row(row, figures, ok)
             del given
             device.free()
+
+
+@contextmanager
+def named(work: str) -> Iterator[None]:
+    """Say in an error's message which work failed: an illegal memory access tells nothing else."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RuntimeError(f"{work}: {str(error).splitlines()[0]}") from error
 
 
 def forward_of(form: Form, given: Sampling) -> Callable[[], Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perf.gpu_checks.record import shown
+from perf.gpu_checks.record import OWN, shown
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
@@ -34,9 +34,7 @@ def write_markdown(values: Mapping[str, Any], path: Path) -> None:
 def markdown(values: Mapping[str, Any]) -> str:
     """Return the tables: what was measured on, the goals, and one table per check and set of columns."""
     lines = [f"Status: {values['status']}, {values['seconds']:.0f} s.", ""]
-    facts = {
-        name: value for name, value in values.items() if name not in ("goals", "checks", "format", "status", "seconds")
-    }
+    facts = {name: value for name, value in values.items() if name not in OWN}
     lines += _table(("fact", "value"), [(name, str(value)) for name, value in facts.items() if name != "judged"])
     verdicts = {True: "met", False: "missed", None: "not judged"}
     goals = [

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +14,8 @@ from threading import RLock
 from typing import Any
 
 FORMAT = 1
+OWN = ("format", "status", "seconds", "goals", "checks")
+"""Names in the file that are no facts of the device."""
 Value = float | int | str | bool
 
 
@@ -47,19 +49,50 @@ class Outcome:
 class Record:
     """Everything a run has found, whole on disk at any moment."""
 
-    def __init__(self, path: Path, facts: Mapping[str, Any], checks: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, path: Path, facts: Mapping[str, Any], outcomes: Iterable[Outcome], seconds_before: float = 0.0
+    ) -> None:
         """
         Args:
             path: file to write; an earlier one is replaced at once.
             facts: what was measured on: device, versions, sizes.
-            checks: name and title of every check, in order.
+            outcomes: of every check, in order.
+            seconds_before: of earlier processes of the same run.
         """
         self.path, self.facts = path, dict(facts)
-        self.outcomes = {name: Outcome(name, title) for name, title in checks}
+        self.outcomes = {outcome.name: outcome for outcome in outcomes}
         self.status = "running"
-        self.started = time.monotonic()
+        self.started = time.monotonic() - seconds_before
         self._lock = RLock()
         self.write()
+
+    @classmethod
+    def resume(cls, path: Path, facts: Mapping[str, Any], names: Sequence[str]) -> Record:
+        """Return the record of a run that goes on in a new process; a check that was running counts as not run.
+
+        Args:
+            facts, names: of this process, to be compared with the record's: all but its date and minutes, and its checks.
+
+        Raises:
+            ValueError: the file holds no record, or that of another run.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            before = {name: value for name, value in values.items() if name not in OWN}
+            outcomes = [Outcome(**check) for check in values["checks"]]
+            seconds = float(values["seconds"])
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"{path} holds no record of a run to go on with ({error!r}); run without --resume"
+            ) from error
+        same = {name: value for name, value in facts.items() if name not in ("date", "minutes")}
+        other = [f"{name} {before.get(name)}, not {value}" for name, value in same.items() if before.get(name) != value]
+        if [outcome.name for outcome in outcomes] != list(names):
+            other.append(f"checks {', '.join(outcome.name for outcome in outcomes)}, not {', '.join(names)}")
+        if other:
+            raise ValueError(f"{path} is of another run ({'; '.join(other)}); run without --resume")
+        begun = [Outcome(each.name, each.title) if each.status == "running" else each for each in outcomes]
+        return cls(path, before, begun, seconds)
 
     def begin(self, name: str) -> Outcome:
         """Mark a check as running."""

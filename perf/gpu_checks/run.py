@@ -14,6 +14,8 @@ from perf.gpu_checks.record import Record, Row
 
 LEAST = 5.0
 """Seconds that must be left to begin a check."""
+BROKEN = 4
+"""Exit status where a check left the device unusable for this process; another process can go on with the other checks."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,15 @@ def run_checks(checks: Sequence[Check], device: Device, sizes: Sizes, record: Re
     """Run all checks that fit in the time, in order.
 
     Returns:
-        exit status: 0 when no check failed, 1 when one did, 143 when the run was stopped.
+        exit status: 0 when no check failed, 1 when one did, 143 when the run was stopped, BROKEN when it must go on in a new process.
     """
     try:
         with stop_signals(), watchdog(deadline, lambda: record.close("ended by the watchdog: a call did not return")):
             for check in checks:
-                if deadline.left() >= LEAST:
+                if deadline.left() >= LEAST and record.outcomes[check.name].status == "not run":
                     run_check(check, device, sizes, record, deadline)
+                    if not clean(device, record, check.name):
+                        return BROKEN
     except Stopped as stopped:
         record.close(f"stopped by {stopped}")
         return 143
@@ -65,15 +69,16 @@ def run_check(check: Check, device: Device, sizes: Sizes, record: Record, deadli
         message = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
     finally:
         record.end(outcome, status, message, monotonic() - started)
-    clean(device, record, outcome.name)
 
 
-def clean(device: Device, record: Record, name: str) -> None:
-    """Free what a check held; a device that a check broke says so here, once."""
+def clean(device: Device, record: Record, name: str) -> bool:
+    """Free what a check held; return whether the device can still be used, and write down a check that broke it."""
     try:
         device.free()
         device.synchronise()
     except RuntimeError as error:
-        record.end(
-            record.outcomes[name], "error", f"the device is unusable afterwards: {str(error).splitlines()[0]}", 0.0
-        )
+        outcome = record.outcomes[name]
+        message = outcome.message or str(error).splitlines()[0]
+        record.end(outcome, "error", f"{message}; the device was unusable afterwards", outcome.seconds)
+        return False
+    return True

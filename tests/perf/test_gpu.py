@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +21,8 @@ from perf.gpu_checks import goals, markdown
 from perf.gpu_checks.cases import TINY, Sizes
 from perf.gpu_checks.deadline import HUNG, Deadline
 from perf.gpu_checks.device import Device
-from perf.gpu_checks.record import Record, Row
-from perf.gpu_checks.run import Check, run_checks
+from perf.gpu_checks.record import Outcome, Record, Row
+from perf.gpu_checks.run import BROKEN, Check, run_checks
 
 ROOT = Path(__file__).parents[2]
 ABSENT = ("pandas", "pyarrow", "pydantic", "dagster", "mlflow", "dvc", "boto3", "psutil", "matplotlib", "typer")
@@ -112,7 +112,7 @@ def run(tmp_path: Path) -> Run:
     def call(*parts: Callable[[Device, Sizes], Iterator[Row]], seconds: float = 30, each: float = 30) -> Any:
         checks = [Check(part.__name__, part.__name__, each, part) for part in parts]
         path = tmp_path / "gpu.json"
-        record = Record(path, {"judged": False}, [(check.name, check.title) for check in checks])
+        record = Record(path, {"judged": False}, [Outcome(check.name, check.title) for check in checks])
         status = run_checks(checks, Device("cpu"), TINY, record, Deadline(seconds))
         assert [entry.name for entry in tmp_path.iterdir()] == ["gpu.json"]
         return status, json.loads(path.read_text())
@@ -166,6 +166,93 @@ with deadline.watchdog(deadline.Deadline(0.1), lambda: print("last words", flush
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (HUNG, "last words\n")
+
+
+@pytest.fixture
+def breakable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Sequence[str]], int]:
+    """Runs the command with three made-up checks, of which the second breaks the device for the process; a new process begins whole."""
+    broken: list[bool] = []
+
+    def breaking(_: Device, __: Sizes) -> Iterator[Row]:
+        yield Row("first", {"ms": 1.5})
+        broken.append(True)
+        raise RuntimeError("an illegal memory access was encountered\nand more")
+
+    def synchronise(_: Device) -> None:
+        if broken:
+            raise RuntimeError("an illegal memory access was encountered")
+
+    def go_on(arguments: Sequence[str]) -> int:
+        broken.clear()
+        return gpu.main(arguments)
+
+    checks = [Check(part.__name__, part.__name__, 30, part) for part in (counted, breaking, also_counted)]
+    monkeypatch.setattr(gpu, "all_checks", lambda: checks)
+    monkeypatch.setattr(gpu, "go_on", go_on)
+    monkeypatch.setattr(Device, "synchronise", synchronise)
+    given = ["--device", "cpu", "--tiny", "--json", str(tmp_path / "gpu.json")]
+    return lambda more: gpu.main([*given, *more])
+
+
+def also_counted(_: Device, __: Sizes) -> Iterator[Row]:
+    yield Row("third", {"ms": 3.5})
+
+
+def test_a_check_that_breaks_the_device_stops_no_other(
+    breakable: Callable[[Sequence[str]], int], tmp_path: Path
+) -> None:
+    assert breakable([]) == 1
+    record = json.loads((tmp_path / "gpu.json").read_text())
+    assert statuses(record) == {"counted": "passed", "breaking": "error", "also_counted": "passed"}
+    message = "RuntimeError: an illegal memory access was encountered; the device was unusable afterwards"
+    assert [check["message"] for check in record["checks"]] == ["", message, ""]
+    assert [len(check["rows"]) for check in record["checks"]] == [2, 1, 1]
+    assert (record["status"], record["minutes"]) == ("finished", 8.0)
+
+
+def test_an_ended_run_goes_on_with_its_own_record_alone(
+    breakable: Callable[[Sequence[str]], int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(gpu, "go_on", lambda arguments: BROKEN)
+    assert breakable(["--commit", "a"]) == BROKEN
+    path = tmp_path / "gpu.json"
+    ended = json.loads(path.read_text())
+    ended["seconds"], ended["checks"][2]["status"] = 100.0, "running"  # as a killed process leaves it
+    path.write_text(json.dumps(ended))
+    assert breakable(["--commit", "b", "--resume"]) == 2
+    assert "gpu.json is of another run (commit a, not b); run without --resume" in capsys.readouterr().err
+    assert breakable(["--commit", "a", "--only", "counted", "--resume"]) == 2
+    assert "checks counted, breaking, also_counted, not counted" in capsys.readouterr().err
+    assert json.loads(path.read_text()) == ended
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"checks": [{"nme": "kernel"}], "seconds": 1}'])
+def test_a_run_without_a_record_cannot_go_on(
+    text: str | None, breakable: Callable[[Sequence[str]], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is not None:
+        (tmp_path / "gpu.json").write_text(text)
+    assert breakable(["--resume"]) == 2
+    assert "gpu.json holds no record of a run to go on with" in capsys.readouterr().err
+
+
+def test_a_new_process_takes_the_place_of_one_whose_device_is_broken(tmp_path: Path) -> None:
+    """With its arguments, and without its open files: those of a device would keep its memory."""
+    script = tmp_path / "python"
+    script.write_text('#!/bin/sh\n[ -e /proc/self/fd/9 ] && echo open || echo closed\necho "$@"\n')
+    script.chmod(0o755)
+    program = f"""
+import os, sys
+from perf import gpu
+os.dup2(os.open({str(tmp_path)!r}, os.O_RDONLY), 9, inheritable=True)
+sys.executable = {str(script)!r}
+gpu.go_on(["--json", "gpu.json", "--resume"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "\ngoing on in a new process\nclosed\n-m perf.gpu --json gpu.json --resume\n", done.stderr
 
 
 class FakeEvent:
