@@ -156,8 +156,8 @@ class RelationCriterion(nn.Module):
             targets: one entry per image; an image without triplets is background only.
             pooled: (T, W) label vectors the output was made with (RPL reads the relation rows).
             num_objects: No, "no objects" included.
-            ignored: (No, Nv) True for cells of object and relation that take no part in the relation loss. The object is the target's, or
-                the likeliest real one where a pair is not matched.
+            ignored: (No, Nv) True for cells of object and relation that take no part in the relation loss, except where a target is
+                positive in one. The object is the target's, or the likeliest real one where a pair is not matched.
         """
         config = self.config
         slots = config.assignment == "slots"
@@ -223,9 +223,9 @@ class RelationCriterion(nn.Module):
         """Relation logits (D, B, P, Nv); those of ignored cells are minus infinity, which costs nothing where nothing is wanted."""
         if ignored is None:
             return output.relation_logits
-        things = output.obj_logits[..., :-1].argmax(-1)
-        things[matches.layer, matches.image, matches.pair] = targets.obj_labels[matches.target]
-        return output.relation_logits.masked_fill(ignored[things], -torch.inf)
+        cells = ignored[output.obj_logits[..., :-1].argmax(-1)]
+        cells[matches.layer, matches.image, matches.pair] = _ignored_targets(targets, ignored)[matches.target]
+        return output.relation_logits.masked_fill(cells, -torch.inf)
 
     def _relation_loss(
         self, logits: Tensor, wanted: Tensor, matches: Matches, quality: Tensor
@@ -248,7 +248,12 @@ class RelationCriterion(nn.Module):
         if self.config.pseudo_relations:
             vectors = label_vectors if self.config.pseudo_gradient else label_vectors.detach()
             relations = relations + pseudo_relations(vectors, relations, self.config.pseudo_threshold)
-        return relations if ignored is None else relations.masked_fill(ignored[targets.obj_labels], 0.0)
+        return relations if ignored is None else relations.masked_fill(_ignored_targets(targets, ignored), 0.0)
+
+
+def _ignored_targets(targets: Targets, ignored: Tensor) -> Tensor:
+    """(N, Nv) True for the ignored cells of targets: those of their objects in which they are not positive."""
+    return ignored[targets.obj_labels] & (targets.relations <= 0)
 
 
 def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:

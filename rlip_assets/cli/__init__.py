@@ -41,6 +41,7 @@ COMMANDS = {
     "alignment": "rlip_assets.cli.alignment:alignment",
     "import-checkpoint": "rlip_assets.cli.models:import_checkpoint",
     "import-detector": "rlip_assets.cli.models:import_detector",
+    "merge": "rlip_assets.cli.models:merge",
 }
 """Command name -> module and name of its typer application or function.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from rlip_assets.cli.options import Profile
+from rlip_assets.cli.options import Device, Profile
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_root
 
 if TYPE_CHECKING:
@@ -94,3 +94,53 @@ def import_detector(
     except ValueError as error:
         raise InputError(str(error)) from None
     print(f"wrote {count} tensors to {folder}")
+
+
+def merge(
+    finetuned: Annotated[Path, typer.Argument(help="Checkpoint folder of a fine-tuned network.")],
+    start: Annotated[Path, typer.Argument(help="Checkpoint folder that its fine-tuning started from.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint folder to write.")],
+    alpha: Annotated[
+        str, typer.Option(help="Share of the fine-tuned weights, 0 to 1; several, separated by commas, with --choose.")
+    ] = "0.5",
+    choose: Annotated[
+        bool, typer.Option("--choose", help="Choose among several shares on the images that the fine-tuning held out.")
+    ] = False,
+    device: Device = "cpu",
+    profile: Profile = DEFAULT_PROFILE,
+) -> None:
+    """Interpolate the weights of a fine-tuned network and its start. Unseen classes and test images have no part in a choice."""
+    from tempfile import TemporaryDirectory
+
+    from rlip_assets.storage.errors import ParameterError
+    from rlip_assets.storage.outputs import output_folder
+    from rlip_assets.training.merging import held_out_evaluation, merge_folders
+
+    shares = _shares(alpha)
+    if choose != (len(shares) > 1):
+        raise ParameterError(
+            f"--alpha has {len(shares)} shares; give several with --choose, which chooses among them, or one without it"
+        )
+    with output_folder(output, "merge", [finetuned, start]) as target, TemporaryDirectory() as work:
+        evaluate = held_out_evaluation(finetuned, profile_root(profile), Path(work)) if choose else None
+        chosen = merge_folders(finetuned, start, shares, target, evaluate, device)
+    for row in chosen.tried:
+        print("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+    print(f"wrote {output} with alpha {chosen.alpha:g}")
+
+
+def _shares(text: str) -> list[float]:
+    """Return the shares of an option, each once.
+
+    Raises:
+        ParameterError: a part is no number from 0 to 1.
+    """
+    from rlip_assets.storage.errors import ParameterError
+
+    try:
+        shares = list(dict.fromkeys(map(float, text.split(","))))
+    except ValueError:
+        shares = []
+    if not shares or not all(0 <= share <= 1 for share in shares):
+        raise ParameterError(f"--alpha is {text!r}; give numbers from 0 to 1, such as 0.5 or 0,0.25,0.5")
+    return shares

@@ -8,6 +8,11 @@ def scene_folder(dataset: str) -> str:
     return f"data/scenes/{dataset}"
 
 
+def detection_folder(dataset: str) -> str:
+    """Return the folder of the detected boxes of a benchmark's training images."""
+    return f"data/detections/{dataset}"
+
+
 def manifest_file(dataset: str, bucket: str) -> str:
     """Return the file with names and checksums of the images of a bucket."""
     return f"data/manifests/{dataset}/{bucket}.json"

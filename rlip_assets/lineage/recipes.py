@@ -102,6 +102,12 @@ class Recipe(_Data):
     image_list: str | None = None
     """File with the images to train on instead of a share, relative to the profile's root: a released few-shot split in HOIA json, or
     one file name per line. An image that is listed twice is seen twice as often, as published."""
+    own_labels: Literal["hico_det"] | None = None
+    """Benchmark whose training images receive pseudo labels of their own, besides the human ones: images outside a few-shot share, pairs
+    without a human label, and unseen combinations, which captions may name. Their boxes come from a detector; no annotation that the
+    setting hides is read. `relation_threshold` and `confidence_weight` hold for them."""
+    own_images: float = Field(1.0, gt=0)
+    """How often an epoch sees each image that has own labels alone; the others are seen as often as `sources` says."""
     unseen: Split | Combinations | None = None
     """Zero-shot split whose triplets are removed from training: by name (unseen combinations rare first, non-rare first or by five random
     choices; unseen objects; unseen verbs), or your own list of [relation, object]."""
@@ -139,6 +145,10 @@ class Recipe(_Data):
     average: float | None = Field(None, gt=0, lt=1)
     """Decay of a moving average of the weights, which the checkpoint then holds; null keeps the last step's weights (published)."""
 
+    merge: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    """Shares of the fine-tuned weights, the rest being those of the start: the share that is best on held-out images makes the result
+    (`rlip merge`); none keeps the fine-tuned weights (published)."""
+
     quality: bool = True
     """Relational quality labels (RQL)."""
     pseudo: bool = False
@@ -170,6 +180,14 @@ class Recipe(_Data):
         for field in ("unseen_images", "unseen_pairs", "unseen_cells", "unseen_texts"):
             if getattr(self, field) != type(self).model_fields[field].default and self.unseen is None:
                 raise ValueError(f"{field}: {getattr(self, field)} needs a zero-shot split in unseen")
+        if self.own_labels and (self.kind != "finetune" or self.benchmark != self.own_labels):
+            raise ValueError(f"own_labels: {self.own_labels} needs a fine-tuning on that benchmark; leave it out")
+        if self.own_images != 1 and not self.own_labels:
+            raise ValueError("own_images needs own_labels")
+        if self.merge and self.kind != "finetune":
+            raise ValueError("merge needs a start with the same network, which fine-tuning alone has; leave it out")
+        if len(self.merge) > 1 and not self.holdout:
+            raise ValueError("merge chooses among several shares on held-out images; set holdout, or give one share")
         if self.image_list and self.share < 1:
             raise ValueError("give either a share or an image_list")
         if self.pseudo and not self.quality:

@@ -28,6 +28,7 @@ def build_registry(params: Params, project: str = ".") -> Registry:
         raw_data.micro_world(lineage),
         raw_data.raw_manifest(lineage),
         raw_data.scenes(lineage),
+        labelling.detections(lineage),
         labelling.captions(lineage),
         labelling.caption_triplets(lineage),
         labelling.candidates(lineage),

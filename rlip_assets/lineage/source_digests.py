@@ -35,17 +35,27 @@ _PLUMBING = ("rlip_assets.lineage.params", "rlip_assets.storage.errors", "rlip_a
 import counts only for the stages that import it otherwise too."""
 
 
-_EVERY_STAGE = Params.model_validate(
-    {
-        "sources": {
-            "own": {"real": {"root": "real", "form": "open_images_boxes"}},
-            "visual_genome": {"root": "real"},
-        },
-        "oracle": {"captions": True},
-        "predictions": {"official": {"checkpoint": "/official", "benchmark": "hico_det"}},
-    }
+_EVERY_STAGE = (
+    Params.model_validate(
+        {
+            "training": {
+                "finetune": {"own": {"recipe": "micro_hico_full", "changes": {"own_labels": "hico_det"}}},
+            }
+        }
+    ),
+    Params.model_validate(
+        {
+            "sources": {
+                "own": {"real": {"root": "real", "form": "open_images_boxes"}},
+                "visual_genome": {"root": "real"},
+            },
+            "oracle": {"captions": True},
+            "predictions": {"official": {"checkpoint": "/official", "benchmark": "hico_det"}},
+        }
+    ),
 )
-"""Parameters with which the registry has all stages, also those of real datasets alone, and the source of studies."""
+"""Parameters with which registries together have all stages: those of own labels; those of real datasets alone, and the source of
+studies."""
 
 
 def changed_stages() -> list[str]:
@@ -68,8 +78,9 @@ def renew_digests() -> list[str]:
 
 def current_digests(registry: Registry | None = None) -> dict[str, str]:
     """Stage name -> digest of the source it imports now."""
-    registry = registry or build_registry(_EVERY_STAGE)
-    return {spec.name: _digest(imported_modules(spec.module)) for spec in registry.specs.values()}
+    registries = [registry] if registry else map(build_registry, _EVERY_STAGE)
+    modules = {spec.name: spec.module for each in registries for spec in each.specs.values()}
+    return {name: _digest(imported_modules(module)) for name, module in modules.items()}
 
 
 def imported_modules(module: str) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rlip_assets.datasets.sources.classes import Classes
 from rlip_assets.datasets.sources.roots import image_root
@@ -23,6 +25,7 @@ from rlip_assets.training.benchmark_evaluation import BenchmarkEvaluation, evenl
 from rlip_assets.training.benchmark_predictions import BenchmarkSplit, draw_examples, predict_split
 from rlip_assets.training.label_lists import benchmark_labels
 from rlip_assets.training.loop import Evaluate, Settings, Trainer
+from rlip_assets.training.merging import MERGE_FILE, MergeChoice, merge_with_start
 from rlip_assets.training.processes import choose_device, join_processes
 from rlip_assets.training.resume import HISTORY, History, Resume
 from rlip_assets.training.retained import BEST, RetainedCheckpoints, best_step
@@ -69,6 +72,7 @@ class TrainingRun:
         self._announce(data)
         resume = Resume(self.ctx.work / "training", digest_json([self.recipe.model_dump(mode="json"), self.seed]))
         retained = self._retained(data)
+        before = copy.deepcopy(model.state_dict()) if self.recipe.merge else {}
         trainer = Trainer(
             model.to(self.device),
             tokenizer,
@@ -86,6 +90,7 @@ class TrainingRun:
         if not self.processes.is_first:
             return {}
         chosen = self._choose(model, history, retained) if retained else {}
+        merged = self._merge(model, tokenizer, before, data) if self.recipe.merge else None
         held_out = validate(model, tokenizer, self.recipe, data.held_out, self.device)
         self.ctx.log.metrics(held_out, step=len(history.rows))
         figures = {
@@ -94,17 +99,21 @@ class TrainingRun:
             "test_images_in_training": count_test_images(self.ctx, data.train),
             **({"excluded_images": data.train.excluded} if HUMAN_EXCLUSIONS in self.ctx.inputs else {}),
             **({"emptied_images": data.train.emptied} if self.recipe.unseen_images == "drop_empty" else {}),
+            **({"own_alone": data.train.own_alone, "own_labels": data.train.own.account()} if data.train.own else {}),
             "held_out_images": len(data.held_out.images),
             "unreadable_images": trainer.counters.skipped_images,
             "cut_pairs": trainer.counters.cut_pairs,
             "final_loss": _last_mean(history, "loss"),
             **held_out,
             **chosen,
+            **({"merge_alpha": merged.alpha} if merged else {}),
         }
         save_checkpoint(output, model, tokenizer, self._metadata(data.train, figures))
         self.ctx.log.model(output)
         write_text(output / HISTORY, history.text())
         write_json(output / START_FILE, start.as_json())
+        if merged:
+            write_json(output / MERGE_FILE, merged.as_json())
         if retained and retained.folder.is_dir():
             shutil.copytree(retained.folder, output / RETAINED)
         return figures
@@ -140,6 +149,15 @@ class TrainingRun:
         if self.policy.result == "best":
             model.load_state_dict(load_checkpoint(retained.folder / BEST).model.state_dict())
         return {"best_step": best, f"best_{retained.metric}": history.rows[best - 1][retained.metric]}
+
+    def _merge(
+        self, model: Rlip, tokenizer: LabelTokenizer, before: Mapping[str, Tensor], data: RunData
+    ) -> MergeChoice:
+        """Give the network the weights between its own and those of its start that are best on held-out images."""
+        evaluate = self._evaluation(data) if len(self.recipe.merge) > 1 else None
+        choice = merge_with_start(model, tokenizer, before, self.recipe.merge, evaluate)
+        self.ctx.log.info(f"merged with the start: {choice.alpha:g} of the fine-tuned weights")
+        return choice
 
     def _evaluation(self, data: RunData) -> Evaluate:
         """The evaluation of the network on the way.

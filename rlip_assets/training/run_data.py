@@ -22,6 +22,7 @@ from rlip_assets.training.label_lists import (
     Vocabulary,
     benchmark_labels,
 )
+from rlip_assets.training.own_labels import OwnLabels
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.start import model_config
 from rlip_assets.training.training_images import ImageSource, TrainingImages, training_images
@@ -66,7 +67,8 @@ def read_run_data(
         )
     unseen = Unseen.of(recipe, classes)
     image_list = ctx.inputs.get("image_list")
-    train, held = training_images(recipe, image_sources(ctx, recipe), unseen, scene_cache(ctx), seed, image_list)
+    own = _own_labels(ctx, recipe, classes, unseen)
+    train, held = training_images(recipe, image_sources(ctx, recipe), unseen, scene_cache(ctx), seed, image_list, own)
     vocabulary = _vocabulary(recipe, classes, train, unseen)
     first = processes.index * recipe.accumulate
     return RunData(
@@ -87,7 +89,7 @@ def image_sources(ctx: StageContext, recipe: Recipe) -> list[ImageSource]:
     """
     sources = []
     for name in recipe.sources:
-        inputs = [f"pseudo_labels/{name}"]
+        inputs = [f"pseudo_labels/{name}"] * (name != recipe.own_labels)
         inputs += ["benchmark_scenes"] * (name == ZERO_SHOT_BENCHMARK)
         inputs += ["scenes"] * (name == (recipe.benchmark or HUMAN_DATASET))
         folder = next((ctx.inputs[each] for each in inputs if each in ctx.inputs), None)
@@ -99,6 +101,13 @@ def image_sources(ctx: StageContext, recipe: Recipe) -> list[ImageSource]:
         splits = ("train", "val") if name in recipe.trainval else ("train",)
         sources.append(ImageSource(name, tuple(bucket_folders(folder)), image_root(ctx, name), excluded, splits))
     return sources
+
+
+def _own_labels(ctx: StageContext, recipe: Recipe, classes: Classes | None, unseen: Unseen | None) -> OwnLabels | None:
+    if not recipe.own_labels or classes is None:
+        return None
+    tables = bucket_folders(ctx.inputs[f"pseudo_labels/{recipe.own_labels}"])
+    return OwnLabels(tables, scene_cache(ctx), classes, recipe.relation_threshold, unseen)
 
 
 def count_test_images(ctx: StageContext, images: TrainingImages) -> int:

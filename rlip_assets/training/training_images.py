@@ -18,6 +18,7 @@ from rlip_assets.datasets.scenes import Scene, SceneStore, bucket_of
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import DataError
 from rlip_assets.training.few_shot import listed_images, read_image_list, select_share
+from rlip_assets.training.own_labels import OwnLabels
 from rlip_assets.training.transforms import keep_triplets
 from rlip_assets.training.unseen import Unseen
 
@@ -58,6 +59,7 @@ class TrainingImages:
 
     Attributes:
         excluded: number of images left out because their source excludes them.
+        own_alone: number of images with own labels alone.
         emptied: number of images left out because no seen triplet is left of them (`Recipe.unseen_images`).
 
     Args:
@@ -66,6 +68,7 @@ class TrainingImages:
         scene_filter: applied to every scene.
         holdout: share of the images held out; `part` says which side this object holds.
         with_triplets: leave out images without a triplet that is human or of the filter's confidence.
+        own: labels that are added to what the filter shows of a scene.
     """
 
     def __init__(
@@ -77,8 +80,9 @@ class TrainingImages:
         holdout: float = 0.0,
         part: str = "train",
         with_triplets: bool = True,
+        own: OwnLabels | None = None,
     ) -> None:
-        self.sources = list(sources)
+        self.sources, self.own, self.own_alone = list(sources), own, 0
         self.weights = [weights[source.name] for source in sources]
         self._filter = scene_filter
         self._stores = [SceneStore.open(source.tables, cache) for source in sources]
@@ -120,15 +124,46 @@ class TrainingImages:
 
     def _with_visible(self, store: SceneStore, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The rows of images with a triplet after the filter."""
-        return np.compress([len(self._filter(store[row]).relation) > 0 for row in rows.tolist()], rows)
+        return np.compress([len(self._shown(store[row]).relation) > 0 for row in rows.tolist()], rows)
+
+    def _shown(self, scene: Scene) -> Scene:
+        """What training sees of a row of an annotated source."""
+        scene = self._filter(scene)
+        return self.own.added(scene) if self.own else scene
 
     def keep_share(self, share: float, seed: int) -> None:
         """Reduce to a few-shot share; see `select_share`."""
-        self._keep(select_share(list(self), share, seed))
+        self._keep(select_share(self._annotated(), share, seed))
 
     def keep_listed(self, image_list: Path) -> None:
         """Reduce to the images of a file; see `read_image_list` and `listed_images`."""
-        self._keep(listed_images(list(self), read_image_list(image_list), str(image_list)))
+        self._keep(listed_images(self._annotated(), read_image_list(image_list), str(image_list)))
+
+    def _annotated(self) -> list[Scene]:
+        """All scenes without own labels."""
+        return [
+            self._filter(store[row])
+            for store, rows in zip(self._stores, self._rows, strict=True)
+            for row in rows.tolist()
+        ]
+
+    def add_own_alone(self, own: OwnLabels, weight: float, holdout: float) -> None:
+        """Add the images that have own labels alone, as one more source of the benchmark's images.
+
+        Args:
+            weight: how often an epoch sees each of them.
+            holdout: share of the images held out, which stay outside.
+        """
+        known = {
+            store.image_id(row) for store, rows in zip(self._stores, self._rows, strict=True) for row in rows.tolist()
+        }
+        rows = [row for row in own.rows_alone(known) if not is_held_out(own.store.image_id(row), holdout)]
+        self.own_alone = len(rows)
+        self.sources.append(self.sources[0])
+        self.weights.append(weight)
+        self._stores.append(own.store)
+        self._rows.append(np.array(rows, np.int64))
+        self._offsets = np.cumsum([0, *map(len, self._rows)])
 
     def _keep(self, chosen: Sequence[int]) -> None:
         for number, rows in enumerate(self._rows):
@@ -148,7 +183,8 @@ class TrainingImages:
 
     def __getitem__(self, index: int) -> Scene:
         number, row = self._locate(index)
-        return self._filter(self._stores[number][row])
+        scene = self._stores[number][row]
+        return self.own.alone(scene) if self.own and self._stores[number] is self.own.store else self._shown(scene)
 
     def image_path(self, index: int, scene: Scene) -> Path:
         """Return the file of image `index`."""
@@ -192,16 +228,23 @@ def training_images(
     cache: Path,
     seed: int,
     image_list: Path | None = None,
+    own: OwnLabels | None = None,
 ) -> tuple[TrainingImages, TrainingImages]:
-    """Return the training images and the held-out images of a recipe; `image_list` is the file that it names, if any."""
+    """Return the training images and the held-out images of a recipe.
+
+    Args:
+        image_list: the file that it names, if any.
+        own: labels of the training images themselves; held-out ones have human labels alone.
+    """
     scene_filter = SceneFilter(recipe.relation_threshold, unseen)
     with_triplets = recipe.images_without_triplets == "dropped"
-    train, held = (
-        TrainingImages(sources, recipe.sources, scene_filter, cache, recipe.holdout, part, with_triplets)
-        for part in ("train", "holdout")
-    )
+    common = (sources, recipe.sources, scene_filter, cache, recipe.holdout)
+    train = TrainingImages(*common, "train", with_triplets, own)
+    held = TrainingImages(*common, "holdout", with_triplets)
     if recipe.share < 1:
         train.keep_share(recipe.share, seed)
     if image_list:
         train.keep_listed(image_list)
+    if own:
+        train.add_own_alone(own, recipe.own_images, recipe.holdout)
     return train, held

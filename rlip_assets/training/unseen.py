@@ -38,6 +38,7 @@ class Unseen:
         drop_empty: leave out images without a seen triplet.
         drop_pairs: leave out pairs that have another triplet than seen ones.
         ignore_cells: leave the unseen combinations out of the relation loss.
+        own_labels: a pseudo label may name an unseen combination; a human one never may.
     """
 
     seen: Combinations
@@ -47,6 +48,7 @@ class Unseen:
     drop_empty: bool = False
     drop_pairs: bool = False
     ignore_cells: bool = False
+    own_labels: bool = False
 
     @classmethod
     def of(cls, recipe: Recipe, classes: Classes | None) -> Unseen | None:
@@ -72,6 +74,7 @@ class Unseen:
             recipe.unseen_images == "drop_empty",
             recipe.unseen_pairs == "drop",
             recipe.unseen_cells == "ignore",
+            recipe.own_labels is not None,
         )
 
     def visible(self, scene: Scene) -> Scene:
@@ -87,10 +90,11 @@ class Unseen:
         """Refuse unseen combinations in training targets; one here is a defect of the program.
 
         Raises:
-            AssertionError: a triplet of `scene` is not seen.
+            AssertionError: a triplet of `scene` is not seen; own labels alone may name unseen combinations.
         """
-        for texts in triplet_texts(scene):
-            if not self._is_seen(texts):
+        human = np.isnan(scene.confidence) | (not self.own_labels)
+        for texts, is_human in zip(triplet_texts(scene), human.tolist(), strict=True):
+            if is_human and not self._is_seen(texts):
                 raise AssertionError(
                     f"the unseen combination {texts} of scene {scene.image_id} reached the training targets"
                 )

@@ -134,6 +134,23 @@ def test_ignored_cells_cost_nothing_and_the_others_what_they_did(quality: bool) 
     assert gradient[~cells].all()
 
 
+def test_a_positive_target_is_trained_in_an_ignored_cell_too() -> None:
+    """Own labels name unseen combinations that are never trained as negatives."""
+    output, (target,) = random_output(1, 1, 4), [make_targets(2, OBJECTS, RELATIONS)]
+    ignored = torch.ones(OBJECTS, RELATIONS, dtype=torch.bool)
+    target.relations[:] = 0.0
+    target.relations[0, 1] = 0.6
+    output.relation_logits.requires_grad_()
+    criterion = RelationCriterion(LossConfig(pseudo_relations=False))
+    losses = criterion(output, [target], POOLED, OBJECTS, ignored)
+    assert losses.counts.values[3].tolist() == [1]
+    assert criterion.counts([target], 4, POOLED, OBJECTS, ignored).values[3].tolist() == [1]
+    (gradient,) = torch.autograd.grad(losses.total, output.relation_logits)
+    matches = losses.matches
+    (place,) = (matches.target[0] == 0).nonzero(as_tuple=True)
+    assert gradient.nonzero().tolist() == [[0, 0, int(matches.pair[0, place]), 1]]
+
+
 def test_extreme_logits_stay_finite() -> None:
     logits = torch.tensor([[[200.0, -200.0]]], requires_grad=True)
     loss = (

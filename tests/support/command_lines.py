@@ -49,6 +49,7 @@ COMMANDS = {
     "import-checkpoint": Command(
         lambda s, o: ["import-checkpoint", s / "rlip.pth", o, "--tokenizer", s / "model"], ("rlip.pth", "model/tokenizer.json"), True
     ),
+    "merge": Command(lambda s, o: ["merge", s / "model", s / "start", "--output", o], (*MODEL, "start/model.safetensors"), True),
     "labels export": Command(lambda s, o: ["labels", "export", s / "scenes", "--output", o], SCENES, False),
     "labels import": Command(lambda s, o: ["labels", "import", s / "labels.json", "--output", o], ("labels.json", "params.yaml"), True),
     "evaluate per class": Command(lambda s, o: [*evaluation(s), "--per-class", o], EVALUATED, False),
@@ -70,6 +71,7 @@ def make_sources(root: Path) -> None:
     model, tokenizer = build_model(config).eval(), train_label_tokenizer(WORDS, 300)
     metadata = {"objects": WORDS[:2], "relations": ["ride"], "image_size": [64, 96]}
     save_checkpoint(root / "model", model, tokenizer, metadata)
+    save_checkpoint(root / "start", model, tokenizer, metadata)
     arguments = argparse.Namespace(nheads=4, gating_mechanism="VXAc")
     torch.save({"model": official_state_dict(model), "args": arguments}, root / "rlip.pth")
     torch.save({"model": {key: torch.zeros(2) for key in DETECTOR_SIGNS}}, root / "boxes.pth")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rlip_assets.datasets.scenes import make_scene, write_scenes
+from rlip_assets.datasets.scenes import Scene, make_scene, write_scenes
 from rlip_assets.lineage.context import NullLog, StageContext
 from rlip_assets.lineage.params import Params
 from rlip_model import LabelTokenizer, ModelConfig
@@ -25,6 +26,7 @@ CHANGES = {
     "holdout": 0.3,
     "augmentation": {"short_sides": [48], "crop": 0.0, "test_short_side": 48},
 }
+CLEAN = {"unseen_images": "drop_empty", "unseen_cells": "ignore"}
 TRAINING: dict[str, Any] = {
     "r_tagger": {"recipe": "micro_tagger", "changes": CHANGES},
     "pretrain": {"vg_coco": {"recipe": "micro_vg_coco", "changes": CHANGES}},
@@ -32,6 +34,17 @@ TRAINING: dict[str, Any] = {
     "finetune": {
         "hico_full": {"recipe": "micro_hico_full", "changes": CHANGES | {"label_budget": 0}},
         "hico_uc_rf": {"recipe": "micro_hico_uc_rf", "changes": CHANGES | {"label_budget": 0}},
+        "hico_own": {
+            "recipe": "micro_hico_uc_rf",
+            "changes": CHANGES
+            | {
+                "label_budget": 0,
+                "own_labels": "hico_det",
+                "confidence_weight": True,
+                "merge": [0.0, 0.5, 1.0],
+                **CLEAN,
+            },
+        },
         "v_coco": {"recipe": "micro_v_coco", "changes": CHANGES | {"label_budget": 0}},
         "hico_uo": {
             "recipe": "micro_hico_uc_rf",
@@ -68,6 +81,12 @@ class MemoryLog(NullLog):
             self.steps.append(step)
 
 
+def _own(root: Path, number: int) -> Scene:
+    """A HICO-DET image with pseudo labels of its own."""
+    scene = draw_scene(number, root / "data/raw/hico_det", triplets=3, pseudo=True)
+    return replace(scene, dataset="hico_det", split="test" if number % 5 == 4 else "train")
+
+
 class Project:
     """A profile's root with drawn datasets and untrained external weights."""
 
@@ -94,6 +113,8 @@ class Project:
                 )
             write_scenes(root / "data/scenes" / dataset / "bucket-0", scenes)
             (root / f"{dataset}.json").write_text(json.dumps(CLASSES | {"dataset": dataset}))
+        labels = [scene for scene in map(partial(_own, root), range(14)) if scene.split == "train"]
+        write_scenes(root / "own_labels/bucket-0", labels)
         torch.manual_seed(0)
         config = ModelConfig.preset("micro_parseda")
         save_detector(
@@ -130,6 +151,8 @@ class Project:
                 "classes": self.root / f"{benchmark}.json",
             },
         }[stage]
+        if partition == "hico_own":
+            inputs["pseudo_labels/hico_det"] = self.root / "own_labels"
         outputs = {key: self.root / name / f"{stage}-{partition}" / key for key in ("checkpoint", "predictions")}
         for path in outputs.values():
             path.mkdir(parents=True, exist_ok=True)

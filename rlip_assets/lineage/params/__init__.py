@@ -28,6 +28,7 @@ from rlip_assets.lineage.params.labels import (
     CandidateParams,
     CaptionParams,
     DecontaminationParams,
+    DetectionParams,
     DriftParams,
     ParsingParams,
     TaggingParams,
@@ -53,6 +54,7 @@ class Params(BaseModel):
     micro_world: WorldParams = WorldParams()
     sources: SourcesParams = SourcesParams()
     external: ExternalParams = ExternalParams()
+    detections: DetectionParams = DetectionParams()
     captions: CaptionParams = CaptionParams()
     parsing: ParsingParams = ParsingParams()
     candidates: CandidateParams = CandidateParams()

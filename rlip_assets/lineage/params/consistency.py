@@ -37,7 +37,14 @@ def trains_tagger(params: Params) -> bool:
 
 def labelled_here(params: Params) -> tuple[str, ...]:
     """Return the datasets that are captioned, matched and tagged in the profile."""
-    return tuple(name for name in params.sources.detection if name not in params.external.labels)
+    detection = (name for name in params.sources.detection if name not in params.external.labels)
+    return (*detection, *own_labelled(params))
+
+
+def own_labelled(params: Params) -> tuple[str, ...]:
+    """Return the benchmarks whose training images receive own labels, as recipes of fine-tunings ask for."""
+    recipes = [choice.resolve() for choice in params.training.finetune.values()]
+    return tuple(dict.fromkeys(recipe.own_labels for recipe in recipes if recipe.own_labels))
 
 
 def _trainings(params: Params) -> Iterator[tuple[str, str, RecipeChoice]]:
@@ -83,6 +90,8 @@ def _labels(params: Params) -> Iterator[str]:
         if name not in params.sources.detection:
             known = ", ".join(params.sources.detection) or "there is none"
             yield f"external.labels.{name}: this profile has no such detection dataset ({known}); correct the name or remove it"
+    if params.oracle.captions and own_labelled(params):
+        yield "oracle.captions knows no truth of benchmarks, which own_labels of a recipe caption; set one of them to false or null"
     if params.oracle.captions and not params.sources.known_truth:
         yield "oracle.captions needs the truth of the micro world, which this profile does not draw; set it to false"
 

@@ -1,4 +1,4 @@
-"""Parameters of the pseudo-label stages: captions, parsing, candidates, tagging."""
+"""Parameters of the pseudo-label stages: detections, captions, parsing, candidates, tagging."""
 
 from typing import Literal
 
@@ -67,6 +67,21 @@ class CandidateParams(BaseModel):
     overlap_filter: bool = False
     """Keep only pairs whose boxes overlap (off as published)."""
     rows_per_shard: int = Field(default=2000, ge=1)
+
+
+class DetectionParams(BaseModel):
+    """Boxes of a benchmark's training images that receive own labels (`own_labels` of a recipe); no profile has them by default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = None
+    """Folder or hub name of an object detection model of transformers (DETR, RT-DETR, ...); null takes the detector that the stage is given
+    as input (`external.detector`)."""
+    min_score: float = Field(default=0.4, ge=0, le=1)
+    """Boxes of a lower score are left out."""
+    batch_size: int = Field(default=16, ge=1)
+    rows_per_shard: int = Field(default=500, ge=1)
+    quarantine_limit: float = Field(default=0.01, ge=0, le=1)
 
 
 class DecontaminationParams(BaseModel):

@@ -6,15 +6,52 @@ import os
 from dataclasses import replace
 
 from rlip_assets.lineage.datasets import HUMAN_DATASET
-from rlip_assets.lineage.layout import classes_file, is_folder, manifest_file, scene_folder
+from rlip_assets.lineage.layout import (
+    classes_file,
+    detection_folder,
+    is_folder,
+    manifest_file,
+    partition_key,
+    scene_folder,
+)
 from rlip_assets.lineage.spec import StageItem, StageSpec
 from rlip_assets.lineage.stages.profile_lineage import ProfileLineage
+
+
+def detections(lineage: ProfileLineage) -> StageSpec:
+    """Return the stage that finds boxes in the training images of benchmarks; without items where none receives own labels."""
+    model, detector = lineage.params.detections.model, {}
+    if model is None:
+        detector["detector"] = lineage.shipped(lineage.params.external.detector, "detector")
+    elif is_folder(model):
+        detector["detector"] = os.path.normpath(model)
+    items = [
+        StageItem(
+            "detections",
+            partition_key(dataset, bucket),
+            {"manifest": manifest_file(dataset, bucket), "classes": classes_file(dataset), **detector},
+            {"detections": f"{detection_folder(dataset)}/{bucket}"},
+            ("detections", "candidates.synonyms", "training.r_tagger"),
+        )
+        for dataset, bucket in lineage.buckets(lineage.own_labelled)
+    ]
+    return StageSpec(
+        name="detections",
+        function="rlip_assets.labelling.detections:detection_stage",
+        description="Boxes that a detector finds in a benchmark's training images, for labels of their own; no annotation is read.",
+        items=tuple(items),
+        group="captions",
+        torch=True,
+        tracked=True,
+        pool="gpu",
+        kinds=("pytorch", "parquet"),
+    )
 
 
 def captions(lineage: ProfileLineage) -> StageSpec:
     """Return the stage that captions images."""
     inputs = {
-        "scenes": "data/scenes/{dataset}/{bucket}",
+        "scenes": "{boxes}/{bucket}",
         "manifest": manifest_file("{dataset}", "{bucket}"),
     }
     model = lineage.params.captions.model
@@ -55,7 +92,7 @@ def candidates(lineage: ProfileLineage) -> StageSpec:
     """Return the stage that matches caption triplets to boxes."""
     inputs = {
         "caption_triplets": "data/caption_triplets/{dataset}/{bucket}",
-        "scenes": "data/scenes/{dataset}/{bucket}",
+        "scenes": "{boxes}/{bucket}",
         "classes": classes_file("{dataset}"),
     }
     return StageSpec(
@@ -72,7 +109,7 @@ def pseudo_labels(lineage: ProfileLineage) -> StageSpec:
     """Return the stage that scores candidates with the relation source."""
     inputs = {
         "candidates": "data/candidates/{dataset}/{bucket}",
-        "scenes": "data/scenes/{dataset}/{bucket}",
+        "scenes": "{boxes}/{bucket}",
         "manifest": manifest_file("{dataset}", "{bucket}"),
         "classes": classes_file("{dataset}"),
     }

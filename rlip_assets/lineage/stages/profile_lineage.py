@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from rlip_assets.lineage.datasets import HUMAN_DATASET, HUMAN_EXCLUSIONS
-from rlip_assets.lineage.layout import partition_key
+from rlip_assets.lineage.layout import detection_folder, partition_key, scene_folder
 from rlip_assets.lineage.params import Params
-from rlip_assets.lineage.params.consistency import labelled_here
+from rlip_assets.lineage.params.consistency import labelled_here, own_labelled
 from rlip_assets.lineage.params.training import DetectorChoice
 from rlip_assets.lineage.spec import StageItem
 from rlip_assets.lineage.starts import model_folder
@@ -25,6 +25,7 @@ class ProfileLineage:
         self.params, self.sources, self.training = params, params.sources, params.training
         self._shipped = project / "rlip_assets/micro_world/starting_weights/weights"
         self.labelled_here = labelled_here(params)
+        self.own_labelled = own_labelled(params)
         self.read = tuple(name for name in self.sources.names if name not in params.external.labels)
         """Datasets that become scene tables; those with imported labels come as scenes already."""
 
@@ -55,13 +56,21 @@ class ProfileLineage:
         imported = self.params.external.labels
         return {f"pseudo_labels/{d}": imported.get(d, f"data/pseudo_labels/{d}") for d in datasets}
 
+    def boxes(self, dataset: str) -> str:
+        """Return the folder of the scene tables on whose boxes a dataset is labelled: the annotated ones, or the detected ones of a
+        benchmark."""
+        return detection_folder(dataset) if dataset in self.own_labelled else scene_folder(dataset)
+
     def labelled(self, stage: str, inputs: Mapping[str, str], *params: str) -> tuple[StageItem, ...]:
-        """Items over the buckets that receive pseudo labels; `inputs` may speak of {dataset} and {bucket}."""
+        """Items over the buckets that receive pseudo labels; `inputs` may speak of {dataset}, {bucket} and its {boxes}."""
         return tuple(
             StageItem(
                 stage,
                 partition_key(dataset, bucket),
-                {name: path.format(dataset=dataset, bucket=bucket) for name, path in inputs.items()},
+                {
+                    name: path.format(dataset=dataset, bucket=bucket, boxes=self.boxes(dataset))
+                    for name, path in inputs.items()
+                },
                 {stage: f"data/{stage}/{dataset}/{bucket}"},
                 params,
             )

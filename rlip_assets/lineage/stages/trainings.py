@@ -63,6 +63,8 @@ def finetune(lineage: ProfileLineage) -> StageSpec:
         }
         if recipe.image_list:
             inputs["image_list"] = recipe.image_list
+        if recipe.own_labels:
+            inputs |= lineage.labels([recipe.own_labels])
         outputs = {"checkpoint": model_folder("finetune", name), "predictions": f"data/predictions/finetune-{name}"}
         params = lineage.training.keys(f"finetune.{name}")
         items.append(StageItem("finetune", name, inputs, outputs, params))

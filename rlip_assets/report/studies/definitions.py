@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rlip_assets.storage.errors import ParameterError
 
-Figure = Literal["zero_shot_mAP", "earliness", "unseen", "seen"]
+Figure = Literal["zero_shot_mAP", "earliness", "unseen", "seen", "mAP"]
 Stage = Literal["pretrain", "finetune"]
 
 
@@ -47,8 +47,8 @@ class Study(_Data):
     seeds: int = Field(ge=1)
     steps: int = Field(gt=0)
     stage: Stage = "pretrain"
-    """The training that the arms are: pre-trainings, judged zero-shot, or fine-tunings from the base profile's start, judged by unseen and
-    seen classes."""
+    """The training that the arms are: pre-trainings, judged zero-shot, or fine-tunings from the base profile's start, judged by all
+    classes, and by unseen and seen ones where there are such."""
     evaluate_every: float | None = Field(None, gt=0)
     """Epochs between evaluations, which `earliness` needs."""
     arms: dict[str, Arm]

@@ -27,7 +27,7 @@ FIGURES = {
     "pretrain": {"zero_shot_mAP": "full", "rare": "rare", "non_rare": "non_rare"},
     "finetune": {"unseen": "unseen", "seen": "seen", "mAP": "full"},
 }
-"""Stage of a study's trainings -> its figures, the one that is plotted first, and their names in the protocol."""
+"""Stage of a study's trainings -> its figures and their names in the protocol; the first one that all runs have is plotted."""
 COLUMNS = {"mAP": "zero_shot_mAP", "rare": "rare", "non-rare": "non_rare", "training left": "earliness"}
 FINETUNED_COLUMNS = {"unseen": "unseen", "seen": "seen", "all": "mAP"}
 EVALUATED_HEADLINE = f"{EVALUATED}{HEADLINE}"
@@ -57,7 +57,7 @@ def write_summary(folder: Path) -> None:
     found = [read_json(file) for name in studies() if (file := folder / f"{name}.json").is_file()]
     sections = [section_of(facts) for facts in found]
     lead = (
-        "HICO-DET, percent, mean ± standard deviation over the seeds; zero-shot, or fine-tuned where classes are unseen. The arm usual is "
+        "HICO-DET, percent, mean ± standard deviation over the seeds; zero-shot, or fine-tuned where the arms say so. The arm usual is "
         "the unchanged recipe: a scalar gate, a fusion before every second encoder layer, generated captions, threshold 0.20 and both "
         "label terms."
     )
@@ -85,7 +85,9 @@ def gather(study: Study, profiles: Sequence[StudyProfile]) -> dict[str, Any]:
         "study": study.name,
         "title": study.title,
         "protocol": PROTOCOL,
-        "plotted": next(iter(FIGURES[study.stage])),
+        "plotted": next(
+            name for name in FIGURES[study.stage] if all(run.get(name) is not None for run in metrics.values())
+        ),
         "arms": [
             {"arm": arm, "steps": len(histories[run_name(arm, 0)]), **summary(metrics, arm, columns)}
             for arm in study.arms

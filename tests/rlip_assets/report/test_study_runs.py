@@ -14,12 +14,14 @@ import pytest
 import yaml
 from mlflow.tracking import MlflowClient
 
+from rlip_assets.datasets.scenes import read_scenes
 from rlip_assets.lineage.profiles import PROJECT_ROOT
 from tests.support.miniature import make_project
 
 SIZES = "augmentation = { short_sides = [64], test_short_side = 64 }"
 CHANGES = f"{{ batch_per_process = 4, holdout = 0.2, relation_threshold = 0.0, {SIZES} }}"
 TINY = f"{{ batch_per_process = 4, {SIZES} }}"
+OWN = 'own_labels = "hico_det", confidence_weight = true, merge = [0.5, 1.0], holdout = 0.1'
 TOY = f"""
 [defaults]
 base = "study"
@@ -39,8 +41,8 @@ title = "Unseen classes"
 stage = "finetune"
 recipe = "micro_hico_unseen"
 arms.published = {{ changes = {TINY} }}
-arms.clean = {{ changes = {{ unseen_images = "drop_empty", unseen_cells = "ignore", batch_per_process = 4, {SIZES} }} }}
-comparisons = [{{ claim = "Clean is better", higher = "clean", lower = "published", figure = "unseen" }}]
+arms.own = {{ changes = {{ unseen_images = "drop_empty", unseen_cells = "ignore", {OWN}, batch_per_process = 4, {SIZES} }} }}
+comparisons = [{{ claim = "Own labels are better", higher = "own", lower = "published", figure = "unseen" }}]
 """
 WITHOUT_STORE = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
 
@@ -59,6 +61,10 @@ def project(tmp_path: Path) -> Path:
     make_project(root)
     content = yaml.safe_load((root / "params.yaml").read_text()) | {"profile": "study"}
     content["sources"]["coco"]["buckets"] = 1
+    training = content["training"]
+    # The start of fine-tunings is pre-trained on Visual Genome alone, so that nothing else is labelled for it.
+    training["pretrain"]["vg"] = training["pretrain"]["vg_coco_o365"] | {"recipe": "micro_vg"}
+    training["start"] = "pretrain/vg"
     (root / "params.yaml").write_text(yaml.safe_dump(content))
     (tmp_path / "rlip_assets/report/studies/studies.toml").write_text(TOY)
     return tmp_path
@@ -101,12 +107,21 @@ def test_a_study_runs_reports_and_runs_nothing_twice(project: Path) -> None:
 
 
 @pytest.mark.deep
-def test_a_study_of_unseen_classes_fine_tunes_from_one_start(project: Path) -> None:
+def test_a_study_fine_tunes_from_one_start_and_labels_training_images(project: Path) -> None:
     output = run_study(project, "unseen")
-    assert re.findall(r"Running stage 'pretrain@(\w+)'", output) == ["vg_coco_o365"]
-    assert set(re.findall(r"Running stage 'finetune@(\w+)'", output)) == {"published", "clean"}
+    assert re.findall(r"Running stage 'pretrain@(\w+)'", output) == ["vg"]
+    assert set(re.findall(r"Running stage 'finetune@(\w+)'", output)) == {"published", "own"}
+    assert set(re.findall(r"Running stage 'pseudo_labels@([\w-]+)'", output)) == {"hico_det-0"}
     facts = json.loads((project / "reports/studies/unseen.json").read_text())
     assert [(arm["arm"], arm["steps"], set(arm["figures"])) for arm in facts["arms"]] == [
         ("published", 4, {"unseen", "seen", "all"}),
-        ("clean", 4, {"unseen", "seen", "all"}),
+        ("own", 4, {"unseen", "seen", "all"}),
     ]
+    root = project / "profiles/study_unseen/data"
+    figures = json.loads((root / "models/finetune/own/manifest.json").read_text())["figures"]
+    assert figures["own_labels"]["used"] > 0
+    assert figures["test_images_in_training"] == 0
+    assert figures["merge_alpha"] in (0.5, 1.0)
+    labelled = list(read_scenes(root / "pseudo_labels/hico_det/bucket-0"))
+    assert labelled
+    assert {scene.split for scene in labelled} == {"train"}

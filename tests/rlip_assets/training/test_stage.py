@@ -25,8 +25,11 @@ from rlip_assets.storage.errors import InputError, ParameterError
 from rlip_assets.storage.files import write_json
 from rlip_assets.training.batches import Batch
 from rlip_assets.training.loop import Trainer
+from rlip_assets.training.merging import held_out_evaluation, merge_folders
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.stage import finetune_stage, pretrain_stage, r_tagger_stage
+from rlip_assets.training.training_images import is_held_out
+from rlip_assets.training.unseen import triplet_texts
 from rlip_model import LabelTokenizer, load_checkpoint
 from tests.support.training_project import CHANGES, POLICIES, TRAINING, MemoryLog, Project
 from tests.support.training_toys import OBJECTS, RELATIONS
@@ -107,6 +110,40 @@ def test_finetuning_predicts_every_pair_with_every_score(project: Project, parti
     batch = next(iter(read_predictions(context.outputs["predictions"] / "hico_det.parquet")))
     pairs = load_checkpoint(context.outputs["checkpoint"]).config.pairs
     assert batch.scores.shape == (2 * pairs, len(RELATIONS))
+
+
+def test_own_labels_and_a_merge_with_the_start_go_through_the_stage(project: Project) -> None:
+    context = project.context("finetune", "hico_own", MemoryLog())
+    figures = finetune_stage(context)
+    assert figures["own_labels"]["images"] == 12
+    assert figures["own_labels"]["used"] > 0
+    checkpoint = context.outputs["checkpoint"]
+    merge = json.loads((checkpoint / "merge.json").read_text())
+    assert [row["alpha"] for row in merge["tried"]] == [0.0, 0.5, 1.0]
+    best = max(merge["tried"], key=lambda row: (row["headline"], row["alpha"]))
+    assert merge["alpha"] == figures["merge_alpha"] == best["alpha"]
+
+
+def test_shares_are_chosen_on_images_that_the_fine_tuning_held_out(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "data/manifests/hico_det").mkdir(parents=True)
+    shutil.copyfile(project.root / "hico_det.json", tmp_path / "data/manifests/hico_det/classes.json")
+    for folder in ("scenes", "raw"):
+        (tmp_path / "data" / folder).symlink_to(project.root / "data" / folder)
+    (tmp_path / "params.yaml").write_text("profile: micro\n")
+    finetune_stage(project.context("finetune", "hico_uc_rf", name="merged"))
+    tuned = project.root / "merged/finetune-hico_uc_rf/checkpoint"
+    start = project.root / "out/pretrain-vg_coco/checkpoint"
+    evaluation = held_out_evaluation(tuned, tmp_path, tmp_path / "predictions")
+    assert {scene.image_id for scene in evaluation.scenes} <= {f"i{number}" for number in range(14) if number % 5 != 4}
+    assert all(is_held_out(scene.image_id, 0.3) for scene in evaluation.scenes)
+    hidden = {(RELATIONS[0], OBJECTS[2])}
+    assert not any(hidden & set(triplet_texts(scene)) for scene in evaluation.scenes)
+    choice = merge_folders(tuned, start, [0.25, 1.0], tmp_path / "merged", evaluation)
+    assert choice.alpha in (0.25, 1.0)
+    assert json.loads((tmp_path / "merged/merge.json").read_text())["alpha"] == choice.alpha
+    assert load_checkpoint(tmp_path / "merged").metadata["merged"]["alpha"] == choice.alpha
+    with pytest.raises(InputError, match="has no recipe of a fine-tuning"):
+        held_out_evaluation(start, tmp_path, tmp_path / "predictions")
 
 
 def test_removed_texts_of_unseen_objects_are_met_in_the_test_alone(

@@ -1,0 +1,167 @@
+"""Boxes for own labels come from training images and a detector; nothing of the annotation is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
+
+from rlip_assets.datasets.scenes import read_scenes
+from rlip_assets.labelling import detections
+from rlip_assets.labelling.box_detectors import OwnDetector, TransformersDetector
+from rlip_assets.labelling.detections import FoundBoxes, detection_stage
+from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.params import Params
+from rlip_assets.lineage.recipes import Augmentation
+from rlip_assets.lineage.registry import build_registry
+from rlip_assets.storage.errors import DataError, InputError, ParameterError
+from rlip_assets.storage.files import write_json
+from rlip_assets.storage.quarantine import read_quarantine
+from rlip_model import DabDeformableDetr, ModelConfig, save_detector
+from tests.support.label_factory import draw_bucket, write_raw_manifest
+
+OWN = {"training": {"finetune": {"own": {"recipe": "micro_hico_1", "changes": {"own_labels": "hico_det"}}}}}
+PHOTO = Image.effect_noise((64, 48), 80).convert("RGB")
+
+
+def found(images: Sequence[Image.Image]) -> list[FoundBoxes]:
+    """A man, the same man again, a poodle that leaves the image, an unsure dog, a thing without area and one of no class."""
+    boxes = [(1, 1, 11, 21), (2, 1, 11, 21), (20, 10, 900, 30), (5, 5, 20, 20), (8, 8, 8, 9), (0, 0, 9, 9)]
+    names = ["Man", "Person", "puppy", "dog", "bench", "carpet"]
+    scores = [0.9, 0.8, 0.7, 0.3, 0.9, 0.95]
+    return [FoundBoxes(np.array(boxes, np.float32), names, np.array(scores, np.float32)) for _ in images]
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> StageContext:
+    scenes = draw_bucket(tmp_path / "raw", 7, bad=(3,))
+    scenes = [replace(scene, split="test" if number == 5 else "train") for number, scene in enumerate(scenes)]
+    write_json(tmp_path / "classes.json", {"dataset": "hico_det", "objects": ["person", "dog", "bench"]})
+    params = Params.model_validate(
+        {
+            "sources": {"hico_det": {"root": str(tmp_path / "raw")}, "visual_genome": None, "coco": None, "objects365": None,
+                        "v_coco": None, "open_images": None},
+            "detections": {"rows_per_shard": 2, "batch_size": 2, "quarantine_limit": 0.3},
+            "training": {"device": "cpu", "pretrain": {}, "finetune": {}},
+        }
+    )  # fmt: skip
+    inputs = {"classes": tmp_path / "classes.json", "detector": tmp_path / "raw"}
+    inputs["manifest"] = write_raw_manifest(tmp_path, tmp_path / "raw", scenes)
+    outputs, work = {"detections": tmp_path / "out"}, tmp_path / "work/detections/digest"
+    for folder in (tmp_path / "out", work):
+        folder.mkdir(parents=True)
+    from tests.support.label_factory import Log
+
+    return StageContext("detections", "hico_det-0", params, inputs, outputs, work, Log())
+
+
+def test_training_images_get_boxes_in_the_words_of_the_benchmark(
+    bucket: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detections, "open_detector", lambda *_: found)
+    figures = detection_stage(bucket)
+    scenes = list(read_scenes(bucket.outputs["detections"]))
+    assert [scene.image_id for scene in scenes] == ["0", "1", "2", "4", "6"]
+    assert {(scene.split, scene.labels, scene.relation) for scene in scenes} == {("train", ("person", "dog"), ())}
+    assert scenes[0].boxes.tolist() == [[1, 1, 11, 21], [20, 10, 40, 30]]
+    assert [entry.image_id for entry in read_quarantine(bucket.outputs["detections"])] == ["3"]
+    assert figures == {"input": 6, "images": 5, "boxes": 10, "boxes_of_no_class": {"carpet": 5}, "quarantined": 1}
+
+    def never(*_: object) -> None:
+        raise AssertionError("finished shards are found again")
+
+    monkeypatch.setattr(detections, "open_detector", never)
+    assert detection_stage(bucket) == figures
+    strict = bucket.params.detections.model_copy(update={"quarantine_limit": 0.1})
+    with pytest.raises(DataError):
+        detection_stage(replace(bucket, params=bucket.params.model_copy(update={"detections": strict})))
+
+
+def test_the_projects_detector_needs_class_names(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = DabDeformableDetr(ModelConfig.preset("micro_detector"), 3)
+    sizes = Augmentation(test_short_side=48, longest=96)
+    save_detector(tmp_path / "named", model, {"classes": ["person", "dog", "bench"]})
+    detector = OwnDetector.open(tmp_path / "named", sizes, "cpu")
+    one, two = detector([PHOTO, PHOTO.crop((0, 0, 30, 40))])
+    assert len(one.names) == len(one.boxes) == len(one.scores) > 0
+    assert set(one.names) <= {"person", "dog", "bench"}
+    assert two.boxes.shape[1] == 4
+    for classes in ([], ["person", "dog"], [1, 2, 3]):
+        save_detector(tmp_path / "unnamed", model, {"classes": classes})
+        with pytest.raises(InputError, match=r"does not name the 3 classes.*detections\.model"):
+            OwnDetector.open(tmp_path / "unnamed", sizes, "cpu")
+    (tmp_path / "named/config.json").unlink()
+    with pytest.raises(InputError, match=r"has no config\.json.*detections\.model"):
+        OwnDetector.open(tmp_path / "named", sizes, "cpu")
+
+
+def test_a_detection_model_of_transformers_finds_boxes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = YolosConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=[32, 48], patch_size=16,
+        num_detection_tokens=5, id2label={0: "person", 1: "dog"}, label2id={"person": 0, "dog": 1},
+    )  # fmt: skip
+    YolosForObjectDetection(config).save_pretrained(tmp_path / "yolos")
+    YolosImageProcessor(size={"height": 32, "width": 48}).save_pretrained(tmp_path / "yolos")
+    (boxes,) = TransformersDetector.open(str(tmp_path / "yolos"), 0.0, "cpu")([PHOTO])
+    assert 0 < len(boxes.names) <= 5
+    assert set(boxes.names) <= {"person", "dog"}
+    assert boxes.boxes.dtype == np.float32
+    with pytest.raises(InputError, match="is no object detection model"):
+        TransformersDetector.open(str(tmp_path / "nothing"), 0.0, "cpu")
+
+
+def test_a_recipe_with_own_labels_adds_the_stages_and_no_other_has_them() -> None:
+    plain, own = build_registry(Params()), build_registry(Params.model_validate(OWN))
+    assert not any(
+        "hico_det" in item.address for item in plain.items() if item.stage != "raw_manifest" and item.stage != "scenes"
+    )
+    boxes = own.at("detections@hico_det-0")
+    assert set(boxes.inputs) == {"manifest", "classes", "detector"}
+    for stage in ("captions", "candidates", "pseudo_labels"):
+        assert own.at(f"{stage}@hico_det-0").inputs["scenes"] == "data/detections/hico_det/bucket-0"
+        assert own.at(f"{stage}@coco-0") == plain.at(f"{stage}@coco-0")
+    assert own.at("finetune@own").inputs["pseudo_labels/hico_det"] == "data/pseudo_labels/hico_det"
+    # No stage of the chain depends on a scene table of HICO-DET.
+    assert not {"scenes@hico_det-0"} & set(_above(own, "pseudo_labels@hico_det-0"))
+
+
+def _above(registry, address: str) -> set[str]:  # type: ignore[no-untyped-def]
+    found: set[str] = set()
+    waiting = [address]
+    while waiting:
+        parents = set(registry.parents[waiting.pop()]) - found
+        found |= parents
+        waiting += parents
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"own_labels": "hico_det", "benchmark": "v_coco", "sources": {"v_coco": 1.0}},
+            "needs a fine-tuning on that benchmark",
+        ),
+        ({"own_images": 2.0}, "own_images needs own_labels"),
+        ({"merge": [0.5, 1.5]}, "less than or equal to 1"),
+        ({"merge": [0.5, 1.0], "holdout": 0.0}, "set holdout"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(changes: dict[str, object], sentence: str) -> None:
+    from rlip_assets.lineage.recipe_files import recipe
+
+    with pytest.raises(ParameterError, match=sentence):
+        recipe("micro_hico_full", changes)
+
+
+def test_captions_of_the_truth_know_no_benchmark() -> None:
+    with pytest.raises(ValueError, match=r"oracle\.captions knows no truth of benchmarks"):
+        Params.model_validate({**OWN, "oracle": {"captions": True}})
