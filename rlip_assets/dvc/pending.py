@@ -9,7 +9,8 @@ from rlip_assets.dvc.lock import DvcLock
 from rlip_assets.lineage.provenance import read_provenance
 from rlip_assets.lineage.spec import Registry, StageItem
 
-_TORCH_SECONDS, _OTHER_SECONDS = 60.0, 4.0
+_TRAINING_SECONDS, _TORCH_SECONDS, _OTHER_SECONDS = 240.0, 60.0, 4.0
+"""Guesses for items that never ran: those of a training stage, of other stages with torch, and of the rest."""
 
 
 class Pending:
@@ -96,4 +97,7 @@ def _expected_seconds(registry: Registry, item: StageItem, root: Path) -> float:
     recorded = read_provenance(root, item).get("seconds", {})
     if recorded:
         return sum(float(value) for value in recorded.values())
-    return _TORCH_SECONDS if registry.spec(item.stage).torch else _OTHER_SECONDS
+    spec = registry.spec(item.stage)
+    if spec.distributed:
+        return _TRAINING_SECONDS
+    return _TORCH_SECONDS if spec.torch else _OTHER_SECONDS

@@ -31,6 +31,7 @@ from rlip_assets.storage.files import atomic_file, write_json
 from rlip_assets.storage.images import save_picture
 
 METRICS, CLASSES, CURVES = "metrics.json", "per_class.parquet", "curves.parquet"
+INTERVALS = "intervals.json"
 ERRORS, WORST = "errors.json", "worst.json"
 
 
@@ -38,9 +39,9 @@ def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
     """Judge the predictions of one run.
 
     Inputs: `predictions` (folder with `BENCHMARK.parquet`), `scenes`, `classes`. Output `benchmark`: `metrics.json` (protocol/figure ->
-    fraction, null for the mean of nothing), `per_class.parquet`, `curves.parquet` (recall and precision at every right detection),
-    `errors.json` (see `errors_by_cause`), pictures of curves and causes, and test images of the worst classes with their captions in
-    `worst.json`.
+    fraction, null for the mean of nothing), `intervals.json` (the same for the benchmark's first protocol: both ends of the bootstrap
+    interval over images), `per_class.parquet`, `curves.parquet` (recall and precision at every right detection), `errors.json` (see
+    `errors_by_cause`), pictures of curves and causes, and test images of the worst classes with their captions in `worst.json`.
     """
     vocabulary = read_vocabulary(ctx.inputs["classes"])
     scenes = benchmark_scenes(ctx.inputs["scenes"])
@@ -51,7 +52,11 @@ def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
     zero_shot = bool(said.get("zero_shot", kind == "pretrain"))
     unseen = ctx.params.training.finetune[name].resolve().unseen if kind == "finetune" else said.get("unseen")
     unseen = tuple(map(tuple, unseen)) if isinstance(unseen, list) else unseen  # an own split, as JSON keeps it
-    results = judge(suite(truth, vocabulary, zero_shot=zero_shot, unseen=unseen), read_predictions(path))
+    headline = HEADLINES[vocabulary.dataset]
+    evaluators = suite(truth, vocabulary, zero_shot=zero_shot, unseen=unseen)
+    for evaluator in evaluators:
+        evaluator.resampled = headline.protocol
+    results = judge(evaluators, read_predictions(path))
     causes = CauseCounter(truth, vocabulary, persons=vocabulary.dataset != "open_images")
     for batch in read_predictions(path):
         for image in batch.images():
@@ -63,8 +68,9 @@ def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
     write_json(output / ERRORS, {"causes": CAUSES, "shares": causes.shares(), "by_verb": causes.by_verb})
     write_table(output / CLASSES, class_rows(results))
     write_table(output / CURVES, curve_rows(results))
-    headline = HEADLINES[vocabulary.dataset]
-    (table,) = [result.tables[headline.task] for result in results if result.name == headline.protocol]
+    (first,) = [result for result in results if result.name == headline.protocol]
+    table = first.tables[headline.task]
+    write_json(output / INTERVALS, interval_figures(first))
     for name, picture in (
         ("precision_recall", curves_picture(table, f"{ctx.partition}: {headline.protocol}")),
         ("errors_by_cause", causes_picture(causes.shares(), str(ctx.partition))),
@@ -89,6 +95,12 @@ def flat_figures(results: list[ProtocolResult]) -> dict[str, float | None]:
         for result in results
         for figure, value in result.figures.items()
     }
+
+
+def interval_figures(result: ProtocolResult) -> dict[str, tuple[float, float]]:
+    """Low and high end of each figure's bootstrap interval by "protocol/variant/figure"."""
+    found = result.resampling.intervals() if result.resampling else {}
+    return {f"{result.name}/{figure}": interval for figure, interval in found.items()}
 
 
 def class_rows(results: list[ProtocolResult]) -> list[dict[str, Any]]:

@@ -135,6 +135,7 @@ class Recipe(_Data):
     """Steps over which the learning rates rise from 0."""
     lr: float = Field(1e-4, gt=0)
     lr_backbone: float = Field(1e-5, ge=0)
+    """Learning rate of the backbone; 0 leaves it as it is, without a backward pass through it. So does 0 for the text encoder."""
     lr_text: float = Field(1e-5, ge=0)
     lr_batch: int = Field(32, gt=0)
     """Total batch at which the learning rates hold; others scale them by the square root."""

@@ -9,7 +9,7 @@ from typing import Any
 from rlip_assets.evaluation.published import published_figures
 from rlip_assets.lineage.params.training import TrainingParams
 from rlip_assets.report.artifacts import read_json
-from rlip_assets.report.repeats import Metrics, compare, summary
+from rlip_assets.report.repeats import Intervals, Metrics, compare, summary
 from rlip_assets.report.runs import (
     COMPARISONS,
     FUSION,
@@ -35,7 +35,7 @@ def gather(
     """All facts of a run.
 
     Args:
-        benchmarks: folder with one folder per run, each with `metrics.json` (fractions).
+        benchmarks: folder with one folder per run, each with `metrics.json` and `intervals.json` (fractions).
         label_quality: folder with `label_quality.json`; None where labels were not judged.
         predicted: run of the `predict` stage -> the checkpoint that predicted, one more row each.
         training: the trainings of the profile; by default those of the micro profile.
@@ -43,9 +43,10 @@ def gather(
     Returns:
         JSON-ready facts; figures are fractions 0..1, null where a protocol gives none.
     """
-    metrics = {
-        folder.name: read_json(folder / "metrics.json") for folder in sorted(benchmarks.iterdir()) if folder.is_dir()
-    }
+    folders = [folder for folder in sorted(benchmarks.iterdir()) if folder.is_dir()]
+    metrics, intervals = (
+        {folder.name: read_json(folder / file) for folder in folders} for file in ("metrics.json", "intervals.json")
+    )
     training = training or TrainingParams()
     rows = [row for row in result_rows(training) if row.run in metrics]
     rows += [_predicted(run, checkpoint, metrics[run]) for run, checkpoint in (predicted or {}).items()]
@@ -56,17 +57,19 @@ def gather(
                 "run": row.run,
                 "start": (predicted or {}).get(row.run) or start_of(training, row.run),
                 "protocol": next(iter(row.columns.values())).rpartition("/")[0],
-                **summary(metrics, row.run, row.columns),
+                **summary(metrics, row.run, row.columns, intervals),
             }
             for row in rows
         ],
         "scaling": [
-            {"data": title, "run": run, **_zero_shot(metrics, run)}
+            {"data": title, "run": run, **_zero_shot(metrics, run, intervals)}
             for title, run in scaling_runs(training)
             if run in metrics
         ],
         "fusion": [
-            {"fusion": title, "run": run, **_zero_shot(metrics, run)} for title, run in FUSION if run in metrics
+            {"fusion": title, "run": run, **_zero_shot(metrics, run, intervals)}
+            for title, run in FUSION
+            if run in metrics
         ],
         "comparisons": compare(metrics, COMPARISONS),
         "errors": _errors(benchmarks, rows),
@@ -76,11 +79,11 @@ def gather(
     }
 
 
-def _zero_shot(metrics: Metrics, run: str) -> dict[str, Any]:
+def _zero_shot(metrics: Metrics, run: str, intervals: Intervals) -> dict[str, Any]:
     """Mean AP of a setting without fine-tuning: full, rare, non-rare and by verb group where the benchmark has groups."""
     prefix = f"{HICO}/verbs_"
     groups = {name.removeprefix(prefix): name for name in metrics[run] if name.startswith(prefix)}
-    return summary(metrics, run, RARE | groups)
+    return summary(metrics, run, RARE | groups, intervals)
 
 
 def _errors(benchmarks: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:

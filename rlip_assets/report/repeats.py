@@ -42,11 +42,18 @@ def repeats(metrics: Metrics, setting: str) -> dict[int, Mapping[str, float | No
     return found
 
 
-def summary(metrics: Metrics, setting: str, columns: Mapping[str, str]) -> dict[str, Any]:
+Intervals = Mapping[str, Mapping[str, tuple[float, float]]]
+"""Run name -> metric name -> ends of the bootstrap interval over test images, fractions."""
+
+
+def summary(
+    metrics: Metrics, setting: str, columns: Mapping[str, str], intervals: Intervals | None = None
+) -> dict[str, Any]:
     """Mean and standard deviation over the seeds, by column title.
 
     Returns:
-        `figures` (means, None where a protocol gives none), `spread` (standard deviations, of two seeds or more) and `seeds`.
+        `figures` (means, None where a protocol gives none), `spread` (standard deviations, of two seeds or more), `intervals` (of one
+        seed, over test images) and `seeds`.
     """
     runs = repeats(metrics, setting)
     figures: dict[str, float | None] = {}
@@ -56,7 +63,9 @@ def summary(metrics: Metrics, setting: str, columns: Mapping[str, str]) -> dict[
         figures[title] = fmean(values) if values else None
         if len(values) > 1:
             spread[title] = stdev(values)
-    return {"figures": figures, "spread": spread, "seeds": len(runs)}
+    own = (intervals or {}).get(setting, {}) if len(runs) == 1 else {}
+    known = {title: own[name] for title, name in columns.items() if name in own}
+    return {"figures": figures, "spread": spread, "intervals": known, "seeds": len(runs)}
 
 
 def compare(metrics: Metrics, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:

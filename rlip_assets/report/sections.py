@@ -10,6 +10,10 @@ from rlip_assets.evaluation.errors_by_cause import CAUSES
 from rlip_assets.report.page import Picture, Section, Table
 
 RELATIONS_SHOWN = 30
+INTERVALS = (
+    "In parentheses: 95 % bootstrap interval over test images (200 draws), which says how far a figure depends on them, not on the seed "
+    "of training."
+)
 
 
 def percent(value: float | None) -> str:
@@ -18,7 +22,7 @@ def percent(value: float | None) -> str:
 
 
 def figures_table(first: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Rows of figures in percent, with their spread over seeds where there is one.
+    """Rows of figures in percent, with their spread over seeds, or of one seed their bootstrap interval over test images.
 
     Args:
         first: title of the first column, and key of its text in each row.
@@ -31,15 +35,17 @@ def figures_table(first: str, rows: Sequence[Mapping[str, Any]]) -> Table:
         [
             row[first],
             *(str(row.get(name, "–")) for name in plain),
-            *(_cell(row["figures"].get(c), row["spread"].get(c)) for c in columns),
+            *(_cell(row["figures"].get(c), row["spread"].get(c), row.get("intervals", {}).get(c)) for c in columns),
         ]
         for row in rows
     ]
     return Table([first, *plain, *columns], cells)
 
 
-def _cell(mean: float | None, spread: float | None) -> str:
-    return percent(mean) if spread is None else f"{percent(mean)} ± {100 * spread:.2f}"
+def _cell(mean: float | None, spread: float | None, interval: Sequence[float] | None) -> str:
+    if spread is not None:
+        return f"{percent(mean)} ± {100 * spread:.2f}"
+    return percent(mean) + (f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else "")
 
 
 def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> list[Section]:
@@ -51,7 +57,7 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
     return [
         Section(
             "HICO-DET, mAP",
-            "Protocol hico_det/rlipv2 with pair suppression. Every other protocol is in benchmark.json.",
+            "Protocol hico_det/rlipv2 with pair suppression. Every other protocol is in benchmark.json. " + INTERVALS,
             [figures_table("setting", rare), figures_table("setting", unseen)],
         ),
         *(

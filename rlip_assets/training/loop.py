@@ -231,7 +231,8 @@ class Trainer:
             for name, value in {"loss": total, **terms}.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()
         for labels, (encoded, _) in texts.items():
-            encoded.backward(vectors[labels].grad)
+            if encoded.requires_grad:
+                encoded.backward(vectors[labels].grad)
         summed = self.processes.sum_values(torch.stack([value.float() for value in sums.values()]))
         return dict(zip(sums, summed.tolist(), strict=True))
 

@@ -25,12 +25,17 @@ def group_of(parameter_name: str) -> str:
 
 
 def build_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """Return AdamW over all trainable parameters, with weight decay on everything (published); one kernel updates them all."""
+    """Return AdamW over all trainable parameters, with weight decay on everything (published); one kernel updates them all.
+
+    Parameters of a group whose rate is 0 stay as they are and get no gradient, which spares its backward pass.
+    """
+    rates = recipe.learning_rates()
     members: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
+        if rates[group_of(name)] == 0:
+            parameter.requires_grad_(False)
+        elif parameter.requires_grad:
             members[group_of(name)].append(parameter)
-    rates = recipe.learning_rates()
     groups = [
         {"params": members[name], "name": name, "lr": rates[name], "initial_lr": rates[name]}
         for name in GROUPS

@@ -63,9 +63,11 @@ class Evaluator(ABC, Generic[Truth, Result]):
     Attributes:
         listed_only: the predictions come from lists of triplets; a score of 0 says that the triplet was not listed, and it takes no
             part. Otherwise a score of 0 is a score like any other, which may fill an image's best 100. Set it before `update`.
+        resampled: name of the result that `compute` returns with draws of its images; the benchmark's headline protocol can.
     """
 
     listed_only = False
+    resampled = ""
     selections: tuple[str, ...] = ("top",)
     needs_all_scores = False
 

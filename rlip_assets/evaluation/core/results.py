@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlip_assets.evaluation.core.average_precision import ClassRanks
+from rlip_assets.evaluation.core.resampling import Resampling
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class ProtocolResult:
         variant: "plain" or "nms" where the protocol knows both, else "".
         figures: name to value, fractions 0..1; NaN for the mean of nothing.
         tables: results by class, by the name of the task ("" where there is only one).
+        resampling: draws of the images, where the evaluator was asked for them.
     """
 
     protocol: str
     variant: str
     figures: Mapping[str, float]
     tables: Mapping[str, ClassTable] = field(default_factory=dict)
+    resampling: Resampling | None = None
 
     @property
     def name(self) -> str:

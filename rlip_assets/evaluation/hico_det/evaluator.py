@@ -19,6 +19,7 @@ from rlip_assets.evaluation.core.ground_truth import GroundTruth
 from rlip_assets.evaluation.core.matching import best_relations, credit, near_pairs
 from rlip_assets.evaluation.core.overlaps import Columns, columns_of, plain_iou, strict_iou
 from rlip_assets.evaluation.core.ragged import offsets_of, owners_of, ranges
+from rlip_assets.evaluation.core.resampling import ImageMatches, Ranks, Resampling
 from rlip_assets.evaluation.core.results import ClassTable, ProtocolResult, mean
 from rlip_assets.evaluation.core.selection import Cells, masked_top_cells, valid_cells
 from rlip_assets.evaluation.core.state import Detections, FlatCells
@@ -156,15 +157,35 @@ class HicoDetEvaluator(Evaluator[GroundTruth, list[ProtocolResult]]):
         if self._known is not None:
             known = np.where(self._known[cells.image, label], index, -1)
             settings.append((KNOWN_OBJECT_NAMES[protocol], known))
+        points = MATLAB_POINTS if matlab else ELEVEN_POINTS
+        names = [self._class_name(int(each)) for each in classes]
         results = []
         for name, own_index in settings:
             ranks = rank_by_class(own_index, cells.score, right, cells.order, positives)
-            ap = interpolated_ap(ranks, MATLAB_POINTS if matlab else ELEVEN_POINTS)
-            figures = {"full": mean(ap), "max_recall": mean(ranks.recall)}
-            figures |= {group: mean(ap[np.isin(classes, keys)]) for group, keys in self.class_groups.items()}
-            names = [self._class_name(int(each)) for each in classes]
-            results.append(ProtocolResult(name, variant, figures, {"": ClassTable(names, classes, ranks, ap)}))
+            ap = interpolated_ap(ranks, points)
+            figures = self._figures(classes, ap, ranks.recall)
+            result = ProtocolResult(name, variant, figures, {"": ClassTable(names, classes, ranks, ap)})
+            if result.name == self.resampled:
+                found = own_index, cells.score, right, cells.order, cells.image
+                matches = ImageMatches.of(*found, truth_index, self.truth.image, len(classes))
+                result = replace(result, resampling=self._resampling(classes, matches))
+            results.append(result)
         return results
+
+    def _figures(
+        self, classes: npt.NDArray[np.int64], ap: npt.NDArray[np.float64], recall: npt.NDArray[np.float64]
+    ) -> dict[str, float]:
+        figures = {"full": mean(ap), "max_recall": mean(recall)}
+        return figures | {group: mean(ap[np.isin(classes, keys)]) for group, keys in self.class_groups.items()}
+
+    def _resampling(self, classes: npt.NDArray[np.int64], matches: ImageMatches) -> Resampling:
+        """Draws of images by the protocol of RLIPv2, which judges the classes that the drawn images have."""
+
+        def figures(ranks: Ranks) -> dict[str, float]:
+            judged = ranks[""].positives > 0
+            return self._figures(classes[judged], interpolated_ap(ranks[""])[judged], ranks[""].recall[judged])
+
+        return Resampling(len(self.truth), {"": matches}, figures)
 
     def _right(
         self,

@@ -13,20 +13,22 @@ The usual per-predicate protocol, whose figures bear the same names, is in `pred
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rlip_assets.evaluation.core import protocols
-from rlip_assets.evaluation.core.average_precision import interpolated_ap, rank_by_class
+from rlip_assets.evaluation.core.average_precision import ClassRanks, interpolated_ap, rank_by_class
 from rlip_assets.evaluation.core.evaluator import Evaluator
 from rlip_assets.evaluation.core.ground_truth import GroundTruth
 from rlip_assets.evaluation.core.matching import NO_MATCH, Boxes, best_relations, credit, near_pairs, near_phrases
 from rlip_assets.evaluation.core.overlaps import columns_of, strict_iou, union_boxes
 from rlip_assets.evaluation.core.ragged import owners_of
+from rlip_assets.evaluation.core.resampling import ImageMatches, Ranks, Resampling
 from rlip_assets.evaluation.core.results import ClassTable, ProtocolResult, mean, ratio
 from rlip_assets.evaluation.core.selection import Cells, top_cells, valid_cells
 from rlip_assets.evaluation.core.state import Detections, FlatCells
@@ -97,30 +99,47 @@ class OpenImagesTripletEvaluator(Evaluator[GroundTruth, list[ProtocolResult]]):
         return [self._score(variant, detections, boxes) for variant in self.variants]
 
     def _score(self, variant: str, detections: Detections, boxes: Boxes) -> ProtocolResult:
-        figures: dict[str, float] = {}
-        tables = {}
         suppressed = variant == protocols.NMS
+        protocol = protocols.OI_TRIPLET_COMPAT if self.compat else protocols.OI_TRIPLET
+        tables, matches = {}, {}
         for k in CUTS:
             for task in (RELATION, PHRASE):
-                table = self._table(task, k, suppressed, detections, boxes)
-                ranks, positives = table.ranks, table.ranks.positives
-                counted = positives.sum()
-                if self.compat and task == PHRASE:
-                    counted = positives[ranks.detections > 0].sum()
-                figures[f"map_{task}_{k}"] = mean(table.ap)
-                figures[f"wmap_{task}_{k}"] = ratio(np.sum(table.ap * positives), positives.sum())
-                figures[f"recall_{task}_{k}"] = ratio(ranks.right.sum(), counted)
-                figures[f"mean_recall_{task}_{k}"] = mean(ranks.recall)
-                tables[f"{task}_{k}"] = table
+                name = f"{task}_{k}"
+                tables[name], matches[name] = self._table(task, k, suppressed, detections, boxes)
+        figures = self._figures({task: (table.ranks, table.ap) for task, table in tables.items()})
+        result = ProtocolResult(protocol, variant, figures, tables)
+        if result.name != self.resampled:
+            return result
+        found = {task: matched() for task, matched in matches.items()}
+
+        def figures_of_draw(ranks: Ranks) -> dict[str, float]:
+            return self._figures({task: (own, interpolated_ap(own)) for task, own in ranks.items()})
+
+        return replace(result, resampling=Resampling(len(self.truth), found, figures_of_draw))
+
+    def _figures(self, classes: Mapping[str, tuple[ClassRanks, npt.NDArray[np.float64]]]) -> dict[str, float]:
+        """Return the figures of the ranks and average precisions of each task's classes, of those with annotated relations."""
+        figures: dict[str, float] = {}
+        for name, (ranks, ap) in classes.items():
+            positives = ranks.positives
+            counted = positives.sum()
+            if self.compat and name.startswith(PHRASE):
+                counted = positives[ranks.detections > 0].sum()
+            figures[f"map_{name}"] = mean(ap[positives > 0])
+            figures[f"wmap_{name}"] = ratio(np.sum(ap * positives), positives.sum())
+            figures[f"recall_{name}"] = ratio(ranks.right.sum(), counted)
+            figures[f"mean_recall_{name}"] = mean(ranks.recall[positives > 0])
         figures |= {"recall_50": figures["recall_rel_50"]}
         figures |= {f"wmap_{task}": figures[f"wmap_{task}_100"] for task in (RELATION, PHRASE)}
         for name, kind in (("score_wtd", "wmap"), ("score_map", "map")):
             parts = (0.4 * figures[f"{kind}_{task}_100"] for task in (RELATION, PHRASE))
             figures[name] = 0.2 * figures["recall_50"] + sum(parts)
-        protocol = protocols.OI_TRIPLET_COMPAT if self.compat else protocols.OI_TRIPLET
-        return ProtocolResult(protocol, variant, figures, tables)
+        return figures
 
-    def _table(self, task: str, k: int, suppressed: bool, detections: Detections, boxes: Boxes) -> ClassTable:
+    def _table(
+        self, task: str, k: int, suppressed: bool, detections: Detections, boxes: Boxes
+    ) -> tuple[ClassTable, Callable[[], ImageMatches]]:
+        """Return the results by class of a task, and a function that gives their matches by image."""
         truth = self.truth
         # A second pass of suppression, that of the phrases, turns ties round once more.
         last_first = suppressed and task == RELATION
@@ -143,7 +162,10 @@ class OpenImagesTripletEvaluator(Evaluator[GroundTruth, list[ProtocolResult]]):
         best = np.where(index >= 0, best, NO_MATCH)
         right = credit(best, cells.score, cells.order)
         ranks = rank_by_class(index, cells.score, right, cells.order, np.bincount(truth_index, minlength=len(classes)))
-        return ClassTable([self._class_name(int(key)) for key in classes], classes, ranks, interpolated_ap(ranks))
+        names = [self._class_name(int(key)) for key in classes]
+        found = index, cells.score, right, cells.order, cells.image
+        matches = partial(ImageMatches.of, *found, truth_index, truth.image, len(classes))
+        return ClassTable(names, classes, ranks, interpolated_ap(ranks)), matches
 
     @property
     def _num_keys(self) -> np.int64:

@@ -19,8 +19,9 @@ AP is 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from rlip_assets.evaluation.core.evaluator import Evaluator
 from rlip_assets.evaluation.core.matching import NO_MATCH, THRESHOLD, credit
 from rlip_assets.evaluation.core.overlaps import Columns, columns_of, plain_iou
 from rlip_assets.evaluation.core.ragged import offsets_of, owners_of
+from rlip_assets.evaluation.core.resampling import ImageMatches, InRankOrder, Ranks, Resampling, in_rank_order
 from rlip_assets.evaluation.core.results import ClassTable, ProtocolResult, mean
 from rlip_assets.evaluation.core.vocabulary import Vocabulary
 from rlip_assets.evaluation.formats.predictions import PredictionBatch
@@ -39,8 +41,16 @@ from rlip_assets.evaluation.v_coco.ground_truth import OfficialTruth
 from rlip_assets.storage.errors import DataError
 
 Floats = npt.NDArray[np.floating]
-Part = tuple[int, npt.NDArray[np.int64], int]
-"""Number of detections, ranks of the right ones, number of persons to find."""
+
+
+class Part(NamedTuple):
+    """One class: number of detections, ranks of the right ones, number of persons to find; images and rightness by rank where asked for."""
+
+    detections: int
+    ranks: npt.NDArray[np.int64]
+    positives: int
+    by_rank: InRankOrder | None
+
 
 AGENT, SCENARIO_1, SCENARIO_2 = "agent", "role_s1", "role_s2"
 
@@ -94,7 +104,7 @@ class VcocoOfficialEvaluator(Evaluator[OfficialTruth, list[ProtocolResult]]):
         return replace(batch, scores=scores)
 
     def compute(self) -> list[ProtocolResult]:
-        return evaluate_official(self.truth, self.detections())
+        return evaluate_official(self.truth, self.detections(), resampled=self.resampled == protocols.VCOCO_OFFICIAL)
 
     def detections(self) -> OfficialDetections:
         """Return the gathered predictions as the official evaluation sees them."""
@@ -117,12 +127,17 @@ def agent_score(scores: Floats) -> Floats:
     return scores[:, 0] if scores.shape[1] == 1 else np.maximum(np.fmax.reduce(scores, axis=1), 0)
 
 
-def evaluate_official(truth: OfficialTruth, detections: OfficialDetections) -> list[ProtocolResult]:
+def evaluate_official(
+    truth: OfficialTruth, detections: OfficialDetections, resampled: bool = False
+) -> list[ProtocolResult]:
     """Score detections by the official rules.
 
     Figures: `agent_ap` over all actions; `role_ap_s1_25`, `role_ap_s2_25` over all roles and `..._24` without "point" (what
     papers quote; named so for the 25 roles of the official vocabulary, however many there are). Classes without annotated
     persons count 0.
+
+    Args:
+        resampled: add draws of the images to the result.
     """
     actions = truth.actions
     person, overlap = closest_persons(truth, detections)
@@ -140,13 +155,13 @@ def evaluate_official(truth: OfficialTruth, detections: OfficialDetections) -> l
         label, score = labels_of(action), detections.agent_scores[:, action]
         detected = (label >= 0) & ~np.isnan(score)
         taken = np.flatnonzero(near & (label == 1) & detected)
-        parts[AGENT] += _ranked(score, detected, [taken], person, detections.image, positives[action])
+        parts[AGENT] += _ranked(score, detected, [taken], person, detections.image, positives[action], resampled)
     for role, (action, place, _) in enumerate(actions.role_verbs):
         label, score = labels_of(action), detections.role_scores[:, role]
         detected = (label >= 0) & ~np.isnan(score)
         taken = np.flatnonzero(near & (label == 1) & detected)
         agreeing = _agreeing(truth, detections, role, action, place, person, taken)
-        first, second = _ranked(score, detected, agreeing, person, detections.image, positives[action])
+        first, second = _ranked(score, detected, agreeing, person, detections.image, positives[action], resampled)
         parts[SCENARIO_1].append(first)
         parts[SCENARIO_2].append(second)
     role_names = [(actions.names[action], actions.roles[action][place]) for action, place, _ in actions.role_verbs]
@@ -155,17 +170,33 @@ def evaluate_official(truth: OfficialTruth, detections: OfficialDetections) -> l
         SCENARIO_1: _table(role_names, parts[SCENARIO_1]),
         SCENARIO_2: _table(role_names, parts[SCENARIO_2]),
     }
-    figures = {"agent_ap": mean(tables[AGENT].ap)}
     without = np.array([name != LEFT_OUT_ROLE for name in role_names], bool)
+
+    def figures_of_draw(ranks: Ranks) -> dict[str, float]:
+        return _figures({task: _areas(own) for task, own in ranks.items()}, without)
+
+    figures = _figures({task: table.ap for task, table in tables.items()}, without)
+    resampling = None
+    if resampled:
+        of_role = [action for action, _, _ in actions.role_verbs]
+        performed = {AGENT: range(len(actions.names)), SCENARIO_1: of_role, SCENARIO_2: of_role}
+        matches = {task: _matches(truth, parts[task], performed[task]) for task in tables}
+        resampling = Resampling(len(truth), matches, figures_of_draw)
+    return [ProtocolResult(protocols.VCOCO_OFFICIAL, "", figures, tables, resampling)]
+
+
+def _figures(ap: Mapping[str, npt.NDArray[np.float64]], without: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """Return the figures of the average precisions of actions and roles; `without`: the roles that papers quote."""
+    figures = {"agent_ap": mean(ap[AGENT])}
     for scenario in (SCENARIO_1, SCENARIO_2):
         short = scenario.removeprefix("role_")
-        single = tables[scenario].ap.astype(np.float32)  # that code keeps role APs, and their means, in float32
+        single = ap[scenario].astype(np.float32)  # that code keeps role APs, and their means, in float32
         average = single.mean() if len(single) else np.float32("nan")
         figures[f"role_ap_{short}_25"] = float(average)
         figures[f"role_ap_{short}_24"] = float(
             (len(single) * average - single[~without].sum()) / max(1, int(without.sum()))
         )
-    return [ProtocolResult(protocols.VCOCO_OFFICIAL, "", figures, tables)]
+    return figures
 
 
 def closest_persons(truth: OfficialTruth, detections: OfficialDetections) -> tuple[npt.NDArray[np.int64], Floats]:
@@ -210,6 +241,7 @@ def _ranked(
     person: npt.NDArray[np.int64],
     image: npt.NDArray[np.int64],
     positives: int,
+    resampled: bool,
 ) -> list[Part]:
     """Credit and rank each list of agreeing detections among all that are counted."""
     rows = np.flatnonzero(counted)
@@ -219,16 +251,30 @@ def _ranked(
     for candidates in agreeing:
         right = np.zeros(len(score), bool)
         right[candidates[credit(person[candidates], score[candidates], -candidates)]] = True
-        ranked.append((len(rows), positive_ranks(single, right[rows], order), positives))
+        by_rank = in_rank_order(single, right[rows], order, image[rows]) if resampled else None
+        ranked.append(Part(len(rows), positive_ranks(single, right[rows], order), positives, by_rank))
     return ranked
 
 
 def _table(names: Sequence[tuple[str, ...]], parts: list[Part]) -> ClassTable:
     ranks = ClassRanks(
-        np.array([count for count, _, _ in parts], np.int64),
-        np.array([positives for _, _, positives in parts], np.int64),
-        offsets_of([len(own) for _, own, _ in parts]),
-        np.concatenate([np.zeros(0, np.int64), *(own for _, own, _ in parts)]),
+        np.array([part.detections for part in parts], np.int64),
+        np.array([part.positives for part in parts], np.int64),
+        offsets_of([len(part.ranks) for part in parts]),
+        np.concatenate([np.zeros(0, np.int64), *(part.ranks for part in parts)]),
     )
-    ap = [envelope_area(own, positives, np.float32) if len(own) else 0.0 for _, own, positives in parts]
-    return ClassTable(names, np.arange(len(parts)), ranks, np.array(ap))
+    return ClassTable(names, np.arange(len(parts)), ranks, _areas(ranks))
+
+
+def _areas(ranks: ClassRanks) -> npt.NDArray[np.float64]:
+    """(C,) average precision: the area under the envelope, with recall in float32."""
+    own = [(ranks.of_class(index), int(positives)) for index, positives in enumerate(ranks.positives)]
+    return np.array([envelope_area(found, positives, np.float32) if len(found) else 0.0 for found, positives in own])
+
+
+def _matches(truth: OfficialTruth, parts: Sequence[Part], performed: Sequence[int]) -> ImageMatches:
+    """Return the matches of classes by image; `performed`: the action of each class."""
+    persons, labels = np.nonzero(truth.labels[:, performed] == 1)
+    return ImageMatches.of_classes(
+        [part.by_rank for part in parts if part.by_rank is not None], labels, owners_of(truth.person_offsets)[persons]
+    )

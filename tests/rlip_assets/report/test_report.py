@@ -32,6 +32,7 @@ METRICS = {
     "finetune-hico_uc_rf": {f"{HICO}/full": 0.5, f"{HICO}/unseen": None, f"{HICO}/seen": 0.625},
     "finetune-v_coco": {"v_coco/official/role_ap_s1_24": 0.71},
 }
+INTERVALS = {"pretrain-vg_coco_o365": {f"{HICO}/full": [0.1, 0.15625], f"{HICO}/max_recall": [0.5, 0.75]}}
 QUALITY = {
     "precision": 0.81,
     "recall": 0.62,
@@ -50,6 +51,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     for run, metrics in METRICS.items():
         (tmp_path / "benchmarks" / run).mkdir(parents=True)
         (tmp_path / "benchmarks" / run / "metrics.json").write_text(json.dumps(metrics))
+        (tmp_path / "benchmarks" / run / "intervals.json").write_text(json.dumps(INTERVALS.get(run, {})))
         (tmp_path / "benchmarks" / run / "errors.json").write_text(
             json.dumps({"shares": {"right": 0.25, "verb": 0.75}})
         )
@@ -64,7 +66,7 @@ def facts_of(folders: tuple[Path, Path]) -> dict:
 
 def test_figures_stand_in_the_tables(folders: tuple[Path, Path]) -> None:
     text = to_markdown(facts_of(folders), sections_of(facts_of(folders)))
-    assert "| HICO-DET zero-shot (NF) | pretrain/vg_coco_o365 | 12.34 | 5.00 | 20.00 |" in text
+    assert "| HICO-DET zero-shot (NF) | pretrain/vg_coco_o365 | 12.34 (10.0 to 15.6) | 5.00 | 20.00 |" in text
     assert "| HICO-DET UC-RF | pretrain/vg_coco_o365 | 50.00 | – | 62.50 |" in text
     assert "| V-COCO | pretrain/vg_coco_o365 | 71.00 | – | – |" in text
     assert "| HICO-DET zero-shot (NF) | 25.00 | 75.00 |" in text
@@ -82,6 +84,7 @@ def test_fusions_are_compared_where_a_profile_has_more_than_one(folders: tuple[P
     late = folders[0] / "pretrain-late_vg_coco_o365"
     late.mkdir()
     (late / "metrics.json").write_text(json.dumps({f"{HICO}/full": 0.0625}))
+    (late / "intervals.json").write_text("{}")
     text = to_markdown(facts_of(folders), sections_of(facts_of(folders)))
     assert "| late fusion, equal steps | 6.25 |" in text.replace(" – |", "")
     assert "| ALIF beats late fusion, equal steps | +6.09 |" in text
@@ -109,7 +112,7 @@ def test_steps_have_a_column_where_they_are_known(folders: tuple[Path, Path]) ->
     text = to_markdown(facts, sections_of(facts))
     assert "| data | steps | Full | Rare | Non-rare |" in text
     assert "| VG | 500 | 10.00 | – | – |" in text
-    assert "| VG + COCO + Objects365 | – | 12.34 |" in text
+    assert "| VG + COCO + Objects365 | – | 12.34 (10.0 to 15.6) |" in text
 
 
 def test_page_shows_the_same_and_escapes(folders: tuple[Path, Path]) -> None:
@@ -207,6 +210,7 @@ def test_seeds_give_mean_spread_and_verdict(folders: tuple[Path, Path]) -> None:
             folder = folders[0] / (f"{run}-seed{number}" if number else run)
             folder.mkdir(exist_ok=True)
             (folder / "metrics.json").write_text(json.dumps({f"{HICO}/full": value}))
+            (folder / "intervals.json").write_text(json.dumps({f"{HICO}/full": [0.0, 1.0]}))
     facts = facts_of(folders)
     (row,) = [row for row in facts["comparisons"] if row["lower"] == "pretrain-vg"]
     assert (row["seeds"], row["verdict"]) == (3, "shown")

@@ -17,7 +17,7 @@ from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.training.batches import Batch
 from rlip_assets.training.loop import NotFiniteError, Trainer
 from rlip_assets.training.memory import StepTooLargeError, remedy_named
-from rlip_assets.training.optimiser import weight_average
+from rlip_assets.training.optimiser import GROUPS, group_of, weight_average
 from rlip_assets.training.resume import Resume
 from rlip_assets.training.retained import best_step
 from rlip_assets.training.validation import best_threshold, validate
@@ -31,6 +31,20 @@ MakeTrainer = Callable[..., Trainer]
 
 
 ONE_SIZE = {"crop": 0.0, "short_sides": (48,)}
+
+
+@pytest.mark.parametrize("group", ["backbone", "text"])
+def test_a_group_without_a_rate_stays_as_it_is_and_gets_no_gradient(
+    trainer_of: MakeTrainer, small_recipe: Recipe, group: str
+) -> None:
+    trainer = trainer_of(small_recipe.changed({f"lr_{group}": 0.0}))
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    trainer.run()
+    moved = {group_of(name) for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {*GROUPS} - {group}
+    still = [value for name, value in trainer.model.named_parameters() if group_of(name) == group]
+    assert still
+    assert all(value.grad is None for value in still)
 
 
 def test_a_step_that_does_not_fit_ends_with_a_sentence(
