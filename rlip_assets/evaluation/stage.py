@@ -52,8 +52,8 @@ def benchmark_stage(ctx: StageContext) -> dict[str, Any]:
     zero_shot = bool(said.get("zero_shot", kind == "pretrain"))
     unseen = ctx.params.training.finetune[name].resolve().unseen if kind == "finetune" else said.get("unseen")
     unseen = tuple(map(tuple, unseen)) if isinstance(unseen, list) else unseen  # an own split, as JSON keeps it
-    headline = HEADLINES[vocabulary.dataset]
     evaluators = suite(truth, vocabulary, zero_shot=zero_shot, unseen=unseen)
+    headline = HEADLINES[vocabulary.dataset]
     for evaluator in evaluators:
         evaluator.resampled = headline.protocol
     results = judge(evaluators, read_predictions(path))
