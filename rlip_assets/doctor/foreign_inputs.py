@@ -60,6 +60,8 @@ class ForeignInput:
                 return "captions.model"
             case "tagging_model":
                 return "tagging.model"
+            case "detection_model":
+                return "detections.model" if params.detections.model else "external.detector"
             case "image_list":
                 return f"training.{own}.changes.image_list"
         return f"external.{self.role.replace('pseudo_labels/', 'labels.')}"
@@ -72,7 +74,11 @@ def foreign_inputs(params: Params, stages: Registry) -> list[ForeignInput]:
     def add(role: str, path: str, item: StageItem) -> None:
         found.setdefault((role, path), ForeignInput(role, path)).readers.append(item)
 
-    hub = {"captions": ("captioner", params.captions.model), "pseudo_labels": ("tagging_model", params.tagging.model)}
+    hub = {
+        "detections": ("detection_model", params.detections.model),
+        "captions": ("captioner", params.captions.model),
+        "pseudo_labels": ("tagging_model", params.tagging.model),
+    }
     for item in stages.items():
         for role, path in item.inputs.items():
             if not stages.writers(path):

@@ -14,6 +14,7 @@ import yaml
 
 from rlip_assets.dvc.pipeline import HEADER as PIPELINE_HEADER
 from rlip_assets.dvc.pipeline import render_dvc_yaml
+from rlip_assets.lineage.layout import is_folder
 from rlip_assets.lineage.params import Params, load_params, validate_params
 from rlip_assets.lineage.params.sources import WORLD_FOLDER
 from rlip_assets.lineage.params_yaml import HEADER
@@ -140,6 +141,9 @@ def _move_paths(content: dict[str, Any], source: Path, root: Path) -> None:
     for key, path in external.items():
         if isinstance(path, str):
             external[key] = moved(path)
+    for section in ("detections", "captions", "tagging"):
+        if is_folder(model := content[section].get("model") or ""):
+            content[section]["model"] = moved(model)
     for choice in (training["r_tagger"], *training["pretrain"].values()):
         if choice.get("detector"):
             choice["detector"] = moved(choice["detector"])

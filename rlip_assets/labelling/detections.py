@@ -58,15 +58,15 @@ Detect = Callable[[Sequence[Image.Image]], list[FoundBoxes]]
 def detection_stage(ctx: StageContext) -> dict[str, Any]:
     """Find the boxes in the training images of one bucket.
 
-    Inputs: `manifest`, `classes` and `detector` (unless `detections.model` is a hub name). Output: `detections`, a scene table without
-    triplets of the images of the training split, and `quarantine.parquet`.
+    Inputs: `manifest`, `classes`, and `detection_model` unless `detections.model` is a hub name. Output: `detections`, a scene table of the
+    images of the training split, without triplets, and `quarantine.parquet`.
 
     Raises:
         InputError: no detector, one without class names, a damaged manifest, or an image that is not the one of the manifest.
         DataError: more images are unreadable than `detections.quarantine_limit` allows.
     """
     params, dataset = ctx.params.detections, (ctx.partition or "").rpartition("-")[0]
-    source = str(ctx.inputs.get("detector") or params.model)
+    source = str(ctx.inputs.get("detection_model") or params.model)
     classes = read_classes(ctx.inputs["classes"])
     images = [image for image in read_manifest(ctx.inputs["manifest"]).images if image.split == TRAINING_SPLIT]
     synonyms = read_synonyms(ctx.params.candidates.synonyms)

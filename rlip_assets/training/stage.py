@@ -56,7 +56,8 @@ def pretrain_stage(ctx: StageContext) -> dict[str, Any]:
 def finetune_stage(ctx: StageContext) -> dict[str, Any]:
     """Fine-tune a pre-trained network on a benchmark, then predict its test split.
 
-    Inputs: `checkpoint`, `scenes`, `classes`, and `image_list` where the recipe names one. Outputs: `checkpoint`, `predictions`.
+    Inputs: `checkpoint`, `scenes`, `classes`, and where the recipe has one, `image_list` and `pseudo_labels/DATASET` of the benchmark's own
+    images. Outputs: `checkpoint`, `predictions`.
     """
     choice = _choice(ctx.params.training.finetune, ctx.partition)
     classes = read_classes(ctx.inputs["classes"])

@@ -15,6 +15,7 @@ from rlip_assets.lineage.spec import StageItem
 BYTES_PER_IMAGE = {
     "raw_manifest": 260,
     "scenes": 400,
+    "detections": 800,
     "captions": 600,
     "caption_triplets": 400,
     "candidates": 600,

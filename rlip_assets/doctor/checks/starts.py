@@ -21,8 +21,12 @@ _REMEDIES = {
     "captioner": "fetch a BLIP captioner and name its folder in {key}",
     "r_tagger": "rlip import-checkpoint FILE.pth FOLDER, then name the folder in {key}",
     "checkpoint": "rlip import-checkpoint FILE.pth FOLDER, then name the folder in {key}",
+    "detection_model": "fetch an object detection model and name its folder in detections.model",
     "image_list": "fetch the released few-shot split, or train on a share instead",
 }
+
+_FROM_HUB = ("detection_model", "captioner", "tagging_model")
+"""Roles of models that may be named as on a hub."""
 
 
 def check(case: Examination) -> Iterator[Finding]:
@@ -31,7 +35,7 @@ def check(case: Examination) -> Iterator[Finding]:
         return
     for given in foreign_inputs(case.params, case.stages):
         role, path, subject = given.role, given.path, given.subject
-        if not (case.root / path).exists() and role in ("captioner", "tagging_model") and path.count("/") == 1:
+        if not (case.root / path).exists() and role in _FROM_HUB and path.count("/") == 1:
             yield skipped(subject, "is fetched from the hub", "name a local folder where there is no network")
             continue
         if not (case.root / path).exists():

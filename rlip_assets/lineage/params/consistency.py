@@ -106,5 +106,7 @@ def _shipped_weights(params: Params) -> Iterator[str]:
             lacking["external.text_encoder"] = f"the RoBERTa that {key} starts from"
     if labelled_here(params) and not (external.captioner or params.captions.model):
         lacking["external.captioner"] = f"the captioner of {', '.join(labelled_here(params))}"
+    if own_labelled(params) and not params.detections.model:
+        lacking["detections.model"] = f"the object detection model of {', '.join(own_labelled(params))}"
     for key, what in lacking.items():
         yield f"{key}: null, but a profile of real data has to name {what}: the shipped one knows drawings only"

@@ -22,9 +22,9 @@ def detections(lineage: ProfileLineage) -> StageSpec:
     """Return the stage that finds boxes in the training images of benchmarks; without items where none receives own labels."""
     model, detector = lineage.params.detections.model, {}
     if model is None:
-        detector["detector"] = lineage.shipped(lineage.params.external.detector, "detector")
+        detector["detection_model"] = lineage.shipped(lineage.params.external.detector, "detector")
     elif is_folder(model):
-        detector["detector"] = os.path.normpath(model)
+        detector["detection_model"] = os.path.normpath(model)
     items = [
         StageItem(
             "detections",

@@ -13,6 +13,7 @@ from PIL import Image
 from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
 
 from rlip_assets.datasets.scenes import read_scenes
+from rlip_assets.doctor.foreign_inputs import foreign_inputs
 from rlip_assets.labelling import detections
 from rlip_assets.labelling.box_detectors import OwnDetector, TransformersDetector
 from rlip_assets.labelling.detections import FoundBoxes, detection_stage
@@ -51,7 +52,7 @@ def bucket(tmp_path: Path) -> StageContext:
             "training": {"device": "cpu", "pretrain": {}, "finetune": {}},
         }
     )  # fmt: skip
-    inputs = {"classes": tmp_path / "classes.json", "detector": tmp_path / "raw"}
+    inputs = {"classes": tmp_path / "classes.json", "detection_model": tmp_path / "raw"}
     inputs["manifest"] = write_raw_manifest(tmp_path, tmp_path / "raw", scenes)
     outputs, work = {"detections": tmp_path / "out"}, tmp_path / "work/detections/digest"
     for folder in (tmp_path / "out", work):
@@ -124,13 +125,27 @@ def test_a_recipe_with_own_labels_adds_the_stages_and_no_other_has_them() -> Non
         "hico_det" in item.address for item in plain.items() if item.stage != "raw_manifest" and item.stage != "scenes"
     )
     boxes = own.at("detections@hico_det-0")
-    assert set(boxes.inputs) == {"manifest", "classes", "detector"}
+    assert set(boxes.inputs) == {"manifest", "classes", "detection_model"}
     for stage in ("captions", "candidates", "pseudo_labels"):
         assert own.at(f"{stage}@hico_det-0").inputs["scenes"] == "data/detections/hico_det/bucket-0"
         assert own.at(f"{stage}@coco-0") == plain.at(f"{stage}@coco-0")
     assert own.at("finetune@own").inputs["pseudo_labels/hico_det"] == "data/pseudo_labels/hico_det"
     # No stage of the chain depends on a scene table of HICO-DET.
     assert not {"scenes@hico_det-0"} & set(_above(own, "pseudo_labels@hico_det-0"))
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "key"),
+    [
+        (None, "rlip_assets/micro_world/starting_weights/weights/detector", "external.detector"),
+        ("./detr", "detr", "detections.model"),
+        ("team/detr", "team/detr", "detections.model"),
+    ],
+)
+def test_the_doctor_knows_where_the_detector_comes_from(model: str | None, path: str, key: str) -> None:
+    params = Params.model_validate({**OWN, "detections": {"model": model}})
+    (found,) = (given for given in foreign_inputs(params, build_registry(params)) if given.role == "detection_model")
+    assert (found.path, found.key(params), found.needed_by) == (path, key, "detections@hico_det-0")
 
 
 def _above(registry, address: str) -> set[str]:  # type: ignore[no-untyped-def]
@@ -160,6 +175,19 @@ def test_settings_that_cannot_work_are_refused(changes: dict[str, object], sente
 
     with pytest.raises(ParameterError, match=sentence):
         recipe("micro_hico_full", changes)
+
+
+def test_a_profile_of_real_data_names_its_detection_model() -> None:
+    weights = {name: f"/w/{name}" for name in ("detector", "text_encoder", "captioner", "r_tagger")}
+    sources = {
+        "hico_det": {"root": "/hico"},
+        **dict.fromkeys(("visual_genome", "coco", "objects365", "v_coco", "open_images")),
+    }
+    training = {**OWN["training"], "pretrain": {}, "start": "/w/start"}
+    content = {"sources": sources, "external": weights, "training": training}
+    with pytest.raises(ValueError, match=r"detections\.model: null.*object detection model of hico_det"):
+        Params.model_validate(content)
+    Params.model_validate({**content, "detections": {"model": "facebook/detr-resnet-50"}})
 
 
 def test_captions_of_the_truth_know_no_benchmark() -> None:

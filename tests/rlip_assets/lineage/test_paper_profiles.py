@@ -171,11 +171,13 @@ def test_a_new_profile_is_a_dvc_project_that_stands_alone(tmp_path: Path) -> Non
     base = tmp_path / "profiles/paper_r50"
     base.mkdir(parents=True)
     text = (profile_root("paper_r50") / PARAMS_FILE).read_text()
-    (base / PARAMS_FILE).write_text(text.replace("/path/to/weights/roberta-base", "weights/roberta"))
+    text = text.replace("/path/to/weights/roberta-base", "weights/roberta")
+    (base / PARAMS_FILE).write_text(text.replace("detections:\n  model: null", "detections:\n  model: ./detr"))
     root = new_profile("mine", "paper_r50", tmp_path)
     params = load_params(root / PARAMS_FILE)
     assert params.profile == "mine"
     assert params.external.text_encoder == "../paper_r50/weights/roberta"
+    assert params.detections.model == "../paper_r50/detr"
     assert (root / "dvc.yaml").read_text() == render_dvc_yaml(load_registry(root), relative_project(root, tmp_path))
     assert "profiles" not in (root / ".dvcignore").read_text().splitlines()
     for name in ("mine", "paper_r50", "Mine", "study_mine", "../mine"):
