@@ -21,9 +21,10 @@ import numpy as np
 from perf.command import JsonFile, run_command, write_figures
 from rlip_assets.datasets.scenes import Scene, read_scenes
 from rlip_assets.datasets.sources.bucket_images import BucketImages
+from rlip_assets.datasets.sources.classes import read_classes
 from rlip_assets.datasets.sources.roots import raw_root
 from rlip_assets.labelling.label_tables import CandidateRow, read_rows
-from rlip_assets.labelling.quality import Judged, at_threshold, calibration, operating_threshold
+from rlip_assets.labelling.quality import Judged, at_threshold, operating_threshold, reliability_of
 from rlip_assets.labelling.tagging.filters import Labels
 from rlip_assets.labelling.tagging.stage import filtered, labelled, open_tagger, tag_scenes
 from rlip_assets.labelling.true_relations import TrueRelation, read_true_relations
@@ -92,8 +93,8 @@ def compare(root: Path, dataset: str, images: int, device: str) -> dict[str, Any
     judged = {}
     for way in WAYS:
         params = profile.tagging.model_copy(update={"groups": way})
-        classes = root / "data/manifests" / dataset / "classes.json"
-        tagger, sizes = open_tagger(root / "data/models/r_tagger", classes, params, device)
+        objects = read_classes(root / "data/manifests" / dataset / "classes.json").objects
+        tagger, sizes = open_tagger(root / "data/models/r_tagger", objects, params, device)
         began = time.process_time()
         found, _ = tag_scenes(tagger, sizes, items, BucketImages(raw_root(profile.sources, dataset, root), {}))
         seconds = time.process_time() - began
@@ -103,7 +104,7 @@ def compare(root: Path, dataset: str, images: int, device: str) -> dict[str, Any
         report[way] = {
             "threshold": threshold,
             **at_threshold(judged[way][1], threshold),
-            "expected_calibration_error": calibration(judged[way][1])["expected_calibration_error"],
+            "expected_calibration_error": reliability_of(judged[way][1])["expected_calibration_error"],
             "images_per_processor_second": len(items) / seconds,
         }
     common = report["union"]["threshold"]

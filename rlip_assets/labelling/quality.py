@@ -4,7 +4,8 @@ A label is right when its relation, in normal form, names a true relation of its
 when a label of its pair names it. Relations that happen ("ride") and relations of place ("next to", which hold for all pairs that stand so
 and which captions mention now and then) are counted apart for recall.
 
-Images are divided into two halves by a hash of their id: one chooses the operating threshold, the other one is reported.
+Images are divided into two halves by a hash of their id: one chooses the operating threshold, the other one is reported. Of the true
+relations that no label above the threshold names it is reported at which step they were lost (`lost_relations.py`).
 """
 
 from __future__ import annotations
@@ -21,9 +22,14 @@ import numpy.typing as npt
 from rlip_assets.datasets.image_identity import IMAGE_DATA, coco_ids
 from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import Scene, bucket_folders, read_scenes
+from rlip_assets.datasets.sources.classes import read_classes
 from rlip_assets.datasets.sources.roots import raw_root
+from rlip_assets.labelling.calibration.curves import CALIBRATION_FILE, read_calibration, reliability
+from rlip_assets.labelling.caption_parsing.class_matching import ClassMatcher
 from rlip_assets.labelling.human_ground_truth import human_relations
+from rlip_assets.labelling.lost_relations import FOUND, OUTCOMES, Trails, read_trails
 from rlip_assets.labelling.quality_plots import quality_picture
+from rlip_assets.labelling.synonyms import read_synonyms
 from rlip_assets.labelling.true_relations import TrueRelation, by_image, read_true_relations
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.datasets import HUMAN_DATASET
@@ -35,7 +41,6 @@ from rlip_assets.training.transforms import keep_triplets
 
 QUALITY_FILE = "label_quality.json"
 THRESHOLDS = np.round(np.arange(0.05, 1.0, 0.05), 2)
-BINS = 10
 
 
 @dataclass
@@ -43,7 +48,7 @@ class Judged:
     """Labels and true relations of some images, judged.
 
     confidence, right, relation: of m labels. best, spatial, name: of n true relations; `best` is the confidence of the best label that
-    names it, -1 where none does.
+    names it, -1 where none does; `lost_at` the step at which it is lost if that is too little, where the steps are known.
     """
 
     confidence: list[float] = field(default_factory=list)
@@ -53,9 +58,10 @@ class Judged:
     spatial: list[bool] = field(default_factory=list)
     name: list[str] = field(default_factory=list)
     images: int = 0
+    lost_at: list[str] = field(default_factory=list)
 
-    def add(self, scene: Scene, truth: Sequence[TrueRelation]) -> None:
-        """Judge the labels of one image."""
+    def add(self, scene: Scene, truth: Sequence[TrueRelation], trails: Trails | None = None) -> None:
+        """Judge the labels of one image; `trails` say what came before them."""
         names: dict[tuple[int, int], list[tuple[int, frozenset[str], frozenset[str]]]] = {}
         start = len(self.best)
         for number, relation in enumerate(truth):
@@ -65,6 +71,8 @@ class Judged:
             self.best.append(-1.0)
             self.spatial.append(relation.spatial)
             self.name.append(relation.relation)
+            if trails:
+                self.lost_at.append(trails.lost_at(scene, relation))
         for s, o, text, score in zip(
             scene.subject.tolist(), scene.object.tolist(), scene.relation, scene.confidence.tolist(), strict=True
         ):
@@ -88,7 +96,8 @@ def quality_stage(ctx: StageContext) -> dict[str, Any]:
     """Measure the pseudo labels of all datasets whose truth is known.
 
     Inputs: `pseudo_labels/DATASET` (folders of buckets), `truth` (DATASET.parquet) and, where COCO is real, `human_scenes` (tables of
-    Visual Genome). Output: `label_quality` with `label_quality.json`.
+    Visual Genome); of datasets that are labelled here, `captions/DATASET`, `caption_triplets/DATASET`, `candidates/DATASET` (folders of
+    buckets) and `classes/DATASET`; `calibration` where scores are calibrated. Output: `label_quality` with `label_quality.json`.
 
     Labels of real COCO images are judged where Visual Genome has its `image_data.json`; without it the report says `not_judged`, and why.
 
@@ -114,12 +123,13 @@ def quality_stage(ctx: StageContext) -> dict[str, Any]:
                 continue
             first, second = judge_on_human_triplets(ctx, bucket_folders(folder), coco_ids(image_data), human)
         else:
-            first, second = judge_dataset(bucket_folders(folder), ctx.inputs["truth"] / f"{dataset}.parquet")
+            truth = ctx.inputs["truth"] / f"{dataset}.parquet"
+            first, second = judge_dataset(bucket_folders(folder), truth, _Steps.of(ctx, dataset))
         choosing, reported = choosing + first, reported + second
         by_dataset[dataset] = second
     threshold = operating_threshold(choosing, ctx.params.tagging.operating_precision)
     reached = at_threshold(reported, threshold)
-    errors = calibration(reported)
+    errors = reliability_of(reported)
     report: dict[str, Any] = {
         "chosen_on_images": choosing.images,
         "reported_on_images": reported.images,
@@ -129,9 +139,18 @@ def quality_stage(ctx: StageContext) -> dict[str, Any]:
         "expected_calibration_error": errors["expected_calibration_error"],
         "by_dataset": {dataset: at_threshold(judged, threshold) for dataset, judged in by_dataset.items()},
         "curve": [{"threshold": float(t), **at_threshold(reported, float(t))} for t in THRESHOLDS],
+        "losses": {
+            dataset: losses(judged, threshold)
+            for dataset, judged in by_dataset.items()
+            if len(judged.lost_at) == len(judged.best)
+        },
         "by_relation": by_relation(reported, threshold),
         "calibration": errors,
     }
+    if "calibration" in ctx.inputs:
+        scores = read_calibration(ctx.inputs["calibration"] / CALIBRATION_FILE).undo(np.asarray(reported.confidence))
+        report["uncalibrated"] = reliability(scores, np.asarray(reported.right, bool))
+        report["expected_calibration_error_uncalibrated"] = report["uncalibrated"]["expected_calibration_error"]
     if human:
         report["human"] = dict(human)
     if not_judged:
@@ -141,8 +160,32 @@ def quality_stage(ctx: StageContext) -> dict[str, Any]:
     return {name: value for name, value in report.items() if isinstance(value, int | float | None)}
 
 
-def judge_dataset(tables: Iterable[Path], truth: Path) -> tuple[Judged, Judged]:
+@dataclass(frozen=True)
+class _Steps:
+    """The tables of the steps before the tagger, folders of buckets, and the matcher of nouns to the dataset's classes."""
+
+    tables: tuple[Path, ...]
+    matcher: ClassMatcher
+
+    @classmethod
+    def of(cls, ctx: StageContext, dataset: str) -> _Steps | None:
+        """Return those of a dataset, None where its labels come from elsewhere."""
+        if f"captions/{dataset}" not in ctx.inputs:
+            return None
+        objects = read_classes(ctx.inputs[f"classes/{dataset}"]).objects
+        tables = tuple(ctx.inputs[f"{step}/{dataset}"] for step in ("captions", "caption_triplets", "candidates"))
+        return cls(tables, ClassMatcher(objects, read_synonyms(ctx.params.candidates.synonyms)))
+
+    def trails(self, bucket: str) -> Trails:
+        captions, triplets, candidates = (table / bucket for table in self.tables)
+        return read_trails(captions, triplets, candidates, self.matcher)
+
+
+def judge_dataset(tables: Iterable[Path], truth: Path, steps: _Steps | None = None) -> tuple[Judged, Judged]:
     """Judge the labels in some scene tables; the halves that choose and that are reported.
+
+    Args:
+        steps: what came before the labels.
 
     Raises:
         InputError, DataError: see `quality_stage`.
@@ -150,6 +193,7 @@ def judge_dataset(tables: Iterable[Path], truth: Path) -> tuple[Judged, Judged]:
     relations = read_true_relations(truth)
     halves = Judged(), Judged()
     for table in tables:
+        trails = steps.trails(table.name) if steps else None
         for scene in read_scenes(table):
             known = relations.get(scene.image_id, [])
             if any(max(relation.subject, relation.object) >= len(scene.labels) for relation in known):
@@ -157,7 +201,7 @@ def judge_dataset(tables: Iterable[Path], truth: Path) -> tuple[Judged, Judged]:
                     f"{truth} has a relation of image {scene.image_id} beyond its {len(scene.labels)} boxes in {table}; "
                     "make truth and scene tables from the same raw data"
                 )
-            halves[shard_of(scene.image_id, 2)].add(scene, known)
+            halves[shard_of(scene.image_id, 2)].add(scene, known, trails)
     return halves
 
 
@@ -173,8 +217,16 @@ def judge_on_human_triplets(
     without an annotated relation are not judged. Added to `counts`: those labels (`labels_not_judged`), the judged images that were trained
     on (`images_trained_on`), and what `human_relations` counts.
     """
-    wanted = set(twins.values())
-    labelled = {scene.image_id: scene for table in tables for scene in read_scenes(table) if scene.image_id in wanted}
+    wanted, steps = set(twins.values()), _Steps.of(ctx, "coco")
+    labelled: dict[str, Scene] = {}
+    trails: dict[str, Trails] = {}
+    for table in tables:
+        of_bucket = steps.trails(table.name) if steps else None
+        for scene in read_scenes(table):
+            if scene.image_id in wanted:
+                labelled[scene.image_id] = scene
+                if of_bucket:
+                    trails[scene.image_id] = of_bucket.only(scene.image_id)
     params = ctx.params
     # What an imported R-Tagger was trained on is not known, nor who made imported labels.
     imported = params.external.r_tagger is not None or "coco" in params.external.labels
@@ -192,7 +244,7 @@ def judge_on_human_triplets(
         judged = np.array([pair in pairs for pair in ends], bool)
         counts["labels_not_judged"] += int((~judged).sum())
         counts["images_trained_on"] += not share
-        halves[shard_of(image_id, 2)].add(keep_triplets(scene, judged), known)
+        halves[shard_of(image_id, 2)].add(keep_triplets(scene, judged), known, trails.get(image_id))
     return halves
 
 
@@ -241,19 +293,19 @@ def by_relation(judged: Judged, threshold: float) -> dict[str, dict[str, float |
     }
 
 
-def calibration(judged: Judged, bins: int = BINS) -> dict[str, Any]:
-    """Reliability curve and expected calibration error: how far confidence is from the share of right labels, weighted by labels."""
-    confidence, right = np.asarray(judged.confidence), np.asarray(judged.right, bool)
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    curve, error = [], 0.0
-    for number in range(bins):
-        inside = place == number
-        if not inside.any():
-            continue
-        mean, share = float(confidence[inside].mean()), float(right[inside].mean())
-        curve.append({"from": number / bins, "labels": int(inside.sum()), "confidence": mean, "right": share})
-        error += inside.sum() / len(confidence) * abs(mean - share)
-    return {"curve": curve, "expected_calibration_error": float(error) if curve else None}
+def losses(judged: Judged, threshold: float) -> dict[str, int]:
+    """Count the relations that happen by what became of them: found by a label above the threshold, or lost at one of the steps."""
+    counts = Counter(
+        FOUND if best >= np.float32(threshold) else step
+        for best, step, spatial in zip(np.float32(judged.best), judged.lost_at, judged.spatial, strict=True)
+        if not spatial
+    )
+    return {outcome.replace(" ", "_"): counts[outcome] for outcome in OUTCOMES}
+
+
+def reliability_of(judged: Judged) -> dict[str, Any]:
+    """Return the reliability curve of the judged labels and their expected calibration error."""
+    return reliability(np.asarray(judged.confidence), np.asarray(judged.right, bool))
 
 
 def _share(values: npt.NDArray[np.bool_]) -> float | None:

@@ -6,7 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rlip_assets.storage.plotting import COLORS, GUIDE, LEGEND, as_image, new_figure
+from rlip_assets.labelling.lost_relations import OUTCOMES
+from rlip_assets.storage.plotting import (
+    COLORS,
+    GREEN,
+    GUIDE,
+    LEGEND,
+    ORANGE,
+    PINK,
+    SKY,
+    VERMILLION,
+    as_image,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,15 +36,41 @@ def draw_thresholds(axes: Axes, curve: Sequence[Mapping[str, float | None]], thr
     axes.set(xlabel="confidence threshold", ylim=(0, 1), title="Pseudo labels against the truth")
 
 
-def draw_reliability(axes: Axes, curve: Sequence[Mapping[str, float]]) -> None:
-    """Draw the share of right labels over their confidence, in tenths with their numbers; honest confidences lie on the diagonal."""
+def draw_reliability(
+    axes: Axes, curve: Sequence[Mapping[str, float]], before: Sequence[Mapping[str, float]] = ()
+) -> None:
+    """Draw the share of right labels over their confidence, in bins with their numbers; honest confidences lie on the diagonal.
+
+    `before`: the same without calibration.
+    """
     axes.plot([0, 1], [0, 1], label="honest", **GUIDE)
+    if before:
+        points = ([point[name] for point in before] for name in ("confidence", "right"))
+        axes.plot(*points, marker=".", color=COLORS[1], label="without calibration")
     confidence, right = ([point[name] for point in curve] for name in ("confidence", "right"))
     axes.plot(confidence, right, marker="o", color=COLORS[0], label="pseudo labels")
     for x, y, point in zip(confidence, right, curve, strict=True):
         axes.annotate(f"{point['labels']:.0f}", (x, y), (3, -9), textcoords="offset points", fontsize=7)
     axes.set(xlabel="confidence", ylabel="share of right labels", xlim=(0, 1), ylim=(0, 1))
     axes.set_title("Reliability, with the number of labels")
+
+
+def draw_losses(axes: Axes, losses: Mapping[str, Mapping[str, int]]) -> None:
+    """Draw one bar per dataset: which part of its true relations (percent) was found, and which was lost at each step."""
+    places = range(len(losses))
+    totals = [max(1, sum(counts.values())) for counts in losses.values()]
+    left = [0.0] * len(losses)
+    for outcome, color in zip(OUTCOMES, (GREEN, SKY, PINK, ORANGE, VERMILLION), strict=True):
+        counts = [row[outcome.replace(" ", "_")] for row in losses.values()]
+        widths = [100 * count / total for count, total in zip(counts, totals, strict=True)]
+        bars = axes.barh(places, widths, 0.6, left, color=color, label=outcome)
+        axes.bar_label(
+            bars, [f"{width:.0f}" if width >= 3 else "" for width in widths], label_type="center", fontsize=8
+        )
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    axes.set_yticks(places, list(losses))
+    axes.set_ylim(-0.5, len(losses) + 0.5)  # room for the legend
+    axes.set(xlim=(0, 100), xlabel="true relations, %", title="Where true relations are lost")
 
 
 def quality_picture(report: Mapping[str, Any]) -> Image:

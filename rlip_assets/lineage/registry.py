@@ -34,6 +34,7 @@ def build_registry(params: Params, project: str = ".") -> Registry:
         labelling.candidates(lineage),
         *raw_data.decontamination(lineage),
         trainings.r_tagger(lineage),
+        labelling.calibration(lineage),
         labelling.pseudo_labels(lineage),
         labelling.label_quality(lineage),
         trainings.pretrain(lineage),

@@ -50,6 +50,7 @@ _EVERY_STAGE = (
                 "visual_genome": {"root": "real"},
             },
             "oracle": {"captions": True},
+            "tagging": {"calibration": "isotonic"},
             "predictions": {"official": {"checkpoint": "/official", "benchmark": "hico_det"}},
         }
     ),

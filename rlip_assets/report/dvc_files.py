@@ -17,7 +17,15 @@ from rlip_assets.storage.files import write_json
 
 POINTS = np.linspace(0, 1, 51)
 """Recalls at which curves of classes are averaged."""
-LABEL_FIGURES = ("operating_threshold", "precision", "recall", "f1", "expected_calibration_error")
+CALIBRATION_ERRORS = ("expected_calibration_error", "expected_calibration_error_uncalibrated")
+LABEL_FIGURES = (
+    "operating_threshold",
+    "precision",
+    "recall",
+    "f1",
+    "expected_calibration_error",
+    "expected_calibration_error_uncalibrated",
+)
 
 
 def write_metrics(facts: Mapping[str, Any], folder: Path) -> None:

@@ -7,8 +7,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from rlip_assets.labelling.quality_plots import draw_reliability, draw_thresholds
-from rlip_assets.storage.plotting import COLORS, plot_file
+from rlip_assets.labelling.quality_plots import draw_losses, draw_reliability, draw_thresholds
+from rlip_assets.storage.plotting import COLORS, LEGEND, plot_file
 
 ZERO_SHOT = "zero-shot mAP, %"
 HEADROOM = 0.4
@@ -60,10 +60,17 @@ def precision_recall_plot(curve: Sequence[Mapping[str, float]], threshold: float
         draw_thresholds(axes, curve, threshold)
 
 
-def reliability_plot(curve: Sequence[Mapping[str, float]], file: Path) -> None:
-    """Plot the reliability of the pseudo labels' confidences."""
+def reliability_plot(quality: Mapping[str, Any], file: Path) -> None:
+    """Plot the reliability of the pseudo labels' confidences, with and without their calibration if they have one."""
     with plot_file(file) as axes:
-        draw_reliability(axes, curve)
+        draw_reliability(axes, quality["calibration"]["curve"], quality.get("uncalibrated", {}).get("curve", ()))
+
+
+def losses_plot(losses: Mapping[str, Mapping[str, int]], file: Path) -> None:
+    """Plot where the true relations of each dataset are lost."""
+    with plot_file(file, grid=None) as axes:
+        draw_losses(axes, losses)
+        axes.legend(ncols=3, loc="upper center", **LEGEND)
 
 
 def in_percent(value: float | None) -> float:

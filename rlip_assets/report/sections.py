@@ -122,6 +122,7 @@ def _pseudo_labels(quality: Mapping[str, Any] | None) -> list[Section]:
     """Return the section of the pseudo labels, where they were judged."""
     if quality is None:
         return []
+    losses = quality.get("losses", {})
     return [
         Section(
             "Pseudo labels against the truth kept aside"
@@ -134,9 +135,54 @@ def _pseudo_labels(quality: Mapping[str, Any] | None) -> list[Section]:
                 _by_dataset(quality),
                 _by_relation(quality),
             ],
-            ["plots/pseudo_labels.png", "plots/reliability.png"],
+            ["plots/pseudo_labels.png"],
+        ),
+        *_lost_relations(losses),
+        Section(
+            "Reliability of the confidences",
+            "The share of right labels among those of a confidence, in 15 bins of equal width. The expected calibration error is the mean "
+            "distance of the two, weighted by labels. " + _calibrated(quality),
+            [reliability_table(quality["calibration"]["curve"])],
+            ["plots/reliability.png"],
         ),
     ]
+
+
+def _lost_relations(losses: Mapping[str, Mapping[str, int]]) -> list[Section]:
+    """Return the section of the steps at which true relations are lost, where they are known."""
+    if not losses:
+        return []
+    outcomes = list(next(iter(losses.values())))
+    rows = [
+        [dataset, str(sum(counts.values())), *(percent(counts[o] / max(1, sum(counts.values()))) for o in outcomes)]
+        for dataset, counts in losses.items()
+    ]
+    return [
+        Section(
+            "Where true relations are lost",
+            "Relations that happen, in percent, by what became of them at the operating threshold. Not captioned: no caption says so; not "
+            "parsed: a caption does and no triplet; not matched: a triplet does and the pair of boxes is no candidate; not sure: the "
+            "candidate's confidence is below the threshold.",
+            [Table(["dataset", "true relations", *(outcome.replace("_", " ") for outcome in outcomes)], rows)],
+            ["plots/lost_relations.png"],
+        )
+    ]
+
+
+def _calibrated(quality: Mapping[str, Any]) -> str:
+    error, before = (quality.get(f"expected_calibration_error{end}") for end in ("", "_uncalibrated"))
+    if before is None:
+        return f"It is {_plain(error)}; the scores are not calibrated." if error is not None else ""
+    return f"It is {_plain(error)} after calibration and {_plain(before)} without." if error is not None else ""
+
+
+def reliability_table(curve: Sequence[Mapping[str, float]]) -> Table:
+    """Bins of confidence with their labels, mean confidence and share of right labels."""
+    rows = [
+        [f"from {bin_['from']:.3f}", str(bin_["labels"]), percent(bin_["confidence"]), percent(bin_["right"])]
+        for bin_ in curve
+    ]
+    return Table(["confidence", "labels", "mean", "right"], rows)
 
 
 def _classes(row: Mapping[str, Any]) -> Section:

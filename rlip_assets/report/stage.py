@@ -89,7 +89,9 @@ def _draw(facts: Mapping[str, Any], histories: Mapping[str, list[dict[str, float
     if quality is None:
         return
     plots.precision_recall_plot(quality["curve"], quality.get("operating_threshold"), folder / "pseudo_labels.png")
-    plots.reliability_plot(quality["calibration"]["curve"], folder / "reliability.png")
+    plots.reliability_plot(quality, folder / "reliability.png")
+    if quality.get("losses"):
+        plots.losses_plot(quality["losses"], folder / "lost_relations.png")
 
 
 def _pictures(inputs: Mapping[str, Path], runs: Iterable[str], folder: Path) -> list[Picture]:

@@ -28,6 +28,7 @@ from rlip_assets.datasets.scenes import (
 from rlip_assets.datasets.sources.bucket_images import BucketImages
 from rlip_assets.datasets.sources.classes import read_classes
 from rlip_assets.datasets.sources.roots import raw_root
+from rlip_assets.labelling.calibration.curves import CALIBRATION_FILE, Calibration, read_calibration
 from rlip_assets.labelling.candidates import most_frequent
 from rlip_assets.labelling.captions.stage import model_digest
 from rlip_assets.labelling.image_shards import Unreadable, close_account, make_shards, unreadable, write_unreadable
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
 _SCORES = "scores.parquet"
 _LISTED, _PICTURES, _DRAWN = 200, 3, 8
-_FILTERS = ("store_threshold", "top_k", "overlap_filter", "exclude", "quarantine_limit")
+_FILTERS = ("calibration", "store_threshold", "top_k", "overlap_filter", "exclude", "quarantine_limit")
 """Parameters that are applied to stored scores."""
 _SCHEMA = pa.schema(
     [
@@ -68,9 +69,10 @@ Item = tuple[Scene, CandidateRow]
 def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     """Tag one bucket.
 
-    Inputs: `candidates`, `scenes`, `manifest` (which file each image is), `classes`, `r_tagger` unless `tagging.source` is another, and
-    `decontamination` where images may be those of a test split. Output: `pseudo_labels`, a scene table whose triplets have confidences,
-    one row for each image with captions that could be read and is not excluded, and `quarantine.parquet`.
+    Inputs: `candidates`, `scenes`, `manifest` (which file each image is), `classes`, `r_tagger` unless `tagging.source` is another,
+    `decontamination` where images may be those of a test split, and `calibration` where scores are calibrated. Output: `pseudo_labels`, a
+    scene table whose triplets have confidences, one row for each image with captions that could be read and is not excluded, and
+    `quarantine.parquet`.
 
     Raises:
         InputError: no R-Tagger, a damaged table, a list of excluded images that does not exist, or an image that is not the one of the
@@ -184,7 +186,8 @@ class _Tagging:
 
     def _open(self) -> Scoring:
         if self.checkpoint:
-            return partial(tag_scenes, *open_tagger(self.checkpoint, self.classes, self.params, self.device))
+            objects = read_classes(self.classes).objects
+            return partial(tag_scenes, *open_tagger(self.checkpoint, objects, self.params, self.device))
         from rlip_assets.labelling.image_text_model import ImageTextModel
         from rlip_assets.labelling.tagging.pair_judge import PairJudge, judge_scenes
         from rlip_assets.training.processes import choose_device
@@ -194,9 +197,9 @@ class _Tagging:
 
 
 def open_tagger(
-    checkpoint: Path, classes: Path, params: TaggingParams, device: str
+    checkpoint: Path, objects: Sequence[str], params: TaggingParams, device: str
 ) -> tuple[CandidateTagger, Augmentation]:
-    """The tagger of a checkpoint folder for the classes of a dataset, and the image size that it was trained for.
+    """The tagger of a checkpoint folder for the object texts of a dataset, and the image size that it was trained for.
 
     Raises:
         InputError: no checkpoint there, or one of a network that is no tagger.
@@ -220,7 +223,7 @@ def open_tagger(
         sizes = Augmentation.model_validate({k: v for k, v in stored.items() if k in Augmentation.model_fields})
     except (AttributeError, ValueError):
         raise InputError(f"{checkpoint}/metadata.json: recipe.augmentation is damaged; restore the file") from None
-    return CandidateTagger(loaded, read_classes(classes).objects, params), sizes
+    return CandidateTagger(loaded, objects, params), sizes
 
 
 def tag_scenes(
@@ -273,15 +276,21 @@ def _read_scores(path: Path) -> dict[str, Labels]:
     return {r["image_id"]: Labels.of(r["subject"], r["object"], r["relation"], r["confidence"]) for r in rows}
 
 
-def filtered(labels: Labels, scene: Scene, params: TaggingParams) -> Labels:
+def filtered(labels: Labels, scene: Scene, params: TaggingParams, calibration: Calibration | None = None) -> Labels:
     """Return the labels of an image that are stored, the most confident first: the filters of `params`.
+
+    A calibration comes before the threshold and after all that ranks: scores that it brings so near each other that float32 makes them
+    equal keep their order.
 
     Published groups repeat a label for each entry of its pair, and each repetition counts in the frequencies of relations (quirk 42).
     """
-    kept = at_least(labels.ranked() if params.groups == "published" else deduplicate(labels), params.store_threshold)
+    kept = labels.ranked() if params.groups == "published" else deduplicate(labels)
     if params.overlap_filter:
         kept = overlapping(kept, scene.boxes)
-    return top_k(kept, params.top_k)
+    kept = top_k(kept, params.top_k)
+    if calibration is not None:
+        kept = replace(kept, confidence=calibration(kept.confidence))
+    return at_least(kept, params.store_threshold)
 
 
 def labelled(scene: Scene, labels: Labels) -> Scene:
@@ -304,6 +313,8 @@ def _write_table(
 ) -> dict[str, Any]:
     """Filter the scores and write the parts of the table, one per shard."""
     params, output = ctx.params.tagging, ctx.outputs["pseudo_labels"]
+    fitted = ctx.inputs.get("calibration")
+    calibration = read_calibration(fitted / CALIBRATION_FILE) if fitted else None
     by_relation = Counter[str]()
     total = Counter[str](images=0, labels=0, images_without_label=0)
     deciles = np.zeros(10, np.int64)
@@ -314,7 +325,7 @@ def _write_table(
         for scene, _ in shard.rows:
             if scene.image_id not in scores:
                 continue
-            labels = filtered(scores[scene.image_id], scene, params)
+            labels = filtered(scores[scene.image_id], scene, params, calibration)
             scenes.append(labelled(scene, labels))
             total.update(images=1, labels=len(labels), images_without_label=not len(labels))
             by_relation.update(labels.relation)

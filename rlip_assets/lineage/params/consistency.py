@@ -92,8 +92,20 @@ def _labels(params: Params) -> Iterator[str]:
             yield f"external.labels.{name}: this profile has no such detection dataset ({known}); correct the name or remove it"
     if params.oracle.captions and own_labelled(params):
         yield "oracle.captions knows no truth of benchmarks, which own_labels of a recipe caption; set one of them to false or null"
+    if params.tagging.calibration != "none":
+        yield from _calibration(params)
     if params.oracle.captions and not params.sources.known_truth:
         yield "oracle.captions needs the truth of the micro world, which this profile does not draw; set it to false"
+
+
+def _calibration(params: Params) -> Iterator[str]:
+    if not trains_tagger(params):
+        yield "tagging.calibration needs an R-Tagger that is trained here, since what another was trained on is not known; set it to none"
+    elif not params.training.r_tagger.resolve().holdout:
+        yield (
+            "tagging.calibration needs human triplets that the R-Tagger is not trained on; set holdout in training.r_tagger.changes, "
+            "or tagging.calibration to none"
+        )
 
 
 def _shipped_weights(params: Params) -> Iterator[str]:

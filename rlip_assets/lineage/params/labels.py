@@ -138,6 +138,9 @@ class TaggingParams(BaseModel):
     """Images (or groups) in one forward pass. Published groups: 16 with ResNet-50, 8 with Swin-T, 4 with Swin-L."""
     max_texts: int = Field(default=64, ge=1)
     """Relation texts in one forward pass with several images; an image alone may have more."""
+    calibration: Literal["none", "temperature", "isotonic"] = Field("none", exclude_if=lambda value: value == "none")
+    """Map from the R-Tagger's scores to the share of right labels, fitted on human triplets that it was not trained on (`holdout` of its
+    recipe). It changes no ranking. Stored confidences, and thresholds that speak of them, are then shares."""
     store_threshold: float = Field(default=0.05, ge=0, le=1)
     """Labels of less confidence are not stored."""
     top_k: int | None = Field(default=None, ge=1)

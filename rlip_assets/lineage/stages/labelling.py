@@ -17,6 +17,9 @@ from rlip_assets.lineage.layout import (
 from rlip_assets.lineage.spec import StageItem, StageSpec
 from rlip_assets.lineage.stages.profile_lineage import ProfileLineage
 
+_CALIBRATION = "data/calibration"
+_BEFORE_TAGGING = ("captions", "caption_triplets", "candidates")
+
 
 def detections(lineage: ProfileLineage) -> StageSpec:
     """Return the stage that finds boxes in the training images of benchmarks; without items where none receives own labels."""
@@ -54,11 +57,7 @@ def captions(lineage: ProfileLineage) -> StageSpec:
         "scenes": "{boxes}/{bucket}",
         "manifest": manifest_file("{dataset}", "{bucket}"),
     }
-    model = lineage.params.captions.model
-    if model is None:
-        inputs["captioner"] = lineage.shipped(lineage.params.external.captioner, "captioner")
-    elif is_folder(model):
-        inputs["captioner"] = os.path.normpath(model)
+    inputs |= _captioner(lineage)
     oracle, function = lineage.params.oracle.captions, "rlip_assets.labelling.captions.stage:caption_stage"
     if oracle:
         inputs["truth"] = "data/truth"
@@ -74,6 +73,14 @@ def captions(lineage: ProfileLineage) -> StageSpec:
         pool="gpu",
         kinds=("pytorch", "parquet"),
     )
+
+
+def _captioner(lineage: ProfileLineage) -> dict[str, str]:
+    """Return the folder of the captioner as an input; none where it has a name on a hub."""
+    model = lineage.params.captions.model
+    if model is None:
+        return {"captioner": lineage.shipped(lineage.params.external.captioner, "captioner")}
+    return {"captioner": os.path.normpath(model)} if is_folder(model) else {}
 
 
 def caption_triplets(lineage: ProfileLineage) -> StageSpec:
@@ -105,6 +112,29 @@ def candidates(lineage: ProfileLineage) -> StageSpec:
     )
 
 
+def calibration(lineage: ProfileLineage) -> StageSpec:
+    """Return the stage that calibrates the R-Tagger's scores; without items where they are taken as they are."""
+    inputs = {
+        "scenes": scene_folder(HUMAN_DATASET),
+        "manifests": f"data/manifests/{HUMAN_DATASET}",
+        "r_tagger": lineage.tagger,
+        **_captioner(lineage),
+        **lineage.human_exclusions,
+    }
+    params = ("captions", "parsing", "candidates", "tagging", "training.r_tagger")
+    item = StageItem("calibration", None, inputs, {"calibration": _CALIBRATION}, params)
+    return StageSpec(
+        name="calibration",
+        function="rlip_assets.labelling.calibration.stage:calibration_stage",
+        description="The R-Tagger's scores against human triplets that it was not trained on: how many labels of a score are right.",
+        items=(item,) if lineage.params.tagging.calibration != "none" else (),
+        group="pseudo_labels",
+        torch=True,
+        pool="gpu",
+        kinds=("pytorch", "json"),
+    )
+
+
 def pseudo_labels(lineage: ProfileLineage) -> StageSpec:
     """Return the stage that scores candidates with the relation source."""
     inputs = {
@@ -118,6 +148,8 @@ def pseudo_labels(lineage: ProfileLineage) -> StageSpec:
         inputs["r_tagger"] = lineage.tagger
     elif is_folder(model):
         inputs["tagging_model"] = os.path.normpath(model)
+    if lineage.params.tagging.calibration != "none":
+        inputs["calibration"] = _CALIBRATION
     items = tuple(
         replace(item, inputs={**item.inputs, "decontamination": f"data/decontamination/{dataset}/{bucket}"})
         if dataset in lineage.decontaminated
@@ -146,12 +178,18 @@ def label_quality(lineage: ProfileLineage) -> StageSpec:
     triplets of real Visual Genome images; without items where there is neither."""
     labels = lineage.labels(lineage.sources.known_truth)
     inputs = {**labels, "truth": "data/truth"} if labels else {}
-    params: tuple[str, ...] = ("tagging",)
+    params: tuple[str, ...] = ("candidates", "tagging")
     human = ("coco", HUMAN_DATASET)
     if set(human) <= {*lineage.sources.names} and not any(map(lineage.sources.is_drawn, human)):
         inputs |= {**lineage.labels(["coco"]), "human_scenes": scene_folder(HUMAN_DATASET)}
         # The R-Tagger's recipe names the human-annotated images that it was not trained on.
-        params = ("tagging", "training.r_tagger", "external.r_tagger", "external.labels")
+        params += ("training.r_tagger", "external.r_tagger", "external.labels")
+    for dataset in lineage.labelled_here:
+        if f"pseudo_labels/{dataset}" in inputs:
+            inputs |= {f"{step}/{dataset}": f"data/{step}/{dataset}" for step in _BEFORE_TAGGING}
+            inputs[f"classes/{dataset}"] = classes_file(dataset)
+    if inputs and lineage.params.tagging.calibration != "none":
+        inputs["calibration"] = _CALIBRATION
     item = StageItem("label_quality", None, inputs, {"label_quality": "data/label_quality"}, params)
     return StageSpec(
         name="label_quality",

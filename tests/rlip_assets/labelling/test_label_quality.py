@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlip_assets.datasets.scenes import Scene, make_scene, write_scenes
+from rlip_assets.datasets.scenes import Scene, make_scene, scene_hash, write_scenes
+from rlip_assets.labelling.calibration.curves import Isotonic, reliability
 from rlip_assets.labelling.human_ground_truth import best_boxes, human_relations
+from rlip_assets.labelling.label_tables import CandidateRow, CaptionRow, TripletRow, write_rows
 from rlip_assets.labelling.quality import (
     Judged,
     at_threshold,
     by_relation,
-    calibration,
     judge_dataset,
     operating_threshold,
     quality_stage,
+    reliability_of,
 )
 from rlip_assets.labelling.true_relations import TrueRelation, write_true_relations
 from rlip_assets.lineage.context import StageContext
@@ -101,10 +103,10 @@ def test_the_operating_threshold_keeps_the_asked_precision_where_it_can() -> Non
 
 def test_calibration_of_honest_and_overconfident_labels() -> None:
     honest = Judged([0.25] * 4 + [0.75] * 4, [True] + [False] * 3 + [True] * 3 + [False], ["r"] * 8)
-    assert calibration(honest)["expected_calibration_error"] == pytest.approx(0)
+    assert reliability_of(honest)["expected_calibration_error"] == pytest.approx(0)
     bold = Judged([0.95] * 4, [True, False, False, False], ["r"] * 4)
-    assert calibration(bold)["expected_calibration_error"] == pytest.approx(0.7)
-    assert calibration(Judged()) == {"curve": [], "expected_calibration_error": None}
+    assert reliability_of(bold)["expected_calibration_error"] == pytest.approx(0.7)
+    assert reliability_of(Judged()) == {"curve": [], "expected_calibration_error": None}
 
 
 def test_stage_chooses_on_one_half_and_reports_the_other(tmp_path: Path) -> None:
@@ -131,6 +133,48 @@ def test_stage_chooses_on_one_half_and_reports_the_other(tmp_path: Path) -> None
     assert figures == {name: value for name, value in report.items() if not isinstance(value, dict | list)}
     assert len(report["curve"]) == 19
     assert log.pictures == ["label-quality"]
+
+
+def test_lost_relations_and_the_errors_without_calibration_are_reported(tmp_path: Path) -> None:
+    """Each image's captions say one of its two relations; the other one's label comes from a candidate of no caption."""
+    ids = [str(i) for i in range(12)]
+    for number in range(2):
+        scenes = [scene(LABELS, image_id) for image_id in ids[number::2]]
+        bucket = f"bucket-{number}"
+        write_scenes(tmp_path / "labels" / bucket, scenes)
+        found = [CandidateRow(s.image_id, scene_hash(s), [0], [1], ["ride"], ["riding"], [1]) for s in scenes]
+        said = [CaptionRow(s.image_id, ["an a is riding a b"]) for s in scenes]
+        parsed = [TripletRow(s.image_id, ["a"], ["ride"], ["riding"], ["b"], [1]) for s in scenes]
+        for step, kind, rows in (
+            ("captions", CaptionRow, said),
+            ("caption_triplets", TripletRow, parsed),
+            ("candidates", CandidateRow, found),
+        ):
+            write_rows(tmp_path / step / bucket / "part-00000.parquet", kind, rows)  # type: ignore[type-var]
+    truth = [TrueRelation(i, *list(vars(t).values())[1:]) for i in ids for t in TRUTH]
+    write_true_relations(tmp_path / "truth" / "coco.parquet", truth)
+    write_json(tmp_path / "classes.json", {"dataset": "coco", "objects": ["a", "b", "c"]})
+    curve = Isotonic(scores=(0.0, 0.4, 1.0), confidences=(0.0, 0.8, 1.0))
+    write_json(tmp_path / "calibration" / "calibration.json", curve.model_dump(mode="json"))
+    (tmp_path / "out").mkdir()
+    inputs = {f"{step}/coco": tmp_path / step for step in ("captions", "caption_triplets", "candidates")}
+    inputs |= {"pseudo_labels/coco": tmp_path / "labels", "truth": tmp_path / "truth"}
+    inputs |= {"classes/coco": tmp_path / "classes.json", "calibration": tmp_path / "calibration"}
+    outputs = {"label_quality": tmp_path / "out"}
+    figures = quality_stage(StageContext("label_quality", None, Params(), inputs, outputs, tmp_path / "w", Log()))
+    report = json.loads((tmp_path / "out" / "label_quality.json").read_text())
+    images, above = report["reported_on_images"], report["operating_threshold"] > 0.3  # chase has confidence 0.3
+    empty = {"not_sure": 0, "not_matched": 0, "not_parsed": 0}
+    assert report["losses"] == {"coco": {"found": images * (2 - above), **empty, "not_captioned": images * above}}
+    assert sum(report["losses"]["coco"].values()) == figures["true_relations"]
+    before = [curve.undo(np.array([label[3]]))[0] for label in LABELS]
+    right = np.array([True, True, True, False, True, False, True])
+    assert report["uncalibrated"] == {
+        "curve": [
+            point | {"labels": point["labels"] * images} for point in reliability(np.array(before), right)["curve"]
+        ],
+        "expected_calibration_error": pytest.approx(figures["expected_calibration_error_uncalibrated"]),
+    }
 
 
 def test_missing_and_foreign_truth_are_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rlip_assets.datasets.scenes import scene_hash
+from rlip_assets.datasets.sources.classes import read_classes
 from rlip_assets.labelling.label_tables import CandidateRow
 from rlip_assets.labelling.tagging.candidate_tagger import CandidateTagger, TaggingImage
 from rlip_assets.labelling.tagging.stage import open_tagger
@@ -37,7 +38,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tagger(base: Path, name: str = "tagger", **params: Any) -> CandidateTagger:
     values = {"store_threshold": 0.0, **params}
-    return open_tagger(base / name, base / "classes.json", TaggingParams.model_validate(values), "cpu")[0]
+    return open_tagger(
+        base / name, read_classes(base / "classes.json").objects, TaggingParams.model_validate(values), "cpu"
+    )[0]
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,10 @@ METRICS = {
 }
 INTERVALS = {"pretrain-vg_coco_o365": {f"{HICO}/full": [0.1, 0.15625], f"{HICO}/max_recall": [0.5, 0.75]}}
 QUALITY = {
+    "expected_calibration_error": 0.031,
+    "expected_calibration_error_uncalibrated": 0.117,
+    "calibration": {"curve": [{"from": 0.8, "labels": 12, "confidence": 0.875, "right": 0.75}]},
+    "losses": {"coco": {"found": 5, "not_sure": 2, "not_matched": 0, "not_parsed": 1, "not_captioned": 0}},
     "precision": 0.81,
     "recall": 0.62,
     "operating_threshold": 0.3,
@@ -97,6 +101,9 @@ def test_pseudo_labels_are_shown_by_dataset_and_relation_and_by_whom_they_were_j
     assert "| coco | 7 | 9 | 50.00 | – |" in text
     assert text.index("| ride | 3 | 9 | 100.00 | 12.50 |") < text.index("| chase | 4 | 0 | 25.00 | – |")
     assert "Visual Genome: " not in text
+    assert "| coco | 8 | 62.50 | 25.00 | 0.00 | 12.50 | 0.00 |" in text
+    assert "| from 0.800 | 12 | 87.50 | 75.00 |" in text
+    assert "It is 0.031 after calibration and 0.117 without." in text
     human = {"images": 40, "human_triplets": 240, "carried_over": 120, "labels_not_judged": 5, "images_trained_on": 0}
     for trained_on in (0, 40):
         quality = QUALITY | {"human": human | {"images_trained_on": trained_on}}
