@@ -34,7 +34,7 @@ from rlip_assets.tracking.promotion import promotion
 
 LABEL_CHAIN = tuple(
     stage
-    for stage in ("captions", "caption_triplets", "candidates", "decontamination", "pseudo_labels")
+    for stage in ("captions", "caption_triplets", "candidates", "decontamination", "calibration", "pseudo_labels")
     if stage in active_profile().registry.specs
 )
 REASON_TAG = "rlip/reason"

@@ -27,10 +27,15 @@ Right = npt.NDArray[np.bool_]
 _LARGEST_LOG_TEMPERATURE = 3.0
 
 
-class Temperature(BaseModel):
-    """Temperature scaling: above 1 for a tagger that is too sure of itself."""
-
+class _Fitted(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tagger: str = ""
+    """Digest of the R-Tagger whose scores it was fitted to."""
+
+
+class Temperature(_Fitted):
+    """Temperature scaling: above 1 for a tagger that is too sure of itself."""
 
     method: Literal["temperature"] = "temperature"
     temperature: float = Field(gt=0, allow_inf_nan=False)
@@ -44,10 +49,8 @@ class Temperature(BaseModel):
         return _tempered(confidences, 1 / self.temperature)
 
 
-class Isotonic(BaseModel):
+class Isotonic(_Fitted):
     """Centred isotonic regression: linear between points, both of whose columns strictly increase from 0 to 1."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: Literal["isotonic"] = "isotonic"
     scores: tuple[float, ...]

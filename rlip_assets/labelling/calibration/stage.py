@@ -28,7 +28,7 @@ from rlip_assets.labelling.captions.stage import caption_scenes, open_captioner
 from rlip_assets.labelling.label_tables import CandidateRow, CaptionRow
 from rlip_assets.labelling.synonyms import read_synonyms
 from rlip_assets.labelling.tagging.filters import Labels
-from rlip_assets.labelling.tagging.stage import open_tagger, tag_scenes
+from rlip_assets.labelling.tagging.stage import open_tagger, tag_scenes, tagger_digest
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.datasets import HUMAN_DATASET, HUMAN_EXCLUSIONS
 from rlip_assets.lineage.params import Params
@@ -76,6 +76,7 @@ def calibration_stage(ctx: StageContext) -> dict[str, Any]:
     confidence, right = np.array([one[0] for one in judged]), np.array([one[1] for one in judged], bool)
     assert params.tagging.calibration != "none"
     fitted = fit_calibration(params.tagging.calibration, confidence, right)
+    fitted = fitted.model_copy(update={"tagger": tagger_digest(ctx.inputs["r_tagger"])})
     write_json(ctx.outputs["calibration"] / CALIBRATION_FILE, fitted.model_dump(mode="json"))
     return {
         "held_out_images": len(scenes),

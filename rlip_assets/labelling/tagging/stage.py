@@ -75,8 +75,8 @@ def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     `quarantine.parquet`.
 
     Raises:
-        InputError: no R-Tagger, a damaged table, a list of excluded images that does not exist, or an image that is not the one of the
-            manifest.
+        InputError: no R-Tagger, a damaged table, a list of excluded images that does not exist, an image that is not the one of the
+            manifest, or a calibration of another R-Tagger.
         DataError: candidates made from other boxes than those of the scene table, or too many unreadable images.
     """
     params = ctx.params.tagging
@@ -101,15 +101,32 @@ def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "params": params.model_dump(mode="json", exclude=set(_FILTERS)),
         "classes": sha256_file(ctx.inputs["classes"]),
-        "tagger": sha256_folder(tagger, ignore=("manifest.json",)) if tagger else model_digest(model),
+        "tagger": tagger_digest(tagger) if tagger else model_digest(model),
     }
     if params.groups == "published":
         settings |= {"store_threshold": params.store_threshold, "order": "pairs"}
+    calibration = _calibration(ctx, settings["tagger"])
     make = _Tagging(tagger, model, ctx.inputs["classes"], params, ctx.params.training.device, images)
     finished, quarantine = make_shards(ctx, settings, shards, make)
-    figures = _write_table(ctx, shards, finished, quarantine, images) | {"excluded": len(excluded)}
+    figures = _write_table(ctx, shards, finished, quarantine, images, calibration) | {"excluded": len(excluded)}
     _report_changes(ctx)
     return figures
+
+
+def tagger_digest(checkpoint: Path) -> str:
+    """Return what identifies an R-Tagger: the digest of its folder."""
+    return sha256_folder(checkpoint, ignore=("manifest.json",))
+
+
+def _calibration(ctx: StageContext, tagger: str) -> Calibration | None:
+    """The calibration of the scores, where they have one; another R-Tagger's would be wrong without a sign of it."""
+    folder = ctx.inputs.get("calibration")
+    if folder is None:
+        return None
+    fitted = read_calibration(folder / CALIBRATION_FILE)
+    if fitted.tagger != tagger:
+        raise InputError(f"{folder / CALIBRATION_FILE} is of another R-Tagger; run the stage 'calibration' first")
+    return fitted
 
 
 def _report_changes(ctx: StageContext) -> None:
@@ -310,11 +327,10 @@ def _write_table(
     finished: Sequence[FinishedShard],
     quarantine: Quarantine,
     files: BucketImages,
+    calibration: Calibration | None,
 ) -> dict[str, Any]:
     """Filter the scores and write the parts of the table, one per shard."""
     params, output = ctx.params.tagging, ctx.outputs["pseudo_labels"]
-    fitted = ctx.inputs.get("calibration")
-    calibration = read_calibration(fitted / CALIBRATION_FILE) if fitted else None
     by_relation = Counter[str]()
     total = Counter[str](images=0, labels=0, images_without_label=0)
     deciles = np.zeros(10, np.int64)

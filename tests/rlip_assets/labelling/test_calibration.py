@@ -24,7 +24,7 @@ from rlip_assets.labelling.calibration.curves import (
 )
 from rlip_assets.labelling.calibration.stage import calibration_stage
 from rlip_assets.labelling.tagging.filters import Labels
-from rlip_assets.labelling.tagging.stage import filtered
+from rlip_assets.labelling.tagging.stage import filtered, tagger_digest
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.params.labels import TaggingParams
@@ -189,4 +189,6 @@ def test_the_stage_judges_held_out_images_alone(tmp_path: Path, monkeypatch: pyt
     assert figures["held_out_images"] == len(held)
     assert figures["judged_labels"] == 3 * len(held)  # ride, on, hold
     assert figures["right"] == pytest.approx(2 / 3)
-    assert isinstance(read_calibration(tmp_path / "out/calibration.json"), Isotonic)
+    fitted = read_calibration(tmp_path / "out/calibration.json")
+    assert isinstance(fitted, Isotonic)
+    assert fitted.tagger == tagger_digest(inputs["r_tagger"])

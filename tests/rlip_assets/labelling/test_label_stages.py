@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from rlip_assets.datasets.scenes import make_scene, read_scenes, scene_hash
+from rlip_assets.labelling.calibration.curves import Temperature
 from rlip_assets.labelling.candidates import candidate_stage
 from rlip_assets.labelling.caption_parsing import parse_stage
 from rlip_assets.labelling.captions import stage as captions_module
@@ -18,6 +19,7 @@ from rlip_assets.labelling.captions.stage import caption_stage
 from rlip_assets.labelling.label_tables import CandidateRow, CaptionRow, TripletRow, read_rows, write_rows
 from rlip_assets.labelling.tagging import stage as labels_module
 from rlip_assets.labelling.tagging import tagging_stage
+from rlip_assets.labelling.tagging.stage import tagger_digest
 from rlip_assets.lineage.shards import shard_of
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.files import write_json
@@ -217,6 +219,20 @@ def test_tagging_counts_filters_and_resumes(
     assert "no labels of an earlier state to compare with" in ctx.log.lines  # type: ignore[attr-defined]
     told = f"against the last labels: {figures['labels'] - labels} added, 0 removed, 0 of {labels} kept ones moved"
     assert told in same.log.lines  # type: ignore[attr-defined]
+
+    curve = Temperature(temperature=2.0, tagger=tagger_digest(bucket["r_tagger"]))
+    write_json(tmp_path / "fitted/calibration.json", curve.model_dump(mode="json"))
+    calibrated = context(
+        tmp_path, "pseudo_labels", params_of(bucket), bucket | {"calibration": tmp_path / "fitted"}, "pseudo_labels"
+    )
+    tagging_stage(calibrated)
+    tables = (read_scenes(each.outputs["pseudo_labels"]) for each in (same, calibrated))
+    for raw, scene in zip(*tables, strict=True):
+        assert scene.relation == raw.relation
+        assert scene.confidence == pytest.approx(curve(raw.confidence))
+    write_json(tmp_path / "fitted/calibration.json", Temperature(temperature=2.0, tagger="b").model_dump(mode="json"))
+    with pytest.raises(InputError, match="of another R-Tagger; run the stage 'calibration' first"):
+        tagging_stage(calibrated)
 
 
 IMAGE_STAGES = pytest.mark.parametrize(
