@@ -295,9 +295,10 @@ def by_relation(judged: Judged, threshold: float) -> dict[str, dict[str, float |
 
 def losses(judged: Judged, threshold: float) -> dict[str, int]:
     """Count the relations that happen by what became of them: found by a label above the threshold, or lost at one of the steps."""
+    found = np.asarray(judged.best, np.float32) >= np.float32(threshold)
     counts = Counter(
-        FOUND if best >= np.float32(threshold) else step
-        for best, step, spatial in zip(np.float32(judged.best), judged.lost_at, judged.spatial, strict=True)
+        FOUND if known else step
+        for known, step, spatial in zip(found.tolist(), judged.lost_at, judged.spatial, strict=True)
         if not spatial
     )
     return {outcome.replace(" ", "_"): counts[outcome] for outcome in OUTCOMES}

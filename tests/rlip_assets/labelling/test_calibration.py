@@ -119,7 +119,8 @@ def test_a_calibration_is_read_as_it_was_written_or_named(tmp_path: Path) -> Non
         write_json(path, fitted.model_dump(mode="json"))
         assert read_calibration(path) == fitted
     flat = {"method": "isotonic", "scores": [0, 0.3, 0.5, 1], "confidences": [0, 0.6, 0.6, 1]}
-    for damaged in (flat, {"method": "temperature", "temperature": 0}, {"method": "platt"}, []):
+    damages: list[object] = [flat, {"method": "temperature", "temperature": 0}, {"method": "platt"}, []]
+    for damaged in damages:
         write_json(path, damaged)
         with pytest.raises(InputError, match="is no calibration"):
             read_calibration(path)
