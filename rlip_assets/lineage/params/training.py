@@ -106,7 +106,7 @@ class TrainingParams(BaseModel):
 
     r_tagger: DetectorChoice = DetectorChoice(recipe="micro_tagger")
     pretrain: dict[str, DetectorChoice] = {
-        name: DetectorChoice(recipe=f"micro_{name}") for name in ("vg", "vg_coco_o365")
+        name: DetectorChoice(recipe=f"micro_{name}", changes={"lr_backbone": 0.0}) for name in ("vg", "vg_coco_o365")
     }
     start: str = "pretrain/vg_coco_o365"
     """Start of the fine-tunings that name none: `pretrain/NAME`, `finetune/NAME`, or the folder of a checkpoint made elsewhere."""
