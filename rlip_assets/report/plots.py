@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlip_assets.labelling.quality_plots import draw_losses, draw_reliability, draw_thresholds
-from rlip_assets.storage.plotting import COLORS, LEGEND, plot_file
+from rlip_assets.storage.plotting import COLORS, plot_file
 
 ZERO_SHOT = "zero-shot mAP, %"
 HEADROOM = 0.4
@@ -70,7 +70,6 @@ def losses_plot(losses: Mapping[str, Mapping[str, int]], file: Path) -> None:
     """Plot where the true relations of each dataset are lost."""
     with plot_file(file, grid=None) as axes:
         draw_losses(axes, losses)
-        axes.legend(ncols=3, loc="upper center", **LEGEND)
 
 
 def in_percent(value: float | None) -> float:
