@@ -83,9 +83,14 @@ def _with_place(first: Relation, placed: list[Relation], names: list[str], rng: 
 def corpus_pictures(kind: str, seed: int, count: int) -> Iterator[tuple[Picture, Random]]:
     """Pictures as in COCO and Objects365, by turns, from the stream of a corpus."""
     for number in range(count):
-        rng = Random(f"corpus/{kind}/{seed}/{number}")
-        dataset = ("coco", "objects365")[number % 2]
-        yield compose(rng, draw_events(dataset, rng), bystanders(dataset)), rng
+        yield corpus_picture(kind, seed, number)
+
+
+def corpus_picture(kind: str, seed: int, number: int) -> tuple[Picture, Random]:
+    """Return a picture of the stream of a corpus, and the generator that goes on from it."""
+    rng = Random(f"corpus/{kind}/{seed}/{number}")
+    dataset = ("coco", "objects365")[number % 2]
+    return compose(rng, draw_events(dataset, rng), bystanders(dataset)), rng
 
 
 def caption_corpus(seed: int, count: int, captions: int = 5) -> Iterator[tuple[Image.Image, list[str]]]:
@@ -101,11 +106,17 @@ def detection_corpus(
 
     `vocabulary` "coco" gives COCO names and leaves out what COCO does not know; "objects365" gives the texts of Objects365.
     """
-    for picture, _ in corpus_pictures("detection", seed, count):
-        named = [
-            (thing.box, name)
-            for thing in picture.things
-            if (name := category_text(thing.category, thing.sprite, vocabulary))
-        ]
-        boxes = np.array([box for box, _ in named], dtype=np.float32).reshape(-1, 4)
-        yield render(picture), boxes, [name for _, name in named]
+    for number in range(count):
+        yield annotated_image(seed, number, vocabulary)
+
+
+def annotated_image(seed: int, number: int, vocabulary: str) -> tuple[Image.Image, npt.NDArray[np.float32], list[str]]:
+    """Return an item of `detection_corpus`."""
+    picture, _ = corpus_picture("detection", seed, number)
+    named = [
+        (thing.box, name)
+        for thing in picture.things
+        if (name := category_text(thing.category, thing.sprite, vocabulary))
+    ]
+    boxes = np.array([box for box, _ in named], dtype=np.float32).reshape(-1, 4)
+    return render(picture), boxes, [name for _, name in named]

@@ -6,6 +6,7 @@ the micro world. These small networks stand in for them; they are trained on str
 
 * `train_text_encoder.py`: a micro `RobertaModel` whose pooled vectors bring paraphrases together, on `phrase_corpus.py`.
 * `train_detector.py`: a micro DAB-Deformable-DETR on `detection_data.py`, with the auxiliary loss of `dense_head.py`.
-* `train_captioner.py`: a micro BLIP.
-* `fit.py`: the training loop; `record.py`: the record of a training; `detector_quality.py`, `caption_quality.py`: held-out figures.
+* `train_captioner.py`: a micro BLIP on `captioned_scenes.py`.
+* `fit.py`: the training loop; `stream.py`: scenes from worker processes; `record.py`: the record of a training;
+  `detector_quality.py`, `caption_quality.py`: held-out figures.
 """

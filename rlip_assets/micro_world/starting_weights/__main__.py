@@ -23,11 +23,28 @@ class Network(StrEnum):
 def main(
     names: Annotated[list[Network] | None, typer.Argument(help="Which weights (default: all).")] = None,
     folder: Annotated[Path, typer.Option(help="Where to write them (default: the shipped ones).")] = WEIGHTS,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="Time for each training, its schedule compressed to fit (default: all steps).", min=1),
+    ] = None,
+    further: Annotated[
+        bool, typer.Option("--further", help="Train the detector and the captioner that are there on.")
+    ] = False,
 ) -> None:
-    """Train the named weights, one after the other."""
-    for name in names or list(Network):
+    """Train the named weights, one after the other, on the GPU where there is one.
+
+    An interrupted training goes on where it was, from `NAME.training.pt` beside its folder.
+    """
+    from rlip_assets.micro_world.starting_weights.fit import Machine
+
+    if further and Network.TEXT_ENCODER in (names or ()):
+        raise typer.BadParameter("the text encoder is always trained whole; leave it out with --further")
+    for name in names or [network for network in Network if not (further and network is Network.TEXT_ENCODER)]:
         module = import_module(f"rlip_assets.micro_world.starting_weights.train_{name}")
-        getattr(module, f"make_{name}")(folder / name)
+        state = folder / f"{name}.training.pt"
+        options = {"further": True} if further else {}
+        getattr(module, f"make_{name}")(folder / name, Machine.here(state, seconds), **options)
+        state.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

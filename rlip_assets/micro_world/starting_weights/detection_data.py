@@ -5,7 +5,7 @@ Shape legend: B images, n boxes of one image.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,25 +49,27 @@ class DetectionBatch:
     mask: Tensor
     targets: list[Target]
 
+    def moved(self, move: Callable[[Tensor], Tensor]) -> DetectionBatch:
+        """Return the batch with every tensor moved."""
+        targets = [(move(labels), move(boxes)) for labels, boxes in self.targets]
+        return DetectionBatch(move(self.images), move(self.mask), targets)
 
-def draw(corpus: Iterable[Annotated], class_names: Sequence[str]) -> list[Drawn]:
-    """Keep a stream of annotated images in memory; a class name outside `class_names` is a KeyError."""
-    index = {name: number for number, name in enumerate(class_names)}
-    return [
-        Drawn(
-            np.asarray(image.convert("RGB")),
-            np.asarray(boxes, np.float32).reshape(-1, 4),
-            np.array([index[label] for label in labels], np.int64),
-        )
-        for image, boxes, labels in corpus
-    ]
+
+def drawn(annotated: Annotated, class_names: Sequence[str]) -> Drawn:
+    """Keep an annotated image in memory; a class name outside `class_names` is a ValueError."""
+    image, boxes, labels = annotated
+    return Drawn(
+        np.asarray(image.convert("RGB")),
+        np.asarray(boxes, np.float32).reshape(-1, 4),
+        np.array([class_names.index(label) for label in labels], np.int64),
+    )
 
 
 def training_batch(images: Sequence[Drawn], generator: np.random.Generator) -> DetectionBatch:
     """Jitter the brightness and contrast of each image and mirror it in half of the cases."""
     tensors, targets = [], []
-    for drawn in images:
-        tensor, target = _prepared(drawn)
+    for image in images:
+        tensor, target = _prepared(image)
         tensor = tensor * generator.uniform(1 - JITTER, 1 + JITTER) + generator.uniform(-JITTER, JITTER)
         if generator.random() < 0.5:
             tensor = tensor.flip(-1)
@@ -79,16 +81,16 @@ def training_batch(images: Sequence[Drawn], generator: np.random.Generator) -> D
 
 def evaluation_batch(images: Sequence[Drawn]) -> DetectionBatch:
     """The images at the size of evaluation, otherwise as they are."""
-    prepared = [_prepared(drawn) for drawn in images]
+    prepared = [_prepared(image) for image in images]
     return DetectionBatch(*stack_images([tensor for tensor, _ in prepared]), [target for _, target in prepared])
 
 
-def _prepared(drawn: Drawn) -> tuple[Tensor, Target]:
-    height, width = drawn.size
+def _prepared(annotated: Drawn) -> tuple[Tensor, Target]:
+    height, width = annotated.size
     scale = SHORT_SIDE / min(height, width)
-    image = Image.fromarray(drawn.pixels)
+    image = Image.fromarray(annotated.pixels)
     if scale != 1:
         image = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
-    low, high = drawn.boxes[:, :2], drawn.boxes[:, 2:]
+    low, high = annotated.boxes[:, :2], annotated.boxes[:, 2:]
     boxes = np.concatenate([(low + high) / 2, high - low], axis=1) / np.array([width, height] * 2, np.float32)
-    return image_tensor(image), (torch.from_numpy(drawn.labels), torch.from_numpy(boxes))
+    return image_tensor(image), (torch.from_numpy(annotated.labels), torch.from_numpy(boxes))

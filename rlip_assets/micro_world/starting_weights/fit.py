@@ -1,70 +1,186 @@
-"""The training loop of all three networks."""
+"""The training loop of all three networks: by steps or by time, saved now and then, taken up again where it ended."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from rlip_assets.micro_world.starting_weights.record import TrainingRecord
+from rlip_assets.storage.files import atomic_file
 
 Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
+class Machine:
+    """Device and processes of a training, its time, and where its state is kept.
+
+    Attributes:
+        workers: processes that render; 0 renders in the training process.
+        seconds: the training ends after these at the latest, its schedule compressed to fit; None runs all steps.
+        state: file of the unfinished training, for resuming; None keeps none.
+        save_every: seconds between two states.
+        on_save: is called after each state, for instance to copy the weights so far.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    workers: int = 0
+    seconds: float | None = None
+    state: Path | None = None
+    save_every: float = 60.0
+    on_save: Callable[[], None] | None = None
+
+    @classmethod
+    def here(cls, state: Path | None = None, seconds: float | None = None) -> Machine:
+        """Return the GPU where there is one, else one thread of the CPU; rendering takes the other cores."""
+        torch.set_num_threads(1)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(device, max(1, (os.cpu_count() or 1) - 1), seconds, state)
+
+    @property
+    def name(self) -> str:
+        """The device as records name it."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
+    def move(self, tensor: Tensor) -> Tensor:
+        """Return the tensor on the device; the copy does not hold up the CPU."""
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """bfloat16 where the device is fast at it."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+
+@dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up to `lr` over `warmup` steps, then half a cosine down to the share `lowest` of it."""
+    """Learning rates and parts of a training.
+
+    The rate rises linearly over the first `warmup` steps of every part, below half a cosine from `lr` down to the share `lowest` of it.
+    `parts`: shares of the training, ascending, at which its second and later parts begin.
+    """
 
     lr: float
     steps: int
     warmup: int
     weight_decay: float
     lowest: float = 0.0
+    parts: tuple[float, ...] = ()
 
-    def share(self, step: int) -> float:
-        """Return the share of `lr` at a step, from 1."""
-        done = max(0, step - self.warmup) / max(1, self.steps - self.warmup)
-        cosine = 0.5 * (1 + math.cos(math.pi * done))
+    def part(self, progress: float) -> int:
+        """Return the number of the part, from 0, at a share of the training."""
+        return sum(progress >= start for start in self.parts)
+
+    def share(self, progress: float, step: int) -> float:
+        """Return the share of `lr` at a share of the training and a step of its part, from 1."""
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         return min(1.0, step / self.warmup) * (self.lowest + (1 - self.lowest) * cosine)
 
 
+Losses = Callable[[Batch, float], tuple[Tensor, Mapping[str, Tensor]]]
+
+
 def fit(
-    parameters: Iterable[nn.Parameter],
+    modules: Iterable[nn.Module],
     schedule: Schedule,
-    batches: Iterable[Batch],
-    losses: Callable[[Batch, int], tuple[Tensor, Mapping[str, Tensor]]],
+    batch: Callable[[np.random.Generator], Batch],
+    losses: Losses[Batch],
     record: TrainingRecord,
+    machine: Machine,
+    seed: int = 0,
 ) -> None:
-    """Train by AdamW, gradients clipped to norm 1.
+    """Train by AdamW, gradients clipped to norm 1, until all steps are done or the time is up.
+
+    Without a limit on time the outcome depends on the arguments alone, interrupted and resumed or not (on one machine).
 
     Args:
-        losses: batch and step (from 1) to the loss and to the terms that are recorded, all scalars.
+        batch: draws a batch with the generator of the training.
+        losses: batch and share of the training done to the loss and to the terms that are recorded, all scalars.
     """
-    trained = list(parameters)
+    network = nn.ModuleList(modules)
+    trained = list(network.parameters())
     optimiser = torch.optim.AdamW(trained, lr=schedule.lr, weight_decay=schedule.weight_decay)
-    rate = LambdaLR(optimiser, lambda done: schedule.share(done + 1))
-    for step, batch in enumerate(batches, start=1):
-        loss, terms = losses(batch, step)
+    state = _State(network, optimiser, np.random.default_rng(seed), record, machine)
+    record.begin()
+    state.load()
+    while (progress := state.progress(schedule.steps)) < 1:
+        if schedule.part(progress) != state.part:
+            state.part, state.part_began = schedule.part(progress), record.finished
+        for group in optimiser.param_groups:
+            group["lr"] = schedule.lr * schedule.share(progress, record.finished - state.part_began + 1)
+        loss, terms = losses(batch(state.generator), progress)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
-        rate.step()
-        record.step({name: float(value.detach()) for name, value in terms.items()})
+        record.step(terms, progress)
+        state.save_when_due()
+    record.finish()
 
 
-def shuffled(rows: int, batch: int, steps: int, generator: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield the row numbers of each step's batch; every row once before any row again."""
-    order = np.zeros(0, np.int64)
-    for _ in range(steps):
-        while len(order) < batch:
-            order = np.concatenate([order, generator.permutation(rows)])
-        yield order[:batch]
-        order = order[batch:]
+class _State:
+    """What is needed to go on: weights, moments, random streams, place in the schedule, record."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        generator: np.random.Generator,
+        record: TrainingRecord,
+        machine: Machine,
+    ) -> None:
+        self.network, self.optimiser, self.generator = network, optimiser, generator
+        self.record, self.machine = record, machine
+        self.part = self.part_began = 0
+        self.saved = time.monotonic()
+
+    def progress(self, steps: int) -> float:
+        """Return the share of the training done, by steps or by time, whichever is further."""
+        seconds = self.machine.seconds
+        return max(self.record.finished / steps, self.record.seconds / seconds if seconds else 0.0)
+
+    def save_when_due(self) -> None:
+        if time.monotonic() - self.saved < self.machine.save_every:
+            return
+        if self.machine.state is not None:
+            with atomic_file(self.machine.state) as path:
+                torch.save(self._values(), path)
+        if self.machine.on_save is not None:
+            self.machine.on_save()
+        self.saved = time.monotonic()
+
+    def load(self) -> None:
+        """Take up the saved training, unless it is one with other settings."""
+        path = self.machine.state
+        if path is None or not path.is_file():
+            return
+        values = torch.load(path, map_location=self.machine.device, weights_only=True)
+        if not self.record.resume(values["record"]):
+            return
+        self.network.load_state_dict(values["network"])
+        self.optimiser.load_state_dict(values["optimiser"])
+        self.generator.bit_generator.state = values["generator"]
+        torch.set_rng_state(values["torch"].cpu())
+        self.part, self.part_began = values["part"], values["part_began"]
+
+    def _values(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.bit_generator.state,
+            "torch": torch.get_rng_state(),
+            "part": self.part,
+            "part_began": self.part_began,
+            "record": self.record.state(),
+        }

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rlip_assets.storage.files import write_json
+from rlip_assets.storage.files import read_object, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RECORD = "record.json"
+
+
+def earlier(folder: Path, further: bool) -> Any:
+    """Return the record of the weights in a folder that are trained on, without its losses; None for fresh weights."""
+    if not further:
+        return None
+    record = read_object(folder / RECORD, "train these weights from scratch (without --further)")
+    return {key: value for key, value in record.items() if key != "losses"}
 
 
 @dataclass
@@ -21,41 +33,74 @@ class TrainingRecord:
     Args:
         name: which weights.
         settings: everything that decides the outcome, as plain JSON values (seed included).
-        steps: optimiser steps planned.
+        device: what it ran on.
+        earlier: the record of the training whose weights this one trains on.
         log_every: steps between two kept losses.
     """
 
     name: str
     settings: Mapping[str, Any]
-    steps: int
+    device: str = "cpu"
+    earlier: Mapping[str, Any] | None = None
     log_every: int = 50
     losses: list[dict[str, float]] = field(default_factory=list)
-    _sums: dict[str, float] = field(default_factory=dict, repr=False)
+    finished: int = 0
+    """Steps done."""
+    _sums: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _count: int = field(default=0, repr=False)
-    _finished: int = field(default=0, repr=False)
+    _seconds_before: float = field(default=0.0, repr=False)
     _started: float = field(default_factory=time.perf_counter, repr=False)
-    _processor_started: float = field(default_factory=time.process_time, repr=False)
 
     @property
     def seconds(self) -> float:
-        """Wall seconds since the record was opened."""
-        return time.perf_counter() - self._started
+        """Wall seconds of the training, those before it was resumed included."""
+        return self._seconds_before + time.perf_counter() - self._started
 
-    def step(self, losses: Mapping[str, float]) -> None:
-        """Count a finished step; every `log_every` steps the mean losses are kept and printed."""
+    def begin(self) -> None:
+        """Count the seconds from now on."""
+        self._started = time.perf_counter()
+
+    def step(self, losses: Mapping[str, Tensor], progress: float) -> None:
+        """Count a finished step; every `log_every` steps the mean losses are kept and printed.
+
+        Until then the sums stay on their device: reading one would wait for the step.
+        """
+        self.finished += 1
         self._count += 1
-        self._finished += 1
-        number = self._finished
         for key, value in losses.items():
-            self._sums[key] = self._sums.get(key, 0.0) + value
-        if number % self.log_every and number != self.steps:
-            return
-        means = {key: round(value / self._count, 4) for key, value in self._sums.items()}
-        self.losses.append({"step": number, **means})
+            self._sums[key] = self._sums[key] + value.detach() if key in self._sums else value.detach()
+        if self.finished % self.log_every == 0:
+            self._log(progress)
+
+    def finish(self) -> None:
+        """Keep the losses of the last steps."""
+        if self._count:
+            self._log(1.0)
+
+    def _log(self, progress: float) -> None:
+        means = {key: round(float(value) / self._count, 4) for key, value in self._sums.items()}
+        self.losses.append({"step": self.finished, **means})
         self._sums, self._count = {}, 0
-        left = self.seconds / number * (self.steps - number)
         terms = "  ".join(f"{key} {value:.3f}" for key, value in means.items())
-        print(f"{self.name}: step {number}/{self.steps}  {terms}  {self.seconds:.0f} s, {left:.0f} s left", flush=True)
+        print(f"{self.name}: step {self.finished} ({progress:.0%})  {terms}  {self.seconds:.0f} s", flush=True)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `resume` needs."""
+        return {
+            "settings": json.dumps(self.settings, sort_keys=True),
+            "losses": self.losses,
+            "finished": self.finished,
+            "seconds": self.seconds,
+        }
+
+    def resume(self, state: Mapping[str, Any]) -> bool:
+        """Go on from a saved state; return whether it is one of a training with these settings."""
+        if state["settings"] != json.dumps(self.settings, sort_keys=True):
+            return False
+        self.losses, self.finished, self._seconds_before = list(state["losses"]), state["finished"], state["seconds"]
+        self.begin()
+        print(f"{self.name}: resumed at step {self.finished}", flush=True)
+        return True
 
     def write(self, folder: Path, held_out: Mapping[str, Any]) -> None:
         """Write `record.json` into the folder of the weights."""
@@ -66,12 +111,12 @@ class TrainingRecord:
             {
                 "name": self.name,
                 "settings": dict(self.settings),
-                "steps": self.steps,
+                "steps": self.finished,
                 "seconds": round(self.seconds, 1),
-                "processor_seconds": round(time.process_time() - self._processor_started, 1),
                 "losses": self.losses,
                 "held_out": dict(held_out),
                 "software": {"torch": torch.__version__.split("+")[0], "python": platform.python_version()},
-                "threads": torch.get_num_threads(),
+                "device": self.device,
+                "earlier": self.earlier,
             },
         )

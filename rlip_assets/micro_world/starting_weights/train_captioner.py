@@ -1,33 +1,35 @@
-"""A micro BLIP, trained on the micro world's caption corpus, with the layout of the published captioners.
+"""A micro BLIP, trained on scenes of the micro world and sentences about them, with the layout of the published captioners.
 
-Two phases. First the vision transformer learns what each of its patches shows, does and undergoes (a linear head on the patch tokens,
+Two parts. First the vision transformer learns what each of its patches shows, does and undergoes (a linear head on the patch tokens,
 dropped afterwards): it stands in for the pre-training that a published image encoder brings along, and saves most of the steps. Then
-image encoder and text decoder learn to caption, with all sentences of an image decoded against one encoding of it.
+image encoder and text decoder learn to caption, with several sentences of an image decoded against one encoding of it, while the
+patches go on being taught.
 
-Shape legend: B images, K captions per image, S tokens, G x G patches.
+Shape legend: B images, K sentences of one image, n statements of one image, N tokens of a sentence, G x G patches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
-from rlip_assets.micro_world.group import STATURE
-from rlip_assets.micro_world.picture import Picture
-from rlip_assets.micro_world.render import render
-from rlip_assets.micro_world.starting_weights.fit import Schedule, fit, shuffled
-from rlip_assets.micro_world.starting_weights.record import TrainingRecord
-from rlip_assets.micro_world.wording import FORMS
-from rlip_assets.micro_world.world import CATEGORIES
+from rlip_assets.micro_world.starting_weights.captioned_scenes import (
+    STATEMENTS,
+    CaptionedScene,
+    captioned_scene,
+    scene_sentences,
+)
+from rlip_assets.micro_world.starting_weights.fit import Machine, Schedule, fit
+from rlip_assets.micro_world.starting_weights.record import TrainingRecord, earlier
+from rlip_assets.micro_world.starting_weights.stream import Stream
 from rlip_assets.storage.files import atomic_folder
 
 if TYPE_CHECKING:
@@ -37,8 +39,7 @@ PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[DEC]", "[SEP]"
 PROMPT = "a picture of "
 MOST_TOKENS = 40
 HELD_OUT_SEED = 0
-Pixels = npt.NDArray[np.uint8]
-Rows = npt.NDArray[np.int64]
+IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -56,26 +57,36 @@ class CaptionerSize:
 
 
 @dataclass(frozen=True)
-class CaptionerSchedule:
-    """Everything that decides the outcome besides the corpora."""
+class CaptionerTraining:
+    """Everything that decides the outcome besides the sizes."""
 
     seed: int = 7
-    dense_images: int = 10000
-    dense_steps: int = 3500
-    dense_batch: int = 32
-    caption_images: int = 10000
-    caption_steps: int = 4000
+    images: int = 20_000
+    """Distinct scenes."""
+    steps: int = 8000
     batch: int = 24
-    captions: int = 5
+    sentences: int = 5
+    """Of each image of a batch."""
+    captions_from: float = 0.5
+    """Share of the training after which captions are learned too."""
+    patch_weight: float = 0.15
+    """Weight of the patch loss from then on; falls to 0 over the last fifth."""
     rate: float = 1e-3
     weight_decay: float = 0.02
+    warmup: int = 100
     shift: int = 6
     """Largest random displacement of an image, pixels."""
+    tokenizer_scenes: int = 4000
     held_out_pictures: int = 300
 
-    def of(self, steps: int) -> Schedule:
-        """Return the learning rates of one phase."""
-        return Schedule(self.rate, steps, warmup=100, weight_decay=self.weight_decay)
+    @classmethod
+    def further(cls) -> CaptionerTraining:
+        """Return the settings that train finished weights on: other scenes, half the rate, captions from the beginning."""
+        return cls(seed=8, steps=1200, captions_from=0.0, rate=5e-4, warmup=50, shift=4)
+
+    def schedule(self) -> Schedule:
+        """Return the learning rates."""
+        return Schedule(self.rate, self.steps, self.warmup, self.weight_decay, parts=(self.captions_from,))
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary: int) -> BertTokenizer:
@@ -130,77 +141,170 @@ def build_micro_captioner(tokenizer: BertTokenizer, size: CaptionerSize | None =
     return BlipForConditionalGeneration(config)
 
 
+def size_of(model: BlipForConditionalGeneration) -> CaptionerSize:
+    """Return the sizes of a captioner that `build_micro_captioner` built."""
+    vision: Any = model.config.vision_config
+    text: Any = model.config.text_config
+    return CaptionerSize(
+        vision.image_size,
+        vision.patch_size,
+        vision.hidden_size,
+        vision.num_hidden_layers,
+        text.hidden_size,
+        text.num_hidden_layers,
+        text.num_attention_heads,
+        text.vocab_size,
+    )
+
+
 @dataclass(frozen=True)
-class CaptionedImages:
-    """Images in memory, (n, H, W, 3) uint8, with their sentences."""
+class CaptionBatch:
+    """pixels (B, H, H, 3) uint8; statements (B, n), padded with `STATEMENTS`; boxes (B, n, 4); tokens (B K, N); owner (B K,), the image of
+    each sentence; mirrored (B,) bool; shift (B, 2) pixels; gain and offset (B, 1, 1, 1) and (B, 1, 1, 3) of the colours."""
 
-    pixels: Pixels
-    captions: list[list[str]]
-
-    @classmethod
-    def draw(cls, corpus: Iterable[tuple[Image.Image, list[str]]], side: int) -> CaptionedImages:
-        """Keep a corpus, resized to squares of `side` pixels as the captioner reads them."""
-        pixels, captions = [], []
-        for image, texts in corpus:
-            pixels.append(np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)))
-            captions.append(texts)
-        return cls(np.stack(pixels), captions)
+    pixels: Tensor
+    statements: Tensor
+    boxes: Tensor
+    tokens: Tensor
+    owner: Tensor
+    mirrored: Tensor
+    shift: Tensor
+    gain: Tensor
+    offset: Tensor
 
 
-@dataclass(frozen=True)
-class DenseImages:
-    """Images in memory, (n, H, W, 3) uint8, with what each patch shows: (n, C, G, G) bool.
+class SentenceCoder:
+    """Token rows of sentences: start token, prompt, sentence and end token. A word is split once."""
 
-    The C statements about a patch: it shows a thing of a kind; the thing does an event; an event is done to it; it does something to a
-    thing of a kind.
-    """
+    def __init__(self, tokenizer: BertTokenizer) -> None:
+        number = tokenizer.get_vocab()
+        self.pad, self._end = number[PAD], number[END]
+        self.tokenizer = tokenizer
+        self._words: dict[str, list[int]] = {}
+        self.prompt = [number[START], *self._ids(PROMPT)]
 
-    pixels: Pixels
-    shown: npt.NDArray[np.bool_]
+    def __call__(self, sentence: str) -> list[int]:
+        return [*self.prompt, *self._ids(sentence), self._end]
 
-    @classmethod
-    def draw(cls, pictures: Iterable[Picture], size: CaptionerSize) -> DenseImages:
-        """Draw pictures; a patch shows a thing when its centre lies in the box of the thing."""
-        kinds = {kind: number for number, kind in enumerate(sorted({*CATEGORIES, *STATURE} - {"person"}))}
-        events = {event: number for number, event in enumerate(FORMS)}
-        does, done, to = len(kinds), len(kinds) + len(events), len(kinds) + 2 * len(events)
-        centres = (np.arange(size.image // size.patch) + 0.5) / (size.image // size.patch)
-        pixels, shown = [], []
-        for picture in pictures:
-            image = render(picture).convert("RGB")
-            pixels.append(np.asarray(image.resize((size.image, size.image), Image.Resampling.BICUBIC)))
-            grid = np.zeros((to + len(kinds), len(centres), len(centres)), bool)
-            patches = []
-            for thing in picture.things:
-                x1, y1, x2, y2 = np.array(thing.box) / np.array([image.width, image.height] * 2)
-                rows, columns = (centres >= y1) & (centres <= y2), (centres >= x1) & (centres <= x2)
-                patches.append(rows[:, None] & columns)
-                grid[kinds[thing.kind]] |= patches[-1]
-            for relation in picture.relations:
-                if not relation.spatial:
-                    subject, target = patches[relation.subject], patches[relation.object]
-                    grid[does + events[relation.text]] |= subject
-                    grid[done + events[relation.text]] |= target
-                    grid[to + kinds[picture.things[relation.object].kind]] |= subject
-            shown.append(grid)
-        return cls(np.stack(pixels), np.stack(shown))
+    def _ids(self, text: str) -> list[int]:
+        for word in text.split():
+            if word not in self._words:
+                self._words[word] = self.tokenizer(word, add_special_tokens=False)["input_ids"]
+        return [number for word in text.split() for number in self._words[word]]
+
+
+def draw_batch(
+    scenes: Sequence[CaptionedScene],
+    coder: SentenceCoder,
+    sentences: int,
+    shift: int,
+    generator: np.random.Generator,
+) -> CaptionBatch:
+    """Return a batch of all `scenes` with up to `sentences` sentences of each, and how each image is to be shown."""
+    count, most = len(scenes), max(len(scene.statements) for scene in scenes)
+    statements = np.full((count, most), STATEMENTS)
+    boxes = np.zeros((count, most, 4), np.float32)
+    rows, owner = [], []
+    for place, scene in enumerate(scenes):
+        statements[place, : len(scene.statements)] = scene.statements
+        boxes[place, : len(scene.statements)] = scene.boxes
+        chosen = generator.permutation(len(scene.sentences))[:sentences].tolist()
+        rows += [torch.tensor(coder(scene.sentences[pick])) for pick in chosen]
+        owner += [place] * len(chosen)
+    return CaptionBatch(
+        torch.from_numpy(np.stack([scene.pixels for scene in scenes])),
+        torch.from_numpy(statements),
+        torch.from_numpy(boxes),
+        nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=coder.pad),
+        torch.tensor(owner),
+        torch.from_numpy(generator.random(count) < 0.5),
+        torch.from_numpy(generator.integers(-shift, shift + 1, (count, 2))),
+        torch.from_numpy(generator.uniform(0.8, 1.2, (count, 1, 1, 1)).astype(np.float32)),
+        torch.from_numpy(generator.uniform(-0.08, 0.08, (count, 1, 1, 3)).astype(np.float32)),
+    )
+
+
+def shown_pixels(batch: CaptionBatch) -> Tensor:
+    """(B, 3, H, H): mirrored where asked, then moved down and right by `shift` (edges repeated), colours varied, CLIP-normalised."""
+    from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+    side = batch.pixels.shape[1]
+    place = torch.arange(side, device=batch.pixels.device)
+    rows, columns = ((place - batch.shift[:, axis, None]).clamp(0, side - 1) for axis in (0, 1))
+    columns = torch.where(batch.mirrored[:, None], side - 1 - columns, columns)
+    image = torch.arange(len(batch.pixels), device=batch.pixels.device)[:, None, None]
+    pixels = batch.pixels[image, rows[:, :, None], columns[:, None, :]].float() / 255
+    mean, deviation = (pixels.new_tensor(values) for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
+    return (((pixels * batch.gain + batch.offset).clamp(0, 1) - mean) / deviation).permute(0, 3, 1, 2)
+
+
+def shown_patches(batch: CaptionBatch, grid: int) -> Tensor:
+    """(B, STATEMENTS, G G) 0 or 1: a statement holds for the patches whose centre lies in its region, as `shown_pixels` shows it."""
+    left, top, right, bottom = batch.boxes.unbind(-1)
+    mirrored = batch.mirrored[:, None]
+    left, right = torch.where(mirrored, 1 - right, left), torch.where(mirrored, 1 - left, right)
+    down, across = (batch.shift.float() / batch.pixels.shape[1])[..., None].unbind(1)
+    centres = (torch.arange(grid, device=left.device) + 0.5) / grid
+    rows = (centres >= (top + down)[..., None]) & (centres <= (bottom + down)[..., None])
+    columns = (centres >= (left + across)[..., None]) & (centres <= (right + across)[..., None])
+    holds = (rows[..., :, None] & columns[..., None, :]).flatten(2).float()
+    target = holds.new_zeros(len(holds), STATEMENTS + 1, grid * grid)
+    target.scatter_add_(1, batch.statements[..., None].expand_as(holds), holds)
+    return target[:, :STATEMENTS].clamp(max=1)
 
 
 def train_captioner(
-    captioned: CaptionedImages,
-    dense: DenseImages,
-    size: CaptionerSize,
-    schedule: CaptionerSchedule,
+    model: BlipForConditionalGeneration,
+    tokenizer: BertTokenizer,
+    scenes: Stream[CaptionedScene],
+    training: CaptionerTraining,
     record: TrainingRecord,
-) -> tuple[BlipForConditionalGeneration, BertTokenizer]:
-    """Train tokenizer and captioner; the result depends on the arguments alone (on one machine)."""
-    torch.manual_seed(schedule.seed)
-    generator = np.random.default_rng(schedule.seed)
-    tokenizer = train_tokenizer((text for texts in captioned.captions for text in texts), size.vocabulary)
-    model = build_micro_captioner(tokenizer, size)
-    _learn_patches(model, dense, schedule, generator, record)
-    _learn_captions(model, tokenizer, captioned, schedule, generator, record)
-    return model.eval(), tokenizer
+    machine: Machine,
+) -> None:
+    """Train a captioner with fresh weights; it comes back in evaluation mode on the CPU."""
+    vision, coder = model.vision_model, SentenceCoder(tokenizer)
+    head = nn.Linear(vision.post_layernorm.normalized_shape[0], STATEMENTS)
+    nn.init.constant_(head.bias, -4.0)
+    model.train().to(machine.device)
+    head.to(machine.device)
+    size = size_of(model)
+    grid = size.image // size.patch
+    # With a limit on time the images made so far serve; else all, so that the outcome does not depend on the workers.
+    scenes.wait(training.batch if machine.seconds else scenes.count)
+
+    def batch(generator: np.random.Generator) -> CaptionBatch:
+        chosen = [scenes[row] for row in generator.integers(0, len(scenes), training.batch).tolist()]
+        drawn = draw_batch(chosen, coder, training.sentences, training.shift, generator)
+        return CaptionBatch(**{name: machine.move(value) for name, value in vars(drawn).items()})
+
+    def losses(batch: CaptionBatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        with machine.autocast():
+            image = vision(shown_pixels(batch)).last_hidden_state
+            patches = patch_loss(head(image[:, 1:]), shown_patches(batch, grid))
+            if progress < training.captions_from:
+                return patches, {"patches": patches}
+            captions = caption_loss(model, image[batch.owner], batch.tokens, coder)
+        weight = training.patch_weight * min(1.0, (1 - progress) / 0.2)
+        return captions + weight * patches, {"captions": captions, "patches": patches}
+
+    fit([model, head], training.schedule(), batch, losses, record, machine, training.seed)
+    model.eval().to("cpu")
+
+
+def patch_loss(logits: Tensor, holds: Tensor) -> Tensor:
+    """Binary cross-entropy of (B, G G, STATEMENTS) logits, summed, per statement that holds for a patch."""
+    loss = F.binary_cross_entropy_with_logits(logits.float().transpose(1, 2), holds, reduction="sum")
+    return loss / holds.sum().clamp(min=1)
+
+
+def caption_loss(model: BlipForConditionalGeneration, image: Tensor, tokens: Tensor, coder: SentenceCoder) -> Tensor:
+    """Cross-entropy of the next token of every sentence; the prompt is given, not learned."""
+    labels = tokens.masked_fill(tokens == coder.pad, IGNORED)
+    labels[:, : len(coder.prompt)] = IGNORED
+    loss: Tensor = model.text_decoder(
+        input_ids=tokens, attention_mask=(tokens != coder.pad).long(), encoder_hidden_states=image, labels=labels
+    ).loss
+    return loss
 
 
 def save_captioner(
@@ -215,111 +319,39 @@ def save_captioner(
     BlipImageProcessorPil(size={"height": size.image, "width": size.image}).save_pretrained(folder)
 
 
-def _learn_patches(
-    model: BlipForConditionalGeneration,
-    images: DenseImages,
-    schedule: CaptionerSchedule,
-    generator: np.random.Generator,
-    record: TrainingRecord,
+def make_captioner(
+    folder: Path,
+    machine: Machine | None = None,
+    size: CaptionerSize | None = None,
+    training: CaptionerTraining | None = None,
+    *,
+    further: bool = False,
 ) -> None:
-    """Phase 1: what each patch shows, does and undergoes."""
-    statements, grid = images.shown.shape[1:3]
-    head = nn.Linear(model.vision_model.post_layernorm.normalized_shape[0], statements)
-    nn.init.constant_(head.bias, -4.0)
-    model.train()
+    """Train the captioner, measure it on held-out pictures and write the weights with their record; a folder is replaced whole.
 
-    def losses(rows: Rows, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        mirrored = generator.random(len(rows)) < 0.5
-        target = torch.from_numpy(images.shown[rows]).float()
-        target = torch.where(torch.from_numpy(mirrored)[:, None, None, None], target.flip(-1), target)
-        pixels = _tensors(images.pixels[rows], mirrored, generator)
-        tokens = model.vision_model(pixels).last_hidden_state[:, 1:]
-        logits = head(tokens).transpose(1, 2).reshape(len(rows), statements, grid, grid)
-        loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / target.sum().clamp(min=1)
-        return loss, {"patches": loss}
+    With `further` the weights in the folder are trained on, of whatever size they are.
+    """
+    from transformers import BertTokenizer, BlipForConditionalGeneration
 
-    batches = shuffled(len(images.pixels), schedule.dense_batch, schedule.dense_steps, generator)
-    parameters = [*model.vision_model.parameters(), *head.parameters()]
-    fit(parameters, schedule.of(schedule.dense_steps), batches, losses, record)
-
-
-def _learn_captions(
-    model: BlipForConditionalGeneration,
-    tokenizer: BertTokenizer,
-    images: CaptionedImages,
-    schedule: CaptionerSchedule,
-    generator: np.random.Generator,
-    record: TrainingRecord,
-) -> None:
-    """Phase 2: next token of every sentence; the prompt is given, not learned."""
-    encoded = [_token_rows(tokenizer, texts) for texts in images.captions]
-    prompt = len(tokenizer(PROMPT.strip(), add_special_tokens=False)["input_ids"]) + 1
-    pad = tokenizer.get_vocab()[PAD]
-    model.train()
-
-    def losses(rows: Rows, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        mirrored = generator.random(len(rows)) < 0.5
-        pixels = _tensors(images.pixels[rows], mirrored, generator, schedule.shift)
-        vision = model.vision_model(pixels).last_hidden_state
-        chosen = [generator.permutation(len(encoded[row]))[: schedule.captions] for row in rows]
-        owner = torch.tensor([place for place, picks in enumerate(chosen) for _ in picks])
-        sentences = [
-            torch.tensor(encoded[row][pick]) for row, picks in zip(rows, chosen, strict=True) for pick in picks
-        ]
-        tokens = nn.utils.rnn.pad_sequence(sentences, batch_first=True, padding_value=pad)
-        labels = tokens.masked_fill(tokens == pad, -100)
-        labels[:, :prompt] = -100
-        loss = model.text_decoder(
-            input_ids=tokens, attention_mask=(tokens != pad).long(), encoder_hidden_states=vision[owner], labels=labels
-        ).loss
-        return loss, {"captions": loss}
-
-    batches = shuffled(len(encoded), schedule.batch, schedule.caption_steps, generator)
-    fit(model.parameters(), schedule.of(schedule.caption_steps), batches, losses, record)
-
-
-def _token_rows(tokenizer: BertTokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Start token, prompt, sentence and end token of each text."""
-    start, end = (tokenizer.get_vocab()[token] for token in (START, END))
-    rows = tokenizer([PROMPT + text for text in texts], add_special_tokens=False)["input_ids"]
-    return [[start, *row, end] for row in rows]
-
-
-def _tensors(pixels: Pixels, mirrored: npt.NDArray[np.bool_], generator: np.random.Generator, shift: int = 0) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W), mirrored where asked, moved by up to `shift` pixels, colours varied, CLIP-normalised."""
-    from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    images = torch.where(torch.from_numpy(mirrored)[:, None, None, None], images.flip(-1), images)
-    if shift:
-        padded = F.pad(images, (shift,) * 4, mode="replicate")
-        side = images.shape[-1]
-        corners = generator.integers(0, 2 * shift + 1, (len(images), 2))
-        images = torch.stack(
-            [image[:, y : y + side, x : x + side] for image, (y, x) in zip(padded, corners, strict=True)]
-        )
-    gain = torch.from_numpy(generator.uniform(0.8, 1.2, (len(images), 1, 1, 1)).astype(np.float32))
-    offset = torch.from_numpy(generator.uniform(-0.08, 0.08, (len(images), 3, 1, 1)).astype(np.float32))
-    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
-    return ((images * gain + offset).clamp(0, 1) - mean) / deviation
-
-
-def make_captioner(folder: Path, size: CaptionerSize | None = None, schedule: CaptionerSchedule | None = None) -> None:
-    """Train the captioner, measure it on held-out pictures and write the weights with their record; a folder is replaced whole."""
     from rlip_assets.labelling.captions.captioner import Captioner
     from rlip_assets.lineage.params.labels import CaptionParams
-    from rlip_assets.micro_world.captions import caption_corpus, corpus_pictures
     from rlip_assets.micro_world.starting_weights.caption_quality import measure
 
-    size, schedule = size or CaptionerSize(), schedule or CaptionerSchedule()
-    torch.set_num_threads(1)
-    record = TrainingRecord("captioner", asdict(size) | asdict(schedule), schedule.dense_steps + schedule.caption_steps)
-    dense = DenseImages.draw(
-        (picture for picture, _ in corpus_pictures("detection", schedule.seed, schedule.dense_images)), size
-    )
-    captioned = CaptionedImages.draw(caption_corpus(schedule.seed, schedule.caption_images), size.image)
-    model, tokenizer = train_captioner(captioned, dense, size, schedule, record)
+    machine, size = machine or Machine(), size or CaptionerSize()
+    training = training or (CaptionerTraining.further() if further else CaptionerTraining())
+    torch.manual_seed(training.seed)
+    if further:
+        tokenizer = BertTokenizer.from_pretrained(folder)
+        model = BlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        size = size_of(model)
+    else:
+        tokenizer = train_tokenizer(scene_sentences(training.seed, training.tokenizer_scenes), size.vocabulary)
+        model = build_micro_captioner(tokenizer, size)
+    record = TrainingRecord("captioner", asdict(size) | asdict(training), machine.name, earlier(folder, further))
+    draw = partial(captioned_scene, seed=training.seed, side=size.image)
+    with Stream(draw, training.images, machine.workers) as scenes:
+        train_captioner(model, tokenizer, scenes, training, record, machine)
     with atomic_folder(folder) as temporary:
         save_captioner(model, tokenizer, size, temporary)
-        held_out = measure(Captioner.open(temporary, CaptionParams()), HELD_OUT_SEED, schedule.held_out_pictures)
+        held_out = measure(Captioner.open(temporary, CaptionParams()), HELD_OUT_SEED, training.held_out_pictures)
         record.write(temporary, held_out)

@@ -1,31 +1,33 @@
 """The shipped box detector: a micro DAB-Deformable-DETR trained on boxes of the COCO and Objects365 classes of the micro world.
 
 As published, the relation network starts from a detector of these two datasets. The images come from a separate stream of the generator
-(`detection_corpus`), not from any raw dataset of the lineage.
+(`annotated_image`), not from any raw dataset of the lineage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rlip_assets.micro_world.captions import detection_corpus
+from rlip_assets.micro_world.captions import annotated_image
 from rlip_assets.micro_world.starting_weights.dense_head import DenseHead, TokenTap
 from rlip_assets.micro_world.starting_weights.detection_data import (
     DetectionBatch,
     Drawn,
-    draw,
+    drawn,
     evaluation_batch,
     training_batch,
 )
 from rlip_assets.micro_world.starting_weights.detector_quality import average_precision
-from rlip_assets.micro_world.starting_weights.fit import Schedule, fit, shuffled
-from rlip_assets.micro_world.starting_weights.record import TrainingRecord
+from rlip_assets.micro_world.starting_weights.fit import Machine, Schedule, fit
+from rlip_assets.micro_world.starting_weights.record import TrainingRecord, earlier
+from rlip_assets.micro_world.starting_weights.stream import Stream
 from rlip_assets.micro_world.vocabularies import category_text
 from rlip_assets.micro_world.world import CATEGORIES
 from rlip_model import ModelConfig
@@ -36,7 +38,7 @@ PRESET = "micro_detector"
 VOCABULARY = "objects365"
 """Objects365 names everything that COCO names, and divides finer."""
 HELD_OUT_SEED = 1_000_000
-"""Added to the seed of the training stream."""
+"""Of the stream of the images to measure on."""
 
 
 @dataclass(frozen=True)
@@ -44,27 +46,31 @@ class DetectorTraining:
     """Everything that decides the outcome."""
 
     seed: int = 0
-    backbone_steps: int = 1000
-    """First part: backbone and pyramid alone, under the dense loss."""
-    steps: int = 2400
-    """Second part: the whole network."""
-    backbone_batch: int = 16
-    batch: int = 8
-    images: int = 8000
+    images: int = 20_000
     """Distinct training images."""
+    steps: int = 4000
+    batch: int = 8
+    whole_from: float = 0.3
+    """Share of the training that goes to backbone and pyramid alone, under the dense loss."""
     lr: float = 1.5e-3
     weight_decay: float = 1e-4
     warmup: int = 50
     """Steps of each part over which the learning rate rises from 0."""
     dense_weight: float = 1.0
-    """Weight of the dense loss in the second part; falls to 0 over its last fifth."""
+    """Weight of the dense loss in the second part; falls to 0 over the last fifth."""
     held_out_images: int = 300
 
-    def of(self, steps: int) -> Schedule:
-        """Return the learning rates of one part; they end at a hundredth."""
-        return Schedule(self.lr, steps, self.warmup, self.weight_decay, lowest=0.01)
+    @classmethod
+    def further(cls) -> DetectorTraining:
+        """Return the settings that train finished weights on: other images, a lower rate, the whole network from the beginning."""
+        return cls(seed=1, steps=1200, whole_from=0.0, lr=6e-4)
+
+    def schedule(self) -> Schedule:
+        """Return the learning rates; they end at a hundredth."""
+        return Schedule(self.lr, self.steps, self.warmup, self.weight_decay, lowest=0.01, parts=(self.whole_from,))
 
 
+@cache
 def class_names() -> list[str]:
     """Names of everything that the detection corpus boxes, in alphabetical order."""
     names = {
@@ -75,83 +81,69 @@ def class_names() -> list[str]:
     return sorted(name for name in names if name is not None)
 
 
-def detection_images(seed: int, count: int) -> list[Drawn]:
-    """`count` annotated images of the corpus, labels as indices of `class_names`."""
-    return draw(detection_corpus(seed, count, VOCABULARY), class_names())
+def detection_image(number: int, seed: int) -> Drawn:
+    """An annotated image of the corpus, labels as indices of `class_names`."""
+    return drawn(annotated_image(seed, number, VOCABULARY), class_names())
 
 
-def make_detector(folder: Path, settings: DetectorTraining | None = None) -> None:
-    """Train the detector, measure it on held-out images and write the weights with their record; a folder is replaced whole."""
-    settings = settings or DetectorTraining()
-    torch.set_num_threads(1)
+def make_detector(
+    folder: Path,
+    machine: Machine | None = None,
+    settings: DetectorTraining | None = None,
+    *,
+    further: bool = False,
+) -> None:
+    """Train the detector, measure it on held-out images, write it with its record; an existing folder is replaced whole.
+
+    With `further` the weights in the folder are trained on.
+    """
+    machine = machine or Machine()
+    settings = settings or (DetectorTraining.further() if further else DetectorTraining())
     names = class_names()
-    record = TrainingRecord("detector", asdict(settings), settings.backbone_steps + settings.steps)
-    model = train_detector(detection_images(settings.seed, settings.images), len(names), settings, record)
+    record = TrainingRecord("detector", asdict(settings), machine.name, earlier(folder, further))
+    torch.manual_seed(settings.seed)
+    model = load_detector(folder)[0] if further else DabDeformableDetr(ModelConfig.preset(PRESET), len(names))
+    with Stream(partial(detection_image, seed=settings.seed), settings.images, machine.workers) as training:
+        train_detector(model, training, settings, record, machine)
     save_detector(folder, model, {"classes": names, "seed": settings.seed}, half=True)
-    held_out = detection_images(settings.seed + HELD_OUT_SEED, settings.held_out_images)
+    held_out = [detection_image(number, HELD_OUT_SEED) for number in range(settings.held_out_images)]
     record.write(folder, evaluate_detector(load_detector(folder)[0], held_out, names))
 
 
 def train_detector(
-    training: Sequence[Drawn], num_classes: int, settings: DetectorTraining, record: TrainingRecord
-) -> DabDeformableDetr:
-    """Train from scratch, batch normalisation included; the network comes back in evaluation mode."""
-    torch.manual_seed(settings.seed)
-    generator = np.random.default_rng(settings.seed)
-    model = DabDeformableDetr(ModelConfig.preset(PRESET), num_classes).train()
-    dense = DenseHead(model.config.width, num_classes)
-    _train_backbone(model, dense, training, settings, generator, record)
-    _train_whole(model, dense, training, settings, generator, record)
-    return model.eval()
-
-
-def _train_backbone(
     model: DabDeformableDetr,
-    dense: DenseHead,
-    training: Sequence[Drawn],
+    images: Stream[Drawn],
     settings: DetectorTraining,
-    generator: np.random.Generator,
     record: TrainingRecord,
+    machine: Machine,
 ) -> None:
-    """Backbone and pyramid learn from the dense head directly: the cheap part of the forward pass learns most of what is needed."""
+    """Train a detector, batch normalisation included; it comes back in evaluation mode on the CPU.
 
-    def losses(batch: DetectionBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        pyramid = model.pyramid(model.backbone(batch.images), batch.mask)
-        loss: Tensor = dense(pyramid.tokens, pyramid, batch.targets)
-        return loss, {"backbone": loss}
+    Backbone and pyramid learn from the dense head directly at first: the cheap part of the forward pass learns most of what is needed.
+    """
+    dense, criterion = DenseHead(model.config.width, model.num_classes), DetectorCriterion()
+    model.train().to(machine.device)
+    dense.to(machine.device)
+    # With a limit on time the images made so far serve; else all, so that the outcome does not depend on the workers.
+    images.wait(settings.batch if machine.seconds else images.count)
 
-    batches = _batches(training, settings.backbone_batch, settings.backbone_steps, generator)
-    parameters = [*model.backbone.parameters(), *model.pyramid.parameters(), *dense.parameters()]
-    fit(parameters, settings.of(settings.backbone_steps), batches, losses, record)
+    def batch(generator: np.random.Generator) -> DetectionBatch:
+        chosen = [images[row] for row in generator.integers(0, len(images), settings.batch).tolist()]
+        return training_batch(chosen, generator).moved(machine.move)
 
+    def losses(batch: DetectionBatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        if progress < settings.whole_from:
+            pyramid = model.pyramid(model.backbone(batch.images), batch.mask)
+            alone: Tensor = dense(pyramid.tokens, pyramid, batch.targets)
+            return alone, {"backbone": alone}
+        with TokenTap(model) as tap:
+            loss, terms = criterion(model(batch.images, batch.mask), batch.targets)
+        dense_loss = dense(tap.tokens, tap.pyramid, batch.targets)
+        weight = settings.dense_weight * min(1.0, (1 - progress) / 0.2)
+        return loss + weight * dense_loss, {"total": loss, "dense": dense_loss, **terms}
 
-def _train_whole(
-    model: DabDeformableDetr,
-    dense: DenseHead,
-    training: Sequence[Drawn],
-    settings: DetectorTraining,
-    generator: np.random.Generator,
-    record: TrainingRecord,
-) -> None:
-    criterion = DetectorCriterion()
-    with TokenTap(model) as tap:
-
-        def losses(batch: DetectionBatch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-            output = model(batch.images, batch.mask)
-            loss, terms = criterion(output, batch.targets)
-            dense_loss = dense(tap.tokens, tap.pyramid, batch.targets)
-            left = min(1.0, (settings.steps - step) / max(1.0, 0.2 * settings.steps))
-            return loss + settings.dense_weight * left * dense_loss, {"total": loss, "dense": dense_loss, **terms}
-
-        batches = _batches(training, settings.batch, settings.steps, generator)
-        fit([*model.parameters(), *dense.parameters()], settings.of(settings.steps), batches, losses, record)
-
-
-def _batches(
-    training: Sequence[Drawn], batch: int, steps: int, generator: np.random.Generator
-) -> Iterator[DetectionBatch]:
-    for rows in shuffled(len(training), batch, steps, generator):
-        yield training_batch([training[row] for row in rows], generator)
+    fit([model, dense], settings.schedule(), batch, losses, record, machine, settings.seed)
+    model.eval().to("cpu")
 
 
 @torch.no_grad()
@@ -163,10 +155,10 @@ def evaluate_detector(
     for first in range(0, len(images), batch):
         chunk = images[first : first + batch]
         prepared = evaluation_batch(chunk)
-        sizes = torch.tensor([drawn.size for drawn in chunk])
+        sizes = torch.tensor([image.size for image in chunk])
         found += detections(model(prepared.images, prepared.mask), sizes)
     return {
         **average_precision(found, images, class_names),
         "images": len(images),
-        "boxes_per_image": round(sum(len(d.labels) for d in images) / len(images), 2),
+        "boxes_per_image": round(sum(len(image.labels) for image in images) / len(images), 2),
     }

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlip_assets.micro_world.starting_weights.fit import Schedule, fit
+from rlip_assets.micro_world.starting_weights.fit import Machine, Schedule, fit
 from rlip_assets.micro_world.starting_weights.phrase_corpus import (
     HeldOut,
     PhraseCorpus,
@@ -66,18 +66,19 @@ class TextEncoderTraining:
     held_out_scenes: int = 300
 
 
-def make_text_encoder(folder: Path, settings: TextEncoderTraining | None = None) -> None:
+def make_text_encoder(
+    folder: Path, machine: Machine | None = None, settings: TextEncoderTraining | None = None
+) -> None:
     """Train tokenizer and encoder, measure them on held-out pairs and captions, write them with their record.
 
-    An existing folder is replaced whole.
+    It takes minutes on one core, so it trains on the CPU anywhere. An existing folder is replaced whole.
     """
-    settings = settings or TextEncoderTraining()
-    torch.set_num_threads(1)
-    record = TrainingRecord("text_encoder", asdict(settings), settings.steps)
+    machine, settings = replace(machine or Machine(), device=torch.device("cpu")), settings or TextEncoderTraining()
+    record = TrainingRecord("text_encoder", asdict(settings))
     scenes = caption_scenes(settings.seed, settings.scenes, settings.captions)
     corpus, held_out = build_corpus(scenes, settings.held_out_share, settings.seed)
     tokenizer = train_tokenizer(corpus, ModelConfig.preset(PRESET).text.vocabulary)
-    encoder = train_text_encoder(tokenizer, corpus, scenes, settings, record)
+    encoder = train_text_encoder(tokenizer, corpus, scenes, settings, record, machine)
     fresh = caption_scenes(settings.seed + HELD_OUT_SEED, settings.held_out_scenes, 2)
     # Measured as shipped: in 16-bit precision, widened again.
     encoder.half().float()
@@ -99,17 +100,17 @@ def train_text_encoder(
     scenes: Sequence[Sequence[str]],
     settings: TextEncoderTraining,
     record: TrainingRecord,
+    machine: Machine,
 ) -> Any:
     """A `RobertaModel` of the micro presets, in evaluation mode."""
     torch.manual_seed(settings.seed)
-    generator = np.random.default_rng(settings.seed)
     config = ModelConfig.preset(PRESET).text
     encoder: Any = build_text_encoder(replace(config, dropout=settings.dropout)).train()
     guess = MaskedWords(encoder, config.width, config.vocabulary)
     close = torch.from_numpy(corpus.close)
     several = [scene for scene in scenes if len(scene) > 1]
 
-    def losses(batch: None, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(generator: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         pairs = torch.from_numpy(corpus.draw(settings.phrase_batch, generator))
         left, right = pool(encoder, tokenizer, [corpus.phrases[i] for i in pairs.T.flatten().tolist()]).chunk(2)
         phrases = info_nce(left, right, settings.temperature, close[pairs[:, :1], pairs[None, :, 1]])
@@ -121,7 +122,8 @@ def train_text_encoder(
         return loss, {"phrases": phrases, "captions": captions, "masked": masked}
 
     schedule = Schedule(settings.lr, settings.steps, settings.warmup, settings.weight_decay)
-    fit([*encoder.parameters(), *guess.parameters()], schedule, [None] * settings.steps, losses, record)
+    # Each step draws its texts while it reads them: the batch is the generator.
+    fit([encoder, guess], schedule, lambda generator: generator, losses, record, machine, settings.seed)
     trained: Any = build_text_encoder(config)
     trained.load_state_dict(encoder.state_dict())
     return trained.eval()
