@@ -19,6 +19,7 @@ from transformers import (
     RobertaConfig,
     RobertaForMaskedLM,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from perf.rehearsal.vocabularies import write_bert_tokenizer, write_roberta_tokenizer
 from rlip_assets.datasets.sources.classes import official_table
@@ -27,6 +28,7 @@ from rlip_model import ModelConfig, build_model
 from rlip_model.checkpoints.official_layout import official_state_dict
 from rlip_model.dab_deformable_detr import DabDeformableDetr
 
+disable_progress_bar()
 DETECTOR_QUERIES, DETECTOR_CLASSES = 300, 91
 PROMPT_END = 3
 """Position of the last token of "a picture of" behind the start token."""

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.utils.logging import disable_progress_bar
 
 from rlip_assets.storage.errors import InputError
 
@@ -130,11 +131,12 @@ def _of_images(whole: Any) -> Any:
 
 @contextmanager
 def refusing(source: str | Path, kind: str) -> Iterator[None]:
-    """Turn whatever transformers, tokenizers and safetensors raise while they open `source` into one sentence.
+    """Turn whatever transformers, tokenizers and safetensors raise while they open `source` into one sentence; no bar is drawn.
 
     Raises:
         InputError: the source is no such `kind` of model.
     """
+    disable_progress_bar()
     try:
         yield
     except BaseException as error:  # they raise whatever they trip over, a panic of Rust included

@@ -54,6 +54,7 @@ class LineLog(NullLog):
             get_time=clock,
         )
         self._reported = clock()
+        self._said: tuple[int, int, str] | None = None
 
     def info(self, message: str) -> None:
         for write in self._writers:
@@ -62,7 +63,8 @@ class LineLog(NullLog):
     def progress(self, done: int, total: int, unit: str) -> None:
         task = self._phase(done, total, unit)
         now = self._clock()
-        if now - self._reported < self._interval and done < total:
+        said, self._said = self._said, (done, total, unit)
+        if (now - self._reported < self._interval and done < total) or (done >= total and said == self._said):
             return
         self._reported = now
         speed = f", {task.speed:.1f} {unit}/s" if task.speed else ""

@@ -12,13 +12,13 @@ from rlip_assets.report.artifacts import read_json
 from rlip_assets.report.repeats import Intervals, Metrics, compare, summary
 from rlip_assets.report.runs import (
     COMPARISONS,
-    FUSION,
     HICO,
     RARE,
     ROWS,
     TITLES,
     UNSEEN,
     Row,
+    fusion_runs,
     result_rows,
     scaling_runs,
     setting_runs,
@@ -68,8 +68,7 @@ def gather(
         ],
         "fusion": [
             {"fusion": title, "run": run, **_zero_shot(metrics, run, intervals)}
-            for title, run in FUSION
-            if run in metrics
+            for title, run in fusion_runs(training, metrics)
         ],
         "comparisons": compare(metrics, COMPARISONS),
         "errors": _errors(benchmarks, rows),
@@ -98,7 +97,7 @@ def _predicted(run: str, checkpoint: str, figures: Mapping[str, float | None]) -
     """Return the row of a checkpoint that predicted a benchmark, with the columns of the benchmark's other rows."""
     likes = [row for row in (*ROWS, Row("HICO-DET", "", UNSEEN)) if set(row.columns.values()) <= set(figures)]
     benchmark = next(iter(likes[-1].columns.values())).partition("/")[0]
-    return Row(f"{TITLES[benchmark]} by {checkpoint}", run, likes[-1].columns)
+    return Row(f"{TITLES[benchmark]} by {Path(checkpoint).name}", run, likes[-1].columns)
 
 
 def _published(metrics: Metrics, runs: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ Runs that profiles commonly have are known by name and have the titles of the pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from rlip_assets.evaluation.headlines import HEADLINES
@@ -138,6 +138,27 @@ def scaling_runs(training: TrainingParams) -> list[tuple[str, str]]:
             data = " + ".join(SHORT.get(source, source) for source in recipe.sources)
             found.append((f"{data} ({name})", f"pretrain-{name}"))
     return found
+
+
+def fusion_runs(training: TrainingParams, made: Collection[str]) -> list[tuple[str, str]]:
+    """Return title and run of each fusion on the same data: those known by name, else each late one beside its namesake with ALIF.
+
+    Args:
+        made: the runs that have figures.
+    """
+    known = [(title, run) for title, run in FUSION if run in made]
+    if len(known) > 1:
+        return known
+    resolved = {name: choice.resolve() for name, choice in training.pretrain.items()}
+    found: dict[str, str] = {}
+    for name, late in resolved.items():
+        same = (other for other, each in resolved.items() if each.model == late.model.replace("_late", ""))
+        if "_late" in late.model:
+            alif = [other for other in same if resolved[other].sources == late.sources][:1]
+            found |= {f"pretrain-{each}": f"ALIF, {each}" for each in alif} | {
+                f"pretrain-{name}": f"late fusion, {name}"
+            }
+    return [(title, run) for run, title in found.items() if run in made]
 
 
 def setting_runs(training: TrainingParams) -> Mapping[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rlip_assets.evaluation.errors_by_cause import CAUSES
@@ -54,7 +55,7 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
     rare = [row for row in hico if "Rare" in row["figures"]]
     unseen = [row for row in hico if "Unseen" in row["figures"]]
     others = [row for row in facts["results"] if row not in hico]
-    return [
+    sections = [
         Section(
             "HICO-DET, mAP",
             "Protocol hico_det/rlipv2 with pair suppression. Every other protocol is in benchmark.json. " + INTERVALS,
@@ -70,9 +71,8 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
         ),
         Section(
             "More data: zero-shot mAP by pre-training mix",
-            "Each mix trains for as many epochs, as published, so that a larger mix trains for more steps; the study profile trains VG "
-            "alone once more for as many steps. Verb groups say how Visual Genome names a benchmark verb: by the same text, by a synonym "
-            "only, or not at all.",
+            "Each mix trains for as many epochs, as published, so that a larger mix trains for more steps. Verb groups say how Visual "
+            f"Genome names a benchmark verb: by the same text, by a synonym only, or not at all.{_unnamed_verbs(facts)}",
             [
                 figures_table("data", facts["scaling"]),
                 *_verbs(facts),
@@ -86,7 +86,7 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
             "twice its standard error.",
             [comparisons_table(facts["comparisons"])],
         ),
-        *_pseudo_labels(facts["label_quality"]),
+        *_pseudo_labels(facts["label_quality"], drawn=facts.get("micro_world", False)),
         Section(
             "Where errors come from",
             "Of each test image the best R triplets, R being the number of its annotated relations, by what is wrong with them.",
@@ -101,6 +101,13 @@ def sections_of(facts: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> l
             [_published(setting) for setting in facts["published"] if setting["rows"]],
         ),
     ]
+    return list(filter(None, map(_filled, sections)))
+
+
+def _filled(section: Section) -> Section | None:
+    """Return a section without empty tables; None where it had tables and all of them are empty."""
+    tables = [table for table in section.tables if table.rows]
+    return replace(section, tables=tables) if tables or not section.tables or section.pictures else None
 
 
 def _fusion(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
@@ -110,23 +117,22 @@ def _fusion(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
     return [
         Section(
             "ALIF beside late fusion",
-            "Zero-shot mAP on the same data, after as many steps and, in the study profile, after as many seconds. "
-            "One seed shows no significance; the study profile has three.",
+            "Zero-shot mAP on the same data, after as many steps or as many seconds. One seed shows no significance.",
             [figures_table("fusion", rows)],
             ["plots/fusion.png"],
         )
     ]
 
 
-def _pseudo_labels(quality: Mapping[str, Any] | None) -> list[Section]:
-    """Return the section of the pseudo labels, where they were judged."""
+def _pseudo_labels(quality: Mapping[str, Any] | None, *, drawn: bool) -> list[Section]:
+    """Return the section of the pseudo labels, where they were judged; `drawn`: by the truth of the micro world."""
     if quality is None:
         return []
     losses = quality.get("losses", {})
     return [
         Section(
             "Pseudo labels against the truth kept aside"
-            if "human" not in quality
+            if drawn and "human" not in quality
             else "Pseudo labels against human triplets",
             "The threshold was chosen on one half of the images and the figures are those of the other half."
             + _human_caution(quality.get("human")),
@@ -256,8 +262,18 @@ def _verbs(facts: Mapping[str, Any]) -> list[Table]:
     if not verbs:
         return []
     sources = list(dict.fromkeys(source for row in verbs for source in row["sources"]))
-    rows = [[row["verb"], *(_counts(row["sources"][source]) for source in sources)] for row in verbs]
+    rows = [[row["verb"], *(_counts(row["sources"][source]) for source in sources)] for row in verbs if _is_named(row)]
     return [Table(["verb: occurrences as exact text / as synonym", *sources], rows)]
+
+
+def _unnamed_verbs(facts: Mapping[str, Any]) -> str:
+    """Return a sentence about the verbs that no source names, which have no row."""
+    unnamed = [row["verb"] for row in facts["verb_sources"] if not _is_named(row)]
+    return f" Verbs of no source ({len(unnamed)}): {', '.join(unnamed)}." if unnamed else ""
+
+
+def _is_named(row: Mapping[str, Any]) -> bool:
+    return any(count for counts in row["sources"].values() for count in counts.values())
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.params.training import TrainingParams
+from rlip_assets.lineage.profiles import PARAMS_FILE, profile_root
 from rlip_assets.report.artifacts import read_history, read_json, read_rows
 from rlip_assets.report.class_facts import class_facts, classes_csv
 from rlip_assets.report.facts import gather
@@ -21,7 +23,7 @@ from rlip_assets.report.markdown import tables_markdown, to_markdown
 from rlip_assets.report.page import NOTICE, Picture, Section, render, render_page
 from rlip_assets.report.plots import scaling_plot
 from rlip_assets.report.repeats import Comparison, compare
-from rlip_assets.report.runs import HICO
+from rlip_assets.report.runs import HICO, fusion_runs
 from rlip_assets.report.sections import class_table, sections_of
 from rlip_assets.report.verbs import verb_sources
 from rlip_assets.storage.errors import InputError
@@ -92,6 +94,31 @@ def test_fusions_are_compared_where_a_profile_has_more_than_one(folders: tuple[P
     text = to_markdown(facts_of(folders), sections_of(facts_of(folders)))
     assert "| late fusion, equal steps | 6.25 |" in text.replace(" – |", "")
     assert "| ALIF beats late fusion, equal steps | +6.09 |" in text
+
+
+def test_a_late_fusion_of_another_name_stands_beside_alif_on_the_same_data() -> None:
+    training = load_params(profile_root("paper_r50") / PARAMS_FILE).training
+    made = [f"pretrain-{name}" for name in training.pretrain]
+    assert fusion_runs(training, made) == [
+        ("ALIF, vg_coco", "pretrain-vg_coco"),
+        ("late fusion, late_vg_coco", "pretrain-late_vg_coco"),
+    ]
+    assert fusion_runs(training, []) == []
+
+
+def test_what_is_empty_is_not_shown(folders: tuple[Path, Path]) -> None:
+    """No table without rows, no section of such tables, and no row for a verb that no source names."""
+    facts = facts_of(folders) | {"comparisons": [], "fusion": []}
+    counts = [{"exact": 2, "synonym": 0}, {"exact": 0, "synonym": 0}]
+    facts["verb_sources"] = [
+        {"verb": verb, "sources": {"Visual Genome": count}} for verb, count in zip(("ride", "sip"), counts, strict=True)
+    ]
+    sections = sections_of(facts)
+    assert all(table.rows for section in sections for table in section.tables)
+    text = to_markdown(facts, sections)
+    assert "What the seeds show" not in text
+    assert "Verbs of no source (1): sip." in text
+    assert "| sip |" not in text
 
 
 def test_pseudo_labels_are_shown_by_dataset_and_relation_and_by_whom_they_were_judged(
