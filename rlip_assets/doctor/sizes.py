@@ -22,6 +22,8 @@ _FIRST = {"resnet": 64, "swin": 96}
 _PER_TOKEN = 24
 """Values that an encoder layer keeps per token and channel: projections, sampled values, and feed-forward of eight times the width."""
 _STRIDES = (8, 16, 32, 64)
+_VOCABULARY, _TEXT_TOKENS, _TEXT_VALUES = 200, 6, 34
+"""Texts of a benchmark, tokens of a text, and values that a layer of RoBERTa keeps per token and channel; texts are shared by a batch."""
 _SORTED = 48
 """Bytes per word of the vocabulary while a token is drawn: probabilities, their order and sums in float64."""
 _PER_IMAGE_TOKEN = 10
@@ -49,9 +51,11 @@ def step_bytes(recipe: Recipe, precision: str, gradient_checkpointing: bool) -> 
     kind = config.backbone.kind
     backbone = _BACKBONE[kind] * pixels * config.backbone.stem / _FIRST[kind]
     encoder = tokens * config.width * _PER_TOKEN * _FLOAT * config.encoder_layers
+    text = config.text
+    texts = (recipe.label_budget or _VOCABULARY) * _TEXT_TOKENS * text.width * text.layers * _TEXT_VALUES * _FLOAT
     part = math.ceil(recipe.batch_per_process / recipe.accumulate)
     factor = (0.6 if precision != "fp32" else 1.0) * (0.4 if gradient_checkpointing else 1.0)
-    return _COPIES * weight_bytes(recipe) + part * factor * (backbone + encoder)
+    return _COPIES * weight_bytes(recipe) + factor * (part * (backbone + encoder) + texts)
 
 
 def caption_bytes(config: Mapping[str, Any], images: int, captions: int) -> float:
