@@ -58,7 +58,7 @@ def reproduce(
     addresses = [item.address for item in items]
     spoken = addresses[0] if len(addresses) == 1 else f"{addresses[0]} and {len(addresses) - 1} more"
     force = ["--force"] if translator.force(context) else []
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *force, *addresses]
+    command = [*translator.dvc(), "--wait-for-lock", "repro", "--single-item", *force, *addresses]
     deadline, pause = time.monotonic() + busy_timeout, 1.0
     while True:
         translator.before_run(context, project.root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,10 @@ class DvcTranslator:
     def force(self, context: dg.AssetExecutionContext) -> bool:
         """Return whether DVC runs the stage although nothing that it tracks has changed: by the run tag `dvc/force`."""
         return context.run.tags.get("dvc/force") == "true"
+
+    def dvc(self) -> Sequence[str]:
+        """Return the command that starts DVC."""
+        return [sys.executable, "-m", "dvc"]
 
     def environment(self, context: dg.AssetExecutionContext) -> Mapping[str, str]:
         """Return variables for the DVC process besides those of this one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from dagster_dvc.lock import LockEntry
 from dagster_project.checks import check_results, check_specs
 from dagster_project.instance import WORKER_TAG, this_worker
 from dagster_project.metadata import describe
+from rlip_assets.cli import warm_client
 from rlip_assets.dvc.lock import holds
 from rlip_assets.dvc.repair import repair
 from rlip_assets.lineage.provenance import DAGSTER_RUN_VARIABLE
@@ -98,6 +100,10 @@ class PipelineTranslator(DvcTranslator):
 
     def force(self, context: dg.AssetExecutionContext) -> bool:
         return context.run.tags.get(FORCE_TAG) == "true"
+
+    def dvc(self) -> Sequence[str]:
+        """Return DVC's command, run by the warm server where there is one."""
+        return [sys.executable, "-m", warm_client.__name__, "dvc"]
 
     def environment(self, context: dg.AssetExecutionContext) -> Mapping[str, str]:
         return {DAGSTER_RUN_VARIABLE: context.run.run_id, REQUESTER_VARIABLE: str(os.getpid())}

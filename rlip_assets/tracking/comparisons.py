@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from rlip_assets.evaluation.headlines import HEADLINE
 from rlip_assets.report.repeats import REPEAT
 from rlip_assets.tracking.address import ui_address
 
@@ -40,12 +41,22 @@ def comparisons(client: MlflowClient, profile: str) -> dict[str, str]:
 
 
 def comparison_address(runs: Iterable[Run]) -> str:
-    """Return the address of MLflow's page that compares `runs`: parameters, metrics and plots side by side."""
+    """Return the address of MLflow's page that plots the headline figure of `runs` side by side; its other metrics are a choice there.
+
+    The page of parameters and metrics (`/compare-runs`) always opens on the first metric of all, which is one of the machine.
+    """
     runs = list(runs)
     ids = [run.info.run_id for run in runs]
     experiments = sorted({str(run.info.experiment_id) for run in runs})
-    named = f"runs={quote(json.dumps(ids))}&experiments={quote(json.dumps(experiments))}"
-    return f"{ui_address()}/#/compare-runs?{named}"
+    query = {
+        "runs": ids,
+        "metric": HEADLINE,
+        "experiments": experiments,
+        "plot_metric_keys": [HEADLINE],
+        "plot_layout": {"autosize": True},
+    }
+    named = "&".join(f"{name}={quote(json.dumps(value))}" for name, value in query.items())
+    return f"{ui_address()}/#/metric?{named}&x_axis=step"
 
 
 def _unseen(run: Run) -> bool:

@@ -38,9 +38,9 @@ def test_each_comparison_opens_on_the_newest_runs_of_its_items(tmp_path: Path, m
     repeat = trained("finetune", "hico_1-seed1", shots="0.01", **hico)
 
     found = comparisons(client, "micro")
-    assert all(address.startswith("http://127.0.0.1:5005/#/compare-runs?") for address in found.values())
+    assert all(address.startswith("http://127.0.0.1:5005/#/metric?") for address in found.values())
     shown = {title: set(json.loads(parse_qs(address.partition("?")[2])["runs"][0])) for title, address in found.items()}
     first = next(run for run in shots if client.get_run(run).data.params["shots"] == "0.01")
     assert shown == {"data mixes": mixes, "shots": shots, "seeds": {first, repeat}}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@host/")
-    assert comparisons(client, "micro")["shots"].startswith("http://host/#/compare-runs?")
+    assert comparisons(client, "micro")["shots"].startswith("http://host/#/metric?")
