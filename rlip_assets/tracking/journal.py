@@ -79,6 +79,11 @@ class Journal:
         return self.folder.name
 
     @property
+    def root(self) -> Path:
+        """Return the root of the profile."""
+        return self.folder.parents[len(Path(FOLDER).parts)]
+
+    @property
     def header(self) -> Mapping[str, Any]:
         """The first operation; empty where a kill cut it off."""
         return next(iter(self.read(0)), ({}, 0))[0]

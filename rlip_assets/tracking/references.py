@@ -6,9 +6,10 @@ A registered model is such a reference. Its files are found in the tree while th
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,23 @@ def describe_files(path: Path, name: Path) -> dict[str, dict[str, Any]]:
         for file in files
         if file.is_file()
     }
+
+
+def link_copies(folder: Path, root: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Replace files below `folder` that are copies of outputs by hard links to these, where the file system has such.
+
+    Args:
+        files: what `describe_files` says of the outputs, whose paths are relative to `root`.
+    """
+    outputs = {content["md5"]: root / name for name, content in files.items()}
+    for file in sorted(folder.rglob("*")):
+        output = outputs.get(_md5(file)) if file.is_file() else None
+        if output is None or not output.is_file() or output.samefile(file) or _md5(output) != _md5(file):
+            continue
+        link = file.with_name(f".{file.name}.link")
+        with suppress(OSError):
+            os.link(output, link)
+            os.replace(link, file)
 
 
 @contextmanager

@@ -12,11 +12,13 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.storage.errors import RlipError
 from rlip_assets.tracking.address import STORE_VARIABLE, fingerprint, store_uri
 from rlip_assets.tracking.journal import END, OPEN, Journal, State, waiting_journals
+from rlip_assets.tracking.references import link_copies
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -153,8 +155,12 @@ def _send_file(client: MlflowClient, run: str, _experiment: str, journal: Journa
         client.log_artifact(run, str(path), None if place == "." else place)
 
 
-def _send_outputs(client: MlflowClient, run: str, _experiment: str, _journal: Journal, given: list[Operation]) -> None:
-    client.log_dict(run, given[0]["files"], "outputs.json")
+def _send_outputs(client: MlflowClient, run: str, _experiment: str, journal: Journal, given: list[Operation]) -> None:
+    files = given[0]["files"]
+    client.log_dict(run, files, "outputs.json")
+    place = urlsplit(str(client.get_run(run).info.artifact_uri))
+    if place.scheme == "file":
+        link_copies(Path(unquote(place.path)) / "pictures", journal.root, files)
 
 
 def _send_model(client: MlflowClient, run: str, experiment: str, journal: Journal, given: list[Operation]) -> None:

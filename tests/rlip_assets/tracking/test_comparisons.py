@@ -39,6 +39,7 @@ def test_each_comparison_opens_on_the_newest_runs_of_its_items(tmp_path: Path, m
 
     found = comparisons(client, "micro")
     assert all(address.startswith("http://127.0.0.1:5005/#/metric?") for address in found.values())
+    assert all("metric=%22headline%22&" in address for address in found.values()), "it opens on the figure compared"
     shown = {title: set(json.loads(parse_qs(address.partition("?")[2])["runs"][0])) for title, address in found.items()}
     first = next(run for run in shots if client.get_run(run).data.params["shots"] == "0.01")
     assert shown == {"data mixes": mixes, "shots": shots, "seeds": {first, repeat}}

@@ -21,13 +21,16 @@ from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.runner import run_stage
 from rlip_assets.lineage.stage_run import StageRun
 from rlip_assets.storage.errors import InputError
-from rlip_assets.tracking.journal import waiting_journals
+from rlip_assets.tracking.journal import Journal, waiting_journals
 from rlip_assets.tracking.models import promote_model
+from rlip_assets.tracking.opening import close_abandoned
+from rlip_assets.tracking.references import describe_files, link_copies
 from rlip_assets.tracking.stage_log import TrackingLog, note_stage
 from rlip_assets.tracking.store import (
     CANDIDATE,
     CHAMPION,
     EXPERIMENTS,
+    KEY_TAG,
     experiment_id,
     open_store,
     parent_run,
@@ -99,6 +102,48 @@ def test_a_run_holds_parameters_metrics_inputs_outputs_and_pictures(root: Path, 
     md5 = hashlib.md5((root / "data/words/words.txt").read_bytes()).hexdigest()
     assert outputs["data/words/words.txt"] == {"bytes": 13, "md5": md5}
     assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(root / "store")
+
+
+def test_pictures_that_are_outputs_too_are_kept_once(tmp_path: Path) -> None:
+    output, pictures = tmp_path / "data/drawn.png", tmp_path / "artifacts/pictures"
+    pictures.mkdir(parents=True)
+    output.parent.mkdir()
+    for file in (output, pictures / "drawn.png"):
+        file.write_bytes(b"picture")
+    (pictures / "other.png").write_bytes(b"another")
+    files = describe_files(output.parent, Path("data"))
+    link_copies(pictures, tmp_path, files)
+    assert (pictures / "drawn.png").samefile(output)
+    assert (pictures / "other.png").read_bytes() == b"another"
+    output.unlink()
+    output.write_bytes(b"changed")
+    link_copies(pictures, tmp_path, files)
+    assert (pictures / "drawn.png").read_bytes() == b"picture"
+    assert {file.name for file in pictures.iterdir()} == {"drawn.png", "other.png"}
+
+
+def test_runs_that_nobody_will_end_are_closed(root: Path, store: MlflowClient) -> None:
+    journal = Journal.create(root, "words@a", {})
+    made = {
+        key: store.create_run(
+            experiment_id(store, "toys"), tags={"profile": profile, KEY_TAG: key, **stage}
+        ).info.run_id
+        for key, profile, stage in (
+            (journal.key, "tracked", {"stage": "words"}),
+            ("gone", "tracked", {"stage": "words"}),
+            ("elsewhere", "other", {"stage": "words"}),
+            ("by hand", "tracked", {}),
+        )
+    }
+    assert close_abandoned(store, {"tracked": root}) == [made["gone"]]
+    journal.end("KILLED")
+    journal.remove()
+    assert {key: store.get_run(run).info.status for key, run in made.items()} == {
+        journal.key: "RUNNING",
+        "gone": "KILLED",
+        "elsewhere": "RUNNING",
+        "by hand": "RUNNING",
+    }
 
 
 def test_a_running_stage_has_its_environment(root: Path, store: MlflowClient) -> None:
