@@ -58,10 +58,8 @@ def demo(
         follow_gpus(instance)
         summary = bring_up_to_date(location, TARGET, tell, slots)
         if reported := report_external(instance, location.project, location.translator):
-            tell(
-                f"{len(reported)} items that DVC made without Dagster or several in a run are reported to it one by one"
-            )
-        missing = unreported(instance, location.project, location.translator)
+            tell(f"{len(reported)} items that DVC made alone or several in a run are reported to Dagster one by one")
+        missing = unreported(instance, location.project, location.translator) if reported else []
     summary.seconds = time.monotonic() - began
     print_summary(location.root, summary, len(missing))
 

@@ -17,28 +17,24 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
 from dagster_project.location import Location
 from dagster_project.worker import Outcome, Task, begin, run_task
 from rlip_assets.cli.summary import Launched, Summary
-from rlip_assets.cli.warm_server import warm_commands
+from rlip_assets.cli.warm_server import warm_stages
 from rlip_assets.dvc.lock import DvcLock, present
 from rlip_assets.dvc.pending import Pending
 from rlip_assets.dvc.repair import repair
 from rlip_assets.dvc.status import changed_items, changed_results
-from rlip_assets.lineage.environment import gpus
 from rlip_assets.lineage.log import LineReader
 from rlip_assets.lineage.provenance import read_provenance
-from rlip_assets.lineage.spec import Registry
 from rlip_assets.storage.errors import RlipError
 
 Tell = Callable[[str], None]
 _PASSES, _LOOK_SECONDS = 3, 1.0
-_WORTH_WARMING = 6
-"""Fewest items for which a process that forks is started: its imports take as long as those of three of them."""
 
 
 class LineageError(RlipError):
@@ -54,7 +50,7 @@ def bring_up_to_date(location: Location, target: str, tell: Tell, slots: int = 2
     Raises:
         LineageError: an item failed, or three passes were not enough.
     """
-    registry, root = location.registry, location.root
+    registry, root, lines = location.registry, location.root, location.root / "work/lines"
     for sentence in repair(root):
         tell(sentence)
     summary, began, before = Summary(), time.monotonic(), DvcLock.read(root)
@@ -69,7 +65,7 @@ def bring_up_to_date(location: Location, target: str, tell: Tell, slots: int = 2
             summary.changed_results = changed_results(summary.addresses, before, DvcLock.read(root))
             summary.seconds = time.monotonic() - began
             return summary
-        with _warm(registry, changed, root), _workers(target, root / "work/lines/workers.log", slots) as workers:
+        with warm_stages(registry, changed, lines), _workers(target, lines / "workers.log", slots) as workers:
             summary.launched += _Pass(location, changed, tell, slots).run(workers)
     remaining = ", ".join(sorted(changed_items(registry, root)))
     raise LineageError(f"{remaining} still differ from dvc.lock; is something else writing to data/?")
@@ -87,15 +83,6 @@ def _workers(target: str, log: Path, slots: int) -> Iterator[ProcessPoolExecutor
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _warm(registry: Registry, changed: set[str], root: Path) -> AbstractContextManager[None]:
-    """Return the block in which commands are warm, where there are enough of them to be worth it."""
-    if len(registry.downstream(changed)) < _WORTH_WARMING:
-        return nullcontext()
-    specs = [spec for spec in registry.specs.values() if not (spec.torch and gpus())]
-    modules = dict.fromkeys(spec.function.partition(":")[0] for spec in specs)
-    return warm_commands(list(modules), root / "work/lines/warm.log")
 
 
 class _Pass:

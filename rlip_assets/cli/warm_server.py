@@ -23,13 +23,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from rlip_assets.cli.warm_client import DECLINED, ENDED, FINISHED, LENGTH_BYTES, RUNNING, WARM_VARIABLE
+from rlip_assets.lineage.environment import gpus
 from rlip_assets.lineage.profiles import PROJECT_ROOT
+from rlip_assets.lineage.spec import Registry
 
 _OWN_PACKAGES = ("rlip_assets", "rlip_model", "dagster_dvc")
 _OF_A_RUN = ("DAGSTER_", "DVC_", "RLIP_", "MLFLOW_", "PWD", "OLDPWD", "SHLVL", "PATH", "_")
@@ -42,8 +44,19 @@ _WITH_TORCH = (
     "rlip_model.checkpoints.folder",
 )
 """Modules that stages import when they need them."""
+_WORTH_IT = 6
+"""Fewest items for which a server is started: its imports take as long as those of three or four of them."""
 _PATIENCE_SECONDS, _GRACE_SECONDS = 5.0, 20.0
 _SET_DEATH_SIGNAL = 1
+
+
+def warm_stages(registry: Registry, changed: Iterable[str], folder: Path) -> AbstractContextManager[None]:
+    """Return the block in which DVC and stages are warm, if enough has to be made; the server's log is put into `folder`."""
+    if len(registry.downstream(set(changed))) < _WORTH_IT:
+        return nullcontext()
+    specs = [spec for spec in registry.specs.values() if not (spec.torch and gpus())]
+    modules = dict.fromkeys(spec.function.partition(":")[0] for spec in specs)
+    return warm_commands(list(modules), folder / "warm.log")
 
 
 @contextmanager
