@@ -215,8 +215,9 @@ class _Server:
         """Close in a fork what belongs to the server."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for source in (self._listener, self._wake, self._keep, self._selector, *self._clients):
-            source.close()
+        self._selector.close()
+        for connection in (self._listener, self._wake, self._keep, *self._clients):
+            connection.close()
 
 
 def _take_over(
