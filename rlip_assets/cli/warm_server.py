@@ -34,7 +34,7 @@ from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.lineage.spec import Registry
 
 _OWN_PACKAGES = ("rlip_assets", "rlip_model", "dagster_dvc")
-_OF_A_RUN = ("DAGSTER_", "DVC_", "RLIP_", "MLFLOW_", "PWD", "OLDPWD", "SHLVL", "PATH", "_")
+_OF_A_RUN = ("DAGSTER_", "DVC_", "RLIP_", "MLFLOW_", "PWD", "OLDPWD", "SHLVL", "PATH", "COLUMNS", "LINES", "_")
 """Beginnings of the variables that may differ between commands: no library reads them while it is imported."""
 _DVC = ("dvc.cli", "dvc.commands.repro", "dvc.repo.reproduce", "dvc.dvcfile", "dvc.stage.cache", "dvc_data.index")
 _WITH_TORCH = (
