@@ -61,7 +61,8 @@ def read_lock(project: DvcProject, items: Iterable[Item] | None = None) -> dict[
         DvcProjectError: a file is no lock file, or it is in conflict; the sentence names it.
     """
     chosen = list(project.items if items is None else items)
-    files = {item.folder: _stages(project.root, item.folder) for item in chosen if item.command is not None}
+    folders = {item.folder for item in chosen if item.command is not None}
+    files = {folder: _stages(project.root, folder) for folder in folders}
     found = {}
     for item in chosen:
         entry = files[item.folder].get(item.lock_key) if item.command is not None else _dvc_file(project.root, item)
