@@ -64,7 +64,8 @@ def setting_options(setting: str, benchmark: str) -> tuple[bool, str | None]:
     """
     if setting not in settings_of(benchmark):
         raise ParameterError(
-            f"There is no setting {setting!r} of {benchmark}: give {', '.join(settings_of(benchmark))}"
+            f"There is no setting {setting!r} of {benchmark}: compare it with another by --setting "
+            f"({', '.join(settings_of(benchmark))}), or judge it alone by `rlip predict-benchmark` and `rlip evaluate`"
         )
     return setting.endswith("_zero_shot"), next((name for name in UNSEEN if setting.endswith(name)), None)
 
