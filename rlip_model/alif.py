@@ -56,6 +56,11 @@ class Encoder(nn.Module):
         self.fusions = nn.ModuleList(BiFusion(config) for _ in range(config.fusions))
         self.text_layers = nn.ModuleList(LanguageLayer(config.text) for _ in range(config.fusions))
 
+    def start_as_identity(self) -> None:
+        """Let fusions and language layers start without effect: with random weights they mix the labels, which makes these alike."""
+        for part in (*self.fusions, *self.text_layers):
+            part.start_as_identity()
+
     def forward(self, pyramid: Pyramid, pooled: Tensor, text_mask: Tensor | None) -> tuple[Memory, list[Tensor]]:
         """Return the encoded memory, and the labels (B, T, W) after each fusion; no labels where nothing is fused here.
 

@@ -50,6 +50,17 @@ class BiFusion(nn.Module):
             self.gate_visual = nn.Parameter(torch.full((width,), start))
             self.gate_label = nn.Parameter(torch.full((text,), start))
 
+    def start_as_identity(self) -> None:
+        """Close the gates, or where there are none set the outputs to zero, so that the fusion starts as its two layer norms."""
+        gated = self.gate != "none"
+        closed = (
+            (self.gate_visual, self.gate_label)
+            if gated
+            else (*self.output_visual.parameters(), *self.output_label.parameters())
+        )
+        for parameter in closed:
+            nn.init.zeros_(parameter)
+
     def forward(self, visual: Tensor, position: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the fused tokens (B, S, C) and labels (B, T, W).
 

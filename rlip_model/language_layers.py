@@ -27,6 +27,13 @@ class LanguageLayer(nn.Module):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
+    def start_as_identity(self) -> None:
+        """Set the outputs of attention and feed-forward to zero, so that the layer starts as its two layer norms."""
+        layer: Any = self.layer
+        for dense in (layer.attention.output.dense, layer.output.dense):
+            nn.init.zeros_(dense.weight)
+            nn.init.zeros_(dense.bias)
+
     def forward(self, labels: Tensor, text_mask: Tensor | None) -> Tensor:
         """Return labels (B, T, W) after one layer; text_mask (T,) or (B, T) bool, True = ignored as key."""
         bias = None

@@ -78,6 +78,10 @@ class Recipe(_Data):
     model_changes: dict[str, Any] = {}
     """Fields of the preset that differ, `backbone.drop_path` for a field of a part."""
 
+    fusion_start: Literal["published", "identity"] = "published"
+    """Start of ALIF's fusions and language layers. `published`: gates at 1 / levels and random weights, which make the labels alike;
+    `identity`: gates closed and language layers without effect. A network that comes from a checkpoint keeps its own."""
+
     sources: dict[str, Annotated[float, Field(gt=0)]] = {}
     """Dataset -> how often an epoch sees each of its images; 1 for all is the published concatenation."""
     trainval: tuple[str, ...] = ()

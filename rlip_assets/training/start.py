@@ -24,6 +24,7 @@ from rlip_model import (
     load_checkpoint,
     with_fewer_queries,
 )
+from rlip_model.alif import Encoder
 
 START_FILE = "start.json"
 """File of a checkpoint that tells what its training started from."""
@@ -100,6 +101,8 @@ def network_from_parts(
     disable_progress_bar()  # of a text encoder that loads in a moment
     torch.manual_seed(seed)
     model = build_model(model_config(recipe))
+    if recipe.fusion_start == "identity" and isinstance(model.encoder, Encoder):
+        model.encoder.start_as_identity()
     report = initialise_from_detector(model, detector)
     texts = initialise_text_encoder(model, text_encoder)
     start = Start(

@@ -280,3 +280,18 @@ def test_any_number_of_fusions_serves_the_decoder_layers(
     for one in range(len(labels)):
         for two in range(one + 1, len(labels)):
             assert torch.equal(labels[one], labels[two]) == ((one, two) in same or same == [(0, 1), (1, 2)])
+
+
+@pytest.mark.parametrize("gate", ["vxac", "glip", "none"])
+def test_identity_start_leaves_labels_as_they_are_and_learns(gate: str) -> None:
+    config = small("micro_parseda", gate=gate)
+    model = build_model(config).train()
+    batch = make_batch(config)
+    model.encoder.start_as_identity()  # type: ignore[operator]
+    encoded = model.encode(batch.images, batch.mask, batch.pooled)
+    plain = model.resizer(torch.nn.functional.layer_norm(batch.pooled, batch.pooled.shape[-1:]))
+    torch.testing.assert_close(encoded.labels, plain.expand_as(encoded.labels), atol=1e-4, rtol=1e-4)
+    (encoded.labels.square() @ torch.randn(config.width)).sum().backward()
+    opened = model.get_parameter("encoder.fusions.1." + ("output_label.weight" if gate == "none" else "gate_label"))
+    assert opened.grad is not None
+    assert opened.grad.any()

@@ -50,7 +50,8 @@ def test_a_study_changes_what_it_says_and_nothing_else(name: str) -> None:
         model_config(recipes[0])
     one = [runs[arm].resolve() for arm in chosen.arms]
     different = {field for other in one[1:] for field in differences(one[0], other)}
-    assert len(different) == {"captions": 0, "label_terms": 2, "unseen": 3, "own_labels": 10}.get(name, 1), different
+    fields = {"captions": 0, "fusion_layers": 2, "label_terms": 2, "unseen": 3, "own_labels": 10}
+    assert len(different) == fields.get(name, 1), different
 
 
 @pytest.mark.parametrize("name", sorted(studies()))

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.lineage.recipe_files import recipe, recipes
-from rlip_assets.training.start import model_config, network_from_checkpoint
+from rlip_assets.training.start import model_config, network_from_checkpoint, network_from_parts
 from rlip_model import LabelTokenizer, build_model, load_checkpoint, save_checkpoint
 
 
@@ -47,3 +48,14 @@ def test_the_recipe_says_in_which_form_label_texts_are_learnt(
     model, _, _ = network_from_checkpoint(then, tmp_path / "model")
     assert model.config == model_config(then)
     assert all(recipe(name).model_changes["label_texts"] == "published" for name in recipes() if "r50_open" in name)
+
+
+def test_fusions_start_as_the_recipe_says() -> None:
+    shipped = PROJECT_ROOT / "rlip_assets/micro_world/starting_weights/weights"
+    gates = {}
+    for start in ("published", "identity"):
+        wanted = recipe("micro_vg", {"fusion_start": start})
+        model, _, _ = network_from_parts(wanted, shipped / "detector", shipped / "text_encoder", seed=1)
+        gates[start] = {value[0].item() for name, value in model.named_parameters() if ".gate_" in name}
+    assert gates == {"published": {1 / model.config.levels}, "identity": {0.0}}
+    assert all(recipe(name).fusion_start == "published" for name in recipes())
