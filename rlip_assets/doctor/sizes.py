@@ -71,7 +71,8 @@ def caption_bytes(config: Mapping[str, Any], images: int, captions: int) -> floa
     tokens = (vision.get("image_size", 384) // vision.get("patch_size", 16)) ** 2 + 1
     per_caption = 2 * text.get("num_hidden_layers", 12) * tokens * text.get("hidden_size", 768) * _FLOAT
     per_caption += _SORTED * text.get("vocab_size", 30524)
-    return images * (captions * per_caption + _PER_IMAGE_TOKEN * tokens * vision.get("hidden_size", 768) * _FLOAT)
+    per_image = captions * per_caption + _PER_IMAGE_TOKEN * tokens * vision.get("hidden_size", 768) * _FLOAT
+    return float(images * per_image)
 
 
 def tagging_bytes(recipe: Recipe, images: int) -> float:
