@@ -44,6 +44,8 @@ def demo(
     from dagster_project.instance import follow_gpus
     from dagster_project.launcher import bring_up_to_date
     from dagster_project.location import active_location
+    from dagster_project.profile import active_profile
+    from dagster_project.retention import sweep
     from rlip_assets.cli.summary import print_summary
 
     began = time.monotonic()
@@ -56,6 +58,8 @@ def demo(
     tell(f"comparing dvc.lock, the tree and Dagster in {location.root}")
     with DagsterInstance.get() as instance:
         follow_gpus(instance)
+        if swept := sweep(instance, active_profile(), seconds=5.0):
+            tell(swept)
         summary = bring_up_to_date(location, TARGET, tell, slots)
         if reported := report_external(instance, location.project, location.translator):
             tell(f"{len(reported)} items that DVC made alone or several in a run are reported to Dagster one by one")

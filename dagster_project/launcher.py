@@ -35,6 +35,8 @@ from rlip_assets.storage.errors import RlipError
 
 Tell = Callable[[str], None]
 _PASSES, _LOOK_SECONDS = 3, 1.0
+_LOG_BYTES = 10_000_000
+"""Size from which the log of the workers is begun anew; the last one is kept."""
 
 
 class LineageError(RlipError):
@@ -74,6 +76,8 @@ def bring_up_to_date(location: Location, target: str, tell: Tell, slots: int = 2
 @contextmanager
 def _workers(target: str, log: Path, slots: int) -> Iterator[ProcessPoolExecutor]:
     """Yield warm worker processes; those that are at work when something fails are interrupted, which ends DVC and its stage too."""
+    if log.exists() and log.stat().st_size > _LOG_BYTES:
+        log.replace(log.with_suffix(".old.log"))
     pool = ProcessPoolExecutor(slots, get_context("spawn"), begin, (target, log, os.getpid()))
     try:
         yield pool

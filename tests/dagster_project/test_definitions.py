@@ -154,6 +154,7 @@ def test_jobs_schedule_and_sensors_are_there(definitions: Definitions) -> None:
         "new_objects",
         "promoted_r_tagger",
         "retagging_alerts",
+        "retention",
         "dvc_synchronisation",
         "default_automation_condition_sensor",
     }

@@ -31,6 +31,10 @@ class ExecutionParams(BaseModel):
     retag_hours: float = Field(default=24.0, gt=0)
     """Hours after which a re-tagging that is not done is overdue."""
 
+    keep_days: float | None = Field(default=90.0, gt=0)
+    """Days after which an ended Dagster run is deleted with its events and logs, unless it holds the last materialisation of an asset or
+    partition, and leftovers in the work folder that nothing refers to. null: never."""
+
     @model_validator(mode="after")
     def _several_workers_need_an_engine(self) -> "ExecutionParams":
         if self.engine == "here" and self.workers > 1:
