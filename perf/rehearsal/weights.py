@@ -7,6 +7,7 @@ caption would have a triplet.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def write_detectors(folder: Path) -> tuple[Path, Path]:
     return files
 
 
-def write_released(file: Path, preset: str, arguments: dict[str, object]) -> None:
+def write_released(file: Path, preset: str, arguments: Mapping[str, object]) -> None:
     """Write a released checkpoint of a network, with the command line it was trained with."""
     torch.manual_seed(0)
     state: dict[str, Tensor] = official_state_dict(build_model(ModelConfig.preset(preset)))

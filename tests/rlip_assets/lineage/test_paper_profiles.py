@@ -69,8 +69,10 @@ def test_every_recipe_runs_somewhere() -> None:
     for name in ("micro", "study", *NETWORKS):
         params = load_params(profile_root(name) / PARAMS_FILE)
         training = params.training
-        choices = [training.r_tagger, *training.pretrain.values(), *training.finetune.values()]
-        used |= {choice.recipe for choice in (*choices, *params.predictions.values()) if choice.recipe}
+        used |= {
+            choice.recipe for choice in (training.r_tagger, *training.pretrain.values(), *training.finetune.values())
+        }
+        used |= {prediction.recipe for prediction in params.predictions.values() if prediction.recipe}
     used |= set(re.findall(r'recipe = "(\w+)"', (PROJECT_ROOT / "rlip_assets/report/studies/studies.toml").read_text()))
     left = set(recipes()) - used
     assert {name.partition("_")[0] for name in left} == {"clean"}

@@ -155,7 +155,7 @@ def test_patches_are_shown_where_the_pixels_are(seed: int) -> None:
     right, bottom = left + generator.integers(1, 4), top + generator.integers(1, 4)
     pixels = np.zeros((64, 64, 3), np.uint8)
     pixels[8 * top : 8 * bottom, 8 * left : 8 * right] = 255
-    box = np.array([[left, top, right, bottom]], np.float32) / 8
+    box = np.array([[left, top, right, bottom]], np.float32) / np.float32(8)
     scene = scenes.CaptionedScene(pixels, np.array([5]), box, ["a dog"])
     batch = draw_batch([scene], _NoCoder(), 1, 1, generator)
     batch.shift.mul_(8)  # whole patches

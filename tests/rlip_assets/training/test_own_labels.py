@@ -202,7 +202,7 @@ def test_soft_labels_weigh_their_confidence(tmp_path: Path) -> None:
     own = own_labels(tmp_path, [detected(1, OWN)])
     scene = own.added(annotated(1, [(0, 1, "hold")]))
     targets = pair_targets(scene, ranked_pairs(scene), benchmark_labels(CLASSES), confidence_weight=True)
-    np.testing.assert_allclose(targets.relations.numpy(), [[0, 1, 0], [0.7, 0, 0], [0, 0, 0.5]], atol=1e-6)
+    np.testing.assert_allclose(targets.relations.numpy(), np.array([[0, 1, 0], [0.7, 0, 0], [0, 0, 0.5]]), atol=1e-6)
 
 
 def test_a_few_shot_share_is_chosen_by_human_labels(

@@ -90,13 +90,13 @@ def parents(tmp_path_factory: pytest.TempPathFactory, tokenizer: LabelTokenizer)
 
 
 def test_a_merged_folder_opens_and_names_both_parents(parents: tuple[Path, Path], tmp_path: Path) -> None:
-    read = [Parent.read(folder) for folder in parents]
-    save_merged(tmp_path / "half", *read, 0.25)
+    tuned, start = (Parent.read(folder) for folder in parents)
+    save_merged(tmp_path / "half", tuned, start, 0.25)
     checkpoint = load_checkpoint(tmp_path / "half")
     assert checkpoint.metadata["merged"] == {
         "alpha": 0.25,
-        "finetuned": {"name": "tuned", "weights": content_digest(read[0].tensors)},
-        "start": {"name": "start", "weights": content_digest(read[1].tensors)},
+        "finetuned": {"name": "tuned", "weights": content_digest(tuned.tensors)},
+        "start": {"name": "start", "weights": content_digest(start.tensors)},
     }
     assert checkpoint.metadata["objects"] == ["horse"]
     assert "figures" not in checkpoint.metadata
@@ -107,8 +107,8 @@ def test_a_merged_folder_opens_and_names_both_parents(parents: tuple[Path, Path]
     batch = make_batch(CONFIG)
     with torch.no_grad():
         assert checkpoint.model(batch.images, batch.mask, batch.pooled, 7).relation_logits.isfinite().all()
-    for alpha, parent in ((1.0, read[0]), (0.0, read[1])):
-        save_merged(tmp_path / "end", *read, alpha)
+    for alpha, parent in ((1.0, tuned), (0.0, start)):
+        save_merged(tmp_path / "end", tuned, start, alpha)
         assert content_digest(read_tensors(tmp_path / "end/model.safetensors")) == content_digest(parent.tensors)
 
 
