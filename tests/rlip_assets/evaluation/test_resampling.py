@@ -32,7 +32,8 @@ FORMS: dict[str, type[Evaluator[Any, list[ProtocolResult]]]] = {
 
 
 def world_of(name: str, seed: int) -> Any:
-    chosen = Knobs(seed=seed, images=5, objects=2, verbs=2, pairs=6, grid=4, levels=1000, offset=0.0, density=0.6)
+    # Every combination is a class: the scores of one that is none are masked to 0, and so tie.
+    chosen = Knobs(seed=seed, images=5, objects=2, verbs=2, pairs=6, grid=4, levels=1000, offset=0.0, density=1.0)
     return make_official_world(chosen) if name == "v_coco" else make_world(name, chosen)
 
 

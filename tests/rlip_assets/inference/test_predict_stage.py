@@ -76,7 +76,7 @@ def test_predictions_are_judged_as_they_were_made_and_have_a_row_in_the_report(
     assert ("zero_shot_mAP" in metrics) == zero_shot
     write_json(tmp_path / "label_quality.json", {})
     (row,) = gather(tmp_path / "benchmarks", tmp_path, {"predict-hico_det": START})["results"]
-    assert row["setting"] == f"HICO-DET by {START}"
+    assert row["setting"] == "HICO-DET by vg_coco"
     assert set(row["figures"]) == {"Full", "Rare", "Non-rare"}
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlip_assets import cli
+from rlip_assets.cli import application
 from rlip_assets.datasets.sources import stage
 from rlip_assets.storage.errors import explain
 
@@ -116,7 +117,7 @@ def test_the_command_line_says_it_in_one_sentence(
     def fails() -> None:
         raise error
 
-    monkeypatch.setattr(cli, "app", fails)
+    monkeypatch.setattr(application, "app", fails)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
@@ -128,6 +129,6 @@ def test_other_failures_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) ->
     def fails() -> None:
         raise OSError(errno.EFAULT, "Bad address")
 
-    monkeypatch.setattr(cli, "app", fails)
+    monkeypatch.setattr(application, "app", fails)
     with pytest.raises(OSError, match="Bad address"):
         cli.main()
