@@ -175,9 +175,9 @@ class _Server:
     def _unlike(self, request: Mapping[str, Any]) -> str | None:
         """Return why a fork could differ from a process of its own, None if it could not."""
         theirs = _fixed(request["environment"])
-        if differing := sorted(
-            name for name in {*theirs, *self._environment} if theirs.get(name) != self._environment.get(name)
-        ):
+        # A command that a fork starts has what the imports set here.
+        ours = {**self._environment, **{name: v for name, v in self._imported.items() if theirs.get(name) == v}}
+        if differing := sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name)):
             return f"{', '.join(differing)} differ from the server's"
         return None if _sources(self._sources) == self._sources else "the source has changed"
 

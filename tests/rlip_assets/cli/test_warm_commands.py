@@ -27,7 +27,9 @@ STAGES = """stages:
     cmd: echo it broke >&2; exit 7
   long:
     cmd: echo $$ > long.pid; exec sleep 300
-"""
+  nested:
+    cmd: echo $OF_AN_IMPORT; CLIENT version
+""".replace("CLIENT", " ".join(CLIENT))
 
 
 def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
@@ -41,7 +43,7 @@ def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a DVC project with a stage that ends well, one that fails, and one that takes long; an importable module lies beside it."""
     folder = tmp_path_factory.mktemp("warm")
-    (folder / "warm_part.py").write_text("VALUE = 1\n")
+    (folder / "warm_part.py").write_text("import os\nVALUE = 1\nos.environ['OF_AN_IMPORT'] = 'imported'\n")
     project = folder / "project"
     project.mkdir()
     (project / "dvc.yaml").write_text(STAGES)
@@ -108,6 +110,15 @@ def test_output_status_folder_and_environment(place: Path, log: Path) -> None:
     assert (warm.returncode, warm.stdout, warm.stderr) == (plain.returncode, plain.stdout, plain.stderr)
     assert "it broke" in warm.stderr
     assert served == ""
+
+
+def test_commands_of_a_warm_command_are_warm_too(place: Path, log: Path) -> None:
+    """As torch does, the imported module has set a variable, which the commands of a fork inherit."""
+    nested = command(place, "repro", "--single-item", "nested")
+    assert (nested.returncode, "imported" in nested.stdout) == (0, True)
+    assert log.read_text() == ""
+    assert command(place, "version", OF_AN_IMPORT="another").returncode == 0
+    assert "OF_AN_IMPORT differ" in log.read_text()
 
 
 def test_declined_where_a_fork_could_differ(place: Path, log: Path) -> None:
