@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rlip_assets.cli.application import app as app
 
 
 def main() -> None:
@@ -18,12 +14,3 @@ def main() -> None:
     from rlip_assets.cli.application import run
 
     run()
-
-
-def __getattr__(name: str) -> Any:
-    """Import the application on first use: a warm command needs nothing of it."""
-    if name == "app":
-        from rlip_assets.cli.application import app
-
-        return app
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

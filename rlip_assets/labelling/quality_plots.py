@@ -39,11 +39,11 @@ def draw_thresholds(axes: Axes, curve: Sequence[Mapping[str, float | None]], thr
 def draw_reliability(
     axes: Axes, curve: Sequence[Mapping[str, float]], before: Sequence[Mapping[str, float]] = ()
 ) -> None:
-    """Draw the share of right labels over their confidence, in bins with their numbers; honest confidences lie on the diagonal.
+    """Draw the share of right labels over their confidence, in bins with their numbers; calibrated confidences lie on the diagonal.
 
     `before`: the same without calibration.
     """
-    axes.plot([0, 1], [0, 1], label="honest", **GUIDE)
+    axes.plot([0, 1], [0, 1], label="calibrated", **GUIDE)
     if before:
         points = ([point[name] for point in before] for name in ("confidence", "right"))
         axes.plot(*points, marker=".", color=COLORS[1], label="without calibration")

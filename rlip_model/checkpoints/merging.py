@@ -32,8 +32,8 @@ from rlip_model.checkpoints.hub import model_config, read_config
 from rlip_model.checkpoints.model_card import model_card
 from rlip_model.config import ModelConfig
 from rlip_model.errors import CheckpointError
+from rlip_model.text import TOKENIZER
 
-TOKENIZER = "tokenizer.json"
 NAMES = ("the fine-tuned network", "its start")
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from rlip_assets.cli import app
+from rlip_assets.cli.application import app
 from rlip_assets.datasets.scenes import make_scene, write_scenes
 from rlip_assets.evaluation.formats.predictions import ImagePredictions, PredictionWriter
 from rlip_assets.storage.errors import RlipError, explain

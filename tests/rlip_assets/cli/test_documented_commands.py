@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 
-from rlip_assets.cli import app
+from rlip_assets.cli.application import app
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.params.execution import ExecutionParams
 from rlip_assets.lineage.profiles import PROJECT_ROOT

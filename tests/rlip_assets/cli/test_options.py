@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rlip_assets.cli import app, main
+from rlip_assets.cli import main
+from rlip_assets.cli.application import app
 
 
 @pytest.mark.parametrize("value", ["nan", "-1", "text"])

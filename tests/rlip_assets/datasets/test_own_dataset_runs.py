@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
-from rlip_assets.cli import app
+from rlip_assets.cli.application import app
 from rlip_assets.datasets.scenes import Scene, bucket_folders, bucket_of, read_scenes
 from rlip_assets.datasets.sources.manifests import read_manifest
 from tests.support.dvc_project import DvcProject

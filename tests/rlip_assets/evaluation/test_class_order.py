@@ -14,7 +14,7 @@ import pytest
 from scipy.io import savemat
 from typer.testing import CliRunner
 
-from rlip_assets.cli import app
+from rlip_assets.cli.application import app
 from rlip_assets.datasets.sources.classes import hico_classes
 from rlip_assets.evaluation.core.image_names import ImageNames
 from rlip_assets.evaluation.evaluate_files import Evaluation, Request, evaluate_files

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from rlip_assets.cli import app
+from rlip_assets.cli.application import app
 from rlip_assets.datasets.scenes import Scene, write_scenes
 from rlip_assets.evaluation.core.ground_truth import AnnotatedImage, ground_truth_of
 from rlip_assets.evaluation.core.vocabulary import Vocabulary

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from rlip_assets.cli import app
+from rlip_assets.cli.application import app
 from rlip_assets.datasets.scenes import NO_OBJECT, Scene, write_scenes
 from rlip_assets.datasets.sources.classes import Classes
 from rlip_assets.evaluation.alignment import uniformity

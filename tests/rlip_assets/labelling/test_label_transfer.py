@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from rlip_assets.cli import app
+from rlip_assets.cli.application import app
 from rlip_assets.datasets.scenes import make_scene, read_scenes, write_scenes
 from rlip_assets.storage.files import write_json
 from rlip_assets.storage.images import save_picture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlip_assets.cli import app
+from rlip_assets.cli.application import app
 from rlip_assets.datasets.scenes import read_scenes
 from rlip_assets.evaluation.formats.predictions import read_predictions
 from rlip_assets.inference.benchmark import Predictor, open_predictor

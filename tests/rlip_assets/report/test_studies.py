@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from rlip_assets.cli import app
+from rlip_assets.cli.application import app
 from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.profiles import PARAMS_FILE, profile_root, relative_project
 from rlip_assets.lineage.recipes import differences
