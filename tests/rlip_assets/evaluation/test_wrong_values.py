@@ -107,9 +107,18 @@ WRONG = st.one_of(
 )
 
 
+FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def fresh_folder() -> Path:
+    """A new folder, deleted when the interpreter ends: what is in it may be cached."""
+    FOLDERS.append(tempfile.TemporaryDirectory())
+    return Path(FOLDERS[-1].name)
+
+
 @cache
 def files(name: str) -> Files:
-    return FORMS[name](Path(tempfile.mkdtemp()))
+    return FORMS[name](fresh_folder())
 
 
 def places(content: Any) -> Iterator[tuple[Any, ...]]:
@@ -181,7 +190,7 @@ def test_ten_thousand_wrong_values_are_sentences(name: str, data: st.DataObject)
 @settings(max_examples=60)
 @given(key=st.sampled_from(["schema", "benchmark", "objects", "verbs", "metadata", ""]), value=WRONG)
 def test_a_wrong_value_in_the_header_of_predictions_is_one_sentence(key: str, value: Any) -> None:
-    folder = Path(tempfile.mkdtemp())
+    folder = fresh_folder()
     path = parquet(folder, "hico_det")
     table = pq.read_table(path)
     header = json.loads(table.schema.metadata[METADATA_KEY])
@@ -218,7 +227,7 @@ def test_a_wrong_column_of_official_content_is_one_sentence(tmp_path: Path, name
 @cache
 def parquet_files() -> tuple[Path, Path, Path]:
     """Annotations, predictions of this project, and official content of `make_official_world(KNOBS)`."""
-    folder = Path(tempfile.mkdtemp())
+    folder = fresh_folder()
     world = make_official_world(KNOBS)
     evaluator = VcocoOfficialEvaluator(world.truth, world.vocabulary)
     evaluator.update(PredictionBatch.of(world.images, len(world.vocabulary.verbs)))
