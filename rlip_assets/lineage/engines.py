@@ -1,4 +1,4 @@
-"""Engines that make shards: this process, worker processes of this machine, or the actors of a Ray cluster.
+"""Engines that make shards: this process, worker processes of this machine, or the actors of a Ray cluster (`ray_engine.py`).
 
 An engine sends the work (a function with what it needs, such as the name of a model) to each worker once and a shard at a time after
 that, and gives results in the order of the shards. Which shards are there already, and that a shard is whole, is the store's business
@@ -15,8 +15,9 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from rlip_assets.lineage.params.execution import ExecutionParams
+from rlip_assets.lineage.ray_engine import work_on_ray
 from rlip_assets.lineage.watchdog import end_with_process
-from rlip_assets.storage.errors import InputError, TransientError, UnavailableError
+from rlip_assets.storage.errors import TransientError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -42,13 +43,13 @@ def run(
 
     Raises:
         InputError: Ray is chosen and not installed, or its cluster cannot be reached.
-        TransientError: a worker process died; finished shards are kept.
+        TransientError: a worker process died, or Ray workers again and again; finished shards are kept.
     """
     if execution.engine == "here" or not tasks:
         return map(work, tasks)
     if execution.engine == "processes":
         return _on_processes(work, tasks, execution, tick)
-    return _on_ray(work, tasks, execution, tick)
+    return work_on_ray(work, tasks, execution, tick)
 
 
 def _on_processes(
@@ -84,61 +85,3 @@ def _receive(work: Work[Any, Any], number: Any, parent: int) -> None:
 
 def _do(task: Any) -> Any:
     return _work(task)
-
-
-class _Actor:
-    """A worker on a Ray cluster."""
-
-    def __init__(self, work: Work[Any, Any]) -> None:
-        self.work = work
-
-    def do(self, task: Any) -> Any:
-        return self.work(task)
-
-
-def _local(execution: ExecutionParams) -> dict[str, Any]:
-    """Return a Ray cluster of this machine alone. Its workers have this process's priority: by default Ray gives them the lowest,
-    so on a busy machine they are starved."""
-    return {
-        "num_cpus": execution.workers + 1,
-        "include_dashboard": False,
-        "_system_config": {"worker_niceness": 0},
-    }
-
-
-def _on_ray(
-    work: Work[Task, Result], tasks: Sequence[Task], execution: ExecutionParams, tick: Tick
-) -> Iterator[Result]:
-    try:
-        import ray
-        from ray.util import ActorPool
-    except ImportError:
-        raise InputError(
-            "execution.engine is ray, which is not installed; `pip install -e '.[ray]'` or choose processes"
-        ) from None
-    own = not ray.is_initialized()
-    if own:
-        try:
-            ray.init(
-                address=execution.ray_address,
-                log_to_driver=False,
-                **({} if execution.ray_address else _local(execution)),
-            )
-        except ConnectionError as error:
-            raise UnavailableError(
-                f"no Ray cluster at execution.ray_address {execution.ray_address} ({error})"
-            ) from None
-    try:
-        actor = ray.remote(num_cpus=execution.cpus_per_worker, num_gpus=execution.gpus_per_worker)(_Actor)
-        sent = ray.put(work)
-        pool: Any = ActorPool([actor.remote(sent) for _ in range(min(execution.workers, len(tasks)))])
-        for task in tasks:
-            pool.submit(lambda one, task: one.do.remote(task), task)
-        while pool.has_next():
-            try:
-                yield pool.get_next(timeout=_TICK_SECONDS)
-            except TimeoutError:
-                tick()
-    finally:
-        if own:
-            ray.shutdown()

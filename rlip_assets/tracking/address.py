@@ -18,13 +18,19 @@ ARTIFACTS = "artifacts"
 """Folder of artifacts beside the database of a SQLite store."""
 _SQLITE = "sqlite:///"
 _SERVERS = ("http", "https")
-_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_PORTS = {"http": 80, "https": 443, **_DATABASES}
 _PROBE_SECONDS = 3.0
 
 
 def store_uri(project: Path = PROJECT_ROOT) -> str:
     """Return the address of the tracking store: MLFLOW_TRACKING_URI, else the project's SQLite file."""
-    return os.environ.get(STORE_VARIABLE) or f"{_SQLITE}{(project / 'mlruns' / 'mlflow.db').resolve()}"
+    return os.environ.get(STORE_VARIABLE) or own_store_uri(project)
+
+
+def own_store_uri(project: Path = PROJECT_ROOT) -> str:
+    """Return the address of the project's SQLite file."""
+    return f"{_SQLITE}{(project / 'mlruns' / 'mlflow.db').resolve()}"
 
 
 def database_file(uri: str) -> Path | None:
@@ -41,6 +47,11 @@ def artifacts_folder(project: Path = PROJECT_ROOT) -> Path | None:
 def server_address(uri: str) -> str | None:
     """Return the address of the pages where the store is an MLflow server, None where it is a database."""
     return shown(uri).rstrip("/") if urlsplit(uri).scheme in _SERVERS else None
+
+
+def is_database_server(uri: str) -> bool:
+    """Return whether the store is a database to which one connects."""
+    return _kind(uri) in _DATABASES
 
 
 def ui_address() -> str:
@@ -69,8 +80,7 @@ def why_away(uri: str) -> str | None:
 
     None where something does, the store is a file, or the address names no host: such a database is reached by a socket file.
     """
-    parts = urlsplit(uri)
-    kind = parts.scheme.partition("+")[0]
+    parts, kind = urlsplit(uri), _kind(uri)
     if kind not in _PORTS or not parts.hostname:
         return None
     try:
@@ -79,3 +89,7 @@ def why_away(uri: str) -> str | None:
             return None
     except (OSError, ValueError) as error:
         return (getattr(error, "strerror", None) or str(error) or "no answer").lower()
+
+
+def _kind(uri: str) -> str:
+    return urlsplit(uri).scheme.partition("+")[0]

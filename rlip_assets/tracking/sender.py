@@ -84,14 +84,22 @@ class Sender:
 
     def _open(self, journal: Journal, operation: Operation) -> tuple[str, str]:
         """Return experiment and run, made where an earlier try has not."""
-        from rlip_assets.tracking.store import KEY_TAG, PARENT_TAG, experiment_id, parent_run, run_of_key
+        from rlip_assets.tracking.store import (
+            KEY_TAG,
+            PARENT_TAG,
+            PROJECT_TAG,
+            experiment_id,
+            parent_run,
+            project_id,
+            run_of_key,
+        )
 
         client = self._client
         assert client is not None
         experiment = experiment_id(client, operation["experiment"], self._project)
         run = run_of_key(client, journal.key, [experiment])
         if run is None:
-            tags = {**operation["tags"], KEY_TAG: journal.key}
+            tags = {**operation["tags"], KEY_TAG: journal.key, PROJECT_TAG: project_id(self._project)}
             if operation["grouped"]:
                 tags[PARENT_TAG] = parent_run(client, experiment, operation["profile"], self._project)
             made = client.create_run(experiment, operation["time"], tags, operation["name"])

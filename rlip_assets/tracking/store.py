@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -25,17 +27,22 @@ from mlflow.tracking import MlflowClient
 
 from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.storage.errors import InputError
-from rlip_assets.tracking.address import ARTIFACTS, database_file, shown, store_uri, why_away
+from rlip_assets.storage.files import write_text
+from rlip_assets.tracking.address import ARTIFACTS, database_file, is_database_server, shown, store_uri, why_away
 from rlip_assets.tracking.journal import INPUT_TAG
 from rlip_assets.tracking.relocation import relocate
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+_AT_ONCE = 1000
+"""Entries of a page of a search."""
 CHAMPION, CANDIDATE = "champion", "candidate"
 """Aliases of a registered model: the version that passed the gate of `rlip promote`, and the newest one."""
 KEY_TAG = "rlip.key"
 """Tag of a run with the name of its journal, by which it is found when it is sent again."""
+PROJECT_TAG = "rlip.project"
+"""Tag of a run with the id of the project that made it, for a store may serve several."""
 PROFILE_TAG, PARENT_TAG, NOTE_TAG = "rlip.study", "mlflow.parentRunId", "mlflow.note.content"
 FILES_TAG = "dvc.files"
 """Tag of a model's version with the hashes of its files in DVC."""
@@ -70,6 +77,7 @@ def open_store(project: Path = PROJECT_ROOT) -> MlflowClient:
         raise _away(uri, reason)
     database = database_file(uri)
     if database is None:
+        _require_connection(uri)
         return _answering(uri)
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(database.with_suffix(".lock"))):
@@ -81,6 +89,19 @@ def open_store(project: Path = PROJECT_ROOT) -> MlflowClient:
         client = _answering(uri)
         relocate(database)
     return client
+
+
+def _require_connection(uri: str) -> None:
+    """Raise StoreAwayError where a database refuses a connection: MLflow itself would try for minutes, and end with a traceback."""
+    if not is_database_server(uri):
+        return
+    from sqlalchemy import NullPool, create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        create_engine(uri, poolclass=NullPool).connect().close()
+    except (SQLAlchemyError, ImportError) as error:
+        raise _away(uri, first_line(error)) from None
 
 
 def _answering(uri: str) -> MlflowClient:
@@ -131,20 +152,34 @@ def run_of_key(client: MlflowClient, key: str, experiments: list[str] | None = N
     return str(found[0].info.run_id) if found else None
 
 
+def project_id(project: Path = PROJECT_ROOT) -> str:
+    """Return the id of the project, which `mlruns/project_id` keeps, made where it has none."""
+    file = project / "mlruns" / "project_id"
+    with _locked(project):
+        if not file.exists():
+            write_text(file, uuid.uuid4().hex)
+        return file.read_text().strip()
+
+
 def parent_run(client: MlflowClient, experiment: str, profile: str, project: Path = PROJECT_ROOT) -> str:
     """Return the id of the parent run of a profile's trainings in one experiment, made where there is none.
 
     `mlflow ui` shows a profile, such as a study, as one line that opens to what it compares.
     """
-    lock = project / "mlruns" / "parent_runs.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(lock)):
+    with _locked(project):
         found = client.search_runs([experiment], f"tags.`{PROFILE_TAG}` = '{profile}'", max_results=1)
         if found:
             return str(found[0].info.run_id)
         run_id = str(client.create_run(experiment, run_name=profile, tags={PROFILE_TAG: profile}).info.run_id)
         client.set_terminated(run_id)
         return run_id
+
+
+def _locked(project: Path) -> FileLock:
+    """Return the lock of what a project makes once in its stores."""
+    lock = project / "mlruns" / "parent_runs.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(str(lock))
 
 
 def referred_hashes(project: Path = PROJECT_ROOT) -> set[str]:
@@ -154,19 +189,29 @@ def referred_hashes(project: Path = PROJECT_ROOT) -> set[str]:
         return set()
     client = open_store(project)
     found = {value for run in all_runs(client) for tag, value in run.data.tags.items() if tag.startswith(INPUT_TAG)}
-    for model in client.search_registered_models():
-        for version in set(model.aliases.values()):
-            found |= set(client.get_model_version(model.name, version).tags.get(FILES_TAG, "").split())
+    for name, version in versions_with_alias(client):
+        found |= set(client.get_model_version(name, version).tags.get(FILES_TAG, "").split())
     return found
+
+
+def versions_with_alias(client: MlflowClient) -> set[tuple[str, str]]:
+    """Return name and version of every registered model's versions that have an alias."""
+    models = _every(partial(client.search_registered_models, max_results=_AT_ONCE))
+    return {(model.name, str(version)) for model in models for version in model.aliases.values()}
 
 
 def all_runs(client: MlflowClient, filter_string: str = "") -> Iterator[Run]:
     """Yield every run that is not deleted, the newest first."""
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    experiments = [each.experiment_id for each in _every(partial(client.search_experiments, max_results=_AT_ONCE))]
+    if experiments:
+        yield from _every(partial(client.search_runs, experiments, filter_string, max_results=_AT_ONCE))
+
+
+def _every(search: Callable[..., Any]) -> Iterator[Any]:
+    """Yield what a search of MLflow finds, page after page."""
     token: str | None = None
-    while experiments:
-        runs = client.search_runs(experiments, filter_string, max_results=1000, page_token=token)
-        yield from runs
-        token = runs.token
-        if not token:
-            break
+    while True:
+        page = search(page_token=token)
+        yield from page
+        if not (token := page.token):
+            return

@@ -1,7 +1,7 @@
 """The witness: one process beside the running stages of a profile, which brings their journals to the tracking store.
 
 Stages start it where none runs (`stage_log.py`). It imports MLflow once for many stages, samples how busy the machine is, tells the store
-of a stage that was killed, tries again where the store was away, and ends a while after the last stage.
+of a stage that was killed, tries again where the store was away, deletes runs that are too old, and ends a while after the last stage.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlip_assets.lineage.environment import machine, packages
-from rlip_assets.lineage.profiles import PROJECT_ROOT
+from rlip_assets.lineage.params import load_params
+from rlip_assets.lineage.profiles import PARAMS_FILE, PROJECT_ROOT
 from rlip_assets.storage.errors import RlipError
 from rlip_assets.storage.files import write_json, write_text
 from rlip_assets.tracking.address import fingerprint, store_uri, why_away
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 LINGER_VARIABLE = "RLIP_WITNESS_SECONDS"
 """Seconds that a witness waits for further stages after the last one."""
-_LINGER_SECONDS, _LOOK_SECONDS, _RETRY_SECONDS = 20.0, 0.1, 5.0
+_LINGER_SECONDS, _LOOK_SECONDS, _RETRY_SECONDS, _SWEEP_SECONDS = 20.0, 0.1, 5.0, 20.0
 
 
 def ensure_witness(root: Path) -> None:
@@ -67,7 +68,7 @@ class Witness:
     """
 
     def __init__(self, root: Path, project: Path = PROJECT_ROOT) -> None:
-        self._root = root
+        self._root, self._project = root, project
         self._sender = Sender(project)
         self._next_try, self._answers = 0.0, False
         self._known: dict[str, _Companion] = {}
@@ -95,6 +96,21 @@ class Witness:
                 self._answers = False
                 self._next_try = time.monotonic() + _RETRY_SECONDS
         return bool(living)
+
+    def sweep(self) -> None:
+        """Delete what is older than the profile keeps, where anything was sent and the store answers."""
+        if not self._answers:
+            return
+        from mlflow.exceptions import MlflowException
+
+        from rlip_assets.tracking.retention import sweep
+
+        try:
+            days = load_params(self._root / PARAMS_FILE).execution.keep_days
+            if days is not None and (said := sweep(self._root, days, self._project, _SWEEP_SECONDS)):
+                print(said, flush=True)
+        except (RlipError, MlflowException) as error:
+            print(error, flush=True)
 
     @staticmethod
     def _require_answer(waiting: list[Journal]) -> None:
@@ -142,12 +158,16 @@ class _Companion:
 def attend(root: Path) -> None:
     """Be the witness of the profile at `root` until no stage has run for a while."""
     linger = float(os.environ.get(LINGER_VARIABLE, _LINGER_SECONDS))
-    witness, last = Witness(root), time.monotonic()
+    witness, last, swept = Witness(root), time.monotonic(), False
     while (root / FOLDER).is_dir():
         if witness.look():
-            last = time.monotonic()
+            last, swept = time.monotonic(), False
         elif time.monotonic() - last > linger:
-            return
+            if swept:
+                return
+            witness.sweep()  # stages that have begun meanwhile find the witness
+            swept = True
+            continue
         time.sleep(_LOOK_SECONDS)
 
 

@@ -32,8 +32,9 @@ class ExecutionParams(BaseModel):
     """Hours after which a re-tagging that is not done is overdue."""
 
     keep_days: float | None = Field(default=90.0, gt=0)
-    """Days after which an ended Dagster run is deleted with its events and logs, unless it holds the last materialisation of an asset or
-    partition, and leftovers in the work folder that nothing refers to. null: never."""
+    """Days after which is deleted: an ended Dagster run with its events and logs, unless it holds the last materialisation of an asset or
+    partition; a run in MLflow with its models and artifacts, unless an alias, a result or a comparison needs it; leftovers in the work
+    folder that nothing refers to. null: never."""
 
     @model_validator(mode="after")
     def _several_workers_need_an_engine(self) -> "ExecutionParams":

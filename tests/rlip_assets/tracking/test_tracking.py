@@ -246,6 +246,10 @@ def test_a_store_that_is_none_or_does_not_answer_is_one_sentence(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     with pytest.raises(InputError, match=r"mlflow\.db is not an MLflow store .*; restore it or move it away"):
         open_store()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mysql+nodriver://user:secret@/mlflow")
+    with pytest.raises(InputError, match=r"store mysql\+nodriver:.*mlflow does not answer .*nodriver") as refused:
+        open_store()
+    assert "secret" not in str(refused.value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"127\.0\.0\.1:9 does not answer .*; start it or unset MLFLOW_TRACKING_URI"):
         open_store()
