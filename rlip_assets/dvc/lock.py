@@ -102,6 +102,21 @@ def parse_lock(text: str, path: Path) -> dict[str, LockEntry]:
         ) from None
 
 
+def read_stages(root: Path) -> dict[str, Any]:
+    """Return the entries of a profile's lock by address as DVC writes them; empty where nothing ran yet.
+
+    Raises:
+        DataError: the file is not a lock.
+    """
+    path = root / LOCK_FILE
+    try:
+        text = _whole_text(path)
+    except FileNotFoundError:
+        return {}
+    parse_lock(text, path)
+    return dict((yaml.load(text, Loader=_Loader) or {}).get("stages", {}))
+
+
 def _whole_text(path: Path) -> str:
     """Return a whole lock file: read while no DVC process holds the repository, or seconds after the last change of the file."""
     while True:

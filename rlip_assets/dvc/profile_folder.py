@@ -40,7 +40,7 @@ def complete_folder(root: Path, project: Path = PROJECT_ROOT, *, shared_cache: P
     """Write the settings of DVC that a profile lacks; return the files written.
 
     Args:
-        shared_cache: DVC cache of another project to use instead of the folder's own.
+        shared_cache: DVC cache of another project to use instead of the folder's own, or of the one that it used until now.
     """
     config = (PROJECT_ROOT / ".dvc/config").read_text(encoding="utf-8")
     if shared_cache is not None or not (project / ".git").exists():
@@ -52,7 +52,7 @@ def complete_folder(root: Path, project: Path = PROJECT_ROOT, *, shared_cache: P
     ]
     wanted = {root / ".dvc/config": config, root / ".dvcignore": "\n".join(ignored) + "\n"}
     wanted[root / ".dvc/.gitignore"] = (PROJECT_ROOT / ".dvc/.gitignore").read_text(encoding="utf-8")
-    written = [path for path in wanted if not path.exists()]
+    written = [path for path in wanted if not path.exists() or (shared_cache and path.name == "config")]
     for path in written:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, wanted[path])
@@ -118,14 +118,14 @@ def new_profile(
         raise ParameterError(f"{root} is there already; choose another name, or change its {PARAMS_FILE}")
     content = load_params(source / PARAMS_FILE).model_dump(mode="json")
     content["profile"] = name
-    _move_paths(content, source, root)
+    move_paths(content, source, root)
     if rehearsal:
         content = rehearsed(content, *rehearsal)
     write_folder(root, validate_params(content, f"{PARAMS_FILE} of {base}"), project)
     return root
 
 
-def _move_paths(content: dict[str, Any], source: Path, root: Path) -> None:
+def move_paths(content: dict[str, Any], source: Path, root: Path) -> None:
     """Let paths that are relative to the folder `source` mean the same from `root`."""
 
     def moved(path: str) -> str:

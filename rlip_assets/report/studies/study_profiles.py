@@ -1,20 +1,24 @@
 """The profiles of a study: made from the base profile and the same registry of stages, and thrown away without loss.
 
-A profile shares the base's raw data (a link) and its DVC cache, run cache included: captions, labels and the R-Tagger that the base
-has made are fetched and not made again. A study adds trainings, one per arm and seed.
+A profile shares the base's raw data (a link), its DVC cache, run cache included, and the entries of its `dvc.lock`: captions, labels, the
+R-Tagger and the start of fine-tunings that the base has made are fetched and not made again. A study adds trainings, one per arm and seed.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlip_assets.dvc.profile_folder import write_folder
+from rlip_assets.dvc.cache import objects_folder
+from rlip_assets.dvc.inheritance import inherit_results
+from rlip_assets.dvc.profile_folder import move_paths, write_folder
 from rlip_assets.lineage.params import Params, load_params, validate_params
-from rlip_assets.lineage.profiles import PARAMS_FILE, PROJECT_ROOT, profile_root
+from rlip_assets.lineage.profiles import PARAMS_FILE, PROJECT_ROOT, profile_root, relative_project
+from rlip_assets.lineage.registry import build_registry
 from rlip_assets.report.studies.definitions import Arm, Stage, Study
 from rlip_assets.storage.files import digest_json
 
@@ -47,7 +51,9 @@ def study_profiles(study: Study, project: Path = PROJECT_ROOT) -> list[StudyProf
     Raises:
         ParameterError: an arm names an unknown recipe, field or parameter.
     """
-    base = load_params(profile_root(study.base, project) / PARAMS_FILE)
+    base_root = profile_root(study.base, project)
+    base = load_params(base_root / PARAMS_FILE).model_dump(mode="json")
+    move_paths(base, base_root, project / "profiles" / study.name)
     groups: dict[str, list[str]] = {}
     for name, arm in study.arms.items():
         groups.setdefault(digest_json(arm.params), []).append(name)
@@ -67,12 +73,12 @@ def run_name(arm: str, seed: int) -> str:
 
 def _params(
     study: Study,
-    base: Params,
+    base: Mapping[str, Any],
     profile: str,
     changes: Mapping[str, Mapping[str, Any]],
     runs: Mapping[str, tuple[str, int]],
 ) -> Params:
-    content = base.model_dump(mode="json")
+    content = copy.deepcopy(dict(base))
     for section, values in changes.items():
         content[section] = {**content.get(section, {}), **values}
     training = content["training"]
@@ -89,10 +95,12 @@ def _choice(study: Study, arm: Arm, seed: int) -> dict[str, Any]:
 
 
 def write_profile(profile: StudyProfile, study: Study, project: Path = PROJECT_ROOT) -> None:
-    """Write the folder of a profile: parameters, pipeline, DVC's settings, and the link to the base's raw data where it has them."""
+    """Write the folder of a profile: parameters, pipeline, DVC's settings, what is known of the base's results, a link to its raw data."""
     root, base = profile.root, profile_root(study.base, project)
-    write_folder(root, profile.params, project, shared_cache=base / ".dvc/cache")
+    write_folder(root, profile.params, project, shared_cache=objects_folder(base).parents[1])
+    inherit_results(base, root, build_registry(profile.params, relative_project(root, project)), project)
     raw = root / "data/raw"
-    if (base / "data/raw").is_dir() and not raw.exists():
+    if (base / "data/raw").is_dir() and (raw.is_symlink() or not raw.exists()):
         raw.parent.mkdir(parents=True, exist_ok=True)
+        raw.unlink(missing_ok=True)
         raw.symlink_to(os.path.relpath(base / "data/raw", raw.parent))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from rlip_assets.cli.application import app
+from rlip_assets.dvc.cache import objects_folder
 from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.profiles import PARAMS_FILE, profile_root, relative_project
 from rlip_assets.lineage.recipes import differences
@@ -21,9 +23,11 @@ from rlip_assets.report.studies.definitions import Study, studies, study
 from rlip_assets.report.studies.study_profiles import StudyProfile, run_name, study_profiles, write_profile
 from rlip_assets.report.studies.study_report import PROTOCOL, earliness, gather, section_of, write_results
 from rlip_assets.storage.errors import InputError, ParameterError
+from rlip_assets.storage.files import digest_json
 from rlip_assets.training.start import model_config
 
 BASE = load_params(profile_root("study") / PARAMS_FILE)
+BASES = {each: load_params(profile_root(each) / PARAMS_FILE) for each in {one.base for one in studies().values()}}
 OWN = {"profile", "training"}
 
 
@@ -35,7 +39,7 @@ def test_a_study_changes_what_it_says_and_nothing_else(name: str) -> None:
     assert len(runs) == len(chosen.arms) * chosen.seeds
     assert chosen.seeds >= 3
     for profile in profiles:
-        base, own = BASE.model_dump(mode="json"), profile.params.model_dump(mode="json")
+        base, own = BASES[chosen.base].model_dump(mode="json"), profile.params.model_dump(mode="json")
         changed = {section for arm in profile.arms for section in chosen.arms[arm].params}
         assert {section for section in base if base[section] != own[section]} == OWN | changed
         kept = {field for field in base["training"] if base["training"][field] == own["training"][field]}
@@ -46,18 +50,18 @@ def test_a_study_changes_what_it_says_and_nothing_else(name: str) -> None:
         recipes = [runs[run_name(arm, seed)].resolve() for seed in range(chosen.seeds)]
         assert recipes == recipes[:1] * chosen.seeds
         assert {runs[run_name(arm, seed)].seed for seed in range(chosen.seeds)} == {None, 1, 2}
-        assert recipes[0].steps == chosen.steps
+        assert recipes[0].steps == chosen.arms[arm].changes.get("steps", chosen.steps)
         model_config(recipes[0])
     one = [runs[arm].resolve() for arm in chosen.arms]
     different = {field for other in one[1:] for field in differences(one[0], other)}
-    fields = {"captions": 0, "fusion_layers": 2, "label_terms": 2, "unseen": 3, "own_labels": 10}
+    fields = {"captions": 0, "fusion_layers": 2, "label_terms": 2, "unseen": 3, "own_labels": 11}
     assert len(different) == fields.get(name, 1), different
 
 
 @pytest.mark.parametrize("name", sorted(studies()))
 def test_what_the_base_profile_has_made_is_asked_for_in_the_same_words(name: str) -> None:
-    """Equal commands, inputs, outputs and parameters are what DVC's run cache goes by."""
-    base = build_registry(BASE, "../..")
+    """Equal commands, inputs, outputs and parameters are what DVC goes by."""
+    base = build_registry(BASES[study(name).base], "../..")
     for profile in study_profiles(study(name)):
         own = build_registry(profile.params, "../..")
         oracle = profile.params.oracle.captions
@@ -70,6 +74,21 @@ def test_what_the_base_profile_has_made_is_asked_for_in_the_same_words(name: str
             assert own.at(target)
 
 
+def test_equal_arms_have_one_name_in_all_studies() -> None:
+    """Only then are they one training for DVC: it is made for one study and fetched for the others."""
+    named: dict[str, set[str]] = {}
+    for chosen in studies().values():
+        for profile in study_profiles(chosen):
+            shared = profile.params.model_dump(mode="json", exclude={"profile", "training"})
+            training = profile.params.training
+            for run, choice in getattr(training, chosen.stage).items():
+                recipe = choice.resolve().model_dump(mode="json")
+                same = digest_json([chosen.base, shared, chosen.stage, recipe, choice.seed, repr(training.checkpoints)])
+                named.setdefault(same, set()).add(f"{run} {choice!r}")
+    assert [names for names in named.values() if len(names) > 1] == []
+    assert len(named) < sum(len(each.arms) * each.seeds for each in studies().values())
+
+
 def test_the_oracle_alone_reads_the_truth() -> None:
     generated, oracle = study_profiles(study("captions"))
     for profile in (generated, oracle):
@@ -80,12 +99,12 @@ def test_the_oracle_alone_reads_the_truth() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project whose study profile has raw data."""
-    base = tmp_path / "profiles/study"
-    (base / "data/raw/coco").mkdir(parents=True)
-    (base / ".dvc").mkdir()
-    for file in (PARAMS_FILE, ".dvc/config", ".dvcignore"):
-        (base / file).write_text((profile_root("study") / file).read_text())
+    """A project whose profiles `micro`, at its root, and `study` have raw data."""
+    for base in (tmp_path, tmp_path / "profiles/study"):
+        (base / "data/raw/coco").mkdir(parents=True)
+        (base / ".dvc").mkdir()
+        for file in (PARAMS_FILE, ".dvc/config", ".dvcignore"):
+            (base / file).write_text((profile_root("study") / file).read_text())
     return tmp_path
 
 
@@ -102,20 +121,36 @@ def test_a_written_profile_is_one_that_commands_take(project: Path) -> None:
     assert relative_project(profile.root, project) == "../.."
 
 
-@pytest.mark.deep
-def test_a_study_fetches_what_its_base_has_made(project: Path) -> None:
-    """DVC's run cache crosses from profile to profile."""
-    program = "open('made', 'w').write('x'); open('ran', 'a').write('1')"
-    stage = {"cmd": f"{sys.executable} make.py", "deps": ["make.py"], "outs": ["made"]}
+def test_a_link_to_raw_data_follows_the_base(project: Path) -> None:
     chosen = study("fusion")
     (profile,) = study_profiles(chosen, project)
     write_profile(profile, chosen, project)
-    base = project / "profiles/study"
+    write_profile(profile, chosen.model_copy(update={"base": "micro"}), project)
+    assert (profile.root / "data/raw").resolve() == project / "data/raw"
+    assert objects_folder(profile.root).resolve() == project / ".dvc/cache/files/md5"
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", ["fusion", "unseen"])
+def test_a_study_fetches_what_its_base_has_made(project: Path, name: str) -> None:
+    """Also from the profile at the project's root, from which the paths of shipped files differ."""
+    program = "open('made', 'w').write('x'); open('ran', 'a').write('1')"
+    (project / "rlip_assets").mkdir()
+    (project / "rlip_assets/make.py").write_text(program)
+    chosen = study(name)
+    (profile,) = study_profiles(chosen, project)
+    base = profile_root(chosen.base, project)
     (base / ".dvc/config").write_text((base / ".dvc/config").read_text().replace("[core]", "[core]\n    no_scm = true"))
     for root in (base, profile.root):
-        (root / "make.py").write_text(program)
-        (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"make": stage}}))
-        subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=root, check=True, capture_output=True)
+        if root == profile.root:
+            write_profile(profile, chosen, project)
+        script = f"{relative_project(root, project)}/rlip_assets/make.py".removeprefix("./")
+        stage = {"cmd": f"{sys.executable} $PROJECT/rlip_assets/make.py", "deps": [script], "outs": ["made"]}
+        (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"micro_world": stage}}))
+        environment = os.environ | {"PROJECT": str(project)}
+        subprocess.run(
+            [sys.executable, "-m", "dvc", "repro"], cwd=root, env=environment, check=True, capture_output=True
+        )
         assert (root / "made").read_text() == "x"
     assert (base / "ran").exists()
     assert not (profile.root / "ran").exists()
