@@ -36,6 +36,7 @@ def build_spec(project: DvcProject, stage: Stage, translator: DvcTranslator) -> 
         code_version=None if stage.is_source else translator.code_version(stage),
         partitions_def=partitions_of(stage),
         automation_condition=None if stage.is_source else translator.automation_condition(stage),
+        freshness_policy=translator.freshness_policy(stage),
     )
 
 

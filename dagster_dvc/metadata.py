@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,11 @@ import yaml
 from dagster_dvc.lock import LockEntry
 from dagster_dvc.project import Item
 
-MOST_FIGURES, MOST_PICTURES, LARGEST_PICTURE = 60, 3, 500_000
+MOST_FIGURES, MOST_PICTURES = 60, 3
+_LARGE_BYTES, _PIXELS = 200_000, 720
 _PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".svg": "svg+xml"}
+_UNSAFE = r"[^\w .-]"
+"""Characters of a file's name that could mean something in Markdown."""
 
 
 def describe(root: Path, item: Item, entry: LockEntry) -> dict[str, Any]:
@@ -27,11 +33,24 @@ def describe(root: Path, item: Item, entry: LockEntry) -> dict[str, Any]:
     figures = dict(pair for path in item.metrics for pair in _figures(root / path))
     for name, value in list(figures.items())[:MOST_FIGURES]:
         metadata[name] = value
-    for picture in list(_pictures(root, item))[:MOST_PICTURES]:
-        data = base64.b64encode(picture.read_bytes()).decode()
-        uri = f"data:image/{_PICTURES[picture.suffix.lower()]};base64,{data}"
-        metadata[f"picture/{picture.stem}"] = dg.MetadataValue.md(f"![{picture.stem}]({uri})")
-    return metadata
+    return metadata | pictures(root / path for path in (*item.plots, *item.outs))
+
+
+def pictures(places: Iterable[Path]) -> dict[str, dg.MarkdownMetadataValue]:
+    """Return the first few pictures among files and folders as metadata, stored in the event itself.
+
+    Large ones are made small by Pillow, and left out where it is not installed or cannot read them.
+    """
+    found: dict[str, dg.MarkdownMetadataValue] = {}
+    files = (file for place in places for file in (sorted(place.rglob("*")) if place.is_dir() else [place]))
+    chosen = (file for file in files if file.suffix.lower() in _PICTURES and file.is_file())
+    for file in islice(chosen, MOST_PICTURES):
+        large = file.stat().st_size > _LARGE_BYTES
+        kind, content = ("jpeg", _small(file)) if large else (_PICTURES[file.suffix.lower()], file.read_bytes())
+        if content:
+            uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+            found[f"picture/{file.stem}"] = dg.MetadataValue.md(f"![{re.sub(_UNSAFE, ' ', file.stem)}]({uri})")
+    return found
 
 
 def column_schema(root: Path, outs: Iterable[str]) -> dict[str, dg.TableSchema]:
@@ -70,10 +89,14 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, bool | int | float | str
         yield name, value
 
 
-def _pictures(root: Path, item: Item) -> Iterator[Path]:
-    for path in dict.fromkeys((*item.plots, *item.outs)):
-        place = root / path
-        files = sorted(place.rglob("*")) if place.is_dir() else [place]
-        for file in files:
-            if file.suffix.lower() in _PICTURES and file.is_file() and file.stat().st_size <= LARGEST_PICTURE:
-                yield file
+def _small(file: Path) -> bytes:
+    """Return a picture as a small JPEG file, empty where Pillow is missing or cannot read it."""
+    try:
+        from PIL import Image
+
+        with Image.open(file) as image:
+            image.thumbnail((_PIXELS, _PIXELS))
+            image.convert("RGB").save(stream := io.BytesIO(), format="JPEG", quality=85)
+        return stream.getvalue()
+    except Exception:  # Pillow has many words for a broken picture; none is a reason to fail the run that made it
+        return b""

@@ -6,7 +6,7 @@ order of the graph and carry the versions of what they were made from, so that D
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import dagster as dg
 
@@ -23,30 +23,37 @@ _INPUT_VERSION_TAG, _INPUT_POINTER_TAG = "dagster/input_data_version", "dagster/
 
 
 def unreported(
-    instance: dg.DagsterInstance, project: DvcProject, translator: DvcTranslator
+    instance: dg.DagsterInstance, project: DvcProject, translator: DvcTranslator, again: Collection[str] = ()
 ) -> list[tuple[Item, LockEntry]]:
-    """Return the items in the tree whose recorded entry Dagster does not know, in the order of the graph."""
+    """Return the items in the tree whose recorded entry Dagster does not know, or `again` names, in the order of the graph."""
     recorded, found = read_lock(project), []
     for item in project.items:
         if item.address not in recorded or not all((project.root / path).exists() for path in item.outs):
             continue
         entry = translator.recorded(item, recorded[item.address])
-        if _last(instance, project, translator, item)[0].get(LOCK_TAG) == entry.fingerprint:
+        known = _last(instance, project, translator, item)[0].get(LOCK_TAG) == entry.fingerprint
+        if known and item.address not in again:
             continue
         if translator.holds(project, item, entry):
             found.append((item, entry))
     return found
 
 
-def report_external(instance: dg.DagsterInstance, project: DvcProject, translator: DvcTranslator) -> list[Item]:
-    """Report every unreported item and the checks of its stage; return the items reported."""
-    reported = unreported(instance, project, translator)
+def report_external(
+    instance: dg.DagsterInstance, project: DvcProject, translator: DvcTranslator, current: Collection[str] = ()
+) -> list[Item]:
+    """Report every unreported item and the checks of its stage; return the items reported.
+
+    Args:
+        current: addresses that DVC has just found up to date, reported anew as a run that finds so would: freshness policies hear of it.
+    """
+    reported = unreported(instance, project, translator, current)
     for item, entry in reported:
         stage = project.stage_of[item.address]
         instance.report_runless_asset_event(
             dg.AssetMaterialization(
                 translator.key(stage),
-                description="made outside Dagster, recorded by DVC",
+                description=f"{'found current' if item.address in current else 'made outside Dagster, recorded'} by DVC",
                 metadata={"ran": False, **translator.metadata(project, item, entry)},
                 partition=item.key if stage.partitioned else None,
                 tags={

@@ -13,6 +13,9 @@ from dagster_dvc.lock import LockEntry, digest
 from dagster_dvc.metadata import describe
 from dagster_dvc.project import DvcProject, Item, Stage
 
+FORCE_TAG = "dvc/force"
+"""Run tag: with the value `true`, DVC runs the stage although nothing it tracks has changed (a raw folder has, for instance)."""
+
 
 class DvcTranslator:
     """Say how a stage becomes an asset. Subclass it and override what should differ."""
@@ -36,12 +39,11 @@ class DvcTranslator:
 
     def owners(self, stage: Stage) -> Sequence[str]:
         """Return `meta.owners` (e-mail addresses or `team:NAME`)."""
-        owners = stage.items[0].meta.get("owners") or stage.items[0].meta.get("owner") or []
-        return [owners] if isinstance(owners, str) else [str(owner) for owner in owners]
+        return _listed(stage, "owners") or _listed(stage, "owner")
 
     def kinds(self, stage: Stage) -> set[str]:
-        """Return the labels of the asset's kind."""
-        return {"dvc"}
+        """Return the labels of the asset's kind: `meta.kinds`, of which Dagster shows two, and `dvc`."""
+        return {"dvc", *_listed(stage, "kinds")}
 
     def tags(self, stage: Stage) -> Mapping[str, str]:
         """Return the asset's tags."""
@@ -55,8 +57,8 @@ class DvcTranslator:
         )
 
     def pool(self, stage: Stage) -> str | None:
-        """Return the concurrency pool that a run takes a slot of."""
-        return self._pool
+        """Return the concurrency pool that a run takes a slot of: `meta.pool`, else the component's."""
+        return next(iter(_listed(stage, "pool")), self._pool)
 
     def backfill_policy(self, stage: Stage) -> dg.BackfillPolicy | None:
         """Return how partitions are divided among the runs of a backfill: one each by default."""
@@ -72,6 +74,10 @@ class DvcTranslator:
 
     def automation_condition(self, stage: Stage) -> dg.AutomationCondition[Any] | None:
         """Return when Dagster runs the stage by itself: never by default."""
+        return None
+
+    def freshness_policy(self, stage: Stage) -> dg.FreshnessPolicy | None:
+        """Return how old the last materialisation may be before Dagster calls the asset overdue: any age by default."""
         return None
 
     def check_specs(self, stage: Stage) -> Sequence[dg.AssetCheckSpec]:
@@ -96,7 +102,7 @@ class DvcTranslator:
 
     def force(self, context: dg.AssetExecutionContext) -> bool:
         """Return whether DVC runs the stage although nothing that it tracks has changed: by the run tag `dvc/force`."""
-        return context.run.tags.get("dvc/force") == "true"
+        return context.run.tags.get(FORCE_TAG) == "true"
 
     def dvc(self) -> Sequence[str]:
         """Return the command that starts DVC."""
@@ -113,3 +119,9 @@ class DvcTranslator:
         """Return why DVC failed in one sentence: its last line that is not its closing remark."""
         said = [line for line in lines if line.strip() and "failed to reproduce" not in line]
         return f"`dvc repro` ended with status {status}" + (f" after the line: {said[-1]}" if said else "")
+
+
+def _listed(stage: Stage, name: str) -> list[str]:
+    """Return a value or values of `meta` as a list."""
+    value = stage.items[0].meta.get(name) or []
+    return [str(one) for one in value] if isinstance(value, list) else [str(value)]

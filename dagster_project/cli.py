@@ -42,7 +42,7 @@ def demo(
 
     from dagster_dvc import report_external, unreported
     from dagster_project.instance import follow_gpus
-    from dagster_project.launcher import bring_up_to_date
+    from dagster_project.launcher import launch_changed
     from dagster_project.location import active_location
     from dagster_project.profile import active_profile
     from dagster_project.retention import sweep
@@ -60,7 +60,7 @@ def demo(
         follow_gpus(instance)
         if swept := sweep(instance, active_profile(), seconds=5.0):
             tell(swept)
-        summary = bring_up_to_date(location, TARGET, tell, slots)
+        summary = launch_changed(location, TARGET, tell, slots)
         if reported := report_external(instance, location.project, location.translator):
             tell(f"{len(reported)} items that DVC made alone or several in a run are reported to Dagster one by one")
         missing = unreported(instance, location.project, location.translator) if reported else []

@@ -49,7 +49,7 @@ def active_project() -> DvcProject:
 def active_translator() -> PipelineTranslator:
     """Return the translator of the active profile."""
     profile = active_profile()
-    return PipelineTranslator(profile.registry, profile.name, stage_version, profile.execution.buckets_per_run)
+    return PipelineTranslator(profile.registry, profile.name, stage_version, profile.execution)
 
 
 def active_location() -> Location:

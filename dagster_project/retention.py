@@ -15,7 +15,6 @@ from pathlib import Path
 import dagster as dg
 
 from dagster_project.profile import ActiveProfile
-from rlip_assets.datasets.scenes.store import current_entries
 from rlip_assets.dvc.garbage import Keep, find_garbage, remove
 from rlip_assets.lineage.stage_run import WORK_FOLDER
 
@@ -58,6 +57,8 @@ def delete_old_runs(instance: dg.DagsterInstance, days: float, seconds: float = 
 
 def delete_leftovers(profile: ActiveProfile, days: float) -> int:
     """Delete unfinished runs, shards and tables in the profile's work folder that nothing refers to; return how many."""
+    from rlip_assets.datasets.scenes.store import current_entries  # imports numpy and pyarrow
+
     root = profile.root
     tables = (path.relative_to(root).as_posix() for path in current_entries(root / "data", root / "work/scene_cache"))
     found = find_garbage(profile.registry, root, [], Keep(paths=frozenset(tables)), young=days * 86400)

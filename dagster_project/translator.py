@@ -1,12 +1,12 @@
-"""Translation of the pipeline's stages into assets: the registry's groups, owners and pools, checks, and MLflow runs."""
+"""Translation of the pipeline's stages into assets, as far as `dvc.yaml` does not say it: versions, policies, checks, MLflow runs."""
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,12 @@ from dagster_project.metadata import describe
 from rlip_assets.cli import warm_client
 from rlip_assets.dvc.lock import holds
 from rlip_assets.dvc.repair import repair
-from rlip_assets.lineage.provenance import DAGSTER_RUN_VARIABLE
-from rlip_assets.lineage.runner import read_manifest
+from rlip_assets.labelling.retagging import LABELS
+from rlip_assets.lineage.params.execution import ExecutionParams
 from rlip_assets.lineage.spec import PROVENANCE_FOLDER, Registry
-from rlip_assets.lineage.watchdog import REQUESTER_VARIABLE
 from rlip_assets.storage.errors import TRY_AGAIN
 
 JUDGED = ("label_quality", "benchmark", "report")
-FORCE_TAG = "rlip/force"
-"""Run tag that makes DVC run the stage although nothing it tracks has changed (a raw dataset has, for instance)."""
 _SECOND_TRY_HELPS = re.compile(rf"exited with ({TRY_AGAIN}|-9|137)$")
 """DVC's words for the end of a stage that lacked a worker, a lock or a store, or was killed; its finished shards are kept."""
 ERROR_PREFIX = "rlip: "
@@ -40,30 +37,24 @@ class PipelineTranslator(DvcTranslator):
 
     Args:
         version_of: declared version of a stage.
-        buckets_per_run: partitions in one run of a backfill; None puts all of them into a single run.
+        execution: partitions in one run of a backfill, and hours that a re-tagging may take.
     """
 
     def __init__(
-        self, registry: Registry, prefix: str, version_of: Callable[[str], int], buckets_per_run: int | None = 1
+        self,
+        registry: Registry,
+        prefix: str,
+        version_of: Callable[[str], int],
+        execution: ExecutionParams | None = None,
     ) -> None:
         super().__init__([prefix])
-        self._registry, self._version_of, self._per_run = registry, version_of, buckets_per_run
-
-    def group(self, stage: Stage) -> str:
-        return self._registry.spec(stage.name).group
-
-    def owners(self, stage: Stage) -> Sequence[str]:
-        return self._registry.spec(stage.name).owners
-
-    def kinds(self, stage: Stage) -> set[str]:
-        return {*self._registry.spec(stage.name).kinds, "dvc"}
+        execution = execution or ExecutionParams()
+        self._registry, self._version_of, self._per_run = registry, version_of, execution.buckets_per_run
+        self._overdue_after = timedelta(weeks=1, hours=execution.retag_hours)
 
     def code_version(self, stage: Stage) -> str:
         """Return the declared version alone: parameters are DVC's to compare, and a version says whether results may change."""
         return str(self._version_of(stage.name))
-
-    def pool(self, stage: Stage) -> str | None:
-        return self._registry.spec(stage.name).pool
 
     def backfill_policy(self, stage: Stage) -> dg.BackfillPolicy | None:
         many = dg.BackfillPolicy
@@ -77,8 +68,16 @@ class PipelineTranslator(DvcTranslator):
         return any(_SECOND_TRY_HELPS.search(line) for line in lines)
 
     def automation_condition(self, stage: Stage) -> dg.AutomationCondition[Any] | None:
-        """Judge and report new results by themselves, once the automation sensor is on; a person asks for trainings, sensors for labels."""
-        return dg.AutomationCondition.eager() if stage.name in JUDGED else None
+        """Judge and report new results by themselves, once the automation sensor is on; a person asks for trainings, sensors for labels.
+
+        A result that was made or confirmed anew without a change of its data version is not new.
+        """
+        changed = dg.AutomationCondition.data_version_changed()
+        return dg.AutomationCondition.eager().replace("newly_updated", changed) if stage.name in JUDGED else None
+
+    def freshness_policy(self, stage: Stage) -> dg.FreshnessPolicy | None:
+        """Call labels overdue that no re-tagging has made or found current for a week and the hours that one may take."""
+        return dg.FreshnessPolicy.time_window(self._overdue_after) if stage.name == LABELS else None
 
     def check_specs(self, stage: Stage) -> Sequence[dg.AssetCheckSpec]:
         return check_specs(stage.name, self.key(stage))
@@ -95,18 +94,11 @@ class PipelineTranslator(DvcTranslator):
         return holds(project.root, self._registry.at(item.address), entry.outs)
 
     def metadata(self, project: DvcProject, item: Item, entry: LockEntry) -> Mapping[str, Any]:
-        ours = self._registry.at(item.address)
-        return describe(project.root, ours, entry, read_manifest(project.root, ours))
-
-    def force(self, context: dg.AssetExecutionContext) -> bool:
-        return context.run.tags.get(FORCE_TAG) == "true"
+        return {**describe(project.root, self._registry.at(item.address)), **super().metadata(project, item, entry)}
 
     def dvc(self) -> Sequence[str]:
         """Return DVC's command, run by the warm server where there is one."""
         return [sys.executable, "-m", warm_client.__name__, "dvc"]
-
-    def environment(self, context: dg.AssetExecutionContext) -> Mapping[str, str]:
-        return {DAGSTER_RUN_VARIABLE: context.run.run_id, REQUESTER_VARIABLE: str(os.getpid())}
 
     def before_run(self, context: dg.AssetExecutionContext, root: Path) -> None:
         context.instance.add_run_tags(context.run.run_id, {WORKER_TAG: this_worker()})

@@ -8,50 +8,25 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 import dagster as dg
-import psutil
 
 from dagster_dvc.execution import failure_reason
+from dagster_dvc.translator import FORCE_TAG
 from dagster_project.instance import WORKER_TAG, end_dead_runs, this_worker
 from dagster_project.location import Location
-from dagster_project.translator import FORCE_TAG
+from rlip_assets.dvc.up_to_date import Outcome, Task
 from rlip_assets.lineage.log import LINES_VARIABLE
+from rlip_assets.lineage.watchdog import end_with_process
 
 LAUNCHED_TAG = "rlip/launched_by"
 RANGE_TAGS = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 """Dagster's tags of a run over several partitions."""
 _context: tuple[dg.DagsterInstance, Location]
 """Instance and location of this worker process."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """Materialise items of one stage, neighbours among its partitions; their stages' lines go to the file `lines`."""
-
-    addresses: tuple[str, ...]
-    lines: Path
-    force: bool = False
-
-    @property
-    def spoken(self) -> str:
-        """The items in a few words."""
-        more = f" and {len(self.addresses) - 1} more" if len(self.addresses) > 1 else ""
-        return f"{self.addresses[0]}{more}"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Result of a task: its run, total seconds, and the error if it failed."""
-
-    run_id: str
-    seconds: float
-    error: str | None
 
 
 def begin(target: str, log: Path, parent: int) -> None:
@@ -62,7 +37,7 @@ def begin(target: str, log: Path, parent: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(descriptor, stream.fileno())
-    threading.Thread(target=_interrupt_when_orphaned, args=(parent,), daemon=True).start()
+    end_with_process(parent, signal.SIGINT)
     module, _, function = target.partition(":")
     _context = dg.DagsterInstance.get(), getattr(import_module(module), function)()
 
@@ -92,9 +67,3 @@ def materialise(instance: dg.DagsterInstance, location: Location, task: Task) ->
     if not result.success:
         error = next((failure_reason(event) for event in result.all_events if event.is_step_failure), "the run failed")
     return Outcome(result.run_id, time.monotonic() - began, error)
-
-
-def _interrupt_when_orphaned(parent: int) -> None:
-    while os.getppid() == parent and psutil.pid_exists(parent):
-        time.sleep(1.0)
-    os.kill(os.getpid(), signal.SIGINT)

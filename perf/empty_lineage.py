@@ -20,6 +20,7 @@ from dagster_dvc.assets import build_assets
 from dagster_project.translator import PipelineTranslator
 from rlip_assets.dvc.pipeline import render_dvc_yaml
 from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.params.execution import ExecutionParams
 from rlip_assets.lineage.params_yaml import render_params_yaml
 from rlip_assets.lineage.shards import ShardStore, split
 from rlip_assets.lineage.spec import Registry, StageItem, StageSpec
@@ -83,8 +84,8 @@ def definitions() -> dg.Definitions:
     root = Path(os.environ[ROOT_VARIABLE])
     registry = registry_of(root)
     runs = int(os.environ.get("EMPTY_LINEAGE_BUCKETS_PER_RUN", "1"))
-
-    translator = PipelineTranslator(registry, "empty", lambda stage: 1, runs or None)
+    execution = ExecutionParams(buckets_per_run=runs or None)
+    translator = PipelineTranslator(registry, "empty", lambda stage: 1, execution)
     assets = build_assets(read_project(root), translator)
     job = dg.define_asset_job("work_job", dg.AssetSelection.assets(dg.AssetKey(["empty", "work"])))
     return dg.Definitions(assets=assets, jobs=[job], executor=dg.in_process_executor)

@@ -1,12 +1,12 @@
 """The sensor that tells of a re-tagging that failed or is overdue.
 
-It is written by hand: a run-failure sensor hears of no run that waits or never began, and a freshness policy asks for a new
-materialisation although labels that are current are rightly not made again.
+Dagster's freshness daemon judges by the policy of `pseudo_labels` whether labels are overdue; the sensor passes that on. The rest it looks
+up by hand: the policy knows the newest materialisation of an asset, whichever partition it is of, so a bucket whose run hangs leaves it
+content, and a run-failure sensor hears neither of a run that waits or never began nor of a schedule that failed.
 """
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -15,10 +15,11 @@ import dagster as dg
 from dagster_dvc.execution import failure_reason
 from dagster_project.defs.automation import REASON_TAG, retag, weekly_retag
 from dagster_project.profile import active_profile
+from rlip_assets.labelling.retagging import LABELS
 from rlip_assets.storage.webhook import post
 
 _UNFINISHED = [getattr(dg.DagsterRunStatus, name) for name in ("QUEUED", "NOT_STARTED", "STARTING", "STARTED")]
-_WEEK_SECONDS, _REMEMBERED = 7 * 86400, 1000
+_REMEMBERED = 1000
 
 
 @dg.sensor(minimum_interval_seconds=300, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -53,12 +54,13 @@ def _problems(instance: dg.DagsterInstance, hours: float) -> Iterator[tuple[str,
     for state in instance.all_instigator_state():
         if state.instigator_name != weekly_retag.name or not state.is_running:
             continue
-        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
-        since = ticks[0].timestamp if ticks else getattr(state.instigator_data, "start_timestamp", None)
-        if ticks and ticks[0].is_failure:
-            yield f"tick:{since}", f"the schedule {weekly_retag.name} failed: {str(ticks[0].error)[:500]}"
-        if since and time.time() - since > _WEEK_SECONDS + 3600 * hours:
-            yield f"overdue:{since}", f"the schedule {weekly_retag.name} has not run for more than a week"
+        for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1):
+            if tick.is_failure:
+                yield f"tick:{tick.timestamp}", f"the schedule {weekly_retag.name} failed: {str(tick.error)[:500]}"
+    key = dg.AssetKey([active_profile().name, LABELS])
+    if (fresh := instance.get_freshness_state_records([key]).get(key)) and fresh.freshness_state.value == "FAIL":
+        text = f"no labels were made or found current for a week and {hours:g} hours; does {weekly_retag.name} run?"
+        yield f"overdue:{fresh.updated_at}", text
 
 
 def _spoken(run: dg.DagsterRun) -> str:

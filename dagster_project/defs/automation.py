@@ -12,13 +12,14 @@ from contextlib import suppress
 import dagster as dg
 
 from dagster_dvc import report_external
-from dagster_project import launcher
-from dagster_project.location import active_location
+from dagster_dvc.translator import FORCE_TAG
+from dagster_project.launcher import launch_changed
+from dagster_project.location import active_location, active_project, active_translator
 from dagster_project.profile import active_profile
-from dagster_project.translator import FORCE_TAG
 from rlip_assets.dvc.lock import DvcLock, present
 from rlip_assets.dvc.status import changed_items
 from rlip_assets.labelling.retagging import (
+    LABELS,
     TAGGER,
     Due,
     bucket_changes,
@@ -66,7 +67,7 @@ def bring_up_to_date(context: dg.OpExecutionContext) -> int:
     """Do what `rlip demo` does; return the number of items launched."""
     location = active_location()
     target = f"{active_location.__module__}:{active_location.__name__}"
-    summary = launcher.bring_up_to_date(location, target, context.log.info)
+    summary = launch_changed(location, target, context.log.info)
     report_external(context.instance, location.project, location.translator)
     return len(summary.addresses)
 
@@ -81,14 +82,16 @@ def whole_lineage() -> None:
 def weekly_retag(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
     """Re-tag every Monday at 03:00 UTC the buckets whose labels are out of date according to DVC.
 
-    Requests all buckets if DVC is busy and cannot tell: runs wait for it, and current buckets are skipped.
+    Requests all buckets if DVC is busy and cannot tell: runs wait for it, and current buckets are skipped. Where all are current, no run
+    says so to the freshness policy, which looks at the newest materialisation, whichever bucket it is of; so the schedule does.
     """
     profile = active_profile()
-    buckets = list(profile.registry.spec("pseudo_labels").partitions)
+    known = buckets = list(profile.registry.spec(LABELS).partitions)
     with suppress(BusyError):
         changed = changed_items(profile.registry, profile.root)
-        buckets = [key for key in buckets if any(f"{stage}@{key}" in changed for stage in LABEL_CHAIN)]
+        buckets = [key for key in known if any(f"{stage}@{key}" in changed for stage in LABEL_CHAIN)]
     if not buckets:
+        report_external(context.instance, active_project(), active_translator(), [f"{LABELS}@{known[0]}"])
         return dg.SkipReason("the labels of all buckets are current")
     needed = [profile.registry.item("r_tagger"), *(profile.registry.item("scenes", key) for key in buckets)]
     if absent := [item.address for item in needed if not present(item, profile.root)]:

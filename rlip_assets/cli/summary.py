@@ -5,45 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections import defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from rlip_assets.dvc.up_to_date import Launched, Summary
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_name
 
 DETAILS_HEADING = "## Where errors come from"
 """Heading in the report at which details begin."""
-
-
-@dataclass
-class Launched:
-    """One finished launch: its items and run, and its seconds by kind."""
-
-    addresses: tuple[str, ...]
-    run_id: str
-    seconds: float
-    startup: float
-    work: float
-
-    @property
-    def overhead(self) -> float:
-        """Seconds of orchestration: Dagster, DVC and moving outputs."""
-        return max(self.seconds - self.startup - self.work, 0.0)
-
-
-@dataclass
-class Summary:
-    """Launches and seconds of bringing a lineage up to date."""
-
-    launched: list[Launched] = field(default_factory=list)
-    current: int = 0
-    seconds: float = 0.0
-    changed_results: list[str] = field(default_factory=list)
-    """Launched items whose result differs from the one in `dvc.lock`, with the same command, parameters and inputs."""
-
-    @property
-    def addresses(self) -> list[str]:
-        """Every launched item, in order."""
-        return [address for one in self.launched for address in one.addresses]
 
 
 def print_summary(root: Path, summary: Summary, unreported: int) -> None:
@@ -71,7 +39,7 @@ def print_summary(root: Path, summary: Summary, unreported: int) -> None:
 
 
 def seconds_table(launched: list[Launched]) -> list[str]:
-    """Return seconds of start-up, work and orchestration by stage, as lines."""
+    """Return seconds of start-up, work and orchestration by stage, and the share of the first and last, as lines."""
     rows: dict[str, list[Launched]] = defaultdict(list)
     for one in launched:
         rows[one.addresses[0].partition("@")[0]].append(one)
@@ -82,7 +50,8 @@ def seconds_table(launched: list[Launched]) -> list[str]:
             sum(values) for values in zip(*((i.startup, i.work, i.overhead) for i in group), strict=True)
         )
         lines.append(f"{stage:20s} {items:5d} {startup:10.1f} {work:8.1f} {overhead:15.1f}")
-    return lines
+    share = 100 * (startup + overhead) / (startup + work + overhead)
+    return [*lines, f"start-up and orchestration are {share:.1f} % of these seconds"]
 
 
 def look_further(profile: str) -> str:

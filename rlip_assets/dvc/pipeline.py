@@ -98,12 +98,14 @@ def _stage(spec: StageSpec, project: PurePosixPath) -> dict[str, Any]:
         keys = {key: item.param_files[file] for key, item in items.items()}
         params.append({str(project / file): templates(_named_params(keys))})
     params.append({str(project / VERSIONS_FILE): [f"{spec.name}.version"]})
+    shown = {"group": spec.group, "owners": list(spec.owners), "kinds": list(spec.kinds), "pool": spec.pool}
     definition: dict[str, Any] = {
         "desc": spec.description,
         "cmd": f"rlip stage {spec.name}" + (" --partition ${key}" if spec.partitions else ""),
         "deps": templates({key: _named_paths(item.inputs) for key, item in items.items()}),
         "params": params,
         "outs": templates({key: _outputs(item) for key, item in items.items()}),
+        "meta": {name: value for name, value in shown.items() if value},
     }
     definition = {name: value for name, value in definition.items() if value}
     return {"foreach": entries, "do": definition} if spec.partitions else definition

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlip_assets.datasets.sources.raw_folder import OBSERVED, folder_state
-from rlip_assets.datasets.sources.roots import is_remote, raw_root, source_params
 from rlip_assets.dvc.lock import DvcLock
 from rlip_assets.lineage.params.sources import SourcesParams
 from rlip_assets.lineage.provenance import read_provenance
@@ -58,6 +57,8 @@ def object_changes(sources: SourcesParams, registry: Registry, root: Path) -> li
     Raises:
         RlipError: a prefix that cannot be listed.
     """
+    from rlip_assets.datasets.sources.roots import is_remote, raw_root, source_params  # with readers, numpy and pyarrow
+
     due = []
     for dataset in sources.names:
         url = source_params(sources, dataset).root

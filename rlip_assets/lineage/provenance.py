@@ -19,8 +19,8 @@ from rlip_assets.lineage.stage_run import StageRun
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import read_object
 
-DAGSTER_RUN_VARIABLE = "RLIP_DAGSTER_RUN_ID"
-"""Set by the Dagster asset for the process tree of the stage it runs."""
+DAGSTER_RUN_VARIABLE = "DAGSTER_RUN_ID"
+"""Set by `dagster_dvc` for the process tree of the stage that a run asked for."""
 
 
 @dataclass

@@ -12,26 +12,27 @@ import time
 
 import psutil
 
-REQUESTER_VARIABLE = "RLIP_REQUESTER_PID"
+REQUESTER_VARIABLE = "DAGSTER_PROCESS_ID"
+"""Set by `dagster_dvc`: the process of the Dagster run."""
 _INTERVAL = 1.0
 
 
 def end_with_requester() -> None:
-    """Watch the process named by RLIP_REQUESTER_PID, if any, and end this process (SIGTERM to itself) when that one is gone."""
+    """Watch the process named by DAGSTER_PROCESS_ID, if any, and end this process (SIGTERM to itself) when that one is gone."""
     if pid := os.environ.get(REQUESTER_VARIABLE):
         end_with_process(int(pid))
 
 
-def end_with_process(pid: int) -> None:
-    """Watch a process and end this one (SIGTERM to itself) when that one is gone."""
-    threading.Thread(target=_watch, args=(pid,), daemon=True).start()
+def end_with_process(pid: int, number: signal.Signals = signal.SIGTERM) -> None:
+    """Watch a process and send this one a signal when that one is gone."""
+    threading.Thread(target=_watch, args=(pid, number), daemon=True).start()
 
 
-def _watch(pid: int) -> None:
+def _watch(pid: int, number: signal.Signals) -> None:
     try:
         requester = psutil.Process(pid)
         while requester.is_running() and requester.status() != psutil.STATUS_ZOMBIE:
             time.sleep(_INTERVAL)
     except psutil.NoSuchProcess:
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)

@@ -113,6 +113,19 @@ def test_a_run_shows_what_dvc_recorded(project: Copy, instance: dg.DagsterInstan
     assert newest(instance, "evaluate").metadata["ran"].value is True
 
 
+def test_what_is_current_can_be_reported_anew(project: Copy, instance: dg.DagsterInstance) -> None:
+    """So that a freshness policy hears of a schedule that looked and found nothing to do."""
+    root, translator = project("templates"), DvcTranslator()
+    dvc(root, "repro", "source", "shout@a")
+    made = read_project(root)
+    report_external(instance, made, translator)
+    first = newest(instance, "shout", "a")
+    assert [one.address for one in report_external(instance, made, translator, ["shout@a", "shout@b"])] == ["shout@a"]
+    again = newest(instance, "shout", "a")
+    assert again.tags == first.tags
+    assert (first.description, again.description) == ("made outside Dagster, recorded by DVC", "found current by DVC")
+
+
 def test_a_changed_parameter_runs_who_reads_it_and_moves_the_data_version(
     project: Copy, instance: dg.DagsterInstance
 ) -> None:

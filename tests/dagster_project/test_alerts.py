@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import dagster as dg
 import pytest
+from dagster._core.loader import LoadingContextForTest
+from dagster._core.test_utils import freeze_time
+from dagster._daemon.freshness import FreshnessDaemon
 
+from dagster_project.definitions import defs
 from dagster_project.defs import alerts
 from dagster_project.profile import active_profile
 from rlip_assets.lineage.params.execution import ExecutionParams
+
+LABELS = dg.AssetKey(["micro", "pseudo_labels"])
 
 
 class Receiver(HTTPServer):
@@ -128,29 +136,38 @@ def test_a_run_that_waits_too_long_is_overdue(
     assert receiver.texts == [said]
 
 
-@pytest.mark.parametrize("days", [1, 9])
-def test_a_schedule_that_has_not_run_for_a_week_is_overdue(
-    days: int, store: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+def judge(store: dg.DagsterInstance) -> None:
+    """Do what Dagster's freshness daemon does every half a minute, for the labels."""
+    node = defs().resolve_asset_graph().get(LABELS)
+    asyncio.run(FreshnessDaemon()._evaluate_asset(LoadingContextForTest(store), node))
+
+
+def test_labels_that_were_neither_made_nor_found_current_are_overdue(
+    store: dg.DagsterInstance, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    use(monkeypatch, webhook="$HOOK")
+    judge(store)
+    assert tick(store)[0] == "no re-tagging has failed or is overdue"  # there never were any
+    made = dg.AssetMaterialization(LABELS, partition="coco-0")
+    for days, overdue in ((9, True), (7, False)):  # a week and `retag_hours`
+        with freeze_time(datetime.now(UTC) - timedelta(days=days)):
+            store.report_runless_asset_event(made)
+        judge(store)
+        said, cursor = tick(store)
+        assert ("no labels were made or found current for a week and 24 hours" in said) == overdue
+        assert tick(store, cursor)[0] == "no re-tagging has failed or is overdue"
+    assert len(receiver.texts) == 1
+
+
+def test_a_schedule_that_failed_is_told(store: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch)
 
     class Tick:
-        timestamp, is_failure, error = time.time() - days * 86400, days == 1, "the tick failed"
+        timestamp, is_failure, error = time.time(), True, "the tick failed"
 
     class State:
-        instigator_name, is_running, instigator_origin_id, selector_id, instigator_data = (
-            "weekly_retag",
-            True,
-            "o",
-            "s",
-            None,
-        )
+        instigator_name, is_running, instigator_origin_id, selector_id = "weekly_retag", True, "o", "s"
 
     monkeypatch.setattr(type(store), "all_instigator_state", lambda self: [State])
     monkeypatch.setattr(type(store), "get_ticks", lambda self, origin, selector, limit: [Tick])
-    said, _ = tick(store)
-    assert said == (
-        "the schedule weekly_retag failed: the tick failed"
-        if days == 1
-        else "the schedule weekly_retag has not run for more than a week"
-    )
+    assert tick(store)[0] == "the schedule weekly_retag failed: the tick failed"

@@ -22,12 +22,13 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from dagster_dvc import report_external, unreported
 from dagster_dvc.reporting import data_version
-from dagster_project.launcher import LineageError, bring_up_to_date
+from dagster_project.launcher import launch_changed
 from dagster_project.location import Location
-from dagster_project.worker import Task, materialise
+from dagster_project.worker import materialise
 from rlip_assets.dvc.lock import DvcLock
 from rlip_assets.dvc.pending import Pending, critical_seconds
 from rlip_assets.dvc.status import changed_items
+from rlip_assets.dvc.up_to_date import LineageError, Task
 from tests.support.toy_lineage import TARGET, recorded_versions
 
 pytestmark = pytest.mark.deep
@@ -41,7 +42,7 @@ def change(project: Path, section: str, name: str, value: object) -> None:
 
 
 def launched(location: Location) -> list[str]:
-    return bring_up_to_date(location, TARGET, print).addresses
+    return launch_changed(location, TARGET, print).addresses
 
 
 def test_only_what_follows_from_a_change_is_launched(
@@ -91,7 +92,7 @@ def test_a_lock_of_another_machine_is_rewritten(
     text = (project / "dvc.lock").read_text()
     (project / "dvc.lock").write_text(text.replace(entry.outs["data/table/a/bucket-0"], "0" * 32 + ".dir"))
     assert report_external(instance, location.project, location.translator) == []
-    summary = bring_up_to_date(location, TARGET, print)
+    summary = launch_changed(location, TARGET, print)
     assert sorted(summary.addresses) == sorted(location.registry.order)
     assert summary.changed_results == ["table@a-0"]
     assert "9 of 9 items differ from dvc.lock (9 are not in the tree)" in capsys.readouterr().out
@@ -197,7 +198,7 @@ def start_run(project: Path, seconds: int = 0) -> subprocess.Popen[bytes]:
     """A Dagster run of `labels@a-0` in a process of its own; its stage sleeps some seconds. It ends with 0 where it succeeds."""
     code = (
         "from pathlib import Path; from dagster import DagsterInstance; from tests.support.toy_lineage import toy_location;"
-        "from dagster_project.worker import Task, materialise;"
+        "from dagster_project.worker import materialise; from rlip_assets.dvc.up_to_date import Task;"
         "o = materialise(DagsterInstance.get(), toy_location(), Task(('labels@a-0',), Path('lines'), force=True)); print(o);"
         "raise SystemExit(o.error is not None)"
     )

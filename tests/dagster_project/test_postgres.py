@@ -14,7 +14,7 @@ import yaml
 from dagster import DagsterInstance, DagsterRunStatus
 
 from dagster_dvc import report_external, unreported
-from dagster_project.launcher import bring_up_to_date
+from dagster_project.launcher import launch_changed
 from dagster_project.location import Location
 from dagster_project.retention import delete_old_runs
 from rlip_assets.dvc.status import changed_items
@@ -63,11 +63,11 @@ def test_a_lineage_materialises_into_postgres(
     content = yaml.safe_load(params.read_text())
     content["training"]["precision"] = "bf16"
     params.write_text(yaml.safe_dump(content))
-    assert sorted(bring_up_to_date(location, TARGET, print).addresses) == ["model@more", "model@plain", "report"]
+    assert sorted(launch_changed(location, TARGET, print).addresses) == ["model@more", "model@plain", "report"]
     assert changed_items(location.registry, location.root) == set()
     assert unreported(instance, location.project, location.translator) == []
     assert {run.status for run in instance.get_runs()} == {DagsterRunStatus.SUCCESS}
-    assert bring_up_to_date(location, TARGET, print).addresses == []
+    assert launch_changed(location, TARGET, print).addresses == []
 
     runs, events = (postgres.query("dagster", f"select count(*) from {table}") for table in ("runs", "event_logs"))
     assert events > runs == instance.get_runs_count() > 0

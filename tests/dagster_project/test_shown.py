@@ -7,18 +7,14 @@ import io
 import json
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from dagster_dvc.lock import LockEntry
-from dagster_project.metadata import describe, pictures
+from dagster_project.metadata import describe
 from dagster_project.translator import PipelineTranslator
 from rlip_assets.lineage.spec import Registry, StageItem
 
 ITEM = StageItem("captions", "coco-0", {}, {"captions": "data/captions"})
-ENTRY = LockEntry("rlip stage captions", {}, {"data/captions": "0.dir"}, {})
 
 
 def test_the_cause_of_a_failure_is_the_sentence_of_the_stage() -> None:
@@ -37,45 +33,39 @@ def test_the_cause_of_a_failure_is_the_sentence_of_the_stage() -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """An item with one large picture among its outputs and two in the artifacts of its MLflow run, one of them the same."""
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with one item, and two large pictures in the artifacts of its MLflow run."""
     stored = tmp_path / "mlruns/artifacts/captions/run-1/artifacts/pictures"
-    for folder, names in ((tmp_path / "data/captions", ["a.png"]), (stored, ["a.png", "b.png"])):
+    for folder in (stored, tmp_path / "data/captions", tmp_path / "provenance"):
         folder.mkdir(parents=True)
-        for name in names:
-            Image.effect_noise((1500, 900), 80).save(folder / name)
-    (tmp_path / "provenance").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.effect_noise((1500, 900), 80).save(stored / name)
+    (tmp_path / "data/captions/manifest.json").write_text('{"figures": {"captions": 40, "by": {"verb": 0.5}}}')
     (tmp_path / "provenance/captions@coco-0.json").write_text(
-        json.dumps({"mlflow_run": "run-1", "mlflow_experiment": "3"})
+        json.dumps({"mlflow_run": "run-1", "mlflow_experiment": "3", "seconds": {"work": 2.5}})
     )
+    monkeypatch.setenv("RLIP_MLFLOW_UI", "http://127.0.0.1:5001")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
 
 
-def test_pictures_come_from_the_outputs_then_from_the_run(root: Path) -> None:
-    assert [file.relative_to(root).parts[0] for file in pictures(root, ITEM, "run-1", root)] == ["data", "mlruns"]
-    assert [file.name for file in pictures(root, ITEM, "run-1", root)] == ["a.png", "b.png"]
-    assert [file.name for file in pictures(root, ITEM, "run-of-another-store", root)] == ["a.png"]
-
-
-def test_large_pictures_are_shown_small_and_the_run_is_linked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RLIP_MLFLOW_UI", "http://127.0.0.1:5001")
-    shown = describe(root, ITEM, ENTRY, {"figures": {"captions": 40, "by": {"verb": 0.5}}})
+def test_figures_seconds_and_the_run_with_its_pictures_are_shown(root: Path) -> None:
+    shown = describe(root, ITEM, root)
     assert shown["mlflow"].value == "http://127.0.0.1:5001/#/experiments/3/runs/run-1"
-    assert (shown["captions"], shown["by.verb"]) == (40, 0.5)
+    assert (shown["captions"], shown["by.verb"], shown["seconds/work"]) == (40, 0.5, 2.5)
+    assert {name for name in shown if name.startswith("picture/")} == {"picture/a", "picture/b"}
     words = shown["picture/a"].value
     assert words.startswith("![a](data:image/jpeg;base64,")
     with Image.open(io.BytesIO(base64.b64decode(words.rpartition(",")[2].rstrip(")")))) as image:
         assert image.size == (720, 432)
 
 
-def test_columns_of_a_table_are_shown(root: Path) -> None:
-    schema = pa.schema([pa.field("image_id", pa.string(), nullable=False), pa.field("x1", pa.list_(pa.float32()))])
-    pq.write_table(schema.empty_table(), root / "data/captions/part-0.parquet")
-    columns = describe(root, ITEM, ENTRY, None)["dagster/column_schema"].columns
-    assert [(one.name, one.type, one.constraints.nullable) for one in columns] == [
-        ("image_id", "string", False),
-        ("x1", "list<element: float>", True),
-    ]
+def test_a_run_of_another_store_and_an_item_that_never_ran_show_what_there_is(root: Path) -> None:
+    (root / "mlruns/artifacts/captions/run-1").rename(root / "mlruns/artifacts/captions/run-2")
+    assert not any(name.startswith("picture/") for name in describe(root, ITEM, root))
+    (root / "provenance/captions@coco-0.json").unlink()
+    (root / "data/captions/manifest.json").unlink()
+    assert describe(root, ITEM, root) == {}
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from typing import cast
 import dagster as dg
 import pytest
 
+from dagster_dvc.translator import FORCE_TAG
 from dagster_project.defs import automation
 from dagster_project.profile import ActiveProfile
-from dagster_project.translator import FORCE_TAG
 from rlip_assets.datasets.sources.roots import raw_root
 from rlip_assets.labelling.retagging import Due, object_changes
 from rlip_assets.lineage.params import Params

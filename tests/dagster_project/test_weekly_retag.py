@@ -24,8 +24,14 @@ def asked_for(monkeypatch: pytest.MonkeyPatch, changed: set[str] | None, in_tree
 
     monkeypatch.setattr(automation, "changed_items", changed_items)
     monkeypatch.setattr(automation, "present", lambda item, root: in_tree)
-    context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 1, 5, 3, tzinfo=UTC))
-    found = automation.weekly_retag(context)
+    confirmed: list[str] = []
+    monkeypatch.setattr(
+        automation, "report_external", lambda instance, project, translator, current: confirmed.extend(current)
+    )
+    with dg.instance_for_test() as instance:
+        moment = datetime(2026, 1, 5, 3, tzinfo=UTC)
+        found = automation.weekly_retag(dg.build_schedule_context(instance, scheduled_execution_time=moment))
+    assert bool(confirmed) == (changed == {"report"})  # else the runs tell the freshness policy
     if isinstance(found, dg.SkipReason):
         return str(found.skip_message)
     assert isinstance(found, list)

@@ -61,5 +61,12 @@ def test_checkpoints_are_artifacts_and_the_report_is_shown() -> None:
     content = yaml.safe_load(render_dvc_yaml(registry))
     models = {model["path"] for model in content["artifacts"].values()}
     assert models == {item.outputs["checkpoint"] for item in registry.items() if "checkpoint" in item.outputs}
+    assert content["stages"]["captions"]["do"]["meta"] == {
+        "group": "captions",
+        "owners": ["team:rlip"],
+        "kinds": ["pytorch", "parquet"],
+        "pool": "gpu",
+    }
+    assert "pool" not in content["stages"]["report"]["meta"]
     shown = [*content["metrics"], *(file for plot in content["plots"] for one in plot.values() for file in one["y"])]
     assert all(registry.writers(path) == ("report",) for path in shown)
