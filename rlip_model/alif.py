@@ -52,6 +52,7 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.interval = config.fusion_interval
+        self.fused_levels = config.fusion_levels
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.fusions = nn.ModuleList(BiFusion(config) for _ in range(config.fusions))
         self.text_layers = nn.ModuleList(LanguageLayer(config.text) for _ in range(config.fusions))
@@ -72,7 +73,7 @@ class Encoder(nn.Module):
         if not self.fusions:
             return self.encode_image(pyramid), []
         memory, references = _start(pyramid)
-        split = pyramid.coarsest
+        split = pyramid.start_of_coarsest(self.fused_levels)
         labels, saved = pooled[None], []
         for index, layer in enumerate(self.layers):
             if index % self.interval == 0:

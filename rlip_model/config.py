@@ -139,6 +139,8 @@ class ModelConfig:
     fusion_interval: Count = 2
     """Encoder layers from one fusion to the next. Published networks have as many fusions as decoder layers; otherwise the last decoder
     layer reads the labels after the last fusion, the one before those before it, and the first fusion serves all that are left."""
+    fusion_levels: Count = 1
+    """Pyramid levels that take part in ALIF's fusions, counted from the coarsest; published networks fuse that alone."""
     fusion_width: Size = 2048
     fusion_heads: Size = 8
     late_feed_forward: Size = 1024
@@ -170,6 +172,8 @@ class ModelConfig:
             raise ValueError(
                 f"fusion_interval counts encoder layers from one fusion to the next, got {self.fusion_interval}"
             )
+        if self.fusion_levels > self.levels:
+            raise ValueError(f"fusion_levels {self.fusion_levels} is more than the {self.levels} levels of the pyramid")
         if self.is_dense != (self.fusion == "joint"):
             raise ValueError("anchors `none` and fusion `joint` (RLIPv1-ParSe) go together: give both or neither")
         if self.is_dense and (self.levels, self.relation_query) != (1, "learned"):

@@ -1,6 +1,6 @@
 """Gated fusion of ALIF: bi-attention between image tokens and label vectors (RLIPv2, "Asymmetric Language-Image Fusion"; GLIP).
 
-Shape legend: B batch, S image tokens of the coarsest level, T texts, C model width, W text width.
+Shape legend: B batch, S image tokens of the fused levels (published: the coarsest), T texts, C model width, W text width.
 """
 
 from __future__ import annotations

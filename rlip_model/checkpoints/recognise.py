@@ -108,6 +108,9 @@ def recognise(
             -(-encoder_layers // fusions) if fusions else 2,
             f"{encoder_layers} layers, {fusions} fusions",
         ),
+        "fusion_levels": (levels, "args.fusion_last_vis is off")
+        if fusions and arguments.get("fusion_last_vis") is False
+        else (1, "the coarsest, as in every released model"),
         "fusion_width": (
             (_shape(shapes, f"{fusion_prefix}.attn.v_proj.bias")[0], f"size of {fusion_prefix}.attn.v_proj")
             if fusions

@@ -53,11 +53,9 @@ class Pyramid:
     shapes: tuple[tuple[int, int], ...]
     valid_ratios: Tensor
 
-    @property
-    def coarsest(self) -> int:
-        """Index of the first token of the last level."""
-        height, width = self.shapes[-1]
-        return self.tokens.shape[1] - height * width
+    def start_of_coarsest(self, levels: int) -> int:
+        """Return the index of the first token of the last `levels` levels."""
+        return self.tokens.shape[1] - sum(height * width for height, width in self.shapes[-levels:])
 
 
 class FeaturePyramid(nn.Module):

@@ -51,6 +51,7 @@ DENSE: dict[str, object] = {"anchors": "none", "fusion": "joint", "levels": 1, "
         ({"width": 66}, "not a multiple"),
         ({"width": 40, "heads": 4}, "branches"),
         ({"fusion_interval": 0}, "from one fusion to the next"),
+        ({"fusion_levels": 5}, "more than the 4 levels"),
         ({"tagger": True}, "points"),
         ({"tagger": True, "anchors": "points", "fusion": "late"}, "needs ALIF"),
         ({"gate": "open"}, "must be one of vxac, glip, none"),

@@ -25,6 +25,7 @@ VARIANTS = {
     "parseda_gate_none": small("micro_parseda", gate="none"),
     "parseda_gate_glip": small("micro_parseda", gate="glip"),
     "parseda_late": small("micro_parseda_late"),
+    "parseda_fused_levels": small("micro_parseda", fusion_levels=3),
     "parseda_mbf_only": small("micro_parseda", relation_query="mbf"),
     "parseda_swin": small("micro_parseda", backbone=SMALL_SWIN, encoder_points=4, decoder_points=4),
     "parsed": small("micro_parseda", anchors="points"),

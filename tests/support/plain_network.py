@@ -188,7 +188,7 @@ def forward(
         y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
         grid.append(torch.stack([x.flatten() / (r[:, :1] * w), y.flatten() / (r[:, 1:] * h)], -1))
     refs = torch.cat(grid, 1)[:, :, None] * ratio[:, None]
-    last = shapes[-1][0] * shapes[-1][1]
+    last = sum(h * w for h, w in shapes[-config.fusion_levels :])
     labels, texts = pooled.expand(batch, -1, -1), []
     for i in range(config.encoder_layers):
         if config.fusion == "alif" and i % config.fusion_interval == 0:

@@ -142,6 +142,14 @@ def test_a_strange_command_line_is_refused_by_name(stored: object) -> None:
     assert recognise(state, {"nheads": 4, "gating_mechanism": [stored], "verb_query_tgt_type": {}}, "glip").config
 
 
+def test_fused_levels_are_those_of_the_command_line() -> None:
+    with torch.device("meta"):
+        state = official_state_dict(build_model(micro()))
+    for stored, levels in ((True, 1), (False, 4), (None, 1)):
+        arguments = {"nheads": 4} | ({} if stored is None else {"fusion_last_vis": stored})
+        assert recognise(state, arguments, "glip").config.fusion_levels == levels
+
+
 def test_all_that_the_published_training_stores_is_let_through(tmp_path: Path) -> None:
     """Optimiser, learning rate schedule and epoch lie beside the weights."""
     layer = torch.nn.Linear(2, 2)
