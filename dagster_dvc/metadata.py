@@ -18,7 +18,7 @@ from dagster_dvc.lock import LockEntry
 from dagster_dvc.project import Item
 
 MOST_FIGURES, MOST_PICTURES = 60, 3
-_LARGE_BYTES, _PIXELS = 200_000, 720
+_LARGE_BYTES, _PIXELS = 50_000, 720
 _PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".svg": "svg+xml"}
 _UNSAFE = r"[^\w .-]"
 """Characters of a file's name that could mean something in Markdown."""
