@@ -1,7 +1,8 @@
 """Scoring candidates with the R-Tagger.
 
-`union` (default): an image is encoded once with all of its candidate texts; its pairs go through the decoders in chunks of at most P; a
-pair is scored for the texts that are candidates of its classes. Several images share a forward pass, and then its texts.
+`union` (default): an image is encoded once with all of its candidate texts; its pairs go through the decoders in chunks of P, the last one
+filled up with other pairs as in training; a pair is scored for the texts that are candidates of its classes. Several images share a
+forward pass, and then its texts.
 
 `published`: candidates, pair by pair, are cut into groups of P entries; the image is encoded again for every group, with the texts of all
 groups in the forward pass; every text is scored for every pair, whatever its classes.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +44,20 @@ class TaggingImage:
     scene: Scene
     candidates: CandidateRow
     pixels: Tensor
+
+
+def pairs_to_tag(scene: Scene, candidates: CandidateRow, slots: int) -> list[Pair]:
+    """Return the pairs of an image's candidates, each once, then other pairs of its boxes until the last chunk of `slots` is full.
+
+    In training an image's pairs are those with relations and others up to the tagger's slots. Pairs see each other in the decoder, and
+    without this company their scores rank worse. It costs nothing: empty slots are computed too.
+    """
+    pairs = dict.fromkeys(zip(candidates.subject, candidates.object, strict=True))
+    if pairs:
+        boxes = range(len(scene.labels))
+        others = ((i, j) for i in boxes for j in boxes if i != j and (i, j) not in pairs)
+        pairs |= dict.fromkeys(islice(others, -len(pairs) % slots))
+    return list(pairs)
 
 
 class CandidateTagger:
@@ -100,7 +116,7 @@ class CandidateTagger:
         column = {text: number for number, text in enumerate(texts)}
         pooled = torch.cat([self._objects, self.vectors(texts)])
         pixels, mask = stack_images([image.pixels for image in images])
-        pairs = [list(dict.fromkeys(zip(i.candidates.subject, i.candidates.object, strict=True))) for i in images]
+        pairs = [pairs_to_tag(image.scene, image.candidates, self.slots) for image in images]
 
         def score(part: Sequence[int]) -> list[Scores]:
             """Scores of some of the images, with the texts and the padding of all."""

@@ -12,7 +12,7 @@ import torch
 from rlip_assets.datasets.scenes import scene_hash
 from rlip_assets.datasets.sources.classes import read_classes
 from rlip_assets.labelling.label_tables import CandidateRow
-from rlip_assets.labelling.tagging.candidate_tagger import CandidateTagger, TaggingImage
+from rlip_assets.labelling.tagging.candidate_tagger import CandidateTagger, TaggingImage, pairs_to_tag
 from rlip_assets.labelling.tagging.stage import open_tagger
 from rlip_assets.lineage.params.labels import TaggingParams
 from rlip_assets.storage.errors import InputError
@@ -117,6 +117,21 @@ def test_pairs_beyond_the_slots_go_in_chunks_of_one_encoding(base: Path, images:
     assert labels.confidence == pytest.approx(expected, abs=1e-5)
 
 
+def test_free_slots_hold_other_pairs_of_the_image(base: Path, images: list[TaggingImage]) -> None:
+    """As in training: pairs see each other in the decoder."""
+    scene, few, many = images[1].scene, images[1].candidates, images[0].candidates
+    assert pairs_to_tag(scene, few, 4) == [(0, 1), (0, 2), (1, 0), (1, 2)]
+    assert pairs_to_tag(scene, many, 4) == PAIRS  # an image has no more
+    assert pairs_to_tag(scene, images[2].candidates, 4) == []
+    narrow = tagger(base, wording="relation")
+    (labels,) = narrow.tag(images[1:2])
+    alone = plain_scores(narrow, images[1], PAIRS[:3], list(few.relation))
+    filled = plain_scores(narrow, images[1], PAIRS[:4], list(few.relation))
+    places = range(len(few.relation))
+    assert labels.confidence == pytest.approx([filled[n, n] for n in places], abs=1e-5)
+    assert labels.confidence != pytest.approx([alone[n, n] for n in places], abs=1e-5)
+
+
 def test_images_with_the_same_texts_share_a_pass_without_change(base: Path, images: list[TaggingImage]) -> None:
     together = tagger(base, wording="relation").tag(images[:2])
     alone = [tagger(base, wording="relation").tag([image])[0] for image in images[:2]]
@@ -135,7 +150,7 @@ def test_the_best_wording_counts(base: Path, images: list[TaggingImage]) -> None
     (best,) = wide.tag(images[1:2])
     row = images[1].candidates
     texts = list(dict.fromkeys(text for both in zip(row.relation, row.surface, strict=True) for text in both))
-    table = plain_scores(wide, images[1], PAIRS[:3], texts)
+    table = plain_scores(wide, images[1], PAIRS, texts)
     expected = [
         max(table[k, texts.index(r)], table[k, texts.index(f)])
         for k, (r, f) in enumerate(zip(row.relation, row.surface, strict=True))
