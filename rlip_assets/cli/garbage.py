@@ -10,6 +10,7 @@ import typer
 
 from rlip_assets.cli.options import Profile
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, profile_names, profile_root, project_of
+from rlip_assets.tracking.address import require_store
 
 if TYPE_CHECKING:
     from rlip_assets.dvc.garbage import Garbage
@@ -25,6 +26,8 @@ def gc(
     profile: Profile = DEFAULT_PROFILE,
 ) -> None:
     """Remove what no dvc.lock, promotion or MLflow run refers to, a day old at least: cached outputs, leftovers, outdated copies."""
+    if not keep_cache:
+        require_store()
     from itertools import groupby
 
     from rlip_assets.datasets.scenes.store import current_entries

@@ -19,7 +19,14 @@ from types import FrameType
 
 from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.storage.errors import BusyError, InputError
-from rlip_assets.tracking.address import ARTIFACTS, UI_VARIABLE, artifacts_folder, server_address, store_uri
+from rlip_assets.tracking.address import (
+    ARTIFACTS,
+    UI_VARIABLE,
+    artifacts_folder,
+    require_store,
+    server_address,
+    store_uri,
+)
 
 HOST = "127.0.0.1"
 PREFIX_VARIABLE = "DAGSTER_WEBSERVER_PATH_PREFIX"
@@ -57,8 +64,10 @@ def serve(profile: str, dagster_port: int, mlflow_port: int) -> None:
 
     Raises:
         BusyError: a port is in use.
+        StoreAwayError: the tracking store does not answer.
         InputError: a server ended by itself; its log is named.
     """
+    require_store()
     running_mlflow, mlflow = server_address(store_uri()), _mlflow(mlflow_port)
     servers = [*([] if running_mlflow else [mlflow]), *_dagster(dagster_port)]
     for server in servers:

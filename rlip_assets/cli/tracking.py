@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rlip_assets.lineage.profiles import PARAMS_FILE, profile_names, profile_root
+from rlip_assets.tracking.address import require_store
 
 tracking = typer.Typer(
     add_completion=False,
@@ -26,13 +27,12 @@ def send(
     """Send what waits of all profiles to the tracking store; runs of stages that were killed are closed as killed."""
     from rlip_assets.tracking.journal import waiting_journals
     from rlip_assets.tracking.sender import Sender, send_waiting
-    from rlip_assets.tracking.store import open_store
 
     roots = [profile_root(name) for name in profile_names()]
     if not any(map(waiting_journals, roots)):
         print("nothing waits")
         return
-    open_store()
+    require_store()
     sender = Sender()
     for root in roots:
         for sentence in send_waiting(root, sender, redirect=redirect):
@@ -61,6 +61,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and delete nothing.")] = False,
 ) -> None:
     """Delete runs of stages that ended long ago and that no alias, result or comparison needs; tracked stages see to it by themselves."""
+    require_store()
     from rlip_assets.lineage.params import load_params
     from rlip_assets.tracking.retention import old_runs, sweep
     from rlip_assets.tracking.store import open_store

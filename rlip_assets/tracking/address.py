@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from rlip_assets.lineage.profiles import PROJECT_ROOT
+from rlip_assets.storage.errors import InputError
 
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 UI_VARIABLE = "RLIP_MLFLOW_UI"
@@ -21,6 +22,15 @@ _SERVERS = ("http", "https")
 _DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _PORTS = {"http": 80, "https": 443, **_DATABASES}
 _PROBE_SECONDS = 3.0
+
+
+class StoreAwayError(InputError):
+    """The tracking store at an address does not answer."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(
+            f"the tracking store {shown(uri)} does not answer ({reason}); start it or unset {STORE_VARIABLE}"
+        )
 
 
 def store_uri(project: Path = PROJECT_ROOT) -> str:
@@ -89,6 +99,12 @@ def why_away(uri: str) -> str | None:
             return None
     except (OSError, ValueError) as error:
         return (getattr(error, "strerror", None) or str(error) or "no answer").lower()
+
+
+def require_store(project: Path = PROJECT_ROOT) -> None:
+    """Raise StoreAwayError where nothing listens at the store's address, at once."""
+    if reason := why_away(uri := store_uri(project)):
+        raise StoreAwayError(uri, reason)
 
 
 def _kind(uri: str) -> str:

@@ -52,6 +52,10 @@ def promote(root: Path, model: str, version: str | None = None) -> Promotion:
             f"{root / 'dvc.lock'} has no {item.address}; train it with `dvc repro --single-item {item.address}`"
         )
     manifest, params = judged_manifest(registry, root, item, lock), gate_params(root, item)
+    if manifest is None:
+        raise InputError(
+            f"the manifest by which {item.address} is judged is not in {root}; bring it back with `dvc checkout` or `dvc repro`"
+        )
     passed, words = gate(manifest, params, promotion(root, item.address))
     if not passed:
         raise InputError(

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.storage.errors import RlipError
-from rlip_assets.tracking.address import STORE_VARIABLE, fingerprint, store_uri
+from rlip_assets.tracking.address import STORE_VARIABLE, StoreAwayError, fingerprint, store_uri
 from rlip_assets.tracking.journal import END, OPEN, Journal, State, waiting_journals
 from rlip_assets.tracking.references import link_copies
 
@@ -52,10 +52,10 @@ class Sender:
                 state = self._apply(journal, operations, replace(state, sent=after, ended=ended, trouble=None))
                 journal.note(state)
         except Exception as error:  # whatever it is, the journal waits
-            from rlip_assets.tracking.store import StoreAwayError, first_line
+            from rlip_assets.tracking.store import first_line
 
             journal.note(replace(state, trouble=first_line(error)))
-            raise error if isinstance(error, RlipError) else StoreAwayError(first_line(error)) from error
+            raise error if isinstance(error, RlipError) else StoreAwayError(store_uri(), first_line(error)) from error
         return state.ended
 
     def _apply(self, journal: Journal, operations: list[Operation], state: State) -> State:

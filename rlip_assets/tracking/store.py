@@ -28,7 +28,14 @@ from mlflow.tracking import MlflowClient
 from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import write_text
-from rlip_assets.tracking.address import ARTIFACTS, database_file, is_database_server, shown, store_uri, why_away
+from rlip_assets.tracking.address import (
+    ARTIFACTS,
+    StoreAwayError,
+    database_file,
+    is_database_server,
+    require_store,
+    store_uri,
+)
 from rlip_assets.tracking.journal import INPUT_TAG
 from rlip_assets.tracking.relocation import relocate
 
@@ -59,10 +66,6 @@ EXPERIMENTS = {
 """Description of each experiment, shown above its runs."""
 
 
-class StoreAwayError(InputError):
-    """The tracking store does not answer."""
-
-
 def open_store(project: Path = PROJECT_ROOT) -> MlflowClient:
     """Return a client of the store, which is created where there is none, and relocated where the project was moved.
 
@@ -73,8 +76,7 @@ def open_store(project: Path = PROJECT_ROOT) -> MlflowClient:
         InputError: its file is something else.
     """
     uri = store_uri(project)
-    if reason := why_away(uri):
-        raise _away(uri, reason)
+    require_store(project)
     database = database_file(uri)
     if database is None:
         _require_connection(uri)
@@ -101,7 +103,7 @@ def _require_connection(uri: str) -> None:
     try:
         create_engine(uri, poolclass=NullPool).connect().close()
     except (SQLAlchemyError, ImportError) as error:
-        raise _away(uri, first_line(error)) from None
+        raise StoreAwayError(uri, first_line(error)) from None
 
 
 def _answering(uri: str) -> MlflowClient:
@@ -109,19 +111,13 @@ def _answering(uri: str) -> MlflowClient:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     except MlflowException as error:
-        raise _away(uri, first_line(error)) from None
+        raise StoreAwayError(uri, first_line(error)) from None
     return client
-
-
-def _away(uri: str, reason: str) -> StoreAwayError:
-    return StoreAwayError(
-        f"the tracking store {shown(uri)} does not answer ({reason}); start it or unset MLFLOW_TRACKING_URI"
-    )
 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error, cut where it is long."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def experiment_id(client: MlflowClient, name: str, project: Path = PROJECT_ROOT) -> str:

@@ -21,7 +21,7 @@ from rlip_assets.lineage.params import load_params
 from rlip_assets.lineage.profiles import PARAMS_FILE, PROJECT_ROOT
 from rlip_assets.storage.errors import RlipError
 from rlip_assets.storage.files import write_json, write_text
-from rlip_assets.tracking.address import fingerprint, store_uri, why_away
+from rlip_assets.tracking.address import StoreAwayError, fingerprint, store_uri, why_away
 from rlip_assets.tracking.journal import FOLDER, Journal, waiting_journals
 from rlip_assets.tracking.sender import Sender, send_waiting
 
@@ -120,7 +120,7 @@ class Witness:
                 with journal.sending() as mine:
                     if mine and journal.folder.exists():
                         journal.note(replace(journal.state, trouble=reason))
-            raise RlipError(f"the tracking store does not answer: {reason}")
+            raise StoreAwayError(store_uri(), reason)
 
 
 class _Companion:
