@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,15 @@ BUCKETS = ("coco-0", "coco-1", "objects365-0")
 LABELS = [f"pseudo_labels@{bucket}" for bucket in BUCKETS]
 AT_ONCE = 2
 """`max_concurrent_runs` of `dagster_home/dagster.yaml`."""
-SOONER = {
-    "renew_scenes, retag], minimum_interval_seconds=30": "renew_scenes, retag], minimum_interval_seconds=3",
-    'cron_schedule="0 3 * * 1"': 'cron_schedule="* * * * *"',
-}
+SOONER = (
+    (
+        "automation",
+        "renew_scenes, retag], minimum_interval_seconds=30",
+        "renew_scenes, retag], minimum_interval_seconds=3",
+    ),
+    ("automation", 'cron_schedule="0 3 * * 1"', 'cron_schedule="* * * * *"'),
+    ("retention", "minimum_interval_seconds=3600", "minimum_interval_seconds=5"),
+)
 """Waits that are too long for a test: the seconds between two ticks, and Monday."""
 ASSET_BACKFILL = """
 mutation ($assets: [AssetKeyInput!], $partitions: [String!]) {
@@ -152,12 +157,11 @@ def copy_program(root: Path) -> None:
         shutil.copyfile(PROJECT_ROOT / name, root / name)
     (root / "home").mkdir()
     shutil.copyfile(PROJECT_ROOT / "dagster_home/dagster.yaml", root / "home/dagster.yaml")
-    automation = root / "dagster_project/defs/automation.py"
-    text = automation.read_text()
-    for usual, sooner in SOONER.items():
+    for name, usual, sooner in SOONER:
+        module = root / f"dagster_project/defs/{name}.py"
+        text = module.read_text()
         assert usual in text
-        text = text.replace(usual, sooner)
-    automation.write_text(text)
+        module.write_text(text.replace(usual, sooner))
 
 
 def change(root: Path, section: str, name: str, value: object) -> None:
@@ -195,7 +199,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     for words in (["init", "--no-scm", "--quiet"], ["commit", "--quiet", "--force", *order]):
         subprocess.run([sys.executable, "-m", "dvc", *words], cwd=root, env=variables, check=True)
     log = root / "daemon.log"
-    with DagsterInstance.from_config(str(root / "home")) as instance, log.open("wb") as stream:
+    with DagsterInstance.from_config(str(root / "home")) as instance, running_daemon(root, variables, log) as daemon:
+        yield Site(root, registry, instance, variables, daemon, log)
+
+
+@contextmanager
+def running_daemon(root: Path, variables: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The daemon of the project at `root`, which ends with the block."""
+    with log.open("ab") as stream:
         daemon = subprocess.Popen(
             [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-m", MODULE],
             cwd=root,
@@ -204,14 +215,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        try:
-            yield Site(root, registry, instance, variables, daemon, log)
-        finally:
-            daemon.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                daemon.wait(timeout=30)
-            with suppress(ProcessLookupError):  # servers and runs that the daemon has left behind
-                os.killpg(daemon.pid, signal.SIGKILL)
+    try:
+        yield daemon
+    finally:
+        end_daemon(daemon)
+
+
+def end_daemon(daemon: subprocess.Popen[bytes]) -> None:
+    """End a daemon, and servers and runs that it leaves behind."""
+    daemon.send_signal(signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        daemon.wait(timeout=30)
+    with suppress(ProcessLookupError):
+        os.killpg(daemon.pid, signal.SIGKILL)
 
 
 def add_image(root: Path, bucket: int) -> str:
@@ -331,4 +347,26 @@ def test_a_backfill_of_assets_puts_several_buckets_into_a_run(site: Site) -> Non
         assert len(events) == len(buckets) * len(CHAIN)
         sizes.append(len(buckets))
     assert sorted(sizes) == [1, 2]
+    assert site.state() == state
+
+
+def test_a_daemon_deletes_what_later_runs_have_superseded(site: Site) -> None:
+    """The sensor `retention` is on by itself; it knows `execution.keep_days` of the daemon's start."""
+    last: dict[tuple[AssetKey, str | None], str] = {}
+    for key in site.instance.get_asset_keys():
+        for record in site.instance.fetch_materializations(key, limit=1000).records:
+            last.setdefault((key, record.partition_key), record.run_id)
+    runs, state = {run.run_id for run in site.instance.get_runs()}, site.state()
+    needed = runs & {*last.values()}
+    assert needed < runs
+    end_daemon(site.daemon)
+    change(site.root, "execution", "keep_days", 1e-9)
+    with running_daemon(site.root, site.variables, site.log) as daemon:
+        deadline = time.monotonic() + 300
+        while {run.run_id for run in site.instance.get_runs()} != needed:
+            assert daemon.poll() is None, f"the daemon ended; see {site.log}"
+            assert time.monotonic() < deadline, f"nothing is deleted; see {site.log}"
+            time.sleep(1)
+    gone = runs - needed
+    assert not [path for path in (site.root / "home").rglob("*") if gone & {path.name, path.stem}]
     assert site.state() == state
