@@ -26,9 +26,10 @@ from rlip_assets.datasets.scenes import bucket_folders, read_scenes
 from rlip_assets.datasets.sources.roots import raw_root
 from rlip_assets.evaluation.headlines import HEADLINE
 from rlip_assets.lineage.params import load_params
-from rlip_assets.lineage.recipes import Recipe
+from rlip_assets.lineage.recipes import Augmentation
 from rlip_assets.training.benchmark_evaluation import BenchmarkEvaluation, evenly
 from rlip_model import Rlip, load_checkpoint
+from rlip_model.checkpoints.folder import Checkpoint
 
 BENCHMARK = "hico_det"
 CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -52,8 +53,9 @@ def changed_labels(model: Rlip, change: Callable[[Tensor], Tensor]) -> Iterator[
 @contextmanager
 def unread_labels(model: Rlip) -> Iterator[None]:
     """Leave image tokens as the fusions' norm makes them; labels still read the image."""
+    fusions: Any = model.encoder.fusions
     with ExitStack() as stack:
-        for fusion in model.encoder.fusions:  # type: ignore[union-attr]
+        for fusion in fusions:
             hook = fusion.register_forward_hook(lambda fusion, given, result: (fusion.norm_visual(given[0]), result[1]))
             stack.callback(hook.remove)
         yield
@@ -104,22 +106,24 @@ def compare(root: Path, folders: Sequence[Path], images: int) -> dict[str, dict[
         if scene.split == "train" and len(scene.relation)
     ]
     stored = json_format.loads((folders[0] / "metadata.json").read_text())["recipe"]
+    figures = {}
     with TemporaryDirectory() as work:
         evaluation = BenchmarkEvaluation(
             root / "data/manifests" / BENCHMARK / "classes.json",
             evenly(scenes, images),
             raw_root(load_params(root / "params.yaml").sources, BENCHMARK, root),
-            Recipe.model_validate(stored).augmentation,
+            Augmentation.model_validate(stored["augmentation"]),
             Path(work),
             zero_shot=True,
         )
-        figures = {}
         for folder in folders:
             opened = load_checkpoint(folder)
-            figures[folder.name] = measure(
-                opened.model, lambda opened=opened: evaluation(opened.model, opened.tokenizer)[HEADLINE]
-            )
-        return figures
+
+            def mean_precision(opened: Checkpoint = opened) -> float:
+                return evaluation(opened.model, opened.tokenizer)[HEADLINE]
+
+            figures[folder.name] = measure(opened.model, mean_precision)
+    return figures
 
 
 def main(

@@ -51,6 +51,8 @@ class Study(_Data):
     classes, and by unseen and seen ones where there are such."""
     evaluate_every: float | None = Field(None, gt=0)
     """Epochs between evaluations, which `earliness` needs."""
+    changes: dict[str, Any] = {}
+    """Fields of the recipe that all arms change."""
     arms: dict[str, Arm]
     comparisons: tuple[Claim, ...]
 

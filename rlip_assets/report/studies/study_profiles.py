@@ -90,7 +90,7 @@ def _params(
 
 
 def _choice(study: Study, arm: Arm, seed: int) -> dict[str, Any]:
-    changes = {"steps": study.steps, **arm.changes}
+    changes = {"steps": study.steps, **study.changes, **arm.changes}
     return {"recipe": arm.recipe, "changes": changes, "seed": seed or None}
 
 
