@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 
 from rlip_assets.tracking.address import STORE_VARIABLE
@@ -61,7 +61,7 @@ def test_what_anyone_needs_stays(root: Path, monkeypatch: pytest.MonkeyPatch) ->
     champion, tried, in_tree, elsewhere = (report(root, "train@a", days) for days in (130, 125, 120, 119))
     client.set_registered_model_alias("toy-train-a", CHAMPION, "2")
     client.create_registered_model("by hand")
-    client.create_model_version("by hand", client.get_model_version("toy-train-a", "3").source, run_of(tried))
+    client.create_model_version("by hand", str(client.get_model_version("toy-train-a", "3").source), run_of(tried))
     (root / "provenance").mkdir()
     (root / "provenance/train@a.json").write_text(json.dumps({"mlflow_run": None, "tracking_key": in_tree}))
     (root / "provenance/damaged.json").write_text("{")
@@ -128,12 +128,9 @@ def test_a_run_that_cannot_be_deleted_holds_up_no_other(root: Path, monkeypatch:
     def refuse(uri: str, **_: object) -> object:
         if str(broken) in uri:
             raise PermissionError("artifacts are read-only")
-        return real(uri)
+        return get_artifact_repository(uri)
 
-    from rlip_assets.tracking import retention
-
-    real: Callable[..., object] = retention.get_artifact_repository
-    monkeypatch.setattr(retention, "get_artifact_repository", refuse)
+    monkeypatch.setattr("rlip_assets.tracking.retention.get_artifact_repository", refuse)
     said = f"deleted 1 runs, older than 90 days; run {broken} cannot be deleted (artifacts are read-only)"
     assert sweep(root, KEEP, root) == said
     assert left(client) == {keys[0], keys[2]}
