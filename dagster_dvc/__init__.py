@@ -1,6 +1,7 @@
 """Any DVC project as Dagster assets: stages, items, dependencies, data versions and code versions, in both directions."""
 
 from dagster_dvc.component import DvcProjectComponent as DvcProjectComponent
+from dagster_dvc.component import load_definitions as load_definitions
 from dagster_dvc.project import DvcProject as DvcProject
 from dagster_dvc.project import Item as Item
 from dagster_dvc.project import Stage as Stage

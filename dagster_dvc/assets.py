@@ -9,7 +9,7 @@ import dagster as dg
 
 from dagster_dvc.execution import reproduce
 from dagster_dvc.lock import digest
-from dagster_dvc.partitions import dependency, partitions_of
+from dagster_dvc.partitions import dependency
 from dagster_dvc.project import DvcProject, Stage
 from dagster_dvc.reporting import LOCK_TAG
 from dagster_dvc.translator import DvcTranslator
@@ -23,6 +23,13 @@ def build_assets(project: DvcProject, translator: DvcTranslator) -> list[dg.Asse
     ]
 
 
+def step_name(key: dg.AssetKey) -> str:
+    """Return the step's name of an asset: ASCII, no word of Python or Dagster, another one for every key."""
+    name = re.sub(r"\W", "_", "__".join(key.path) if len(key.path) > 1 else f"stage_{key.path[0]}", flags=re.ASCII)
+    plain = all(re.fullmatch("[A-Za-z0-9]+(_[A-Za-z0-9]+)*", part) for part in key.path)
+    return name if plain else f"{name}__{digest(key.path)[:6]}"
+
+
 def build_spec(project: DvcProject, stage: Stage, translator: DvcTranslator) -> dg.AssetSpec:
     """Return how a stage looks in Dagster."""
     return dg.AssetSpec(
@@ -34,7 +41,7 @@ def build_spec(project: DvcProject, stage: Stage, translator: DvcTranslator) -> 
         kinds=translator.kinds(stage),
         tags=dict(translator.tags(stage)),
         code_version=None if stage.is_source else translator.code_version(stage),
-        partitions_def=partitions_of(stage),
+        partitions_def=dg.StaticPartitionsDefinition(list(stage.partitions)) if stage.partitioned else None,
         automation_condition=None if stage.is_source else translator.automation_condition(stage),
         freshness_policy=translator.freshness_policy(stage),
     )
@@ -43,10 +50,16 @@ def build_spec(project: DvcProject, stage: Stage, translator: DvcTranslator) -> 
 def build_asset(project: DvcProject, stage: Stage, translator: DvcTranslator) -> dg.AssetsDefinition:
     """Return the asset that materialises by running its DVC stage."""
     spec = build_spec(project, stage, translator)
+    made = dg.AssetOut.from_spec(spec.replace_attributes(deps=[]), dagster_type=dg.Nothing)
+    read = [
+        dg.AssetIn(dep.asset_key, partition_mapping=dep.partition_mapping, dagster_type=dg.Nothing) for dep in spec.deps
+    ]
 
-    @dg.multi_asset(
-        name=re.sub(r"\W", "_", "__".join(spec.key.path)),
-        specs=[spec],
+    @dg.multi_asset(  # Dagster's own names of outputs and inputs would be parts of keys, and could collide
+        name=step_name(spec.key),
+        outs={"result": made},
+        ins={f"parent_{number}": one for number, one in enumerate(read)},
+        partitions_def=spec.partitions_def,
         check_specs=list(translator.check_specs(stage)),
         pool=translator.pool(stage),
         backfill_policy=translator.backfill_policy(stage),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import dagster as dg
@@ -10,18 +11,20 @@ from pydantic import Field
 from dagster_dvc.assets import build_assets
 from dagster_dvc.lock import state
 from dagster_dvc.project import DvcProject, DvcProjectError, read_project
-from dagster_dvc.reporting import report_external
+from dagster_dvc.reporting import report_external, unknown
 from dagster_dvc.translator import DvcTranslator
+
+SENSOR = "dvc_synchronisation"
 
 
 class DvcProjectComponent(dg.Component, dg.Model, dg.Resolvable):
     """Load every stage of a DVC project as an asset. Subclass it to give another translator."""
 
-    project: str = Field(default=".", description="Folder with `.dvc`, relative to this file.")
+    project: str = Field(default=".", description="Folder of the DVC project, relative to this file.")
     prefix: list[str] = Field(default_factory=list, description="First parts of all asset keys.")
     pool: str | None = Field(default=None, description="Concurrency pool of all stages.")
     synchronise: bool = Field(default=True, description="Report what DVC does outside Dagster, by a sensor.")
-    sensor: str = Field(default="dvc_synchronisation", description="Name of that sensor; one per project.")
+    sensor: str = Field(default="", description="Name of that sensor; the prefix and `dvc_synchronisation` by default.")
     seconds: int = Field(default=30, ge=1, description="Least seconds between two looks of that sensor.")
 
     def translator(self) -> DvcTranslator:
@@ -35,12 +38,19 @@ class DvcProjectComponent(dg.Component, dg.Model, dg.Resolvable):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the assets and the sensor."""
         project, translator = self.read(context.path), self.translator()
-        sensors = [build_sensor(project, translator, self.seconds, self.sensor)] if self.synchronise else []
+        name = self.sensor or re.sub(r"\W", "_", "_".join([*self.prefix, SENSOR]), flags=re.ASCII)
+        sensors = [build_sensor(project, translator, self.seconds, name)] if self.synchronise else []
         return dg.Definitions(assets=build_assets(project, translator), sensors=sensors)
 
 
+def load_definitions(folder: str | Path, translator: DvcTranslator | None = None) -> dg.Definitions:
+    """Return the assets and the sensor of the DVC project that `folder` belongs to, for a code location without components."""
+    project, translator = read_project(Path(folder)), translator or DvcTranslator()
+    return dg.Definitions(assets=build_assets(project, translator), sensors=[build_sensor(project, translator)])
+
+
 def build_sensor(
-    project: DvcProject, translator: DvcTranslator, seconds: int = 30, name: str = "dvc_synchronisation"
+    project: DvcProject, translator: DvcTranslator, seconds: int = 30, name: str = SENSOR
 ) -> dg.SensorDefinition:
     """Return the sensor that reports external materialisations; it looks closer only when DVC has recorded something."""
 
@@ -52,10 +62,13 @@ def build_sensor(
             return dg.SensorResult(skip_reason="DVC has recorded nothing since the last look", cursor=now)
         try:
             reported = report_external(context.instance, project, translator)
+            held = [item.address for item, _ in unknown(context.instance, project, translator)]
         except DvcProjectError as error:
             return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
         names = ", ".join(item.address for item in reported)
         said = f"reported {len(reported)} external materialisations: {names}" if reported else "Dagster knows all of it"
-        return dg.SensorResult(skip_reason=said, cursor=now)
+        if held:
+            said += f"; not in the tree as dvc.lock records them (`dvc checkout` brings them): {', '.join(held)}"
+        return dg.SensorResult(skip_reason=said, cursor=context.cursor if held else now)
 
     return synchronise

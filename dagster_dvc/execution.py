@@ -10,7 +10,6 @@ holds the lock for three seconds), but not for a path that another one holds, so
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from dagster_pipes import (
 )
 
 from dagster_dvc.lock import LockEntry, read_lock
+from dagster_dvc.metadata import fenced
 from dagster_dvc.project import DvcProject, Item
 from dagster_dvc.translator import DvcTranslator
 
@@ -89,13 +89,6 @@ def failure_reason(failure: dg.DagsterEvent) -> str:
     return str(data.error.message) if data.error is not None else str(failure.message)
 
 
-def fenced(lines: Sequence[str]) -> str:
-    """Return lines as a Markdown code block that nothing in them can end."""
-    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return "\n".join([fence, *lines, fence])
-
-
 def _attempt(
     context: dg.AssetExecutionContext, command: Sequence[str], root: Path, translator: DvcTranslator
 ) -> tuple[int, list[str], int]:
@@ -109,6 +102,7 @@ def _attempt(
             RUN_VARIABLE: context.run.run_id,
             PROCESS_VARIABLE: str(os.getpid()),
             "DVC_NO_ANALYTICS": "1",
+            "PYTHONUNBUFFERED": "1",  # what a stage prints is seen at once, as on a terminal
             **translator.environment(context),
         }
         status, lines, skipped = _run(command, root, variables)
@@ -130,6 +124,7 @@ def _run(command: Sequence[str], root: Path, variables: Mapping[str, str]) -> tu
         command,
         cwd=root,
         env=dict(variables),
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -6,30 +6,25 @@ there are hundreds of items; what is read here is never a part of it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-import yaml
+from dagster_dvc.project import DvcProject, DvcProjectError, Item, repository_busy
 
-from dagster_dvc.project import REPOSITORY_LOCK, DvcProject, DvcProjectError, Item
-
-LOCK_FILE = "dvc.lock"
 _QUIET_SECONDS, _PAUSE = 5.0, 0.05
 _HASHES = ("md5", "etag", "checksum")
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
 class LockEntry:
-    """The last run of an item: hashes of what it read and wrote by path relative to the root, and the parameters it used."""
+    """The last run of an item: hashes of what it read and wrote by path relative to the root (or URL), and the parameters it used."""
 
     command: str | None
     deps: Mapping[str, str]
@@ -49,9 +44,19 @@ class LockEntry:
         return digest([self.command, dict(self.deps), dict(self.outs), {k: dict(v) for k, v in self.params.items()}])
 
 
+Found = Sequence[tuple[Item, LockEntry]]  # items with what DVC recorded of them
+
+
 def digest(value: Any) -> str:
-    """Return 32 hexadecimal digits that follow from a JSON-like value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    """Return 32 hexadecimal digits that follow from a value of a YAML, TOML, JSON or Python file."""
+    return hashlib.sha256(json.dumps(_plain(value), sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with keys of one type, so that they can be sorted."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def read_lock(project: DvcProject, items: Iterable[Item] | None = None) -> dict[str, LockEntry]:
@@ -61,65 +66,49 @@ def read_lock(project: DvcProject, items: Iterable[Item] | None = None) -> dict[
         DvcProjectError: a file is no lock file, or it is in conflict; the sentence names it.
     """
     chosen = list(project.items if items is None else items)
-    folders = {item.folder for item in chosen if item.command is not None}
-    files = {folder: _stages(project.root, folder) for folder in folders}
+    contents = {record: _content(project.root / record, project.root) for record in {item.record for item in chosen}}
     found = {}
     for item in chosen:
-        entry = files[item.folder].get(item.lock_key) if item.command is not None else _dvc_file(project.root, item)
-        if entry is not None:
+        content = contents[item.record]
+        if entry := content if item.command is None else content.get("stages", {}).get(item.lock_key):
             found[item.address] = _entry(entry, item)
     return found
 
 
 def state(project: DvcProject) -> str:
     """Return what changes whenever DVC recorded or fetched something: size, time and inode of its records and of all outputs."""
-    records = {_record_path(project.root, item) for item in project.items}
+    records = {project.root / item.record for item in project.items}
     outputs = {project.root / out for item in project.items for out in item.outs}
     stats = [(path.as_posix(), path.stat()) for path in sorted(records | outputs) if path.exists()]
     return digest([[name, stat.st_size, stat.st_mtime_ns, stat.st_ino] for name, stat in stats])
 
 
-def _record_path(root: Path, item: Item) -> Path:
-    return root / item.folder / LOCK_FILE if item.command is not None else root / item.address
+def _content(path: Path, root: Path) -> Mapping[str, Any]:
+    """Return what a record says, parsed as DVC does, by YAML 1.2 (in 1.1 a stage named `on` is true); nothing of one that is missing."""
+    from dvc.exceptions import DvcException
+    from dvc.utils.serialize import parse_yaml
 
-
-def _stages(root: Path, folder: str) -> Mapping[str, Any]:
-    path = root / folder / LOCK_FILE
     try:
-        content = yaml.load(_whole_text(path, root), Loader=_Loader) or {}
-        stages = content.get("stages", {})
-        if not all(isinstance(entry, dict) for entry in stages.values()):
+        content = parse_yaml(_whole_text(path, root), path)
+        if not all(isinstance(entry, dict) for entry in (content, *content.get("stages", {}).values())):
             raise TypeError("an entry is no mapping")
     except FileNotFoundError:
         return {}
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DvcProjectError(
-            f"{path} is not a DVC lock file ({reason}); `git checkout` brings back the last one"
-        ) from None
-    return dict(stages)
-
-
-def _dvc_file(root: Path, item: Item) -> Mapping[str, Any] | None:
-    try:
-        content = yaml.load((root / item.address).read_text(), Loader=_Loader)
-    except FileNotFoundError:
-        return None
-    return content if isinstance(content, dict) else None
+    except (DvcException, AttributeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        sentence = f"{path} is not a valid DVC file ({reason}); `git checkout` brings back the last one"
+        raise DvcProjectError(sentence) from None
+    return dict(content)
 
 
 def _entry(entry: Mapping[str, Any], item: Item) -> LockEntry:
     command = entry.get("cmd")
 
     def place(path: str) -> str:
-        return os.path.normpath(Path(item.directory) / path)
+        return path if "://" in path else os.path.normpath(Path(item.directory) / path)
 
     def hashes(part: str) -> dict[str, str]:
-        return {
-            place(one["path"]): next((str(one[name]) for name in _HASHES if name in one), "")
-            for one in entry.get(part) or []
-            if isinstance(one, dict) and "path" in one
-        }
+        return {place(one["path"]): _identity(one) for one in entry.get(part) or [] if "path" in one}
 
     return LockEntry(
         command if command is None or isinstance(command, str) else " && ".join(command),
@@ -127,6 +116,13 @@ def _entry(entry: Mapping[str, Any], item: Item) -> LockEntry:
         hashes("outs"),
         {place(file): dict(values) for file, values in (entry.get("params") or {}).items()},
     )
+
+
+def _identity(one: Mapping[str, Any]) -> str:
+    """Return the hash of a file or folder; of what DVC records otherwise, such as files in a versioned bucket, a digest."""
+    recorded = next((str(one[name]) for name in _HASHES if name in one), None)
+    files = [[file.get("relpath"), file.get("md5")] for file in one.get("files") or []]
+    return recorded or digest(files or {key: value for key, value in one.items() if key != "path"})
 
 
 def _file_clock(folder: Path) -> float:
@@ -139,20 +135,11 @@ def _file_clock(folder: Path) -> float:
 
 
 def _whole_text(path: Path, root: Path) -> str:
-    """Return a lock file as DVC left it: read while no DVC process holds the repository, or seconds after its last change."""
+    """Return a lock file as DVC left it: unchanged while no DVC process holds the repository, or seconds after its last change."""
     while True:
-        try:
-            with (root / REPOSITORY_LOCK).open() as held:
-                fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return path.read_text()
-        except BlockingIOError:
-            before = path.stat()
-            text = path.read_text()
-            if (
-                path.stat().st_mtime_ns == before.st_mtime_ns
-                and _file_clock(path.parent) - before.st_mtime > _QUIET_SECONDS
-            ):
-                return text
-            time.sleep(_PAUSE)
-        except FileNotFoundError:  # no DVC process has ever worked here, or there is no lock file
-            return path.read_text()
+        before, text = path.stat(), path.read_text()
+        whole = not repository_busy(root) or _file_clock(path.parent) - before.st_mtime > _QUIET_SECONDS
+        after = path.stat()
+        if whole and (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size):
+            return text
+        time.sleep(_PAUSE)

@@ -4,36 +4,35 @@ from __future__ import annotations
 
 import base64
 import io
-import json
+import math
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import yaml
 
 from dagster_dvc.lock import LockEntry
 from dagster_dvc.project import Item
 
-MOST_FIGURES, MOST_PICTURES = 60, 3
+MOST_FIGURES, MOST_PICTURES, MOST_FILES = 60, 3, 2000  # the last: looked at in one folder
 _LARGE_BYTES, _PIXELS = 50_000, 720
 _PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".svg": "svg+xml"}
-_UNSAFE = r"[^\w .-]"
-"""Characters of a file's name that could mean something in Markdown."""
+_UNSAFE = r"[^\w .-]"  # characters of a file's name that could mean something in Markdown
+_Figure = bool | int | float | str
 
 
 def describe(root: Path, item: Item, entry: LockEntry) -> dict[str, Any]:
     """Return the metadata of an item as it lies in the tree: metrics are read from their files, pictures are embedded."""
-    metadata: dict[str, Any] = {"dvc": dg.MetadataValue.json({"outs": dict(entry.outs), "deps": dict(entry.deps)})}
+    metadata: dict[str, Any] = dict(islice(_figures(root, item.metrics), MOST_FIGURES))
+    metadata["dvc"] = dg.MetadataValue.json({"outs": dict(entry.outs), "deps": dict(entry.deps)})
     if item.outs:
         metadata["path"] = dg.MetadataValue.path(str(root / item.outs[0]))
-    metadata |= column_schema(root, item.outs)
-    figures = dict(pair for path in item.metrics for pair in _figures(root / path))
-    for name, value in list(figures.items())[:MOST_FIGURES]:
-        metadata[name] = value
-    return metadata | pictures(root / path for path in (*item.plots, *item.outs))
+    found = pictures(root / path for path in dict.fromkeys((*item.plots, *item.outs)))
+    return metadata | column_schema(root, item.outs) | found
 
 
 def pictures(places: Iterable[Path]) -> dict[str, dg.MarkdownMetadataValue]:
@@ -42,14 +41,14 @@ def pictures(places: Iterable[Path]) -> dict[str, dg.MarkdownMetadataValue]:
     Large ones are made small by Pillow, and left out where it is not installed or cannot read them.
     """
     found: dict[str, dg.MarkdownMetadataValue] = {}
-    files = (file for place in places for file in (sorted(place.rglob("*")) if place.is_dir() else [place]))
-    chosen = (file for file in files if file.suffix.lower() in _PICTURES and file.is_file())
+    chosen = (file for place in places for file in _files(place) if file.suffix.lower() in _PICTURES and file.is_file())
     for file in islice(chosen, MOST_PICTURES):
         large = file.stat().st_size > _LARGE_BYTES
         kind, content = ("jpeg", _small(file)) if large else (_PICTURES[file.suffix.lower()], file.read_bytes())
         if content:
             uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-            found[f"picture/{file.stem}"] = dg.MetadataValue.md(f"![{re.sub(_UNSAFE, ' ', file.stem)}]({uri})")
+            name = file.stem if f"picture/{file.stem}" not in found else f"{file.parent.name}/{file.stem}"
+            found[f"picture/{name}"] = dg.MetadataValue.md(f"![{re.sub(_UNSAFE, ' ', file.stem)}]({uri})")
     return found
 
 
@@ -57,35 +56,58 @@ def column_schema(root: Path, outs: Iterable[str]) -> dict[str, dg.TableSchema]:
     """Return the columns of the first Parquet file among outputs as Dagster's metadata; nothing without one, or without pyarrow."""
     try:
         import pyarrow.parquet as pq
-    except ImportError:
+
+        tables = (file for out in outs for file in _files(root / out) if file.suffix == ".parquet" and file.is_file())
+        fields = list(pq.read_schema(table)) if (table := next(tables, None)) else []
+    except (ImportError, OSError, ValueError):  # no pyarrow, or no Parquet in the file of that name
         return {}
-    places = (root / out for out in outs)
-    files = (file for place in places for file in (sorted(place.rglob("*.parquet")) if place.is_dir() else [place]))
-    table = next((file for file in files if file.suffix == ".parquet" and file.is_file()), None)
-    if table is None:
-        return {}
-    constraints = {True: dg.TableColumnConstraints(nullable=True), False: dg.TableColumnConstraints(nullable=False)}
     columns = [
-        dg.TableColumn(one.name, str(one.type), constraints=constraints[one.nullable]) for one in pq.read_schema(table)
+        dg.TableColumn(one.name, str(one.type), constraints=dg.TableColumnConstraints(nullable=one.nullable))
+        for one in fields
     ]
-    return {"dagster/column_schema": dg.TableSchema(columns)}
+    return {"dagster/column_schema": dg.TableSchema(columns)} if columns else {}
 
 
-def _figures(file: Path) -> Iterator[tuple[str, bool | int | float | str]]:
-    """Yield the dotted names and values of a metrics file; nothing of one that is missing or of another form."""
+def fenced(lines: Sequence[str]) -> str:
+    """Return lines as a Markdown code block that nothing in them can end."""
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([fence, *lines, fence])
+
+
+def _files(place: Path) -> list[Path]:
+    return sorted(islice(place.rglob("*"), MOST_FILES)) if place.is_dir() else [place]
+
+
+def _figures(root: Path, metrics: Iterable[str]) -> Iterator[tuple[str, _Figure]]:
+    """Yield the dotted names and values of metrics files; names that several files have begin with the file, as DVC writes it."""
+    read = {path: dict(_flat(_content(path), "")) for place in metrics for path in _files(root / place)}
+    times = Counter(name for figures in read.values() for name in figures)
+    for path, figures in read.items():
+        for name, value in figures.items():
+            yield name if times[name] == 1 else f"{os.path.relpath(path, root)}:{name}", value
+
+
+def _content(file: Path) -> Any:
+    """Return the content of a metrics file, parsed as DVC parses it; nothing of one that is missing or of another form."""
+    from dvc.exceptions import DvcException
+    from dvc.fs import localfs
+    from dvc.utils.serialize import load_path
+
     try:
-        text = file.read_text()
-        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
-        return
-    yield from _flat(content, "")
+        content = load_path(str(file), localfs)
+    except (DvcException, OSError, ValueError):
+        return {}
+    return {file.stem: content} if isinstance(content, int | float) else content
 
 
-def _flat(value: Any, name: str) -> Iterator[tuple[str, bool | int | float | str]]:
+def _flat(value: Any, name: str) -> Iterator[tuple[str, _Figure]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, bool | int | float | str) and name:
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield name, str(value)  # Dagster's pages cannot show such a number
+    elif isinstance(value, _Figure) and name:
         yield name, value
 
 

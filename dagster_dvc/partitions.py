@@ -1,4 +1,4 @@
-"""Partitions of the assets, and which partitions of a parent each partition reads. Both are static."""
+"""Which partitions of a parent each partition of an asset reads; both are static."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ from collections import defaultdict
 import dagster as dg
 
 from dagster_dvc.project import DvcProject, Stage
-
-
-def partitions_of(stage: Stage) -> dg.StaticPartitionsDefinition | None:
-    """Return the partitions of a stage, None where it has none."""
-    return dg.StaticPartitionsDefinition(list(stage.partitions)) if stage.partitioned else None
 
 
 def dependency(project: DvcProject, child: Stage, parent: Stage, key: dg.AssetKey) -> dg.AssetDep:

@@ -7,16 +7,22 @@ or `matrix`.
 from __future__ import annotations
 
 import fcntl
+import os
+import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 REPOSITORY_LOCK = ".dvc/tmp/lock"
 """Held by DVC (through flock) while it writes a lock file."""
-_PAUSE = 0.2
+LOCK_FILE = "dvc.lock"
+_PAUSE, _LONGEST = 0.2, 500
+_NO_PARTITION_KEY = re.compile(r"\.\.\.|[\x00-\x1f]")  # refused by Dagster
 
 
 class DvcProjectError(Exception):
@@ -34,8 +40,9 @@ class Item:
         folder: folder of its `dvc.yaml`, empty for the root.
         directory: folder that the paths of its lock entry are relative to.
         command: None for a `.dvc` file.
-        params: parameter file -> dotted key -> present value.
-        metrics, plots: those of `outs` that DVC shows as such.
+        deps, outs: those that are local files or folders.
+        params: parameter file -> dotted key -> present value; a whole file is under "".
+        metrics, plots: what DVC shows as such and the item writes; metrics that `dvc.yaml` lists beside its stages too.
         parents: addresses of the items that write what this one reads.
     """
 
@@ -55,6 +62,16 @@ class Item:
     metrics: tuple[str, ...] = ()
     plots: tuple[str, ...] = ()
     parents: tuple[str, ...] = ()
+
+    @property
+    def group(self) -> tuple[str, str, bool]:
+        """What the items of one stage have in common: folder, name, and whether it is a `.dvc` file."""
+        return self.folder, self.stage, self.command is None
+
+    @property
+    def record(self) -> str:
+        """Path of the file in which DVC records the item."""
+        return self.address if self.command is None else Path(self.folder, LOCK_FILE).as_posix()
 
     @property
     def lock_key(self) -> str:
@@ -106,21 +123,31 @@ class DvcProject:
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
-        """Stages in order. Items of one `foreach` are partitions unless they depend on each other, directly or through other stages."""
-        groups: dict[tuple[str, str], list[Item]] = {}
+        """Stages in order.
+
+        Items of one `foreach` or `matrix` are partitions unless they depend on each other, directly or through other stages, or have a key
+        that Dagster refuses. Where two stages would have the same path, DVC's addresses tell them apart.
+        """
+        groups: dict[tuple[str, str, bool], list[Item]] = {}
         for item in self.items:
-            groups.setdefault((item.folder, item.stage), []).append(item)
-        apart = _in_circles(groups, self.items)
+            groups.setdefault(item.group, []).append(item)
+        apart = _in_circles(self.items)
         stages: list[Stage] = []
-        for (folder, name), items in groups.items():
-            path = (*(part for part in folder.split("/") if part), name)
-            if any(item.key is None for item in items):
-                stages += [Stage(path if item.key is None else (*path, item.key), (item,), False) for item in items]
-            elif (folder, name) in apart:
-                stages += [Stage((*path, str(item.key)), (item,), False) for item in items]
-            else:
-                stages.append(Stage(path, tuple(items), True))
-        return tuple(stages)
+        for group, items in groups.items():
+            path = (*_parts(group[0]), *_parts(group[1]))
+            alone = group in apart or any(item.key is None or _NO_PARTITION_KEY.search(item.key) for item in items)
+            stages += (
+                [Stage((*path, *_parts(item.key or "")), (item,), False) for item in items]
+                if alone
+                else [Stage(path, tuple(items), True)]
+            )
+        times = Counter(stage.path for stage in stages)
+        return tuple(
+            stage
+            if stage.partitioned or times[stage.path] == 1
+            else replace(stage, path=(*stage.path[:-1], stage.items[0].address.rpartition("/")[2]))
+            for stage in stages
+        )
 
     @cached_property
     def stage_of(self) -> Mapping[str, Stage]:
@@ -138,33 +165,34 @@ class DvcProject:
         return [other for other in self.stages if other.path in found]
 
 
-def _in_circles(groups: Mapping[tuple[str, str], list[Item]], items: Iterable[Item]) -> set[tuple[str, str]]:
+def _parts(text: str) -> list[str]:
+    return [part for part in text.split("/") if part]
+
+
+def _in_circles(items: Iterable[Item]) -> set[tuple[str, str, bool]]:
     """Return the groups that depend on themselves, so that an asset of each would be its own ancestor."""
     import networkx as nx
 
-    of = {item.address: group for group, members in groups.items() for item in members}
+    of = {item.address: item.group for item in items}
     graph = nx.DiGraph((of[parent], of[item.address]) for item in items for parent in item.parents)
     circles = {group for part in nx.strongly_connected_components(graph) if len(part) > 1 for group in part}
     return circles | {group for group in graph if graph.has_edge(group, group)}
 
 
 def read_project(root: Path) -> DvcProject:
-    """Read the DVC project whose root folder is `root`; while DVC writes a lock file there, wait until it is whole.
+    """Read the DVC project that `root` belongs to; while DVC writes a lock file there, wait until it is whole.
 
     Raises:
         DvcProjectError: there is no project, or DVC refuses it; the sentence is DVC's.
     """
-    from dvc.exceptions import DvcException
-
     root, quiet = root.resolve(), 0
     while True:
         quiet = 0 if repository_busy(root) else quiet + 1
         try:
             return _read(root)
-        except DvcException as error:
+        except DvcProjectError:
             if quiet > 1:
-                sentence = " ".join(str(error).split())
-                raise DvcProjectError(f"{root}: {sentence} (`dvc status` there says more)") from error
+                raise
             time.sleep(_PAUSE)
 
 
@@ -173,54 +201,86 @@ def repository_busy(root: Path) -> bool:
     try:
         with (root / REPOSITORY_LOCK).open() as held:
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no DVC process has ever worked here
-        return False
+    except OSError as error:  # there is no such file where no DVC process has ever worked
+        return isinstance(error, BlockingIOError)
     return False
+
+
+@contextmanager
+def _opened(root: Path) -> Iterator[Any]:
+    """Open a project in DVC; what DVC refuses becomes one sentence."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            yield repo
+    except (DvcException, OSError) as error:
+        reason = getattr(error, "exc", error)  # a schema's says the key, a parser's line and column
+        while reason.__cause__ is not None:
+            reason = reason.__cause__
+        sentence = " ".join((str(error) if reason is error else f"{error}: {reason}").split())[:_LONGEST]
+        raise DvcProjectError(f"{root}: {sentence} (`dvc status` there says more)") from error
+
+
+def changed_in_tree(project: DvcProject, items: Collection[Item]) -> set[str]:
+    """Return the addresses of those items whose outputs in the tree are not those that DVC recorded.
+
+    DVC compares checksums, which it remembers of every file that has not changed since.
+    """
+    chosen = {item.address for item in items}
+    with _opened(project.root) as repo:
+        stages = {address: s for s in repo.index.stages if (address := _address(s, project.root)) in chosen}
+        return {a for a, stage in stages.items() if any(out.changed_checksum() for out in stage.outs if _local(out))}
 
 
 def _read(root: Path) -> DvcProject:
     import networkx as nx
-    from dvc.repo import Repo
 
-    with Repo(str(root)) as repo:
-        graph, written = repo.index.graph, {stage: number for number, stage in enumerate(repo.index.stages)}
-        order = nx.lexicographical_topological_sort(graph.reverse(copy=False), key=written.__getitem__)
-        parameters = _Parameters()
-        items = tuple(_item(stage, graph, root, parameters) for stage in order)
+    with _opened(root) as repo:
+        root, index = Path(repo.root_dir), repo.index
+        written = {stage: number for number, stage in enumerate(index.stages)}
+        order = nx.lexicographical_topological_sort(index.graph.reverse(copy=False), key=written.__getitem__)
+        metrics = {"/".join(key) for keys in index.metric_keys.values() for key in keys}
+        present = _present_parameters(repo)
+        items = tuple(_item(stage, index.graph, root, present, metrics) for stage in order)
     return DvcProject(root, items)
 
 
-def _item(stage: Any, graph: Any, root: Path, parameters: _Parameters) -> Item:
+def _item(
+    stage: Any, graph: Any, root: Path, present: Callable[[Any], dict[str, Any]], metrics: Collection[str]
+) -> Item:
     from dvc.dependency import ParamsDependency
 
-    folder = _relative(Path(stage.path).parent.as_posix(), root)
     source = not getattr(stage, "name", None)
     plain, at, key = (Path(stage.path).stem, "", "") if source else stage.name.partition("@")
-    read = [dep for dep in stage.deps if not isinstance(dep, ParamsDependency)]
+    params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
+    outs = {_relative(out.fs_path, root): out for out in stage.outs if _local(out)}
     return Item(
         address=_address(stage, root),
         stage=plain,
         key=key if at else None,
-        folder=folder,
+        folder=_relative(os.path.dirname(stage.path), root),
         directory=_relative(stage.wdir, root),
-        command=None if stage.cmd is None else _text(stage.cmd),
-        deps=tuple(_relative(dep.fs_path, root) for dep in read if dep.protocol == "local"),
-        outs=tuple(_relative(out.fs_path, root) for out in stage.outs),
-        params={
-            _relative(dep.fs_path, root): parameters.present(dep)
-            for dep in stage.deps
-            if isinstance(dep, ParamsDependency)
-        },
-        description=stage.desc,
-        meta=dict(stage.meta or {}),
+        command=" && ".join(stage.cmd) if isinstance(stage.cmd, list) else stage.cmd,
+        deps=tuple(_relative(d.fs_path, root) for d in stage.deps if _local(d) and not isinstance(d, ParamsDependency)),
+        outs=tuple(outs),
+        params={_relative(dep.fs_path, root): present(dep) for dep in params},
+        description=stage.desc or next((out.annot.desc for out in outs.values() if out.annot.desc), None),
+        meta=dict(stage.meta) if isinstance(stage.meta, Mapping) else {},
         frozen=bool(stage.frozen),
         always_changed=bool(stage.always_changed),
-        metrics=tuple(_relative(out.fs_path, root) for out in stage.outs if out.metric),
-        plots=tuple(_relative(out.fs_path, root) for out in stage.outs if out.plot),
+        metrics=tuple(
+            path for path in sorted(metrics) if any(path == out or path.startswith(f"{out}/") for out in outs)
+        ),
+        plots=tuple(path for path, out in outs.items() if out.plot),
         parents=tuple(sorted(_address(parent, root) for parent in graph.successors(stage))),
     )
+
+
+def _local(place: Any) -> bool:
+    """Return whether an output or dependency is a file or folder of this machine: not a URL, not a dataset by name."""
+    return bool(place.protocol == "local")
 
 
 def _address(stage: Any, root: Path) -> str:
@@ -230,53 +290,36 @@ def _address(stage: Any, root: Path) -> str:
     return file if not name else name if file == "dvc.yaml" else f"{file}:{name}"
 
 
-class _Parameters:
-    """Parameter files of a project, each parsed once."""
+def _present_parameters(repo: Any) -> Callable[[Any], dict[str, Any]]:
+    """Return a function from a parameter dependency to present values: a whole file under "", without keys that are missing."""
+    from dvc.exceptions import DvcException
+    from dvc.utils.serialize import load_path
 
-    def __init__(self) -> None:
-        self._files: dict[str, Any] = {}
+    @cache
+    def content(path: str) -> Any:
+        with suppress(DvcException, OSError):
+            return load_path(path, repo.fs)
+        return {}
 
-    def present(self, dependency: Any) -> dict[str, Any]:
-        """Return the present values of the parameters that a stage tracks (a whole file under ""); keys that are missing are left out."""
-        content = self._content(dependency)
-        if not dependency.params:
-            return {"": content}
-        found = {key: _at(content, key.split(".")) for key in dependency.params}
-        return {key: value for key, value in found.items() if value is not None}
+    def present(dependency: Any) -> dict[str, Any]:
+        whole, keys = content(dependency.fs_path), dependency.params
+        return dict(pair for key in keys for pair in _at(whole, key).items()) if keys else {"": whole}
 
-    def _content(self, dependency: Any) -> Any:
-        from dvc.exceptions import DvcException
-        from dvc.utils.serialize import load_path
-
-        path = dependency.fs_path
-        if path not in self._files:
-            try:
-                self._files[path] = load_path(path, dependency.repo.fs)
-            except (DvcException, OSError):
-                self._files[path] = {}
-        return self._files[path]
+    return present
 
 
-def _at(content: Any, key: Sequence[str]) -> Any:
-    for part in key:
-        if isinstance(content, Mapping) and part in content:
-            content = content[part]
-        elif isinstance(content, list) and part.isdigit() and int(part) < len(content):
-            content = content[int(part)]
-        else:
-            return None
-    return content
-
-
-def _text(command: str | Iterable[str]) -> str:
-    return command if isinstance(command, str) else " && ".join(command)
+def _at(value: Any, key: str) -> dict[str, Any]:
+    """Return the value at a dotted key, under the key; nothing where there is none."""
+    for part in key.split("."):
+        places = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+        found = [inner for name, inner in places if str(name) == part]
+        if not found:
+            return {}
+        value = found[0]
+    return {key: value}
 
 
 def _relative(path: str, root: Path) -> str:
     """Return a path relative to the root where it lies inside (empty for the root itself), else as it is."""
-    found = Path(path)
-    try:
-        inside = found.relative_to(root).as_posix()
-    except ValueError:
-        return found.as_posix()
-    return "" if inside == "." else inside
+    inside = os.path.relpath(path, root)
+    return path if inside.split("/")[0] == ".." else "" if inside == "." else inside

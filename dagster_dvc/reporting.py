@@ -1,6 +1,6 @@
 """From DVC to Dagster: report what `dvc repro`, `dvc pull` or `dvc add` did by itself as external materialisations.
 
-An item is reported when its outputs are in the tree and its recorded entry is not the one of its last materialisation. Reports go in the
+An item is reported when the tree holds its outputs as recorded and its entry is not the one of its last materialisation. Reports go in the
 order of the graph and carry the versions of what they were made from, so that Dagster shows as current what DVC holds to be current.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 import dagster as dg
 
-from dagster_dvc.lock import LockEntry, read_lock
+from dagster_dvc.lock import Found, read_lock
 from dagster_dvc.project import DvcProject, Item
 from dagster_dvc.translator import DvcTranslator
 
@@ -22,21 +22,23 @@ _INPUT_VERSION_TAG, _INPUT_POINTER_TAG = "dagster/input_data_version", "dagster/
 """Tags that Dagster itself reads and writes; the tests compare them with Dagster's."""
 
 
-def unreported(
+def unknown(
     instance: dg.DagsterInstance, project: DvcProject, translator: DvcTranslator, again: Collection[str] = ()
-) -> list[tuple[Item, LockEntry]]:
-    """Return the items in the tree whose recorded entry Dagster does not know, or `again` names, in the order of the graph."""
+) -> Found:
+    """Return the items with outputs in the tree whose recorded entry Dagster does not know, or `again` names, in the graph's order."""
     recorded, found = read_lock(project), []
     for item in project.items:
-        if item.address not in recorded or not all((project.root / path).exists() for path in item.outs):
-            continue
-        entry = translator.recorded(item, recorded[item.address])
-        known = _last(instance, project, translator, item)[0].get(LOCK_TAG) == entry.fingerprint
-        if known and item.address not in again:
-            continue
-        if translator.holds(project, item, entry):
-            found.append((item, entry))
+        if item.address in recorded and all((project.root / path).exists() for path in item.outs):
+            entry, stage = translator.recorded(item, recorded[item.address]), project.stage_of[item.address]
+            known, _ = _newest(instance, translator.key(stage), item.key if stage.partitioned else None)
+            if item.address in again or known.get(LOCK_TAG) != entry.fingerprint:
+                found.append((item, entry))
     return found
+
+
+def unreported(instance: dg.DagsterInstance, project: DvcProject, translator: DvcTranslator) -> Found:
+    """Return those unknown items that the tree holds as recorded."""
+    return translator.in_tree(project, unknown(instance, project, translator))
 
 
 def report_external(
@@ -47,8 +49,8 @@ def report_external(
     Args:
         current: addresses that DVC has just found up to date, reported anew as a run that finds so would: freshness policies hear of it.
     """
-    reported = unreported(instance, project, translator, current)
-    for item, entry in reported:
+    found = translator.in_tree(project, unknown(instance, project, translator, current))
+    for item, entry in found:
         stage = project.stage_of[item.address]
         instance.report_runless_asset_event(
             dg.AssetMaterialization(
@@ -63,7 +65,7 @@ def report_external(
                 },
             )
         )
-    for stage in {id(s): s for s in (project.stage_of[item.address] for item, _ in reported)}.values():
+    for stage in {id(s): s for s in (project.stage_of[item.address] for item, _ in found)}.values():
         for result in translator.check_results(project, stage):
             instance.report_runless_asset_event(
                 dg.AssetCheckEvaluation(
@@ -74,31 +76,17 @@ def report_external(
                     description=result.description,
                 )
             )
-    return [item for item, _ in reported]
+    return [item for item, _ in found]
 
 
-def data_version(
-    instance: dg.DagsterInstance, project: DvcProject, translator: DvcTranslator, item: Item
-) -> str | None:
-    """Return the data version of an item's last materialisation in Dagster, None where there is none."""
-    return _last(instance, project, translator, item)[0].get(DATA_VERSION_TAG)
-
-
-def _last(
-    instance: dg.DagsterInstance, project: DvcProject, translator: DvcTranslator, item: Item
+def _newest(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None = None
 ) -> tuple[Mapping[str, str], str]:
-    """Return tags and storage id of an item's last materialisation; no tags without one."""
-    stage = project.stage_of[item.address]
-    return _newest(instance, translator.key(stage), item.key if stage.partitioned else None)
-
-
-def _newest(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> tuple[Mapping[str, str], str]:
-    partitions = None if partition is None else [partition]
-    records = instance.fetch_materializations(dg.AssetRecordsFilter(key, asset_partitions=partitions), limit=1).records
-    if not records:
-        return {}, "NULL"
-    materialization = records[0].asset_materialization
-    return (materialization.tags or {}) if materialization else {}, str(records[0].storage_id)
+    """Return tags and storage id of an asset's or partition's last materialisation; no tags without one."""
+    chosen = dg.AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition])
+    records = instance.fetch_materializations(chosen, limit=1).records
+    materialization = records[0].asset_materialization if records else None
+    return (materialization.tags or {}, str(records[0].storage_id)) if materialization else ({}, "NULL")
 
 
 def _provenance(
@@ -111,7 +99,7 @@ def _provenance(
         tags[CODE_VERSION_TAG] = translator.code_version(stage)
     for parent in project.parents(stage):
         key = translator.key(parent)
-        made, pointer = _newest(instance, key, None)
+        made, pointer = _newest(instance, key)
         tags[f"{_INPUT_VERSION_TAG}/{key.to_user_string()}"] = made.get(DATA_VERSION_TAG, "INITIAL")
         tags[f"{_INPUT_POINTER_TAG}/{key.to_user_string()}"] = pointer
     return tags

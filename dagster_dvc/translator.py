@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_dvc.lock import LockEntry, digest
-from dagster_dvc.metadata import describe
-from dagster_dvc.project import DvcProject, Item, Stage
+from dagster_dvc.lock import Found, LockEntry, digest
+from dagster_dvc.metadata import describe, fenced
+from dagster_dvc.project import DvcProject, Item, Stage, changed_in_tree
 
 FORCE_TAG = "dvc/force"
 """Run tag: with the value `true`, DVC runs the stage although nothing it tracks has changed (a raw folder has, for instance)."""
+_OWNER = re.compile(r"team:.+|[\w.%+-]+@[\w.-]+\.[A-Za-z]{2,7}", re.ASCII)  # what Dagster takes for one
+_ERROR = re.compile(r"ERROR: |'.+' (is invalid|validation failed)")  # how DVC begins to say why it fails
 
 
 class DvcTranslator:
@@ -30,16 +33,19 @@ class DvcTranslator:
     def group(self, stage: Stage) -> str | None:
         """Return the asset's group: `meta.group`, else the folder of its `dvc.yaml`."""
         group = stage.items[0].meta.get("group") or stage.items[0].folder
-        return "".join(c if c.isalnum() else "_" for c in str(group)) or None
+        return re.sub(r"\W", "_", str(group), flags=re.ASCII) or None
 
     def description(self, stage: Stage) -> str:
-        """Return `desc`, else the command."""
+        """Return `desc`, else the command; of partitions that differ in it, the first one's."""
         first = stage.items[0]
-        return first.description or f"`{first.command or first.address}`"
+        said = first.description or fenced((first.command or first.address).splitlines())
+        several = len({(item.description, item.command) for item in stage.items}) > 1
+        return f"{said}\n\nThis is of `{first.address}`; the other partitions are alike." if several else said
 
     def owners(self, stage: Stage) -> Sequence[str]:
-        """Return `meta.owners` (e-mail addresses or `team:NAME`)."""
-        return _listed(stage, "owners") or _listed(stage, "owner")
+        """Return `meta.owners` (or `meta.owner`): e-mail addresses; any other name is a team's."""
+        names = _listed(stage, "owners") or _listed(stage, "owner")
+        return [name if _OWNER.fullmatch(name) else f"team:{name}" for name in names]
 
     def kinds(self, stage: Stage) -> set[str]:
         """Return the labels of the asset's kind: `meta.kinds`, of which Dagster shows two, and `dvc`."""
@@ -92,9 +98,10 @@ class DvcTranslator:
         """Return an entry as Dagster should see it; leave out outputs that say nothing of the result, such as logs."""
         return entry
 
-    def holds(self, project: DvcProject, item: Item, entry: LockEntry) -> bool:
-        """Return whether the tree holds what an entry records: by default, whether all outputs are there."""
-        return all((project.root / path).exists() for path in item.outs)
+    def in_tree(self, project: DvcProject, found: Found) -> Found:
+        """Return those of `found` that the tree holds as recorded: DVC compares checksums by default."""
+        changed = changed_in_tree(project, [item for item, _ in found]) if found else set()
+        return [(item, entry) for item, entry in found if item.address not in changed]
 
     def metadata(self, project: DvcProject, item: Item, entry: LockEntry) -> Mapping[str, Any]:
         """Return what a materialisation of an item shows."""
@@ -116,9 +123,13 @@ class DvcTranslator:
         """Prepare the project for a DVC process, before each attempt."""
 
     def cause(self, lines: Sequence[str], status: int) -> str:
-        """Return why DVC failed in one sentence: its last line that is not its closing remark."""
-        said = [line for line in lines if line.strip() and "failed to reproduce" not in line]
-        return f"`dvc repro` ended with status {status}" + (f" after the line: {said[-1]}" if said else "")
+        """Return why DVC failed in one sentence: its error; of a failed command the status and the last line that it printed."""
+        at = max((number for number, line in enumerate(lines) if _ERROR.match(line)), default=len(lines))
+        printed = [line for line in lines[:at] if line.strip() and not line.startswith(("> ", "Running stage "))]
+        error = " ".join(" ".join(lines[at:]).removeprefix("ERROR: ").split())
+        after = f" after the line: {printed[-1]}" if printed and (not error or "failed to run: " in error) else ""
+        error = re.sub("failed to run: .*, exited", "the command exited", error)
+        return (error[:500] or f"`dvc repro` ended with status {status}") + after
 
 
 def _listed(stage: Stage, name: str) -> list[str]:

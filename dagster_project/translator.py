@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from dagster_dvc import DvcProject, DvcTranslator, Item, Stage
-from dagster_dvc.lock import LockEntry
+from dagster_dvc.lock import Found, LockEntry
 from dagster_project.checks import check_results, check_specs
 from dagster_project.instance import WORKER_TAG, this_worker
 from dagster_project.metadata import describe
@@ -90,8 +90,9 @@ class PipelineTranslator(DvcTranslator):
         outs = {path: md5 for path, md5 in entry.outs.items() if not path.startswith(f"{PROVENANCE_FOLDER}/")}
         return replace(entry, outs=outs)
 
-    def holds(self, project: DvcProject, item: Item, entry: LockEntry) -> bool:
-        return holds(project.root, self._registry.at(item.address), entry.outs)
+    def in_tree(self, project: DvcProject, found: Found) -> Found:
+        at = self._registry.at
+        return [(item, entry) for item, entry in found if holds(project.root, at(item.address), entry.outs)]
 
     def metadata(self, project: DvcProject, item: Item, entry: LockEntry) -> Mapping[str, Any]:
         return {**describe(project.root, self._registry.at(item.address)), **super().metadata(project, item, entry)}

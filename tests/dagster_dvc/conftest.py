@@ -16,7 +16,7 @@ from tests.support import dvc_shapes
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fresh projects, one folder each. Do not change them; take `project`."""
     base = tmp_path_factory.mktemp("shapes")
-    for make in (dvc_shapes.get_started, dvc_shapes.templates, dvc_shapes.monorepo):
+    for make in (dvc_shapes.get_started, dvc_shapes.templates, dvc_shapes.monorepo, dvc_shapes.oddities):
         make(base / make.__name__)
     return base
 

@@ -20,10 +20,11 @@ from dagster._core.definitions import data_version
 from dagster_dvc import DvcTranslator, read_project, report_external, reporting
 from dagster_dvc.assets import build_assets
 from dagster_dvc.component import build_sensor
-from dagster_dvc.execution import failure_reason, fenced
+from dagster_dvc.execution import failure_reason
+from dagster_dvc.metadata import fenced
 from dagster_dvc.project import Stage
 from dagster_dvc.reporting import unreported
-from tests.support.dvc_shapes import dvc
+from tests.support.dvc_shapes import dvc, make
 
 Copy = Callable[[str], Path]
 SHAPES = ("get_started", "templates", "monorepo")
@@ -153,6 +154,31 @@ def test_a_failed_stage_says_why_and_is_not_tried_again(project: Copy, instance:
     assert "shout: the text is broken" in str(failure.metadata["last lines"].value)
 
 
+CAUSES = {
+    "exit 3": "failed to reproduce 'a': the command exited with 3",
+    "echo one; echo two; false": "failed to reproduce 'a': the command exited with 1 after the line: two",
+    "echo one\nfalse": "failed to reproduce 'a': the command exited with 1 after the line: one",
+    "true": "failed to reproduce 'a': output 'o' does not exist",
+}
+
+
+@pytest.mark.parametrize("command", CAUSES)
+def test_the_cause_is_what_dvc_says(tmp_path: Path, command: str) -> None:
+    root = make(tmp_path / "project", {"dvc.yaml": {"stages": {"a": {"cmd": command, "outs": ["o"]}}}})
+    assert DvcTranslator().cause(dvc(root, "repro", "a", check=False).splitlines(), 255) == CAUSES[command]
+
+
+def test_the_cause_of_a_bad_file_names_its_line(tmp_path: Path) -> None:
+    root = make(tmp_path / "project", {"dvc.yaml": "stages:\n  a: {"})
+    said = DvcTranslator().cause(dvc(root, "repro", "a", check=False).splitlines(), 255)
+    assert said.startswith("'./dvc.yaml' is invalid. While parsing")
+    assert "in line 3" in said
+    assert (
+        DvcTranslator().cause(["loading", "step 3", ""], 137)
+        == "`dvc repro` ended with status 137 after the line: step 3"
+    )
+
+
 class Patient(DvcTranslator):
     """Tries again what says that its text is broken."""
 
@@ -207,7 +233,7 @@ def test_a_lock_in_conflict_is_one_sentence_and_the_sensor_waits(project: Copy, 
     sensor = build_sensor(made, DvcTranslator())
     waiting = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor="before"))
     assert waiting.cursor == "before"
-    assert "data/dvc.lock is not a DVC lock file" in str(waiting.skip_message)
+    assert "data/dvc.lock is not a valid DVC file" in str(waiting.skip_message)
     lock.write_text(whole)
     told = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor="before"))
     assert "reported 4 external materialisations" in str(told.skip_message)

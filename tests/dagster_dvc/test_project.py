@@ -85,7 +85,7 @@ def test_descriptions_owners_groups_and_tags(shapes: Path) -> None:
         ["team:data"],
         "preparation",
     )
-    assert specs["text/train"].description == "`python shout.py data/prepared/all.txt model.txt`"
+    assert specs["text/train"].description == "```\npython shout.py data/prepared/all.txt model.txt\n```"
     assert "text/data/data.txt" in specs
     flags = build_assets(read_project(shapes / "templates"), DvcTranslator())
     tags = {spec.key.to_user_string(): spec.tags for spec in dg.Definitions(assets=flags).resolve_all_asset_specs()}
@@ -112,8 +112,11 @@ def test_a_parameter_changes_the_code_version_of_those_who_read_it(project: Copy
             "dependency and an output",
         ),
         ("stages: {a: {cmd: ls, outs: [x]}, b: {cmd: ls, outs: [x]}}", "x"),
-        ("stages: [", "dvc.yaml"),
-        ("stages: {a: {command: true}}", "dvc.yaml"),
+        ("stages:\n  a: [", r"dvc\.yaml.*line 3, column 1"),
+        ("stages: {a: {command: true}}", r"dvc\.yaml.*data\['stages'\]\['a'\]"),
+        ("stages: {a: {cmd: 'echo ${lost.key}'}}", r"stages\.a\.cmd.*dvc\.yaml.*lost\.key"),
+        ("vars: [lost.yaml]", r"lost\.yaml' does not exist"),
+        ("<<<<<<< HEAD\nstages: {}\n", r"dvc\.yaml.*line 2"),
     ],
 )
 def test_what_dvc_refuses_is_one_sentence(project: Copy, content: str, words: str) -> None:

@@ -21,7 +21,6 @@ from dagster import DagsterInstance, DagsterRunStatus
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from dagster_dvc import report_external, unreported
-from dagster_dvc.reporting import data_version
 from dagster_project.launcher import launch_changed
 from dagster_project.location import Location
 from dagster_project.worker import materialise
@@ -29,7 +28,7 @@ from rlip_assets.dvc.lock import DvcLock
 from rlip_assets.dvc.pending import Pending, critical_seconds
 from rlip_assets.dvc.status import changed_items
 from rlip_assets.dvc.up_to_date import LineageError, Task
-from tests.support.toy_lineage import TARGET, recorded_versions
+from tests.support.toy_lineage import TARGET, recorded_versions, shown_version
 
 pytestmark = pytest.mark.deep
 
@@ -177,10 +176,7 @@ def test_one_run_makes_several_buckets_and_each_keeps_its_own_version(
     ]
     versions = recorded_versions(location)
     for item in location.registry.spec("labels").items:
-        assert (
-            data_version(instance, location.project, location.translator, location.project.at[item.address])
-            == versions[item.address]
-        )
+        assert shown_version(instance, location, item.address) == versions[item.address]
     assert unreported(instance, location.project, location.translator) == []
 
 

@@ -26,8 +26,9 @@ def test_the_cause_of_a_failure_is_the_sentence_of_the_stage() -> None:
         "ERROR: failed to reproduce",
     ]
     assert cause_of(lines, 255) == "/data/coco does not exist; set its root"
-    assert cause_of(["MemoryError", "", "ERROR: failed to reproduce 'captions'"], 255) == (
-        "`dvc repro` ended with status 255 after the line: MemoryError"
+    failed = "ERROR: failed to reproduce 'captions': failed to run: rlip stage captions, exited with 1"
+    assert cause_of(["MemoryError", "", failed], 255) == (
+        "failed to reproduce 'captions': the command exited with 1 after the line: MemoryError"
     )
     assert cause_of([], 137) == "`dvc repro` ended with status 137"
 

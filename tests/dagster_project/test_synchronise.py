@@ -12,11 +12,10 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from dagster_dvc import report_external, unreported
-from dagster_dvc.reporting import data_version
 from dagster_project.checks import check_results
 from dagster_project.location import Location
 from rlip_assets.dvc.lock import DvcLock
-from tests.support.toy_lineage import recorded_versions
+from tests.support.toy_lineage import recorded_versions, shown_version
 
 
 def statuses(instance: DagsterInstance, location: Location) -> dict[str, StaleStatus]:
@@ -36,10 +35,7 @@ def test_everything_is_current_after_one_report_and_no_run(instance: DagsterInst
     assert instance.get_runs_count() == 0
     versions = recorded_versions(location)
     for item in location.registry.items():
-        assert (
-            data_version(instance, location.project, location.translator, location.project.at[item.address])
-            == versions[item.address]
-        )
+        assert shown_version(instance, location, item.address) == versions[item.address]
 
 
 def test_a_second_report_says_nothing(instance: DagsterInstance, location: Location) -> None:

@@ -145,3 +145,64 @@ def monorepo(root: Path) -> Path:
     }
     make(root, {**files, "model/work/.keep": ""})
     return root
+
+
+def oddities(root: Path) -> Path:
+    """What DVC allows and Dagster does not: names, keys, owners and values that mean something else to it, or collide."""
+    wide = {"cmd": "cat 'my files/größe 1.txt' > ok.txt", "deps": ["my files/größe 1.txt"], "outs": ["ok.txt"]}
+    stages = {
+        "import": {
+            **wide,
+            "desc": "A word of Python.",
+            "meta": {"owner": ["Ann Lee", "ann@example.com"], "group": "é 1"},
+        },
+        "on": {"cmd": ["echo 1 > on.txt", "echo 2 >> on.txt"], "outs": ["on.txt"], "meta": "only a text"},
+        "a-b": {"cmd": "echo `date` > a-b.txt", "outs": [{"a-b.txt": {"push": False, "persist": True}}]},
+        "a_b": {"cmd": "echo 1 > a_b.txt\necho 2 >> a_b.txt\n", "outs": ["a_b.txt"]},
+        "größe": {"cmd": "echo 1 > g.txt", "outs": [{"g.txt": {"cache": False}}]},
+        "data": {"cmd": "cat data > copy.txt", "deps": ["data"], "outs": ["copy.txt"]},
+        "share": {
+            "foreach": "${shares}",
+            "do": {
+                "desc": "Take ${item.part}.",
+                "cmd": "mkdir -p out/${key}; echo ${item.part} > out/${key}/share.txt",
+                "params": [{"extra.toml": ["rates"]}],
+                "outs": ["out/${key}/share.txt"],
+            },
+        },
+        "dots": {"foreach": ["x...y", "z/1"], "do": {"cmd": "echo ${item}", "deps": ["copy.txt"]}},
+        "score": {
+            "cmd": "python score.py",
+            "deps": ["score.py"],
+            "params": [{"settings.py": ["SIZES", "Model.kinds"]}, {"labels.yaml": []}, {"none.json": ["a"]}, "empty"],
+            "outs": ["eval"],
+            "metrics": [{"loss.yaml": {"cache": False}}, {"bare.json": {"cache": False}}],
+        },
+    }
+    score = """import json, os
+os.makedirs("eval/deep", exist_ok=True)
+for name in ("train", "test"):
+    json.dump({"auc": 0.5, "loss": float("nan"), "path": "a"}, open(f"eval/{name}.json", "w"))
+open("eval/deep/table.toml", "w").write("size = 3")
+open("eval/deep/wrong.parquet", "w").write("text")
+open("loss.yaml", "w").write("best: 1e-5")
+open("bare.json", "w").write("0.25")
+"""
+    files = {
+        "dvc.yaml": {
+            "metrics": ["eval/train.json", "eval/test.json", "eval/deep/table.toml"],
+            "plots": [{"eval/train.json": {"x": "auc", "y": "loss"}}],
+            "artifacts": {"model": {"path": "copy.txt", "type": "model"}},
+            "stages": stages,
+        },
+        "params.yaml": {"shares": {"eu/no": {"part": 0.1}, "0.5": {"part": "half"}}, "empty": None},
+        "extra.toml": "[rates]\nlow = 0.1\n",
+        "settings.py": "SIZES = [1, 2]\n\nclass Model:\n    kinds = ('a', 'b')\n",
+        "labels.yaml": "names: {0: cat, 1: dog}\n",
+        "score.py": score,
+        "my files/größe 1.txt": "text\n",
+        "data": "tracked\n",
+    }
+    make(root, files)
+    dvc(root, "add", "--quiet", "data")
+    return root

@@ -13,6 +13,7 @@ import dagster as dg
 from dagster_dvc import read_project
 from dagster_dvc.assets import build_assets
 from dagster_dvc.lock import read_lock
+from dagster_dvc.reporting import DATA_VERSION_TAG
 from dagster_project.location import Location
 from dagster_project.translator import PipelineTranslator
 from rlip_assets.dvc.pipeline import render_dvc_yaml
@@ -55,6 +56,16 @@ def toy_location() -> Location:
     translator = PipelineTranslator(registry, "toy", lambda stage: 1)
     assets = build_assets(project, translator)
     return Location(dg.Definitions(assets=assets, executor=dg.in_process_executor), registry, project, translator)
+
+
+def shown_version(instance: dg.DagsterInstance, location: Location, address: str) -> str:
+    """Return the data version that Dagster shows of an item."""
+    stage, item = location.project.stage_of[address], location.project.at[address]
+    partitions = [str(item.key)] if stage.partitioned else None
+    chosen = dg.AssetRecordsFilter(location.translator.key(stage), asset_partitions=partitions)
+    materialization = instance.fetch_materializations(chosen, limit=1).records[0].asset_materialization
+    assert materialization is not None
+    return str((materialization.tags or {})[DATA_VERSION_TAG])
 
 
 def recorded_versions(location: Location) -> dict[str, str]:
