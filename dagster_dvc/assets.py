@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from typing import Any
 
 import dagster as dg
 
 from dagster_dvc.execution import reproduce
 from dagster_dvc.lock import digest
-from dagster_dvc.partitions import dependency
 from dagster_dvc.project import DvcProject, Stage
 from dagster_dvc.reporting import LOCK_TAG
 from dagster_dvc.translator import DvcTranslator
@@ -47,6 +47,32 @@ def build_spec(project: DvcProject, stage: Stage, translator: DvcTranslator) -> 
     )
 
 
+def dependency(project: DvcProject, child: Stage, parent: Stage, key: dg.AssetKey) -> dg.AssetDep:
+    """Return how `child` depends on `parent`, whose asset is `key`, partition by partition.
+
+    Where all keys are the same, Dagster is told so: a backfill then takes both assets in one run, instead of one after the other.
+    """
+    if not parent.partitioned:
+        return dg.AssetDep(key)
+    pairs = [
+        (str(project.at[address].key), item.key)
+        for item in child.items
+        for address in item.parents
+        if project.stage_of[address] is parent
+    ]
+    if child.partitioned:
+        if child.partitions == parent.partitions and {*pairs} == {(name, name) for name in child.partitions}:
+            return dg.AssetDep(key, partition_mapping=dg.IdentityPartitionMapping())
+        downstream: dict[str, set[str]] = defaultdict(set)
+        for above, below in pairs:
+            downstream[above].add(str(below))
+        return dg.AssetDep(key, partition_mapping=dg.StaticPartitionMapping(dict(downstream)))
+    read = {above for above, _ in pairs}
+    if read == set(parent.partitions):
+        return dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping())
+    return dg.AssetDep(key, partition_mapping=dg.SpecificPartitionsPartitionMapping(sorted(read)))
+
+
 def build_asset(project: DvcProject, stage: Stage, translator: DvcTranslator) -> dg.AssetsDefinition:
     """Return the asset that materialises by running its DVC stage."""
     spec = build_spec(project, stage, translator)
@@ -81,10 +107,9 @@ def try_again(context: dg.AssetExecutionContext, policy: dg.RetryPolicy | None, 
 def materialize(
     context: dg.AssetExecutionContext, project: DvcProject, stage: Stage, translator: DvcTranslator
 ) -> dg.MaterializeResult[Any]:
-    """Run what a materialisation asks for: the stage, one of its partitions, or several in the run of a backfill.
+    """Run what a materialisation asks for: the stage, a partition, or several in the run of a backfill.
 
-    Dagster gives all partitions of a run one data version; without the tag of an entry, the synchronisation reports each one's own
-    right after.
+    Dagster gives those one data version; without the tag of an entry, the synchronisation reports each one's own right after.
     """
     several = stage.partitioned and not context.has_partition_key
     keys = context.partition_keys if several else [context.partition_key if stage.partitioned else None]

@@ -1,8 +1,6 @@
 """Run DVC stages inside a Dagster run: `dvc repro --single-item ADDRESS...`, one process after the other.
 
-A stage runs as a grandchild. Its output goes to the run's compute log, and a stage that speaks Dagster Pipes reports through it. Whoever
-ends the run ends the whole process group.
-
+A stage runs as a grandchild: its output goes to the run's compute log, and whoever ends the run ends the whole process group.
 DVC waits for its repository lock (`--wait-for-lock`; without it a stage that has run to its end is lost where another DVC process
 holds the lock for three seconds), but not for a path that another one holds, so this module waits and tries again.
 """
@@ -46,10 +44,7 @@ def reproduce(
     translator: DvcTranslator,
     busy_timeout: float = 600.0,
 ) -> tuple[list[LockEntry], int]:
-    """Run items of a project, in order, to their end.
-
-    Returns:
-        What DVC recorded of each, and how many of them it found up to date or brought back from an equal run.
+    """Run items in order; return what DVC recorded of each, and how many it found up to date or brought back from an equal run.
 
     Raises:
         dg.Failure: an item failed; the description says why in one sentence, the metadata have its last lines. Dagster may try again

@@ -62,8 +62,7 @@ def _plain(value: Any) -> Any:
 def read_lock(project: DvcProject, items: Iterable[Item] | None = None) -> dict[str, LockEntry]:
     """Return the recorded entry of each item (all by default) by address; items that never ran are left out.
 
-    Raises:
-        DvcProjectError: a file is no lock file, or it is in conflict; the sentence names it.
+    A file that is not valid, or in conflict, is a DvcProjectError that names it.
     """
     chosen = list(project.items if items is None else items)
     contents = {record: _content(project.root / record, project.root) for record in {item.record for item in chosen}}
@@ -102,19 +101,16 @@ def _content(path: Path, root: Path) -> Mapping[str, Any]:
 
 
 def _entry(entry: Mapping[str, Any], item: Item) -> LockEntry:
-    command = entry.get("cmd")
-
     def place(path: str) -> str:
         return path if "://" in path else os.path.normpath(Path(item.directory) / path)
 
-    def hashes(part: str) -> dict[str, str]:
-        return {place(one["path"]): _identity(one) for one in entry.get(part) or [] if "path" in one}
-
+    command, params = entry.get("cmd"), entry.get("params") or {}
+    deps, outs = ([one for one in entry.get(part) or [] if "path" in one] for part in ("deps", "outs"))
     return LockEntry(
-        command if command is None or isinstance(command, str) else " && ".join(command),
-        hashes("deps"),
-        hashes("outs"),
-        {place(file): dict(values) for file, values in (entry.get("params") or {}).items()},
+        " && ".join(command) if isinstance(command, list) else command,
+        {place(one["path"]): _identity(one) for one in deps},
+        {place(one["path"]): _identity(one) for one in outs},
+        {place(file): dict(values) for file, values in params.items()},
     )
 
 

@@ -36,10 +36,7 @@ def describe(root: Path, item: Item, entry: LockEntry) -> dict[str, Any]:
 
 
 def pictures(places: Iterable[Path]) -> dict[str, dg.MarkdownMetadataValue]:
-    """Return the first few pictures among files and folders as metadata, stored in the event itself.
-
-    Large ones are made small by Pillow, and left out where it is not installed or cannot read them.
-    """
+    """Return the first few pictures among files and folders, stored in the event; large ones made small, where Pillow can do that."""
     found: dict[str, dg.MarkdownMetadataValue] = {}
     chosen = (file for place in places for file in _files(place) if file.suffix.lower() in _PICTURES and file.is_file())
     for file in islice(chosen, MOST_PICTURES):

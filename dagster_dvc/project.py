@@ -81,12 +81,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Stage:
-    """Items that one asset shows: partitions where there are keys.
-
-    Attributes:
-        path: parts of its name: folders, the stage, and the key where an item stands alone.
-        partitioned: whether the items are partitions of the asset.
-    """
+    """Items that one asset shows, as partitions or as one; `path` has folders, the stage, and the key of an item that stands alone."""
 
     path: tuple[str, ...]
     items: tuple[Item, ...]
@@ -123,10 +118,9 @@ class DvcProject:
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
-        """Stages in order.
+        """Stages in order. Items of one `foreach` or `matrix` are partitions unless they depend on each other or Dagster refuses a key.
 
-        Items of one `foreach` or `matrix` are partitions unless they depend on each other, directly or through other stages, or have a key
-        that Dagster refuses. Where two stages would have the same path, DVC's addresses tell them apart.
+        Where two stages would have the same path, DVC's addresses tell them apart.
         """
         groups: dict[tuple[str, str, bool], list[Item]] = {}
         for item in self.items:
@@ -182,8 +176,7 @@ def _in_circles(items: Iterable[Item]) -> set[tuple[str, str, bool]]:
 def read_project(root: Path) -> DvcProject:
     """Read the DVC project that `root` belongs to; while DVC writes a lock file there, wait until it is whole.
 
-    Raises:
-        DvcProjectError: there is no project, or DVC refuses it; the sentence is DVC's.
+    Where there is no project, or DVC refuses it, a DvcProjectError says so in DVC's words.
     """
     root, quiet = root.resolve(), 0
     while True:
@@ -224,10 +217,7 @@ def _opened(root: Path) -> Iterator[Any]:
 
 
 def changed_in_tree(project: DvcProject, items: Collection[Item]) -> set[str]:
-    """Return the addresses of those items whose outputs in the tree are not those that DVC recorded.
-
-    DVC compares checksums, which it remembers of every file that has not changed since.
-    """
+    """Return the addresses of those items whose outputs are not as recorded; DVC remembers checksums of what has not changed since."""
     chosen = {item.address for item in items}
     with _opened(project.root) as repo:
         stages = {address: s for s in repo.index.stages if (address := _address(s, project.root)) in chosen}

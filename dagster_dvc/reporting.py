@@ -46,8 +46,7 @@ def report_external(
 ) -> list[Item]:
     """Report every unreported item and the checks of its stage; return the items reported.
 
-    Args:
-        current: addresses that DVC has just found up to date, reported anew as a run that finds so would: freshness policies hear of it.
+    Those at the addresses `current`, just found up to date by DVC, are reported anew: freshness policies hear of it.
     """
     found = translator.in_tree(project, unknown(instance, project, translator, current))
     for item, entry in found:

@@ -14,8 +14,7 @@ from dagster_dvc.lock import Found, LockEntry, digest
 from dagster_dvc.metadata import describe, fenced
 from dagster_dvc.project import DvcProject, Item, Stage, changed_in_tree
 
-FORCE_TAG = "dvc/force"
-"""Run tag: with the value `true`, DVC runs the stage although nothing it tracks has changed (a raw folder has, for instance)."""
+FORCE_TAG = "dvc/force"  # with `true`, DVC runs the stage although nothing it tracks has changed (a raw folder has, for instance)
 _OWNER = re.compile(r"team:.+|[\w.%+-]+@[\w.-]+\.[A-Za-z]{2,7}", re.ASCII)  # what Dagster takes for one
 _ERROR = re.compile(r"ERROR: |'.+' (is invalid|validation failed)")  # how DVC begins to say why it fails
 
