@@ -231,7 +231,8 @@ def _read(root: Path) -> DvcProject:
         root, index = Path(repo.root_dir), repo.index
         written = {stage: number for number, stage in enumerate(index.stages)}
         order = nx.lexicographical_topological_sort(index.graph.reverse(copy=False), key=written.__getitem__)
-        metrics = {"/".join(key) for keys in index.metric_keys.values() for key in keys}
+        listed = (os.path.join(os.path.dirname(file), path) for file, paths in index._metrics.items() for path in paths)
+        metrics = {_relative(os.path.normpath(path), root) for path in listed}
         present = _present_parameters(repo)
         items = tuple(_item(stage, index.graph, root, present, metrics) for stage in order)
     return DvcProject(root, items)
@@ -260,9 +261,8 @@ def _item(
         meta=dict(stage.meta) if isinstance(stage.meta, Mapping) else {},
         frozen=bool(stage.frozen),
         always_changed=bool(stage.always_changed),
-        metrics=tuple(
-            path for path in sorted(metrics) if any(path == out or path.startswith(f"{out}/") for out in outs)
-        ),
+        metrics=tuple(path for path, out in outs.items() if out.metric)
+        + tuple(path for path in sorted(metrics) if any(f"{path}/".startswith(f"{out}/") for out in outs)),
         plots=tuple(path for path, out in outs.items() if out.plot),
         parents=tuple(sorted(_address(parent, root) for parent in graph.successors(stage))),
     )
