@@ -7,6 +7,7 @@ DVC's cache of runs does not reach from the project's root into a profile's fold
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,19 @@ from rlip_assets.storage.files import write_text
 def inherit_results(base: Path, root: Path, registry: Registry, project: Path = PROJECT_ROOT) -> list[str]:
     """Copy into the `dvc.lock` at `root` what the profile at `base` has made; return the addresses.
 
-    Left out are items that are none of `registry`, and results that the cache of `root` does not hold: a committed lock may speak of those.
-    DVC compares parameters and inputs afterwards, so that an entry of other ones costs nothing.
+    Left out are items that are none of `registry`, results of other parameters than those at `root`, which may have made its own,
+    and results that the cache of `root` does not hold: a committed lock may speak of those. DVC compares the inputs afterwards.
 
     Raises:
-        DataError: one of the two is not a lock file.
+        DataError: one of the two has a `dvc.lock` that is none.
     """
     up, objects = relative_project(root, project), objects_folder(root)
     entries, own = read_stages(base), read_stages(root)
+    params = yaml.safe_load((root / PARAMS_FILE).read_text(encoding="utf-8"))
     found = {
         item.address: _moved(entries[item.address], item, up)
         for item in registry.items()
-        if item.address in entries and _cached(entries[item.address], objects)
+        if item.address in entries and _asked(entries[item.address], params) and _cached(entries[item.address], objects)
     }
     stages = {**own, **found}
     if stages != own:
@@ -43,6 +45,14 @@ def inherit_results(base: Path, root: Path, registry: Registry, project: Path = 
                 return []  # DVC is working here, and what it knows is enough to go on
             write_text(root / LOCK_FILE, yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False))
     return list(found)
+
+
+def _asked(entry: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+    """Return whether an entry has the parameters of `params`, which it names by dotted keys."""
+    return all(
+        reduce(lambda part, name: part.get(name) if isinstance(part, dict) else None, key.split("."), params) == value
+        for key, value in entry.get("params", {}).get(PARAMS_FILE, {}).items()
+    )
 
 
 def _cached(entry: Mapping[str, Any], objects: Path) -> bool:

@@ -78,12 +78,12 @@ class _Crew:
             ended, _ = self._ray.wait(list(self._calls), timeout=_TICK_SECONDS)
             if not ended:
                 tick()
-                if not self._idle and len(waiting) == len(tasks) and time.monotonic() > patience:
-                    _LOG.warning(
-                        "no worker has started yet: is there room for execution.cpus_per_worker on the cluster?"
-                    )
+                starting = all(number is None for _, number in self._calls.values())
+                if waiting and starting and time.monotonic() > patience:
+                    _LOG.warning("no worker has started: is there room for execution.cpus_per_worker on the cluster?")
                     patience = float("inf")
                 continue
+            patience = time.monotonic() + _PATIENCE_SECONDS
             actor, done = self._calls.pop(ended[0])
             try:
                 result = self._ray.get(ended[0])
@@ -118,6 +118,9 @@ class _Crew:
                 "finished shards are kept, so the same command goes on from there"
             ) from None
         _LOG.warning("a Ray worker was lost; another takes its place")
+        for idle in self._idle:  # with its node, perhaps: it works again once it answers
+            self._calls[idle.start.remote()] = idle, None
+        self._idle.clear()
         self._ray.kill(actor)  # one that is only out of reach must not go on
         self._hire()
 
@@ -135,7 +138,9 @@ def _connected(ray: Any, execution: ExecutionParams) -> Iterator[None]:
         "_system_config": {"worker_niceness": 0},
     }
     try:
-        ray.init(address=execution.ray_address, log_to_driver=False, **({} if execution.ray_address else alone))
+        ray.init(
+            address=execution.ray_address or "local", log_to_driver=False, **({} if execution.ray_address else alone)
+        )
     except ConnectionError as error:
         raise UnavailableError(f"no Ray cluster at execution.ray_address {execution.ray_address} ({error})") from None
     try:

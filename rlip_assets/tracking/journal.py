@@ -88,6 +88,11 @@ class Journal:
         """The first operation; empty where a kill cut it off."""
         return next(iter(self.read(0)), ({}, 0))[0]
 
+    @property
+    def last_time(self) -> int:
+        """Milliseconds since the epoch of the last operation; 0 where there is none any more."""
+        return max((int(each.get("time", 0)) for each, _ in self.read(0)), default=0) if self._lines.exists() else 0
+
     def add(self, operation: str, **content: Any) -> None:
         """Append an operation, with the time (milliseconds since the epoch)."""
         line = json.dumps({"op": operation, "time": int(time.time() * 1000), **content}, ensure_ascii=False) + "\n"

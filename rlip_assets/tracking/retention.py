@@ -20,10 +20,10 @@ from urllib.parse import unquote, urlsplit
 
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from rlip_assets.lineage.profiles import PROJECT_ROOT, profile_name
+from rlip_assets.lineage.profiles import PROJECT_ROOT, profile_name, profile_names, profile_root
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import read_object
-from rlip_assets.tracking.address import own_store_uri, server_address, store_uri
+from rlip_assets.tracking.address import artifacts_folder, own_store_uri, server_address, store_uri
 from rlip_assets.tracking.comparisons import PARTITION
 from rlip_assets.tracking.journal import waiting_journals
 from rlip_assets.tracking.store import (
@@ -62,44 +62,57 @@ def old_runs(client: MlflowClient, root: Path, days: float, project: Path = PROJ
     of_profile = f"tags.profile = '{profile_name(root)}'"
     mine = project_id(project)
     untagged = mine if store_uri(project) == own_store_uri(project) else None
-    old = [
-        run
-        for run in all_runs(
-            client, f"attributes.end_time < {int(time.time() * 1000 - days * _DAY_MS)} and {of_profile}"
-        )
-        if KEY_TAG in run.data.tags and run.data.tags.get(PROJECT_TAG, untagged) == mine
-    ]
+
+    def ours(run: Run) -> bool:
+        return KEY_TAG in run.data.tags and run.data.tags.get(PROJECT_TAG, untagged) == mine
+
+    before = int(max(0.0, time.time() * 1000 - days * _DAY_MS))
+    old = list(filter(ours, all_runs(client, f"attributes.end_time < {before} and {of_profile}")))
     if not old:
         return
     newest: dict[tuple[str | None, str | None], str] = {}
-    for run in all_runs(client, f"attributes.status = 'FINISHED' and {of_profile}"):
-        newest.setdefault((run.data.tags.get("stage"), run.data.tags.get(PARTITION)), run.info.run_id)
-    needed = {*newest.values(), *_of_results(root), *(journal.key for journal in waiting_journals(root))}
+    for run in filter(ours, all_runs(client, f"attributes.status = 'FINISHED' and {of_profile}")):
+        newest.setdefault(_item(run), run.info.run_id)
+    # studies take results over from their base, with the provenance of these
+    results = {key for name in profile_names(project) for key in _of_results(profile_root(name, project))}
+    needed = {*newest.values(), *results, *_of_results(root), *(journal.key for journal in waiting_journals(root))}
     with_alias = versions_with_alias(client)
     for run in old:
         if needed & {run.info.run_id, run.data.tags[KEY_TAG]}:
             continue
         versions = list(client.search_model_versions(f"run_id = '{run.info.run_id}'"))
-        if all(KEY_TAG in each.tags and (each.name, str(each.version)) not in with_alias for each in versions):
+        # a copy of a version has its tags, but not the name that its run gave it
+        name = "-".join(filter(None, (profile_name(root), *_item(run))))
+        if all(
+            KEY_TAG in each.tags and each.name == name and (each.name, str(each.version)) not in with_alias
+            for each in versions
+        ):
             yield OldRun(run, versions)
+
+
+def _item(run: Run) -> tuple[str | None, str | None]:
+    """Return stage and partition of a run."""
+    return run.data.tags.get("stage"), run.data.tags.get(PARTITION)
 
 
 def sweep(root: Path, days: float, project: Path = PROJECT_ROOT, seconds: float = float("inf")) -> str:
     """Delete the old runs of a profile, and reports that waited as long for a store; return what went in a sentence, empty for nothing.
 
     Args:
-        seconds: nothing more is deleted after this time; the next sweep goes on.
+        seconds: nothing more is deleted this long after the first run was found; the next sweep goes on.
 
     Raises:
         InputError: the store does not answer.
     """
-    until, journals = time.monotonic() + seconds, delete_old_journals(root, days)
+    journals, until = delete_old_journals(root, days), None
     client, gone, trouble = open_store(project), 0, ""
-    for each in list(old_runs(client, root, days, project)):
+    home = artifacts_folder(project)
+    for each in old_runs(client, root, days, project):
+        until = time.monotonic() + seconds if until is None else until
         if time.monotonic() > until:
             break
         try:
-            _delete(client, each)
+            _delete(client, each, home)
             gone += 1
         except Exception as error:  # of whatever keeps the artifacts; the next sweep tries again
             trouble = f"; run {each.run.info.run_id} cannot be deleted ({first_line(error)})"
@@ -116,7 +129,7 @@ def delete_old_journals(root: Path, days: float) -> int:
     before, results, gone = time.time() * 1000 - days * _DAY_MS, _of_results(root), 0
     for journal in waiting_journals(root):
         with journal.sending() as mine:
-            if not mine or journal.alive or journal.key in results or journal.header.get("time", 0) >= before:
+            if not mine or journal.alive or journal.key in results or journal.last_time >= before:
                 continue
             journal.remove()
             gone += 1
@@ -134,27 +147,34 @@ def _of_results(root: Path) -> set[str]:
     return found
 
 
-def _delete(client: MlflowClient, old: OldRun) -> None:
-    """Delete a run, what it registered first and the run last: a sweep that was killed finds it again."""
+def _delete(client: MlflowClient, old: OldRun, home: Path | None) -> None:
+    """Delete a run, what it registered first and the run last: a sweep that was killed finds it again.
+
+    Args:
+        home: folder of the artifacts of a SQLite store; others are not this store's to delete: a copy of it names the original's.
+    """
     store: Any = client._tracking_client.store
     run = old.run.info.run_id
     for version in old.versions:
         client.delete_model_version(version.name, str(version.version))
     for model in client.search_logged_models([old.run.info.experiment_id], f"source_run_id = '{run}'"):
-        _delete_artifacts(client, model.artifact_location)
+        _delete_artifacts(client, model.artifact_location, home)
         client.delete_logged_model(model.model_id)
         if hasattr(store, "_hard_delete_logged_model"):  # of databases
             store._hard_delete_logged_model(model.model_id)
-    _delete_artifacts(client, str(old.run.info.artifact_uri))
+    _delete_artifacts(client, str(old.run.info.artifact_uri), home)
     if hasattr(store, "_hard_delete_run"):
         store._hard_delete_run(run)
     else:
         client.delete_run(run)
 
 
-def _delete_artifacts(client: MlflowClient, uri: str) -> None:
-    get_artifact_repository(uri, tracking_uri=client.tracking_uri).delete_artifacts()
+def _delete_artifacts(client: MlflowClient, uri: str, home: Path | None) -> None:
     place = urlsplit(uri)
-    if place.scheme in ("", "file"):
+    local = place.scheme in ("", "file")
+    if local and home and not Path(unquote(place.path)).resolve().is_relative_to(home.resolve()):
+        return
+    get_artifact_repository(uri, tracking_uri=client.tracking_uri).delete_artifacts()
+    if local:
         with suppress(OSError):
             Path(unquote(place.path)).parent.rmdir()  # the run's own folder, which held the one of its artifacts

@@ -38,6 +38,7 @@ def study(tmp_path: Path) -> Path:
     """A profile that shares the cache of the project at its root, in which one object lies."""
     root = tmp_path / "profiles/study_x"
     (root / ".dvc").mkdir(parents=True)
+    (root / PARAMS_FILE).write_text("training: {seed: 1}\n")
     (root / ".dvc/config").write_text('[cache]\n    dir = "../../../.dvc/cache"\n')
     held = tmp_path / ".dvc/cache/files/md5/ab"
     held.mkdir(parents=True)
@@ -63,6 +64,17 @@ def test_what_the_cache_lacks_or_the_profile_does_not_have_stays_behind(study: P
     assert inherit_results(tmp_path, study, REGISTRY, tmp_path) == ["report"]
     assert set(read_stages(study)) == {"r_tagger", "report"}
     assert read_stages(study)["r_tagger"] == made
+
+
+@pytest.mark.parametrize("written", ["training: {seed: 2}", "training: null", "training: {seed: [1]}"])
+def test_results_of_other_parameters_replace_none_of_the_profile(study: Path, tmp_path: Path, written: str) -> None:
+    """A study whose arms change the captions has made its own, which the cache may hold no longer once no lock names them."""
+    (study / PARAMS_FILE).write_text(written)
+    made = entry("abcd", "../../")
+    write_lock(study, r_tagger=made)
+    write_lock(tmp_path, r_tagger={**entry("abcd"), "cmd": "rlip stage other"})
+    assert inherit_results(tmp_path, study, REGISTRY, tmp_path) == []
+    assert read_stages(study) == {"r_tagger": made}
 
 
 def test_a_base_that_never_ran_gives_nothing_and_a_damaged_lock_is_named(study: Path, tmp_path: Path) -> None:

@@ -58,15 +58,19 @@ def test_what_anyone_needs_stays(root: Path, monkeypatch: pytest.MonkeyPatch) ->
         return run
 
     go |= {report(root, "count@a", 120), report(root, "count@a", 99, "FAILED"), report(root, "train@a", 150)}
-    champion, tried, in_tree, elsewhere = (report(root, "train@a", days) for days in (130, 125, 120, 119))
+    champion, tried, in_tree, copied = (report(root, "train@a", days) for days in (130, 125, 120, 119))
+    inherited, elsewhere = report(root, "train@a", 118), report(root, "train@a", 95)
     client.set_registered_model_alias("toy-train-a", CHAMPION, "2")
     client.create_registered_model("by hand")
     client.create_model_version("by hand", str(client.get_model_version("toy-train-a", "3").source), run_of(tried))
-    (root / "provenance").mkdir()
-    (root / "provenance/train@a.json").write_text(json.dumps({"mlflow_run": None, "tracking_key": in_tree}))
+    client.copy_model_version("models:/toy-train-a/5", "production")
+    for tree, key in ((root, in_tree), (root / "profiles/study", inherited)):
+        (tree / "provenance").mkdir(parents=True)
+        (tree / "provenance/train@a.json").write_text(json.dumps({"mlflow_run": None, "tracking_key": key}))
+    (root / "profiles/study/params.yaml").touch()
     (root / "provenance/damaged.json").write_text("{")
     client.set_tag(run_of(elsewhere), PROJECT_TAG, "of another project")
-    keep |= {champion, tried, in_tree, elsewhere}
+    keep |= {champion, tried, in_tree, copied, inherited, elsewhere}
     keep |= {report(root, "count@a", 100), report(root, "count@b", 500), report(root, "train@a", 110)}  # the newest
     keep |= {report(root, "count@b", 89, "FAILED"), report(root, "count@c", 200, None)}  # young, running
     (other := root.with_name("other")).mkdir()
@@ -84,9 +88,9 @@ def test_what_anyone_needs_stays(root: Path, monkeypatch: pytest.MonkeyPatch) ->
             client.get_run(run.info.run_id)
         assert not Path(run.info.artifact_uri.removeprefix("file://")).parent.exists()
     versions = {int(each.version) for each in client.search_model_versions("name = 'toy-train-a'")}
-    assert versions == {2, 3, 4, 5, 6}
+    assert versions == {2, 3, 4, 5, 6, 7, 8}
     logged = client.search_logged_models([runs[next(iter(go))].info.experiment_id])
-    assert len(logged) == 5
+    assert len(logged) == 7
     with sqlite3.connect(root.with_name("store") / "mlflow.db") as database:
         kept = database.execute("select count(distinct run_uuid), count(*) from metrics").fetchone()
         trash = database.execute("select count(*) from runs where lifecycle_stage = 'deleted'").fetchone()
