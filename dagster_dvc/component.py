@@ -14,8 +14,6 @@ from dagster_dvc.project import DvcProject, DvcProjectError, read_project
 from dagster_dvc.reporting import report_external, unknown
 from dagster_dvc.translator import DvcTranslator
 
-SENSOR = "dvc_synchronisation"
-
 
 class DvcProjectComponent(dg.Component, dg.Model, dg.Resolvable):
     """Load every stage of a DVC project as an asset. Subclass it to give another translator."""
@@ -38,8 +36,7 @@ class DvcProjectComponent(dg.Component, dg.Model, dg.Resolvable):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the assets and the sensor."""
         project, translator = self.read(context.path), self.translator()
-        name = self.sensor or re.sub(r"\W", "_", "_".join([*self.prefix, SENSOR]), flags=re.ASCII)
-        sensors = [build_sensor(project, translator, self.seconds, name)] if self.synchronise else []
+        sensors = [build_sensor(project, translator, self.seconds, self.sensor)] if self.synchronise else []
         return dg.Definitions(assets=build_assets(project, translator), sensors=sensors)
 
 
@@ -50,9 +47,10 @@ def load_definitions(folder: str | Path, translator: DvcTranslator | None = None
 
 
 def build_sensor(
-    project: DvcProject, translator: DvcTranslator, seconds: int = 30, name: str = SENSOR
+    project: DvcProject, translator: DvcTranslator, seconds: int = 30, name: str = ""
 ) -> dg.SensorDefinition:
     """Return the sensor that reports external materialisations; it looks closer only when DVC has recorded something."""
+    name = name or re.sub(r"\W", "_", "_".join([*translator.prefix, "dvc_synchronisation"]), flags=re.ASCII)
 
     @dg.sensor(name=name, minimum_interval_seconds=seconds, default_status=dg.DefaultSensorStatus.RUNNING)
     def synchronise(context):  # type: ignore[no-untyped-def]

@@ -58,7 +58,7 @@ def reproduce(
     while True:
         translator.before_run(context, project.root)
         status, lines, skipped = _attempt(context, command, project.root, translator)
-        busy = status != 0 and any(message in line for line in lines for message in BUSY_MESSAGES)
+        busy = status != 0 and any(line.startswith("ERROR: ") and m in line for line in lines for m in BUSY_MESSAGES)
         if not busy or time.monotonic() + pause > deadline:
             break
         context.log.info(f"DVC is busy with a path of {spoken}; trying again in {pause:.0f} s")
@@ -87,8 +87,8 @@ def failure_reason(failure: dg.DagsterEvent) -> str:
 def _attempt(
     context: dg.AssetExecutionContext, command: Sequence[str], root: Path, translator: DvcTranslator
 ) -> tuple[int, list[str], int]:
-    reader = dg.PipesTempFileMessageReader()
-    with dg.open_pipes_session(context, dg.PipesTempFileContextInjector(), reader) as session:
+    parts = dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()
+    with dg.open_pipes_session(context, *parts) as session:
         bootstrap = session.get_bootstrap_env_vars()
         variables = {
             **os.environ,
@@ -126,8 +126,7 @@ def _run(command: Sequence[str], root: Path, variables: Mapping[str, str]) -> tu
         errors="replace",
         start_new_session=True,
     )
-    lines: deque[str] = deque(maxlen=_LAST_LINES)
-    skipped = 0
+    lines, skipped = deque[str](maxlen=_LAST_LINES), 0
     assert process.stdout is not None
     try:
         for line in process.stdout:
@@ -136,7 +135,7 @@ def _run(command: Sequence[str], root: Path, variables: Mapping[str, str]) -> tu
             lines.append(line.rstrip())
             skipped += any(message in line for message in SKIPPED_MESSAGES)
         return process.wait(), list(lines), skipped
-    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
+    except BaseException:  # an interruption, or a log that takes no more
         end_group(process)
         raise
     finally:

@@ -53,10 +53,11 @@ def digest(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value with keys of one type, so that they can be sorted."""
+    """Return a value with keys of one type, so that they can be sorted; sets, such as of a Python file, have no order of their own."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+    ordered = sorted(value, key=digest) if isinstance(value, set | frozenset) else value
+    return [_plain(inner) for inner in ordered] if isinstance(ordered, list | tuple) else ordered
 
 
 def read_lock(project: DvcProject, items: Iterable[Item] | None = None) -> dict[str, LockEntry]:
@@ -133,9 +134,9 @@ def _file_clock(folder: Path) -> float:
 def _whole_text(path: Path, root: Path) -> str:
     """Return a lock file as DVC left it: unchanged while no DVC process holds the repository, or seconds after its last change."""
     while True:
-        before, text = path.stat(), path.read_text()
+        before, text = path.stat(), path.read_bytes()
         whole = not repository_busy(root) or _file_clock(path.parent) - before.st_mtime > _QUIET_SECONDS
         after = path.stat()
         if whole and (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size):
-            return text
+            return text.decode()
         time.sleep(_PAUSE)

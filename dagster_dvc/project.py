@@ -21,7 +21,7 @@ from typing import Any
 REPOSITORY_LOCK = ".dvc/tmp/lock"
 """Held by DVC (through flock) while it writes a lock file."""
 LOCK_FILE = "dvc.lock"
-_PAUSE, _LONGEST = 0.2, 500
+_PAUSE, _LONGEST_WAIT, _LONGEST = 0.2, 60.0, 500
 _NO_PARTITION_KEY = re.compile(r"\.\.\.|[\x00-\x1f]")  # refused by Dagster
 
 
@@ -178,9 +178,9 @@ def read_project(root: Path) -> DvcProject:
 
     Where there is no project, or DVC refuses it, a DvcProjectError says so in DVC's words.
     """
-    root, quiet = root.resolve(), 0
+    root, quiet, deadline = root.resolve(), 0, time.monotonic() + _LONGEST_WAIT
     while True:
-        quiet = 0 if repository_busy(root) else quiet + 1
+        quiet = 0 if repository_busy(root) and time.monotonic() < deadline else quiet + 1
         try:
             return _read(root)
         except DvcProjectError:
@@ -190,9 +190,10 @@ def read_project(root: Path) -> DvcProject:
 
 
 def repository_busy(root: Path) -> bool:
-    """Return whether a DVC process holds the repository, as it does while it writes a lock file."""
+    """Return whether a DVC process holds the repository of a folder, as it does while it writes a lock file."""
+    base = next((folder for folder in (root, *root.parents) if (folder / ".dvc").is_dir()), root)
     try:
-        with (root / REPOSITORY_LOCK).open() as held:
+        with (base / REPOSITORY_LOCK).open() as held:
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:  # there is no such file where no DVC process has ever worked
         return isinstance(error, BlockingIOError)

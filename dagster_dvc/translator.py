@@ -23,11 +23,11 @@ class DvcTranslator:
     """Say how a stage becomes an asset. Subclass it and override what should differ."""
 
     def __init__(self, prefix: Sequence[str] = (), pool: str | None = None) -> None:
-        self._prefix, self._pool = tuple(prefix), pool
+        self.prefix, self._pool = tuple(prefix), pool
 
     def key(self, stage: Stage) -> dg.AssetKey:
         """Return the asset's key: prefix, folders, stage."""
-        return dg.AssetKey([*self._prefix, *stage.path])
+        return dg.AssetKey([*self.prefix, *stage.path])
 
     def group(self, stage: Stage) -> str | None:
         """Return the asset's group: `meta.group`, else the folder of its `dvc.yaml`."""
@@ -63,7 +63,7 @@ class DvcTranslator:
 
     def pool(self, stage: Stage) -> str | None:
         """Return the concurrency pool that a run takes a slot of: `meta.pool`, else the component's."""
-        return next(iter(_listed(stage, "pool")), self._pool)
+        return next((re.sub(r"\s", "_", pool) for pool in _listed(stage, "pool")), self._pool)
 
     def backfill_policy(self, stage: Stage) -> dg.BackfillPolicy | None:
         """Return how partitions are divided among the runs of a backfill: one each by default."""
@@ -111,8 +111,8 @@ class DvcTranslator:
         return context.run.tags.get(FORCE_TAG) == "true"
 
     def dvc(self) -> Sequence[str]:
-        """Return the command that starts DVC."""
-        return [sys.executable, "-m", "dvc"]
+        """Return the command that starts DVC; files of the project hide no module from it (`-P`)."""
+        return [sys.executable, "-P", "-m", "dvc"]
 
     def environment(self, context: dg.AssetExecutionContext) -> Mapping[str, str]:
         """Return variables for the DVC process besides those of this one."""

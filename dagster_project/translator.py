@@ -72,8 +72,10 @@ class PipelineTranslator(DvcTranslator):
 
         A result that was made or confirmed anew without a change of its data version is not new.
         """
-        changed = dg.AutomationCondition.data_version_changed()
-        return dg.AutomationCondition.eager().replace("newly_updated", changed) if stage.name in JUDGED else None
+        changed = dg.AutomationCondition.any_deps_updated().replace(
+            "newly_updated", dg.AutomationCondition.data_version_changed()
+        )
+        return dg.AutomationCondition.eager().replace("any_deps_updated", changed) if stage.name in JUDGED else None
 
     def freshness_policy(self, stage: Stage) -> dg.FreshnessPolicy | None:
         """Call labels overdue that no re-tagging has made or found current for a week and the hours that one may take."""

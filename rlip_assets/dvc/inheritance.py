@@ -7,7 +7,6 @@ DVC's cache of runs does not reach from the project's root into a profile's fold
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +48,14 @@ def inherit_results(base: Path, root: Path, registry: Registry, project: Path = 
 
 def _asked(entry: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
     """Return whether an entry has the parameters of `params`, which it names by dotted keys."""
-    return all(
-        reduce(lambda part, name: part.get(name) if isinstance(part, dict) else None, key.split("."), params) == value
-        for key, value in entry.get("params", {}).get(PARAMS_FILE, {}).items()
-    )
+    own = entry.get("params", {}).get(PARAMS_FILE, {})
+    return all(_value(params, key) == value for key, value in own.items())
+
+
+def _value(params: Any, key: str) -> Any:
+    for name in key.split("."):
+        params = params.get(name) if isinstance(params, dict) else None
+    return params
 
 
 def _cached(entry: Mapping[str, Any], objects: Path) -> bool:

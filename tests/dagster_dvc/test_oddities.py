@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagster_dvc import DvcTranslator, Item, read_project, report_external
+from dagster_dvc import DvcTranslator, Item, load_definitions, read_project, report_external
 from dagster_dvc.assets import build_assets
 from dagster_dvc.lock import digest, read_lock
 from dagster_dvc.project import DvcProject, DvcProjectError
 from tests.dagster_dvc.test_both_directions import changed, everything, materialise, newest
-from tests.support.dvc_shapes import dvc
+from tests.support.dvc_shapes import dvc, make
 
 Copy = Callable[[str], Path]
 
@@ -65,6 +68,36 @@ VALUES = st.recursive(
 def test_every_value_has_a_digest(value: Any) -> None:
     assert digest(value) == digest(value)
     assert digest({"a": value, 1: value}) == digest({1: value, "a": value})
+
+
+def test_a_set_of_a_python_file_has_one_digest_in_every_process() -> None:
+    code = "from dagster_dvc.lock import digest; print(digest({'KINDS': {'a', 'b', ('c', 1), frozenset('de')}}))"
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True
+        ).stdout
+        for seed in "123"
+    }
+    assert len(said) == 1
+    assert len(said.pop().strip()) == 32
+
+
+def test_files_of_the_project_hide_no_module_and_words_of_a_stage_are_not_dvcs(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    files = {"said.txt": "Error: Unable to acquire lock\n", "random.py": "raise SystemExit(9)"}
+    root = make(tmp_path / "p", {**files, "dvc.yaml": {"stages": {"a": {"cmd": "cat said.txt; exit 3"}}}})
+    failed = materialise(root, instance, "a")
+    (event,) = [event for event in failed.all_events if event.is_step_failure]
+    assert "failed to reproduce 'a': the command exited with 3" in str(event.step_failure_data.user_failure_data)
+    assert "DVC is busy" not in str([record.user_message for record in instance.all_logs(failed.run_id)])
+
+
+def test_two_projects_make_one_code_location(shapes: Path) -> None:
+    roots = {"a": shapes / "monorepo", "b c": shapes / "monorepo/data"}
+    both = dg.Definitions.merge(*(load_definitions(root, DvcTranslator([name])) for name, root in roots.items()))
+    names = {sensor.name for sensor in both.get_repository_def().sensor_defs}
+    assert names == {"a_dvc_synchronisation", "b_c_dvc_synchronisation"}
 
 
 def test_what_dvc_made_is_reported_with_its_metrics(project: Copy, instance: dg.DagsterInstance) -> None:

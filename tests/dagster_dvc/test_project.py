@@ -132,9 +132,11 @@ def test_a_folder_without_a_project_is_one_sentence(tmp_path: Path) -> None:
         read_project(tmp_path)
 
 
-def test_a_lock_file_that_dvc_is_writing_is_waited_for(project: Copy) -> None:
+@pytest.mark.parametrize("folder", ["", "src"])
+def test_a_lock_file_that_dvc_is_writing_is_waited_for(project: Copy, folder: str) -> None:
     """A half of it is refused by DVC's own reader; the process that holds the repository is about to write the rest."""
     root = project("get_started")
+    (root / folder).mkdir(exist_ok=True)
     lock = root / "dvc.lock"
     lock.write_text("schema: '2.0'\nstages:\n  pre")
     held = (root / REPOSITORY_LOCK).open("w")
@@ -146,5 +148,5 @@ def test_a_lock_file_that_dvc_is_writing_is_waited_for(project: Copy) -> None:
 
     writer = threading.Timer(1.5, finish)
     writer.start()
-    assert read_project(root).items
+    assert read_project(root / folder).items
     assert not writer.is_alive()

@@ -154,7 +154,7 @@ def oddities(root: Path) -> Path:
         "import": {
             **wide,
             "desc": "A word of Python.",
-            "meta": {"owner": ["Ann Lee", "ann@example.com"], "group": "é 1"},
+            "meta": {"owner": ["Ann Lee", "ann@example.com"], "group": "é 1", "pool": "big gpu"},
         },
         "on": {"cmd": ["echo 1 > on.txt", "echo 2 >> on.txt"], "outs": ["on.txt"], "meta": "only a text"},
         "a-b": {"cmd": "echo `date` > a-b.txt", "outs": [{"a-b.txt": {"push": False, "persist": True}}]},
