@@ -110,5 +110,5 @@ def test_stages_are_tracked_in_postgres(postgres: Postgres, tmp_path: Path, monk
     left = "select string_agg(value, ' ') from tags join runs on tags.run_uuid = runs.run_uuid where key = 'rlip.key'"
     assert set(postgres.query("mlflow", left).split()) == {key, new}
     assert postgres.query("mlflow", f"select count(*) from tags where value = '{old}'") == 0
-    assert postgres.query("mlflow", "select count(*) from logged_models where name = 'toy-train-a'") == 1
+    assert postgres.query("mlflow", "select count(*) from logged_models where name = 'miniature-train-a'") == 1
     assert len(list(tmp_path.glob("mlruns/*/*/artifacts/notes/note.txt"))) == 1

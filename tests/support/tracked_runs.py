@@ -23,7 +23,7 @@ def report(root: Path, item: str, days: float, status: str | None = "FINISHED", 
         journal.add_file(file)
         if stage == "train":
             place = {"root": str(root), "profile": root.name, "folder": "data/model", "files": {"weights": "0" * 32}}
-            journal.add("model", name=f"toy-{item.replace('@', '-')}", item=item, description="", **place)
+            journal.add("model", name=f"{root.name}-{item.replace('@', '-')}", item=item, description="", **place)
         if status:
             journal.end(status)
     if send:
