@@ -73,7 +73,7 @@ def promote(root: Path, model: str, version: str | None = None) -> Promotion:
 def _trained_item(registry: Registry, root: Path, model: str) -> tuple[StageItem, str]:
     """Return the item that trains a model and the name that it is registered under; InputError names those there are."""
     trained = {item.address: item for item in registry.items() if "checkpoint" in item.outputs}
-    names = {address: model_name(profile_name(root), item) for address, item in trained.items()}
+    names = {address: model_name(profile_name(root), item.stage, item.partition) for address, item in trained.items()}
     for address, name in names.items():
         if model in (address, name):
             return trained[address], name

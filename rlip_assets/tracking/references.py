@@ -12,15 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlip_assets.dvc.cache import objects_folder
 from rlip_assets.lineage.profiles import DEFAULT_PROFILE, PROJECT_ROOT
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import read_object
-
-if TYPE_CHECKING:
-    from rlip_assets.lineage.spec import StageItem
 
 REFERENCE = "reference.json"
 """The file of a registered model that says where its checkpoint is."""
@@ -29,9 +26,9 @@ TAGGER = "r_tagger"
 """The item that trains the R-Tagger, whose model takes boxes too."""
 
 
-def model_name(profile: str, item: StageItem) -> str:
+def model_name(profile: str, stage: str | None, partition: str | None) -> str:
     """Return the name under which an item's model is registered: PROFILE-STAGE-PARTITION, such as `micro-finetune-hico_full`."""
-    return "-".join(filter(None, (profile, item.stage, item.partition)))
+    return "-".join(filter(None, (profile, stage, partition)))
 
 
 def describe_files(path: Path, name: Path) -> dict[str, dict[str, Any]]:

@@ -26,6 +26,7 @@ from rlip_assets.storage.files import read_object
 from rlip_assets.tracking.address import artifacts_folder, own_store_uri, server_address, store_uri
 from rlip_assets.tracking.comparisons import PARTITION
 from rlip_assets.tracking.journal import waiting_journals
+from rlip_assets.tracking.references import model_name
 from rlip_assets.tracking.store import (
     KEY_TAG,
     PROJECT_TAG,
@@ -82,7 +83,7 @@ def old_runs(client: MlflowClient, root: Path, days: float, project: Path = PROJ
             continue
         versions = list(client.search_model_versions(f"run_id = '{run.info.run_id}'"))
         # a copy of a version has its tags, but not the name that its run gave it
-        name = "-".join(filter(None, (profile_name(root), *_item(run))))
+        name = model_name(profile_name(root), *_item(run))
         if all(
             KEY_TAG in each.tags and each.name == name and (each.name, str(each.version)) not in with_alias
             for each in versions

@@ -113,7 +113,7 @@ class TrackingLog(NullLog):
         inside = {Path(path): file["md5"] for path, file in self._outputs.items()}
         self.journal.add(
             "model",
-            name=model_name(profile_name(self._run.root), self._run.item),
+            name=model_name(profile_name(self._run.root), self._run.item.stage, self._run.item.partition),
             item=self._run.item.address,
             description=self._run.spec.description,
             root=str(self._run.root.resolve()),
