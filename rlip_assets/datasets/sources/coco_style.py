@@ -101,9 +101,16 @@ class InstancesReader(Reader):
             split=image.split,
             file_name=self.image_path(image.split, image.content["file_name"]),
             size=(width, height) if width and height else None,
-            record=[piece.content for piece in annotations],
+            record=[[*piece.content, *self._named(piece.content[1])] for piece in annotations],
             origin=image.origin,
         )
+
+    def _named(self, category: int | str) -> tuple[str | None, str]:
+        """Return the text of a category id, or None and what is wrong with it."""
+        texts, wrong = self._category_rows
+        if category in texts:
+            return texts[category], ""
+        return None, wrong.get(category) or "which the file does not list" + (f": {wrong['']}" if "" in wrong else "")
 
     def classes(self, tally: Counter[str]) -> Classes:
         return own_classes(self.root, self.dataset) or Classes(
@@ -116,10 +123,8 @@ class InstancesReader(Reader):
     def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:
         boxes: list[Box] = []
         labels: list[str] = []
-        texts, wrong = self._category_rows
-        for number, (_, category, box, crowd) in enumerate(raw.record):
-            if category not in texts:
-                why = wrong.get(category) or "which the file does not list" + (f": {wrong['']}" if "" in wrong else "")
+        for number, (_, category, box, crowd, name, why) in enumerate(raw.record):
+            if name is None:
                 raise RecordError(f"annotation {number} has category id {category}, {why}")
             if crowd:
                 counts["boxes_crowd"] += 1
@@ -127,7 +132,7 @@ class InstancesReader(Reader):
             kept = clipped(from_corner(box, size, counts), size, counts)
             if kept is not None:
                 boxes.append(kept)
-                labels.append(texts[category])
+                labels.append(name)
         return make_scene(raw.image_id, self.dataset, raw.split, raw.file_name, *size, boxes, labels)
 
 

@@ -74,19 +74,23 @@ class OpenImagesReader(Reader):
 
     def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:
         image = fragments[0]
-        size, *annotations = (image.content[key] for key in ("img_size", "bbox", "det_labels", "rel"))
+        size, boxes, labels, relations = (image.content[key] for key in ("img_size", "bbox", "det_labels", "rel"))
+        objects, predicates = self.names
         return RawImage(
             image_id=image.image_id,
             split=image.split,
             file_name=self.image_path(image.split, f"{image.image_id}.jpg"),
             size=(size[0], size[1]) if size and all(size) else None,
-            record=annotations,
+            record=[
+                boxes,
+                [[label, *_named(label, objects)] for label in labels],
+                [[relation, *_named(relation[2] if len(relation) == 3 else -1, predicates)] for relation in relations],
+            ],
             origin=image.origin,
         )
 
     def observe(self, raw: RawImage, tally: Counter[str]) -> None:
-        objects, _ = self.names
-        tally.update(objects[label] for label in raw.record[1] if 0 <= label < len(objects) and objects[label])
+        tally.update(text for _, text, _ in raw.record[1] if text is not None)
 
     def classes(self, tally: Counter[str]) -> Classes:
         objects, relations = self.names
@@ -98,28 +102,29 @@ class OpenImagesReader(Reader):
 
     def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:
         boxes, labels, relations = raw.record
-        objects, predicates = self.names
         if len(boxes) != len(labels):
             raise RecordError(f"{len(boxes)} boxes have {len(labels)} labels")
-        texts = [_named(label, objects, "a box has label") for label in labels]
+        texts = []
+        for label, text, why in labels:
+            if text is None:
+                raise RecordError(f"a box has label {label}, {why}")
+            texts.append(text)
         triplets = []
-        for number, relation in enumerate(relations):
+        for number, (relation, text, why) in enumerate(relations):
             if len(relation) != 3 or not all(0 <= end < len(boxes) for end in relation[:2]):
                 raise RecordError(f"relation {number} is {relation!r}, not two of {len(boxes)} boxes and a predicate")
-            text = _named(relation[2], predicates, f"relation {number} has predicate")
+            if text is None:
+                raise RecordError(f"relation {number} has predicate {relation[2]}, {why}")
             triplets.append((relation[0], relation[1], text))
         kept = [as_annotated(box, size, counts) for box in boxes]
         return make_scene(raw.image_id, self.dataset, raw.split, raw.file_name, *size, kept, texts, triplets)
 
 
-def _named(number: int, names: Sequence[str | None], what: str) -> str:
-    """The text that a number of the annotations stands for."""
+def _named(number: int, names: Sequence[str | None]) -> tuple[str | None, str]:
+    """Return the text that a number of the annotations stands for, or None and what is wrong with it."""
     if not 0 <= number < len(names):
-        raise RecordError(f"{what} {number}, which is not one of the {len(names)} classes")
-    name = names[number]
-    if name is None:
-        raise RecordError(f"{what} {number}, which has no text in {_CATEGORIES}")
-    return name
+        return None, f"which is not one of the {len(names)} classes"
+    return names[number], "" if names[number] else f"which has no text in {_CATEGORIES}"
 
 
 def _size(value: Any) -> list[int | None] | None:

@@ -97,7 +97,7 @@ class OpenImagesBoxesReader(Reader):
             file_name=f"{_FILES[image.split][0]}/{image.image_id}.jpg",
             size=None,
             record=[
-                [box["LabelName"], [box[side] for side in _SIDES], box["IsGroupOf"]]
+                [box["LabelName"], self.names.get(box["LabelName"]), [box[side] for side in _SIDES], box["IsGroupOf"]]
                 for box in (piece.content for piece in boxes)
             ],
             origin=image.origin,
@@ -114,8 +114,8 @@ class OpenImagesBoxesReader(Reader):
     def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:
         boxes: list[Box] = []
         labels: list[str] = []
-        for number, (label, corners, group) in enumerate(raw.record):
-            if label not in self.names:
+        for number, (label, name, corners, group) in enumerate(raw.record):
+            if name is None:
                 raise RecordError(f"box {number} has label {label!r}, which {_CLASSES} does not list")
             if group:
                 counts["boxes_group"] += 1
@@ -128,7 +128,7 @@ class OpenImagesBoxesReader(Reader):
             box = clipped(pixels, size, counts)
             if box is not None:
                 boxes.append(box)
-                labels.append(self.names[label])
+                labels.append(name)
         return make_scene(raw.image_id, self.dataset, raw.split, raw.file_name, *size, boxes, labels)
 
 

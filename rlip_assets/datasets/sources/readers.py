@@ -57,7 +57,8 @@ class RawImage:
         image_id, split: as in `Scene`.
         file_name: relative to the raw root.
         size: (width, height) as annotated, or None where the format does not tell.
-        record: the annotation, a JSON value that changes when and only when the annotation changes.
+        record: the annotation with the texts that its codes stand for, a JSON value: the row of the image follows from it, the class
+            table and the parameters alone, so that it changes whenever any file changes what is said of the image.
         origin: file and row, for messages.
     """
 
@@ -120,7 +121,7 @@ class Reader(ABC):
 
     @abstractmethod
     def assemble(self, fragments: Sequence[Fragment]) -> RawImage | None:
-        """The image that these pieces describe, the first being its "image"; None for one that the dataset does not
+        """The image that these pieces and the header describe, the first being its "image"; None for one that the dataset does not
         use."""
 
     def observe(self, raw: RawImage, tally: Counter[str]) -> None:  # noqa: B027 - most tables need no counting
@@ -136,7 +137,7 @@ class Reader(ABC):
 
     @abstractmethod
     def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:
-        """The row of one image.
+        """The row of one image, from the arguments and the parameters alone: finished rows are kept under their digest.
 
         Args:
             size: (width, height) of the annotation, or of the stored image where the format does not tell.

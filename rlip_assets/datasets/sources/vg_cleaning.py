@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,13 @@ class Aliases:
     objects: Mapping[str, str]
     relations: Mapping[str, str]
 
+    def among(self, names: Iterable[str], predicates: Iterable[str]) -> Aliases:
+        """Return the aliases of some texts alone; a text that is its own canonical one is left out."""
+        pairs = ((names, self.objects), (predicates, self.relations))
+        return Aliases(
+            *({text: known[text] for text in texts if known.get(text, text) != text} for texts, known in pairs)
+        )
+
 
 def read_aliases(path: Path) -> dict[str, str]:
     """Text to canonical text, from lines of comma-separated synonyms whose first is canonical; the first line of a
@@ -77,6 +84,12 @@ def read_aliases(path: Path) -> dict[str, str]:
     return canonical
 
 
+def first_name(names: str | Sequence[str]) -> str:
+    """Return the first name of an object in lower case (steps 0 and 2); "" where it has none."""
+    name = names if isinstance(names, str) else next(iter(names), "")
+    return name.lower() if name.strip() else ""
+
+
 def parse_record(
     objects: Sequence[Mapping[str, Any]], relationships: Sequence[Mapping[str, Any]], counts: Counter[str]
 ) -> tuple[dict[int | str, Entity], list[Relation]]:
@@ -87,16 +100,16 @@ def parse_record(
     """
     entities: dict[int | str, Entity] = {}
     for item in objects:
-        key, names = item["object_id"], [item["names"]] if isinstance(item["names"], str) else item["names"]
+        key, names, name = item["object_id"], item["names"], first_name(item["names"])
         counts["objects_read"] += 1
-        counts["objects_several_names"] += len(names) > 1
-        if not names or not names[0].strip():
+        counts["objects_several_names"] += not isinstance(names, str) and len(names) > 1
+        if not name:
             counts["objects_without_name"] += 1
         elif key in entities:
             counts["objects_repeated_id"] += 1
         else:
             x, y, width, height = (math.nan if item[side] is None else float(item[side]) for side in "xywh")
-            entities[key] = Entity(names[0].lower(), (x, y, x + width, y + height))
+            entities[key] = Entity(name, (x, y, x + width, y + height))
     relations: dict[Relation, None] = {}
     for item in relationships:
         relation = Relation(item["subject_id"], (item["predicate"] or "").lower(), item["object_id"])

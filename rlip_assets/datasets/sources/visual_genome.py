@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from rlip_assets.datasets.scenes import Scene, make_scene
 from rlip_assets.datasets.sources.boxes import Box, clipped
@@ -19,6 +21,7 @@ from rlip_assets.datasets.sources.vg_cleaning import (
     Entity,
     Relation,
     drop_synonymous,
+    first_name,
     keep_first,
     parse_record,
     read_aliases,
@@ -78,14 +81,24 @@ class VisualGenomeReader(Reader):
             split="train",
             file_name=self.image_path("train", f"{image.image_id}.jpg"),
             size=(width, height) if width and height else None,
-            record={key: image.content[key] for key in ("objects", "relationships")},
+            record={
+                **{key: image.content[key] for key in ("objects", "relationships")},
+                "aliases": self._aliases_in(image.content),
+            },
             origin=image.origin,
         )
+
+    def _aliases_in(self, graph: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+        """Return the aliases of the texts in a scene graph."""
+        names = (first_name(item["names"]) for item in graph["objects"])
+        predicates = ((item["predicate"] or "").lower() for item in graph["relationships"])
+        return asdict(self._aliases.among(names, predicates))
 
     def _cleaned(self, raw: RawImage, counts: Counter[str]) -> tuple[dict[int | str, Entity], list[Relation]]:
         """Entities and relations after steps 0 to 4."""
         entities, relations = parse_record(raw.record["objects"], raw.record["relationships"], counts)
-        relations = drop_synonymous(entities, relations, self._aliases, self._params.duplicate_iou, counts)
+        aliases = Aliases(**raw.record["aliases"])
+        relations = drop_synonymous(entities, relations, aliases, self._params.duplicate_iou, counts)
         return entities, keep_first(relations, self._params.max_relations, counts)
 
     @property
