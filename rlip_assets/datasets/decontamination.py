@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from rlip_assets.datasets.image_identity import IMAGE_DATA, ImageKey, coco_ids, image_key
+from rlip_assets.datasets.image_identity import ImageKey, image_key
 from rlip_assets.datasets.perceptual_hash import LOOK_VERSION, SIDE, Thumbnails, alike, thumbnail_of
 from rlip_assets.datasets.scenes import Scene, bucket_folders, read_scenes
+from rlip_assets.datasets.sources.dataset_facts import read_facts
 from rlip_assets.datasets.sources.roots import image_root
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.shard_progress import rows_done
@@ -102,7 +103,8 @@ class SmallImages:
 def decontamination_stage(ctx: StageContext) -> dict[str, Any]:
     """List the images of one bucket that occur in a test split.
 
-    Inputs: `scenes` of the bucket, and `benchmark/DATASET` (folders of buckets). Output: `decontamination` with `test_images.json`.
+    Inputs: `scenes` of the bucket, `facts` of Visual Genome, and `benchmark/DATASET` (folders of buckets). Output:
+    `decontamination` with `test_images.json`.
     Thumbnails of a bucket are made shard by shard; those of the test images once for all buckets.
 
     Raises:
@@ -123,7 +125,7 @@ def decontamination_stage(ctx: StageContext) -> dict[str, Any]:
 
     parts = split(scenes, params.rows_per_shard, lambda scene: scene.image_id, content)
     finished = ShardStore.of(ctx, {"looks": LOOK_VERSION}).make_all(parts, make, ctx.log, "images")
-    keys = _keys(dataset, scenes, root)
+    keys = _keys(dataset, scenes, ctx.inputs.get("facts"))
     found: set[Occurrence] = set()
     tests: dict[str, int] = {}
     for name, tables in sorted(ctx.inputs.items()):
@@ -190,11 +192,10 @@ def _test_images(ctx: StageContext, benchmark: str, tables: list[Path]) -> Small
     return SmallImages.load(path)
 
 
-def _keys(dataset: str, scenes: Iterable[Scene], root: Path) -> dict[str, ImageKey]:
+def _keys(dataset: str, scenes: Iterable[Scene], facts: Path | None) -> dict[str, ImageKey]:
     """Return the key of each image by id. Visual Genome names the COCO image of many of its own, in a file that some copies lack: these are
     then found by their looks alone."""
-    names = root / IMAGE_DATA
-    twins = coco_ids(names) if dataset == "visual_genome" and names.exists() else {}
+    twins = (read_facts(facts).coco_ids if facts else None) or {}
     return {
         scene.image_id: image_key("coco", twins[scene.image_id])
         if scene.image_id in twins

@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlip_assets.datasets.image_identity import IMAGE_DATA, coco_ids
 from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import Scene, bucket_folders, read_scenes
 from rlip_assets.datasets.sources.classes import read_classes
-from rlip_assets.datasets.sources.roots import raw_root
+from rlip_assets.datasets.sources.dataset_facts import read_facts
 from rlip_assets.labelling.calibration.curves import CALIBRATION_FILE, read_calibration, reliability
 from rlip_assets.labelling.caption_parsing.class_matching import ClassMatcher
 from rlip_assets.labelling.human_ground_truth import human_relations
@@ -32,7 +31,6 @@ from rlip_assets.labelling.quality_plots import quality_picture
 from rlip_assets.labelling.synonyms import read_synonyms
 from rlip_assets.labelling.true_relations import TrueRelation, by_image, read_true_relations
 from rlip_assets.lineage.context import StageContext
-from rlip_assets.lineage.datasets import HUMAN_DATASET
 from rlip_assets.lineage.shards import shard_of
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import write_json
@@ -98,9 +96,10 @@ class Judged:
 def quality_stage(ctx: StageContext) -> dict[str, Any]:
     """Measure the pseudo labels of all datasets whose truth is known.
 
-    Inputs: `pseudo_labels/DATASET` (folders of buckets), `truth` (DATASET.parquet) and, where COCO is real, `human_scenes` (tables of
-    Visual Genome); of datasets that are labelled here, `captions/DATASET`, `caption_triplets/DATASET`, `candidates/DATASET` (folders of
-    buckets) and `classes/DATASET`; `calibration` where scores are calibrated. Output: `label_quality` with `label_quality.json`.
+    Inputs: `pseudo_labels/DATASET` (folders of buckets), `truth` (DATASET.parquet) and, where COCO is real, `human_scenes` and `facts`
+    (tables and facts of Visual Genome); of datasets that are labelled here, `captions/DATASET`, `caption_triplets/DATASET`,
+    `candidates/DATASET` (folders of buckets) and `classes/DATASET`; `calibration` where scores are calibrated. Output: `label_quality` with
+    `label_quality.json`.
 
     Labels of real COCO images are judged where Visual Genome has its `image_data.json`; without it the report says `not_judged`, and why.
 
@@ -109,7 +108,6 @@ def quality_stage(ctx: StageContext) -> dict[str, Any]:
     """
     choosing, reported = Judged(), Judged()
     human: Counter[str] = Counter()
-    image_data = raw_root(ctx.params.sources, HUMAN_DATASET, ctx.root) / IMAGE_DATA
     not_judged = ""
     by_dataset: dict[str, Judged] = {}
     for name, folder in sorted(ctx.inputs.items()):
@@ -117,14 +115,15 @@ def quality_stage(ctx: StageContext) -> dict[str, Any]:
             continue
         dataset = name.removeprefix("pseudo_labels/")
         if dataset == "coco" and "human_scenes" in ctx.inputs:
-            if not image_data.exists():
+            twins = read_facts(ctx.inputs["facts"]).coco_ids
+            if twins is None:
                 not_judged = (
-                    f"labels of coco: {image_data}, which names the COCO image of each image of Visual Genome, is not there; fetch it and "
-                    "run this stage again with --force"
+                    "labels of coco: image_data.json, which names the COCO image of each image of Visual Genome, is not in its raw folder; "
+                    "fetch it and run the raw_manifest stage of visual_genome again"
                 )
                 ctx.log.info(f"not judged: {not_judged}")
                 continue
-            first, second = judge_on_human_triplets(ctx, bucket_folders(folder), coco_ids(image_data), human)
+            first, second = judge_on_human_triplets(ctx, bucket_folders(folder), twins, human)
         else:
             truth = ctx.inputs["truth"] / f"{dataset}.parquet"
             first, second = judge_dataset(bucket_folders(folder), truth, _Steps.of(ctx, dataset))

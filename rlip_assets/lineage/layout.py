@@ -23,6 +23,11 @@ def classes_file(dataset: str) -> str:
     return f"data/manifests/{dataset}/classes.json"
 
 
+def facts_file(dataset: str) -> str:
+    """Return the file with what the raw files say of a whole dataset besides its classes; Visual Genome alone has one."""
+    return f"data/manifests/{dataset}/facts.json"
+
+
 def local_roots(**roots: str) -> dict[str, str]:
     """Return the raw roots that are folders of this machine."""
     return {name: root for name, root in roots.items() if "://" not in root}

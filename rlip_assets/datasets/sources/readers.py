@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from rlip_assets.datasets.scenes import Scene
 from rlip_assets.datasets.sources.classes import Classes
+from rlip_assets.datasets.sources.dataset_facts import DatasetFacts
 from rlip_assets.datasets.sources.layouts import Disk, image_file, image_places
 from rlip_assets.storage.errors import InputError, RlipError
 
@@ -130,6 +131,10 @@ class Reader(ABC):
     @abstractmethod
     def classes(self, tally: Counter[str]) -> Classes:
         """The dataset's class table, after every image was observed."""
+
+    def facts(self) -> DatasetFacts | None:
+        """Return what later stages need to know of the whole dataset besides its classes; None unless a reader says so."""
+        return None
 
     def category_ids(self) -> dict[str, int | str]:
         """Class text -> its id in the annotation files, the first one where several share a text; empty where classes have no ids."""

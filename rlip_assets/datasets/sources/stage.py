@@ -42,7 +42,8 @@ def raw_manifest_stage(ctx: StageContext) -> dict[str, Any]:
     """List a raw dataset by bucket.
 
     Reads the annotation files and checksums the images of the dataset `ctx.partition`; writes `bucket-K.json` for each
-    bucket and `classes.json` to the output folder "manifests". A rehearsal lists its first images of each split.
+    bucket, `classes.json` and, for Visual Genome, `facts.json` to the output folder "manifests". A rehearsal lists its first images of each
+    split.
 
     Raises:
         InputError: the root or an annotation file is missing or damaged, or the dataset is empty.
@@ -89,6 +90,8 @@ def raw_manifest_stage(ctx: StageContext) -> dict[str, Any]:
         )
     classes = reader.classes(tally)
     write_json(folder / "classes.json", classes.model_dump(mode="json"))
+    if (facts := reader.facts()) is not None:
+        write_json(folder / "facts.json", facts.model_dump(mode="json"))
     return {
         **figures,
         "unused": index.unused.total(),

@@ -10,9 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rlip_assets.datasets.image_identity import IMAGE_DATA, coco_ids
 from rlip_assets.datasets.scenes import Scene, make_scene
 from rlip_assets.datasets.sources.boxes import Box, clipped
 from rlip_assets.datasets.sources.classes import Classes, own_classes
+from rlip_assets.datasets.sources.dataset_facts import DatasetFacts
 from rlip_assets.datasets.sources.json_stream import stream_rows
 from rlip_assets.datasets.sources.readers import Fragment, RawImage, Reader
 from rlip_assets.datasets.sources.rows import admit, coordinate, list_of, names, plain_id, record, side, text_or_none
@@ -62,7 +64,7 @@ class VisualGenomeReader(Reader):
 
     @property
     def _sizes(self) -> Path:
-        return self.root / "image_data.json"
+        return self.root / IMAGE_DATA
 
     def annotation_files(self) -> list[Path]:
         return [self.root / "scene_graphs.json", *([self._sizes] if self.is_there(self._sizes) else [])]
@@ -125,6 +127,13 @@ class VisualGenomeReader(Reader):
         objects = frequent("o", self._params.min_object_frequency)
         return Classes(
             dataset=self.dataset, objects=objects, relations=frequent("r", self._params.min_relation_frequency)
+        )
+
+    def facts(self) -> DatasetFacts:
+        return DatasetFacts(
+            coco_ids=coco_ids(self._sizes) if self.is_there(self._sizes) else None,
+            object_aliases=list(self._aliases.objects.items()),
+            relation_aliases=list(self._aliases.relations.items()),
         )
 
     def scene(self, raw: RawImage, size: tuple[int, int], classes: Classes, counts: Counter[str]) -> Scene:

@@ -18,8 +18,8 @@ from rlip_assets.datasets.decontamination import read_listed
 from rlip_assets.datasets.language.lemmas import relation_lemma
 from rlip_assets.datasets.scenes import Scene, bucket_folders, read_scenes
 from rlip_assets.datasets.sources.bucket_images import BucketImages
+from rlip_assets.datasets.sources.dataset_facts import read_facts
 from rlip_assets.datasets.sources.roots import raw_root
-from rlip_assets.datasets.sources.vg_cleaning import read_aliases
 from rlip_assets.labelling.calibration.curves import CALIBRATION_FILE, fit_calibration, reliability
 from rlip_assets.labelling.candidates import candidates_of, match_triplets
 from rlip_assets.labelling.caption_parsing.class_matching import ClassMatcher
@@ -59,13 +59,11 @@ def calibration_stage(ctx: StageContext) -> dict[str, Any]:
         MicroBatches(params.captions.batch_size, "lower captions.captions_per_image (captions.beams of a beam search)"),
     )
     objects = sorted({label for scene in scenes for label in scene.labels})
-    items = list(_candidates(scenes, captions, objects, read_aliases(root / "object_alias.txt"), params))
+    facts = read_facts(ctx.inputs["manifests"] / "facts.json")
+    items = list(_candidates(scenes, captions, objects, dict(facts.object_aliases), params))
     tagger = open_tagger(ctx.inputs["r_tagger"], objects, params.tagging, params.training.device)
     scored = dict(tag_scenes(*tagger, items, images)[0])
-    aliases = {
-        relation_lemma(text): relation_lemma(name)
-        for text, name in reversed(read_aliases(root / "relationship_alias.txt").items())
-    }
+    aliases = {relation_lemma(text): relation_lemma(name) for text, name in reversed(facts.relation_aliases)}
     complete = params.sources.is_drawn(HUMAN_DATASET)
     judged = [
         one

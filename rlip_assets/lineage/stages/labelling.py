@@ -181,7 +181,11 @@ def label_quality(lineage: ProfileLineage) -> StageSpec:
     params: tuple[str, ...] = ("candidates", "tagging")
     human = ("coco", HUMAN_DATASET)
     if set(human) <= {*lineage.sources.names} and not any(map(lineage.sources.is_drawn, human)):
-        inputs |= {**lineage.labels(["coco"]), "human_scenes": scene_folder(HUMAN_DATASET)}
+        inputs |= {
+            **lineage.labels(["coco"]),
+            "human_scenes": scene_folder(HUMAN_DATASET),
+            **lineage.facts(HUMAN_DATASET),
+        }
         # The R-Tagger's recipe names the human-annotated images that it was not trained on.
         params += ("training.r_tagger", "external.r_tagger", "external.labels")
     for dataset in lineage.labelled_here:

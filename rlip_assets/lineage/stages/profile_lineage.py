@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from rlip_assets.lineage.datasets import HUMAN_DATASET, HUMAN_EXCLUSIONS
-from rlip_assets.lineage.layout import detection_folder, partition_key, scene_folder
+from rlip_assets.lineage.layout import detection_folder, facts_file, partition_key, scene_folder
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.params.consistency import labelled_here, own_labelled
 from rlip_assets.lineage.params.training import DetectorChoice
@@ -87,6 +87,10 @@ class ProfileLineage:
         """Datasets whose images are compared with test images before they are labelled."""
         real = (dataset for dataset in self.labelled_here if not self.sources.is_drawn(dataset))
         return tuple(real) if self._compared else ()
+
+    def facts(self, dataset: str) -> dict[str, str]:
+        """Return what is known of a whole dataset as an input; none but for Visual Genome."""
+        return {"facts": facts_file(dataset)} if dataset == HUMAN_DATASET and dataset in self.read else {}
 
     @property
     def human_exclusions(self) -> dict[str, str]:

@@ -95,7 +95,7 @@ def _decontamination(lineage: ProfileLineage, name: str, datasets: Iterable[str]
         StageItem(
             name,
             partition_key(dataset, bucket),
-            {"scenes": f"{lineage.boxes(dataset)}/{bucket}", **tests},
+            {"scenes": f"{lineage.boxes(dataset)}/{bucket}", **lineage.facts(dataset), **tests},
             {"decontamination": f"data/decontamination/{dataset}/{bucket}"},
             ("decontamination",),
         )

@@ -103,7 +103,8 @@ def test_images_of_visual_genome_are_found_by_the_id_that_coco_gives_them(tmp_pa
         "benchmark/v_coco": table(tmp_path / "v_coco", "v_coco", [("100", "test", None), ("3", "test", None)], raw["v_coco"]),
         "benchmark/hico_det": table(tmp_path / "hico", "hico_det", [("h4", "test", scenery(4))], raw["hico_det"]),
     }  # fmt: skip
-    twins = [{"image_id": 1, "coco_id": 100}, {"image_id": 2, "coco_id": None}, {"image_id": 3, "coco_id": 101}]
+    facts: dict[str, Any] = {"coco_ids": None, "object_aliases": [], "relation_aliases": []}
+    inputs["facts"] = tmp_path / "facts.json"
 
     def listed() -> list[tuple[str, str, str]]:
         ctx = context(tmp_path, "human_decontamination", params, inputs, "decontamination")
@@ -111,8 +112,9 @@ def test_images_of_visual_genome_are_found_by_the_id_that_coco_gives_them(tmp_pa
         found = json.loads((ctx.outputs["decontamination"] / "test_images.json").read_text())
         return [(entry["image_id"], entry["test_image"], entry["found_by"]) for entry in found]
 
+    write_json(inputs["facts"], facts)
     assert listed() == [("4", "h4", "looks")]  # ids 1 and 3 are Visual Genome's own
-    write_json(raw["visual_genome"] / "image_data.json", twins)
+    write_json(inputs["facts"], facts | {"coco_ids": {"1": "100", "3": "101"}})
     assert listed() == [("1", "100", "id"), ("4", "h4", "looks")]
 
 
@@ -146,7 +148,9 @@ def test_trainings_read_which_images_of_a_real_visual_genome_they_leave_out() ->
     real = build_registry(Params.model_validate(params))
     assert "decontamination" not in real.specs
     tests = {f"scenes@{name}-0" for name in ("v_coco", "hico_det", "open_images")}
-    assert {"scenes@visual_genome-0", *tests} <= set(real.parents["human_decontamination@visual_genome-0"])
+    assert {"scenes@visual_genome-0", "raw_manifest@visual_genome", *tests} <= set(
+        real.parents["human_decontamination@visual_genome-0"]
+    )
     readers = {child for parent, child in real.stage_edges if parent == "human_decontamination"}
     assert readers == {"r_tagger", "pretrain"}
     published = build_registry(Params.model_validate({**params, "decontamination": {"exclude": False}}))

@@ -162,8 +162,11 @@ def test_the_stage_judges_held_out_images_alone(tmp_path: Path, monkeypatch: pyt
     ]  # fmt: skip
     write_scenes(tmp_path / "scenes/bucket-0", scenes)
     write_raw_manifest(tmp_path, raw, scenes)
-    (raw / "object_alias.txt").write_text("man,guy\n")
-    (raw / "relationship_alias.txt").write_text("on,on top of\n")
+    aliases = {
+        "object_aliases": [("man", "man"), ("guy", "man")],
+        "relation_aliases": [("on", "on"), ("on top of", "on")],
+    }
+    write_json(tmp_path / "facts.json", {"coco_ids": None, **aliases})
     inputs = {
         "scenes": tmp_path / "scenes",
         "manifests": tmp_path,

@@ -189,10 +189,13 @@ def test_missing_and_foreign_truth_are_named(tmp_path: Path) -> None:
 
 def test_real_coco_images_are_judged_by_the_people_of_visual_genome(tmp_path: Path) -> None:
     """Visual Genome has its own size and boxes; its triplets are carried over to the COCO boxes that they overlap."""
-    raw = tmp_path / "raw/vg"
     images = [f"{n}" for n in range(40)]
-    write_json(raw / "image_data.json", [{"image_id": 1000 + int(n), "coco_id": int(n)} for n in images]
-               + [{"image_id": 7, "coco_id": None}])  # fmt: skip
+    facts: dict[str, Any] = {
+        "coco_ids": {f"{1000 + int(n)}": n for n in images},
+        "object_aliases": [],
+        "relation_aliases": [],
+    }
+    write_json(tmp_path / "facts.json", facts)
     stored = [(0, 1, "riding", 0.9), (0, 1, "chase", 0.6), (1, 2, "ride", 0.8), (0, 2, "near", 0.7)]
     write_scenes(tmp_path / "labels", [scene(stored, n) for n in images])
     half = [(0, 0, 5, 4.5), (4.5, 4.5, 10, 10), (10, 10, 15, 15), (10, 10, 15.5, 15), (0, 19, 1, 20)]
@@ -203,11 +206,12 @@ def test_real_coco_images_are_judged_by_the_people_of_visual_genome(tmp_path: Pa
         tmp_path / "people", [*people, make_scene(7, "visual_genome", "train", "f", 20, 20, half, names, said)]
     )
     inputs = {"pseudo_labels/coco": tmp_path / "labels", "human_scenes": tmp_path / "people"}
+    inputs["facts"] = tmp_path / "facts.json"
     (tmp_path / "out").mkdir()
 
     def judged_with(holdout: float) -> dict[str, Any]:
         training = {"r_tagger": {"recipe": "micro_tagger", "changes": {"holdout": holdout}}}
-        params = Params.model_validate({"sources": {"visual_genome": {"root": str(raw)}}, "training": training})
+        params = Params.model_validate({"training": training})
         work = tmp_path / "work/label_quality/digest"
         ctx = StageContext("label_quality", None, params, inputs, {"label_quality": tmp_path / "out"}, work, Log())
         quality_stage(ctx)
@@ -236,7 +240,7 @@ def test_real_coco_images_are_judged_by_the_people_of_visual_genome(tmp_path: Pa
     assert fewer["chosen_on_images"] + fewer["reported_on_images"] == fewer["human"]["images"] == held
     assert fewer["human"]["images_trained_on"] == 0
 
-    (raw / "image_data.json").unlink()  # optional: some copies of Visual Genome lack it
+    write_json(tmp_path / "facts.json", facts | {"coco_ids": None})  # some copies of Visual Genome lack the file
     unjudged = judged_with(0.0)
     assert "image_data.json" in unjudged["not_judged"]
     assert (unjudged["reported_on_images"], unjudged["operating_threshold"], unjudged["precision"]) == (0, None, None)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlip_assets.datasets.sources.dataset_facts import DatasetFacts, read_facts
 from rlip_assets.datasets.sources.vg_cleaning import (
     Aliases,
     Entity,
@@ -20,6 +21,7 @@ from rlip_assets.datasets.sources.vg_cleaning import (
     parse_record,
     read_aliases,
 )
+from rlip_assets.storage.errors import InputError
 
 NO_ALIASES = Aliases({}, {})
 
@@ -113,6 +115,32 @@ def test_alias_files(raw: Any) -> None:
         "person": "person",
     }
     assert read_aliases(raw.root / "absent.txt") == {}
+
+
+def test_what_files_say_of_the_whole_dataset_is_written_beside_its_manifests(genome: Any, lineage: Any) -> None:
+    """Later stages depend on that file: a raw one that changes behind it would leave them as they are."""
+    lines = lineage("visual_genome")
+    (genome.root / "image_data.json").unlink(missing_ok=True)
+    lines.manifest()
+    assert read_facts(lines.manifests / "facts.json").coco_ids is None
+    genome.json("image_data.json", [{"image_id": 2, "coco_id": 7}, {"image_id": 3, "coco_id": None}, {"image_id": "x"}])
+    genome.text("object_alias.txt", "man,guy\n")
+    genome.text("relationship_alias.txt", "on,on top of\n")
+    lines.manifest()
+    assert read_facts(lines.manifests / "facts.json") == DatasetFacts(
+        coco_ids={"2": "7"},
+        object_aliases=[("man", "man"), ("guy", "man")],
+        relation_aliases=[("on", "on"), ("on top of", "on")],
+    )
+    for content, reason in (
+        (None, "does not exist"),
+        ("{", "is no list of facts"),
+        ('{"coco_ids": 1}', "is no list of facts"),
+    ):
+        path = lines.manifests / "facts.json"
+        path.unlink() if content is None else path.write_text(content)
+        with pytest.raises(InputError, match=rf"facts\.json {reason}.*run the raw_manifest stage"):
+            read_facts(path)
 
 
 @pytest.fixture
