@@ -27,6 +27,7 @@ from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.shard_progress import rows_done
 from rlip_assets.lineage.shards import FinishedShard, ShardStore, add_figures, split
 from rlip_assets.storage.errors import InputError
+from rlip_assets.storage.file_state import content_state
 from rlip_assets.storage.files import atomic_file, digest_json, sha256_folder, write_json
 from rlip_assets.storage.images import BadImageError, image_inside
 
@@ -121,7 +122,7 @@ def decontamination_stage(ctx: StageContext) -> dict[str, Any]:
         return {"compared": len(small.places), "plain": small.plain, "unreadable": small.unreadable}
 
     def content(scene: Scene) -> list[object]:
-        return [scene.image_id, scene.file_name, *_stamp(root / scene.file_name)]
+        return [scene.image_id, scene.file_name, content_state(root / scene.file_name)]
 
     parts = split(scenes, params.rows_per_shard, lambda scene: scene.image_id, content)
     finished = ShardStore.of(ctx, {"looks": LOOK_VERSION}).make_all(parts, make, ctx.log, "images")
@@ -165,15 +166,6 @@ def read_listed(folder: Path) -> set[str]:
 
 def _order(entry: Occurrence) -> tuple[str, ...]:
     return (entry.image_id, entry.benchmark, entry.found_by, entry.test_image)
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Size and time of a file: it is hashed again when it was replaced."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return ()
-    return stat.st_size, stat.st_mtime_ns
 
 
 def _test_images(ctx: StageContext, benchmark: str, tables: list[Path]) -> SmallImages:

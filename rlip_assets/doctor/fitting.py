@@ -19,6 +19,7 @@ from rlip_assets.lineage.registry import build_registry
 from rlip_assets.lineage.spec import Registry
 from rlip_assets.lineage.stage_run import WORK_FOLDER
 from rlip_assets.storage.errors import ParameterError
+from rlip_assets.storage.file_state import content_state
 from rlip_assets.storage.files import digest_json, write_json
 
 FITTING_FILE = f"{WORK_FOLDER}/fitting_weights.json"
@@ -64,11 +65,11 @@ def _shipped(given: ForeignInput, params: Params) -> bool:
 
 
 def _state(given: ForeignInput, place: Path, params: Params) -> str:
-    """Return a digest of everything that the comparison follows from, without reading a file."""
+    """Return a digest of everything that the comparison follows from, without reading a file that has been there for seconds."""
     files = sorted(place.iterdir()) if place.is_dir() else [place]
-    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    states = [(file.name, content_state(file)) for file in files if file.is_file()]
     networks: list[Any] = [(recipe.model, recipe.model_changes) for recipe in given.recipes(params)]
-    return digest_json([given.role, stats, networks])
+    return digest_json([given.role, states, networks])
 
 
 def _misfit(given: ForeignInput, place: Path, params: Params) -> str | None:

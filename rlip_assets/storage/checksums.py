@@ -8,11 +8,9 @@ from stat import S_ISREG
 from types import TracebackType
 
 from rlip_assets.storage.errors import DataError
+from rlip_assets.storage.file_state import Stamp, change_stamp, is_settled
 from rlip_assets.storage.files import sha256_file
 from rlip_assets.storage.images import BadImageError, image_inside
-
-Stamp = tuple[int, int]
-"""Size in bytes and time of the last change in nanoseconds."""
 
 
 class FileRecords:
@@ -49,7 +47,7 @@ class FileRecords:
         return {name for (name,) in self._rows.execute(f"select name from {self._table}")}
 
     def stamp(self, name: str) -> Stamp | None:
-        """Return size and time of a file as it is now, None where it is missing or no file."""
+        """Return size and time of modification of a file as it is now, None where it is missing or no file."""
         try:
             found = (self._root / name).stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -86,6 +84,10 @@ class Checksums(FileRecords):
     def __enter__(self) -> Checksums:
         return self
 
+    def stamp(self, name: str) -> Stamp | None:
+        """Return size and time of the last change of a file, which tells more; see `file_state`."""
+        return change_stamp(self._root / name)
+
     def of(self, file_name: str) -> tuple[int | None, str | None]:
         """Return (bytes, sha256) of a file inside the root; None for what cannot be known of it."""
         try:
@@ -94,8 +96,9 @@ class Checksums(FileRecords):
                 return None, None
             checksum = self.get(file_name, stamp)
             if checksum is None:
-                checksum = sha256_file(path)
-                self.put(file_name, stamp, checksum)
+                settled, checksum = is_settled(stamp), sha256_file(path)
+                if settled:
+                    self.put(file_name, stamp, checksum)
         except (BadImageError, OSError):  # the stage that opens the file says why
             return None, None
         return stamp[0], checksum

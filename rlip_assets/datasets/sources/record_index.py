@@ -1,6 +1,6 @@
 """Annotation records by bucket: annotation files are read once as a stream and spread over one file per bucket.
 
-The index is a cache outside the lineage. It is keyed by the names, sizes and times of the annotation files, built
+The index is a cache outside the lineage. It is keyed by the names and states of the annotation files (`file_state`), built
 under a lock and renamed into place, and it can be deleted at any time. Memory is bounded by one bucket, not by the
 dataset.
 """
@@ -22,6 +22,7 @@ from rlip_assets.datasets.scenes import bucket_of
 from rlip_assets.datasets.sources.readers import REJECTED, Fragment, RawImage, Reader
 from rlip_assets.datasets.sources.rows import shown
 from rlip_assets.storage.errors import InputError
+from rlip_assets.storage.file_state import content_state
 from rlip_assets.storage.files import atomic_folder, digest_json
 
 INDEX_VERSION = 5
@@ -69,8 +70,8 @@ class RecordIndex:
             raise InputError(
                 f"the raw dataset {reader.dataset} has no file {missing[0]}; fetch it or set {reader.root_key}"
             )
-        stamps = [(reader.relative(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        key = digest_json([INDEX_VERSION, str(reader.root.resolve()), stamps, buckets])[:24]
+        states = [(reader.relative(file), content_state(file)) for file in files]
+        key = digest_json([INDEX_VERSION, str(reader.root.resolve()), states, buckets])[:24]
         self._folder = cache / reader.dataset / key
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._folder.parent / "index.lock"):

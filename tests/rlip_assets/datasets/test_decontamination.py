@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,18 @@ def test_only_replaced_files_are_read_again(
     scenery(3).resize((300, 200)).save(tmp_path / "raw/coco/5.jpg")
     third = context(tmp_path, "decontamination", params, inputs, "decontamination")
     assert decontamination_stage(third)["listed"] == 3
+
+
+def test_a_file_with_the_size_and_time_of_the_one_before_is_read_again(
+    mixed: tuple[Params, dict[str, Path]], tmp_path: Path
+) -> None:
+    params, inputs = mixed
+    file = tmp_path / "raw/coco/5.jpg"
+    for picture, listed in ((5, 2), (3, 3)):
+        scenery(picture).save(file, format="bmp")
+        os.utime(file, (1, 1))
+        ctx = context(tmp_path, "decontamination", params, inputs, "decontamination")
+        assert decontamination_stage(ctx)["listed"] == listed
 
 
 def test_a_replaced_test_image_is_read_again(mixed: tuple[Params, dict[str, Path]], tmp_path: Path) -> None:

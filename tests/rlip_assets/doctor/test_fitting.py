@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from rlip_assets.cli.stages import dvc_yaml
 from rlip_assets.doctor import weights
 from rlip_assets.doctor.fitting import FITTING_FILE, refuse_profile_misfits
+from rlip_assets.storage import file_state
 from rlip_assets.storage.errors import ParameterError
 from tests.rlip_assets.doctor.conftest import WEIGHTS
 
@@ -44,6 +45,7 @@ def test_what_fits_is_compared_once_until_a_file_changes(profile: Any, monkeypat
         return real(given, *rest)
 
     monkeypatch.setattr(weights, "compare", counted)
+    monkeypatch.setattr(file_state, "is_settled", lambda stamp: True)  # as seconds after the copy
     for _ in range(2):
         refuse_profile_misfits(profile.root)
     assert compared == ["detector detector"]  # the shipped weights of shipped networks are not looked at

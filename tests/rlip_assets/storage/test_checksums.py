@@ -16,6 +16,7 @@ def test_checksums_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     computed: list[str] = []
     compute = sha256_file
     monkeypatch.setattr(checksums, "sha256_file", lambda path: (computed.append(path.name), compute(path))[1])
+    monkeypatch.setattr(checksums, "is_settled", lambda stamp: True)
     (tmp_path / "a.jpg").write_bytes(b"one")
     for _ in range(2):
         with Checksums(tmp_path / "cache.sqlite", tmp_path) as sums:

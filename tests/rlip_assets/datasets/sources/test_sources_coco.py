@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -348,3 +349,13 @@ def test_the_index_is_renewed_when_an_annotation_file_changes(raw: Any, tmp_path
     raw.json("a.json", instances([image(1), image(2)], [box(1, 1, 18, [1, 2, 3, 4]), box(2, 2, 18, [1, 2, 3, 4])]))
     assert len(list(RecordIndex(reader, 1, tmp_path / "cache").images(0))) == 2
     assert len([path for path in (tmp_path / "cache/shop").iterdir() if path.is_dir()]) == 1
+
+
+def test_the_index_is_renewed_for_a_file_of_the_same_size_and_time(raw: Any, tmp_path: Path) -> None:
+    found = []
+    for width in (3, 4):
+        path = raw.json("a.json", instances([image(1)], [box(1, 1, 18, [1, 2, width, 4])]))
+        os.utime(path, (1, 1))
+        reader = CocoStyleReader("shop", raw.root, {"train": ("a.json", "photos")})
+        found += [entry.record[0][2] for entry in RecordIndex(reader, 1, tmp_path / "cache").images(0)]  # type: ignore[union-attr]
+    assert found == [[1, 2, 3, 4], [1, 2, 4, 4]]
