@@ -19,6 +19,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils.logging import disable_progress_bar
 
 from rlip_assets.storage.errors import InputError
+from rlip_assets.storage.images import BadImageError
 
 
 def model_type(source: str | Path) -> str:
@@ -63,6 +64,9 @@ class ImageTextModel:
 
         Args:
             decoding: arguments of `generate`, such as `num_return_sequences`.
+
+        Raises:
+            BadImageError: the model cannot prepare the photo. InputError: it cannot read the instruction.
         """
         inputs = self._inputs(photo, instruction)
         tokens: Tensor = self.model.generate(**inputs, **decoding)
@@ -76,7 +80,11 @@ class ImageTextModel:
 
     @torch.inference_mode()
     def first_token(self, photo: Image.Image, instruction: str) -> Tensor:
-        """Return (V,) the probabilities of the answer's first token."""
+        """Return (V,) the probabilities of the answer's first token.
+
+        Raises:
+            BadImageError, InputError: as `write`.
+        """
         found = self.model.generate(
             **self._inputs(photo, instruction),
             max_new_tokens=1,
@@ -101,11 +109,28 @@ class ImageTextModel:
         if getattr(self.processor, "chat_template", None):
             turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": instruction}]}
             instruction = self.processor.apply_chat_template([turn], add_generation_prompt=True)
-        inputs = self.processor(images=[photo], text=[instruction], return_tensors="pt").to(self.device)
+        try:
+            inputs = self.processor(images=[photo], text=[instruction], return_tensors="pt").to(self.device)
+        except (ValueError, IndexError, TypeError) as error:
+            raise self._refusal(photo, instruction, error) from None
         pixels = inputs.get("pixel_values")
         if pixels is not None:
             inputs["pixel_values"] = pixels.to(self.model.dtype)
         return inputs
+
+    def _refusal(self, photo: Image.Image, instruction: str, error: Exception) -> InputError | BadImageError:
+        """Return what is wrong where the processor raised `error`: the photo, if it alone is refused too, or the instruction."""
+        reason = str(error).split("\n")[0]
+        try:
+            self.processor.image_processor(images=[photo])
+        except (ValueError, IndexError, TypeError):
+            return BadImageError(Path("photo"), f"the model cannot prepare it ({reason})")
+        token = getattr(self.processor, "image_token", None)
+        template = "" if getattr(self.processor, "chat_template", None) else ", which has no chat template,"
+        remedy = f"; put its chat_template.jinja into its folder, or write {token} into the instruction"
+        return InputError(
+            f"the model{template} cannot read the instruction {instruction!r} ({reason}){remedy if template else ''}"
+        )
 
 
 def open_processor(source: str | Path) -> Any:

@@ -48,8 +48,9 @@ _OPERATING = np.round(np.arange(0.05, 1.0, 0.01), 2)
 class Judged:
     """Labels and true relations of some images, judged.
 
-    confidence, right, relation: of m labels. best, spatial, name: of n true relations; `best` is the confidence of the best label that
-    names it, -1 where none does; `lost_at` the step at which it is lost if that is too little, where the steps are known.
+    confidence, right, relation: of m labels; `relation` is the true relation that a label's text names, in this image or another, or its
+    own text. best, spatial, name: of n true relations; `best` is the confidence of the best label that names it, -1 where none does;
+    `lost_at` the step at which it is lost if that is too little, where the steps are known.
     """
 
     confidence: list[float] = field(default_factory=list)
@@ -61,8 +62,20 @@ class Judged:
     images: int = 0
     lost_at: list[str] = field(default_factory=list)
 
-    def add(self, scene: Scene, truth: Sequence[TrueRelation], trails: Trails | None = None) -> None:
-        """Judge the labels of one image; `trails` say what came before them."""
+    def add(
+        self,
+        scene: Scene,
+        truth: Sequence[TrueRelation],
+        trails: Trails | None = None,
+        wordings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Judge the labels of one image.
+
+        Args:
+            trails: what came before the labels.
+            wordings: see `wordings_of`; those of `truth` alone where not given.
+        """
+        wordings = wordings_of(truth) if wordings is None else wordings
         names: dict[tuple[int, int], list[tuple[int, frozenset[str], frozenset[str]]]] = {}
         start = len(self.best)
         for number, relation in enumerate(truth):
@@ -77,7 +90,8 @@ class Judged:
         for s, o, text, score in zip(
             scene.subject.tolist(), scene.object.tolist(), scene.relation, scene.confidence.tolist(), strict=True
         ):
-            lemma, right, said = relation_lemma(text), False, text
+            lemma, right = relation_lemma(text), False
+            said = wordings.get(lemma, text)
             for index, accepted, implied in names.get((s, o), ()):
                 if lemma in accepted:
                     self.best[index] = max(self.best[index], score)
@@ -193,6 +207,7 @@ def judge_dataset(tables: Iterable[Path], truth: Path, steps: _Steps | None = No
         InputError, DataError: see `quality_stage`.
     """
     relations = read_true_relations(truth)
+    wordings = wordings_of(relation for known in relations.values() for relation in known)
     halves = Judged(), Judged()
     for table in tables:
         trails = steps.trails(table.name) if steps else None
@@ -203,7 +218,7 @@ def judge_dataset(tables: Iterable[Path], truth: Path, steps: _Steps | None = No
                     f"{truth} has a relation of image {scene.image_id} beyond its {len(scene.labels)} boxes in {table}; "
                     "make truth and scene tables from the same raw data"
                 )
-            halves[shard_of(scene.image_id, 2)].add(scene, known, trails)
+            halves[shard_of(scene.image_id, 2)].add(scene, known, trails, wordings)
     return halves
 
 
@@ -279,7 +294,7 @@ def at_threshold(judged: Judged, threshold: float) -> dict[str, float | int | No
 
 
 def by_relation(judged: Judged, threshold: float) -> dict[str, dict[str, float | int | None]]:
-    """Precision, recall and counts of each relation. A right label counts for the relation it names, a wrong one for its own text."""
+    """Precision, recall and counts of each relation. A label counts for the relation that its text names."""
     names = np.asarray(judged.relation, object), np.asarray(judged.name, object)
     kept = np.asarray(judged.confidence, np.float32) >= np.float32(threshold)
     found = np.asarray(judged.best, np.float32) >= np.float32(threshold)
@@ -309,6 +324,11 @@ def losses(judged: Judged, threshold: float) -> dict[str, int]:
 def reliability_of(judged: Judged) -> dict[str, Any]:
     """Return the reliability curve of the judged labels and their expected calibration error."""
     return reliability(np.asarray(judged.confidence), np.asarray(judged.right, bool))
+
+
+def wordings_of(truth: Iterable[TrueRelation]) -> dict[str, str]:
+    """Normal form of every text that names a relation of `truth` -> that relation: "give food to" -> "feed"."""
+    return {relation_lemma(text): relation.relation for relation in truth for text in relation.accepted}
 
 
 def _share(values: npt.NDArray[np.bool_]) -> float | None:

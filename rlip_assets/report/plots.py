@@ -66,10 +66,10 @@ def reliability_plot(quality: Mapping[str, Any], file: Path) -> None:
         draw_reliability(axes, quality["calibration"]["curve"], quality.get("uncalibrated", {}).get("curve", ()))
 
 
-def losses_plot(losses: Mapping[str, Mapping[str, int]], file: Path) -> None:
-    """Plot where the true relations of each dataset are lost."""
+def losses_plot(quality: Mapping[str, Any], file: Path) -> None:
+    """Plot what becomes of the true relations of each dataset."""
     with plot_file(file, grid=None) as axes:
-        draw_losses(axes, losses)
+        draw_losses(axes, quality["losses"], quality.get("operating_threshold"))
 
 
 def in_percent(value: float | None) -> float:

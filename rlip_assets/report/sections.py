@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlip_assets.evaluation.errors_by_cause import CAUSES
+from rlip_assets.labelling.lost_relations import OUTCOMES
 from rlip_assets.report.page import Picture, Section, Table
 
 RELATIONS_SHOWN = 30
@@ -158,18 +159,19 @@ def _lost_relations(losses: Mapping[str, Mapping[str, int]]) -> list[Section]:
     """Return the section of the steps at which true relations are lost, where they are known."""
     if not losses:
         return []
-    outcomes = list(next(iter(losses.values())))
+    counted = {dataset: [counts[name.replace(" ", "_")] for name in OUTCOMES] for dataset, counts in losses.items()}
     rows = [
-        [dataset, str(sum(counts.values())), *(percent(counts[o] / max(1, sum(counts.values()))) for o in outcomes)]
-        for dataset, counts in losses.items()
+        [dataset, str(sum(counts)), *(percent(count / max(1, sum(counts))) for count in counts)]
+        for dataset, counts in counted.items()
     ]
     return [
         Section(
             "Where true relations are lost",
-            "Relations that happen, in percent, by what became of them at the operating threshold. Not captioned: no caption says so; not "
-            "parsed: a caption does and no triplet; not matched: a triplet does and the pair of boxes is no candidate; not sure: the "
-            "candidate's confidence is below the threshold.",
-            [Table(["dataset", "true relations", *(outcome.replace("_", " ") for outcome in outcomes)], rows)],
+            "Relations that happen (not those of place), in percent, by what became of them: found by a label above the operating "
+            "threshold, or lost at the first step that has nothing of it. Not captioned: no caption says so; not parsed: a caption does "
+            "and no triplet; not matched: a triplet does and the pair of boxes is no candidate; not sure: the candidate's confidence is "
+            "below the threshold.",
+            [Table(["dataset", "true relations", *OUTCOMES], rows)],
             ["plots/lost_relations.png"],
         )
     ]

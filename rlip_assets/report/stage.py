@@ -91,7 +91,7 @@ def _draw(facts: Mapping[str, Any], histories: Mapping[str, list[dict[str, float
     plots.precision_recall_plot(quality["curve"], quality.get("operating_threshold"), folder / "pseudo_labels.png")
     plots.reliability_plot(quality, folder / "reliability.png")
     if quality.get("losses"):
-        plots.losses_plot(quality["losses"], folder / "lost_relations.png")
+        plots.losses_plot(quality, folder / "lost_relations.png")
 
 
 def _pictures(inputs: Mapping[str, Path], runs: Iterable[str], folder: Path) -> list[Picture]:

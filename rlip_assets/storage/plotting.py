@@ -43,7 +43,7 @@ def plot_file(
     axes = figure.subplots()
     axes.set(title=title, **labels)
     yield axes
-    if axes.get_legend_handles_labels()[0]:
+    if axes.get_legend() is None and axes.get_legend_handles_labels()[0]:
         axes.legend(**LEGEND)
     if grid:
         axes.grid(axis=grid, alpha=0.3)

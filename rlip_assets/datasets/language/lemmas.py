@@ -63,7 +63,9 @@ def _guessed_base(stem: str) -> str:
     if stem.endswith(("v", "z", "u", "ag", "ng")) and not stem.endswith("ing") and len(stem) > 2:
         return stem + "e" if not stem.endswith("ng") else stem
     short = len(stem) == 3 and stem[-1] not in "wxy" and stem[1] in _VOWELS and stem[0] not in _VOWELS
-    return stem + "e" if short or stem.endswith(("at", "ac", "uc", "ur", "idg")) else stem
+    cluster = len(stem) > 3 and stem[-1] in "ls" and stem[-2] not in _VOWELS and stem[-2] not in "lswry"  # nibbl, rins
+    measured = stem.endswith("ur") and not stem.endswith("our")
+    return stem + "e" if short or cluster or measured or stem.endswith(("at", "c", "idg")) else stem
 
 
 @lru_cache(maxsize=65_536)
@@ -75,7 +77,7 @@ def verb_lemma(word: str) -> str:
         return irregular
     if word in words.verbs:
         return word
-    if word.endswith("ing") and len(word) > 4:
+    if word.endswith("ing") and not {*_VOWELS, "y"}.isdisjoint(word[:-3]):  # "cling" is no progressive
         return _known_base(word[:-3]) or _guessed_base(word[:-3])
     if word.endswith("ied") and len(word) > 4:
         return word[:-3] + "y"

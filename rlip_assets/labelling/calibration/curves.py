@@ -160,3 +160,17 @@ def reliability(confidence: Scores, right: Right, bins: int = BINS) -> dict[str,
         curve.append({"from": number / bins, "labels": int(inside.sum()), "confidence": mean, "right": share})
         error += inside.sum() / len(confidence) * abs(mean - share)
     return {"curve": curve, "expected_calibration_error": float(error) if curve else None}
+
+
+def cross_validated_error(method: Method, scores: Scores, right: Right, second_half: Right) -> float | None:
+    """Return the expected calibration error of labels whose map was fitted to the other half; None where a half is empty.
+
+    With few labels it is above that of the map of all: each half has half of them to fit, and bins of few labels stray by chance.
+    """
+    if second_half.all() or not second_half.any():
+        return None
+    confidence = scores.astype(np.float64)
+    for part in (second_half, ~second_half):
+        confidence[part] = fit_calibration(method, scores[~part], right[~part])(confidence[part])
+    error: float | None = reliability(confidence, right)["expected_calibration_error"]
+    return error

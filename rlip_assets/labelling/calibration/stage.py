@@ -20,7 +20,12 @@ from rlip_assets.datasets.scenes import Scene, bucket_folders, read_scenes
 from rlip_assets.datasets.sources.bucket_images import BucketImages
 from rlip_assets.datasets.sources.dataset_facts import read_facts
 from rlip_assets.datasets.sources.roots import raw_root
-from rlip_assets.labelling.calibration.curves import CALIBRATION_FILE, fit_calibration, reliability
+from rlip_assets.labelling.calibration.curves import (
+    CALIBRATION_FILE,
+    cross_validated_error,
+    fit_calibration,
+    reliability,
+)
 from rlip_assets.labelling.candidates import candidates_of, match_triplets
 from rlip_assets.labelling.caption_parsing.class_matching import ClassMatcher
 from rlip_assets.labelling.caption_parsing.stage import count_triplets, open_parser
@@ -32,9 +37,14 @@ from rlip_assets.labelling.tagging.stage import open_tagger, tag_scenes, tagger_
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.datasets import HUMAN_DATASET, HUMAN_EXCLUSIONS
 from rlip_assets.lineage.params import Params
+from rlip_assets.lineage.shards import shard_of
+from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import write_json
 from rlip_assets.training.micro_batches import MicroBatches
 from rlip_assets.training.training_images import is_held_out
+
+ENOUGH_LABELS = 1000
+"""Measured in the micro world: maps of 400 labels leave an expected calibration error of 0.06 on other images, of 1,000 labels 0.04."""
 
 
 def calibration_stage(ctx: StageContext) -> dict[str, Any]:
@@ -45,19 +55,24 @@ def calibration_stage(ctx: StageContext) -> dict[str, Any]:
 
     Raises:
         InputError: a damaged table, no captioner or no R-Tagger.
-        DataError: no candidate could be judged.
+        DataError: no held-out image can be read, or no candidate could be judged.
     """
     params = ctx.params
     root = raw_root(params.sources, HUMAN_DATASET, ctx.root)
     scenes, images = _held_out(ctx, root)
     source = str(ctx.inputs.get("captioner") or params.captions.model)
     captioner = open_captioner(source, params.captions, params.training.device)
-    captions, _ = caption_scenes(
+    captions, unreadable = caption_scenes(
         lambda part, photos: captioner([scene.image_id for scene in part], photos),
         scenes,
         images,
         MicroBatches(params.captions.batch_size, "lower captions.captions_per_image (captions.beams of a beam search)"),
     )
+    if scenes and not captions:
+        raise DataError(
+            f"no one of the {len(scenes)} held-out images can be read, such as {unreadable[0]['file_name']} "
+            f"({unreadable[0]['reason']}); check the images in {root}"
+        )
     objects = sorted({label for scene in scenes for label in scene.labels})
     facts = read_facts(ctx.inputs["manifests"] / "facts.json")
     items = list(_candidates(scenes, captions, objects, dict(facts.object_aliases), params))
@@ -66,21 +81,31 @@ def calibration_stage(ctx: StageContext) -> dict[str, Any]:
     aliases = {relation_lemma(text): relation_lemma(name) for text, name in reversed(facts.relation_aliases)}
     complete = params.sources.is_drawn(HUMAN_DATASET)
     judged = [
-        one
+        (shard_of(scene.image_id, 2) == 1, *one)
         for scene, _ in items
         if scene.image_id in scored
         for one in _judge(scene, scored[scene.image_id], aliases, complete)
     ]
-    confidence, right = np.array([one[0] for one in judged]), np.array([one[1] for one in judged], bool)
-    assert params.tagging.calibration != "none"
-    fitted = fit_calibration(params.tagging.calibration, confidence, right)
+    second_half, confidence, right = (
+        np.array([one[column] for one in judged], kind) for column, kind in enumerate((bool, float, bool))
+    )
+    method = params.tagging.calibration
+    assert method != "none"
+    fitted = fit_calibration(method, confidence, right)
     fitted = fitted.model_copy(update={"tagger": tagger_digest(ctx.inputs["r_tagger"])})
     write_json(ctx.outputs["calibration"] / CALIBRATION_FILE, fitted.model_dump(mode="json"))
+    if len(judged) < ENOUGH_LABELS:
+        ctx.log.info(
+            f"{len(judged)} labels of {len(captions)} held-out images are few to calibrate on (about {ENOUGH_LABELS} are enough): raise "
+            "holdout in training.r_tagger.changes"
+        )
     return {
         "held_out_images": len(scenes),
+        "unreadable_images": len(unreadable),
         "judged_labels": len(judged),
         "right": float(right.mean()),
         "expected_calibration_error_before": reliability(confidence, right)["expected_calibration_error"],
+        "expected_calibration_error_cross_validated": cross_validated_error(method, confidence, right, second_half),
     }
 
 

@@ -36,7 +36,13 @@ def parse_stage(ctx: StageContext) -> dict[str, Any]:
     store = ShardStore.of(ctx, record)
     finished = store.make_all(shards, make, ctx.log, "images", ctx.params.execution)
     collect(finished, ctx.outputs["caption_triplets"], _FILE)
-    return {"parser": record, **add_figures(shard.figures for shard in finished)}
+    figures = add_figures(shard.figures for shard in finished)
+    if figures.get("captions") and not figures["triplets"]:
+        ctx.log.info(
+            f"none of {figures['captions']} captions has a triplet: parsing.parser {params.parser} reads "
+            + ("JSON answers" if params.parser == "json" else "English sentences")
+        )
+    return {"parser": record, **figures}
 
 
 class _Parsing:

@@ -20,6 +20,7 @@ from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import CaptionParams
 from rlip_assets.lineage.shard_progress import rows_done
 from rlip_assets.lineage.shards import add_figures, collect, split
+from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import sha256_folder
 from rlip_assets.storage.images import BadImageError, open_image
 from rlip_assets.training.micro_batches import MicroBatches
@@ -31,7 +32,8 @@ _WIDTH, _LINE, _MARGIN = 480, 18, 8
 Captions = Callable[[Sequence[Scene], Sequence[Image.Image]], list[list[str]]]
 """Scenes and images of a batch to the captions of each image."""
 CaptionWriter = Callable[[Sequence[str], Sequence[Image.Image]], list[list[str]]]
-"""The interface of captioners: ids and RGB images to the captions of each image, the same whatever else is in the batch."""
+"""The interface of captioners: ids and RGB images to the captions of each image, the same whatever else is in the batch. A batch with an
+image that it cannot caption raises BadImageError."""
 
 
 def caption_stage(ctx: StageContext) -> dict[str, Any]:
@@ -87,21 +89,40 @@ def caption_scenes(
 
     Raises:
         InputError: memory is too small for one image.
+        DataError: the captioner gives something else than texts for each image.
     """
     rows: list[CaptionRow] = []
     left_out: Unreadable = []
     waiting: list[tuple[Scene, Image.Image]] = []
 
     def work(part: Sequence[tuple[Scene, Image.Image]]) -> list[list[str]]:
-        return captioner([scene for scene, _ in part], [image for _, image in part])
+        texts = captioner([scene for scene, _ in part], [image for _, image in part])
+        if [type(each) for each in texts] != [list] * len(part) or not all(
+            isinstance(text, str) for each in texts for text in each
+        ):
+            raise DataError(
+                f"the captioner gives no list of texts for each of {len(part)} images, of which {part[0][0].image_id} is the first; "
+                "see CaptionWriter in rlip_assets/labelling/captions/stage.py"
+            )
+        return texts
+
+    def caption(part: list[tuple[Scene, Image.Image]]) -> None:
+        try:
+            texts = batches(work, part + [part[-1]] * (batches.size - len(part)))
+        except BadImageError as error:
+            if len(part) > 1:
+                for one in part:
+                    caption([one])
+            else:
+                left_out.append(unreadable(part[0][0], error))
+            return
+        rows.extend(CaptionRow(scene.image_id, captions) for (scene, _), captions in zip(part, texts, strict=False))
 
     def flush() -> None:
-        if not waiting:
-            return
-        texts = batches(work, waiting + [waiting[-1]] * (batches.size - len(waiting)))
-        rows.extend(CaptionRow(scene.image_id, captions) for (scene, _), captions in zip(waiting, texts, strict=False))
-        rows_done(len(waiting))
-        waiting.clear()
+        if waiting:
+            caption(list(waiting))
+            rows_done(len(waiting))
+            waiting.clear()
 
     for scene in scenes:
         try:

@@ -1,7 +1,8 @@
 """A relation source beside the R-Tagger: an image-text-to-text model that answers for one pair of boxes, yes or no.
 
 The pair is marked on the photo, the subject in red and the object in blue, and the question names both classes and the relation. The
-confidence is the model's probability of "yes" against "no" at the first token of its answer.
+confidence is the model's probability of "yes" against "no" at the first token of its answer. A model that answers neither, in another
+language say, has no confidence: such candidates become no labels and are counted.
 """
 
 from __future__ import annotations
@@ -16,21 +17,29 @@ from rlip_assets.labelling.image_shards import Unreadable, unreadable
 from rlip_assets.labelling.image_text_model import ImageTextModel
 from rlip_assets.labelling.label_tables import CandidateRow
 from rlip_assets.labelling.tagging.filters import Labels
-from rlip_assets.storage.errors import InputError
+from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.images import BadImageError
 
 SUBJECT_COLOUR, OBJECT_COLOUR = (255, 0, 0), (0, 0, 255)
+ANSWERED = 0.01
+"""Least probability of "yes" and "no" together that is an answer."""
+_ENOUGH = 20
+"""Candidates without any answer that say that none will ever come."""
 
 
 class PairSource(Protocol):
-    """The interface of relation sources that look at one pair: the confidences of some relation texts, each in 0..1."""
+    """The interface of relation sources that look at one pair: the confidences of some relation texts, each in 0..1, or None without an
+    answer."""
 
     def __call__(
         self, photo: Image.Image, scene: Scene, subject: int, target: int, relations: Sequence[str]
-    ) -> list[float]:
+    ) -> Sequence[float | None]:
         """
         Args:
             subject, target: entities of the scene.
+
+        Raises:
+            BadImageError: the source cannot look at the photo.
         """
 
 
@@ -62,16 +71,18 @@ class PairJudge:
 
     def __call__(
         self, photo: Image.Image, scene: Scene, subject: int, target: int, relations: Sequence[str]
-    ) -> list[float]:
-        """Return the probability of "yes" for each relation between two entities of a scene."""
+    ) -> list[float | None]:
+        """Return the probability of "yes" for each relation between two entities of a scene; None of boxes outside the photo."""
+        if not all(_is_visible(photo, scene, entity) for entity in (subject, target)):
+            return [None] * len(relations)
         marked = mark_pair(photo, scene, subject, target)
         names = {"subject": scene.labels[subject], "object": scene.labels[target]}
         return [self._answer(marked, self.question.format(relation=relation, **names)) for relation in relations]
 
-    def _answer(self, marked: Image.Image, question: str) -> float:
+    def _answer(self, marked: Image.Image, question: str) -> float | None:
         chances = self.model.first_token(marked, question)
         yes, no = float(chances[self._yes].sum()), float(chances[self._no].sum())
-        return yes / (yes + no) if yes + no > 0 else 0.5
+        return yes / (yes + no) if yes + no >= ANSWERED else None  # nor of a model whose numbers overflow
 
 
 def mark_pair(photo: Image.Image, scene: Scene, subject: int, target: int) -> Image.Image:
@@ -79,8 +90,20 @@ def mark_pair(photo: Image.Image, scene: Scene, subject: int, target: int) -> Im
     marked = photo.convert("RGB")
     pen, width = ImageDraw.Draw(marked), max(2, round(max(photo.size) / 200))
     for entity, colour in ((target, OBJECT_COLOUR), (subject, SUBJECT_COLOUR)):
-        pen.rectangle(scene.boxes[entity].tolist(), outline=colour, width=width)
+        pen.rectangle(_upright(scene, entity), outline=colour, width=width)
     return marked
+
+
+def _upright(scene: Scene, entity: int) -> list[float]:
+    """Return a box as x1 y1 x2 y2 with x1 <= x2 and y1 <= y2; benchmarks have some that are turned round."""
+    x1, y1, x2, y2 = scene.boxes[entity].tolist()
+    return [min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]
+
+
+def _is_visible(photo: Image.Image, scene: Scene, entity: int) -> bool:
+    """Return whether a part of a box is in the photo."""
+    x1, y1, x2, y2 = _upright(scene, entity)
+    return x1 < photo.width and y1 < photo.height and x2 >= 0 and y2 >= 0
 
 
 def judge_scenes(
@@ -88,29 +111,45 @@ def judge_scenes(
 ) -> tuple[list[tuple[str, Labels]], Unreadable]:
     """Return the scores of every readable image, in the order of `items`, and the unreadable ones with reasons.
 
-    A pair is looked at once with all of its candidate relations; images without candidates are read by nobody.
+    A pair is looked at once with all of its candidate relations; images without candidates are read by nobody. Candidates without an answer
+    have no score.
+
+    Raises:
+        DataError: the source answers none of many candidates, or with something else than one number in 0..1 per relation.
     """
     scores: list[tuple[str, Labels]] = []
     left_out: Unreadable = []
+    asked = answered = 0
     for scene, row in items:
         try:
-            photo = photos.open(scene) if row.relation else None
+            labels = _judged(source, photos.open(scene), scene, row) if row.relation else Labels.of([], [], [], [])
         except BadImageError as error:
             left_out.append(unreadable(scene, error))
             continue
-        scores.append((scene.image_id, _judged(source, photo, scene, row) if photo else Labels.of([], [], [], [])))
+        asked, answered = asked + len(row.relation), answered + len(labels)
+        scores.append((scene.image_id, labels))
+    if asked >= _ENOUGH and not answered:
+        raise DataError(
+            f"the relation source answers none of {asked} candidates, the first ones in image {scores[0][0]}; a model must answer "
+            "tagging.question with yes or no"
+        )
     return scores, left_out
 
 
 def _judged(source: PairSource, photo: Image.Image, scene: Scene, row: CandidateRow) -> Labels:
-    """Return the candidates of an image, each with its confidence."""
+    """Return the candidates of an image that have an answer, each with its confidence."""
     pairs: dict[tuple[int, int], list[str]] = {}
     for subject, target, relation in zip(row.subject, row.object, row.relation, strict=True):
         pairs.setdefault((subject, target), []).append(relation)
-    found = {
-        (*pair, relation): confidence
-        for pair, relations in pairs.items()
-        for relation, confidence in zip(relations, source(photo, scene, *pair, relations), strict=True)
-    }
-    keys = list(zip(row.subject, row.object, row.relation, strict=True))
-    return Labels.of(row.subject, row.object, row.relation, [found[key] for key in keys])
+    found: dict[tuple[int, int, str], float | None] = {}
+    for pair, relations in pairs.items():
+        answers = source(photo, scene, *pair, relations)
+        if len(answers) != len(relations) or not all(answer is None or 0 <= answer <= 1 for answer in answers):
+            raise DataError(
+                f"the relation source gives {[*answers]} for {len(relations)} relations of boxes {pair} of image {scene.image_id}; it must "
+                "give one number in 0..1, or None, per relation"
+            )
+        found |= {(*pair, relation): answer for relation, answer in zip(relations, answers, strict=True)}
+    keys = zip(row.subject, row.object, row.relation, strict=True)
+    scored = [(*key, answer) for key in keys if (answer := found[key]) is not None]
+    return Labels.of(*(list(column) for column in zip(*scored, strict=True))) if scored else Labels.of([], [], [], [])

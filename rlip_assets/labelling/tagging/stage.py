@@ -199,7 +199,12 @@ class _Tagging:
         scores, left_out = self.opened(rows, self.images)
         _write_scores(folder / _SCORES, scores)
         write_unreadable(folder, left_out)
-        return {"scored": sum(len(labels) for _, labels in scores)}
+        figures = {"scored": sum(len(labels) for _, labels in scores)}
+        if not self.checkpoint:
+            read = {image_id for image_id, _ in scores}
+            candidates = sum(len(row.relation) for scene, row in rows if scene.image_id in read)
+            figures["unanswered"] = candidates - figures["scored"]
+        return figures
 
     def _open(self) -> Scoring:
         if self.checkpoint:

@@ -18,6 +18,7 @@ from rlip_assets.labelling.calibration.curves import (
     BINS,
     Isotonic,
     Temperature,
+    cross_validated_error,
     fit_calibration,
     read_calibration,
     reliability,
@@ -193,6 +194,25 @@ def test_the_stage_judges_held_out_images_alone(tmp_path: Path, monkeypatch: pyt
     assert figures["held_out_images"] == len(held)
     assert figures["judged_labels"] == 3 * len(held)  # ride, on, hold
     assert figures["right"] == pytest.approx(2 / 3)
+    assert figures["unreadable_images"] == 0
+    assert 0 <= figures["expected_calibration_error_cross_validated"] <= 1
     fitted = read_calibration(tmp_path / "out/calibration.json")
     assert isinstance(fitted, Isotonic)
     assert fitted.tagger == tagger_digest(inputs["r_tagger"])
+    for one in scenes:
+        (raw / one.file_name).unlink()
+    with pytest.raises(DataError, match=r"can be read, such as .*check the images in"):
+        calibration_stage(StageContext("calibration", None, params, inputs, outputs, work, Log()))
+
+
+def test_an_error_is_of_labels_that_the_map_was_not_fitted_to() -> None:
+    """Scores that say nothing: a map of all labels would follow their chance, one of the other half does not."""
+    generator = np.random.default_rng(1)
+    scores, right = generator.random(4000), generator.random(4000) < 0.5
+    second_half = np.arange(4000) % 2 == 1
+    error = cross_validated_error("isotonic", scores, right, second_half)
+    assert error is not None
+    assert error < 0.05 < reliability(scores, right)["expected_calibration_error"]
+    certain = np.where(second_half, scores > 0.5, scores <= 0.5)  # the two halves contradict each other
+    assert (cross_validated_error("isotonic", scores, certain, second_half) or 0) > 0.25
+    assert cross_validated_error("isotonic", scores, right, second_half & False) is None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +18,14 @@ from pydantic import ValidationError
 from rlip_assets.datasets.scenes import Scene, make_scene
 from rlip_assets.labelling.captions.captioner import Captioner
 from rlip_assets.labelling.captions.image_text_captioner import ImageTextCaptioner
-from rlip_assets.labelling.captions.stage import open_captioner
+from rlip_assets.labelling.captions.stage import caption_scenes, open_captioner
 from rlip_assets.labelling.image_text_model import ImageTextModel
 from rlip_assets.labelling.label_tables import CandidateRow
 from rlip_assets.labelling.tagging.pair_judge import OBJECT_COLOUR, SUBJECT_COLOUR, PairJudge, judge_scenes, mark_pair
 from rlip_assets.lineage.params.labels import CaptionParams, TaggingParams
-from rlip_assets.storage.errors import InputError
+from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.images import BadImageError
+from rlip_assets.training.micro_batches import MicroBatches
 from tests.support.image_text_models import FAMILIES, image_text_folder
 from tests.support.label_factory import captioner_folder
 
@@ -152,6 +156,111 @@ def test_every_candidate_gets_the_answer_for_its_pair() -> None:
     assert labels.confidence.tolist() == pytest.approx([0.1, 0.2, 0.6])
     assert len(scores[1][1]) == 0
     assert [entry["image_id"] for entry in left_out] == ["bad"]
+
+
+def test_candidates_without_an_answer_become_no_labels() -> None:
+    scores, _ = judge_scenes(lambda *_: [0.25, None] if len(_[-1]) == 2 else [None], [(SCENE, ROW)], Photos())
+    assert (scores[0][1].relation, scores[0][1].confidence.tolist()) == (("ride",), [0.25])
+    with pytest.raises(DataError, match=r"answers none of 21 candidates.*yes or no"):
+        judge_scenes(lambda *_: [None] * len(_[-1]), [(SCENE, ROW)] * 7, Photos())
+
+
+@pytest.mark.parametrize("answers", [[], [0.5], [0.5, 1.5], [0.5, float("nan")], [0.5, -0.1], [0.1, 0.2, 0.3]])
+def test_answers_that_are_not_one_number_per_relation_are_refused(answers: list[float]) -> None:
+    with pytest.raises(DataError, match=r"2 relations of boxes \(0, 1\) of image 1; it must give one number"):
+        judge_scenes(lambda *_: answers, [(SCENE, ROW)], Photos())
+
+
+def test_a_model_that_answers_in_another_language_has_no_confidence(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ImageTextModel.open(image_text_folder(base, "llava"))
+    judge = PairJudge(model, "is the {subject} {relation} the {object}")
+    for chances in (torch.eye(1000)[999], torch.full((1000,), torch.nan)):  # another word; numbers that overflowed
+        monkeypatch.setattr(model, "first_token", lambda *_, chances=chances: chances)
+        assert judge(photo(0), SCENE, 0, 1, ["riding", "on"]) == [None, None]
+
+
+def test_odd_boxes_are_marked_where_they_can_be_seen(base: Path) -> None:
+    judge = PairJudge(ImageTextModel.open(image_text_folder(base, "llava")), "is the {subject} {relation} the {object}")
+
+    def answer(*box: float) -> float | None:
+        return judge(photo(0), replace(SCENE, boxes=np.array([box, (30, 8, 70, 55)], np.float32)), 0, 1, ["riding"])[0]
+
+    turned, plain = answer(40, 50, 2, 3), answer(2, 3, 40, 50)
+    assert turned == plain
+    assert answer(20, 20, 20, 20) is not None  # without area: a point
+    assert answer(90, 5, 99, 20) is None
+    assert answer(-30, -30, -10, -10) is None
+    tiny = replace(SCENE, width=1, height=1, boxes=np.array([(0, 0, 1, 1)] * 2, np.float32))
+    assert judge(Image.new("RGB", (1, 1)), tiny, 0, 1, ["riding"])[0] is not None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tiny_and_thin_images_are_captioned_or_refused_as_images(family: str, base: Path) -> None:
+    captioner = open_captioner(str(image_text_folder(base, family)), PARAMS, "cpu")
+    for size in ((1, 1), (3, 80), (80, 3)):
+        assert len(captioner(["a"], [photo(0, size)])[0]) == 3
+    if family == "qwen2_5_vl":
+        with pytest.raises(BadImageError, match=r"the model cannot prepare it .*aspect ratio"):
+            captioner(["a"], [photo(0, (400, 1))])
+    else:
+        assert captioner(["a"], [photo(0, (400, 1))])
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_a_model_without_its_chat_template_is_one_sentence(family: str, base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(image_text_folder(base, family), folder)
+    for file in folder.glob("*.json"):
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps({key: value for key, value in content.items() if key != "chat_template"}))
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    captioner = open_captioner(str(folder), PARAMS, "cpu")
+    with pytest.raises(
+        InputError, match="has no chat template, cannot read the instruction 'describe the picture'"
+    ) as e:
+        captioner(["a"], [photo(0)])
+    assert "write <" in str(e.value)
+    asking = PARAMS.model_copy(update={"prompt": f"{captioner.model.processor.image_token} describe the picture"})
+    assert ImageTextCaptioner(captioner.model, asking)(["a"], [photo(0)])
+
+
+class Scenes:
+    """The photos of scenes: one is too thin."""
+
+    def open(self, scene: Scene) -> Image.Image:
+        return photo(0, (400, 1) if scene.image_id == "thin" else (80, 60))
+
+
+def test_an_image_that_the_model_cannot_prepare_goes_to_quarantine(base: Path) -> None:
+    params = PARAMS.model_copy(update={"captions_per_image": 1})
+    captioner = open_captioner(str(image_text_folder(base, "qwen2_5_vl")), params, "cpu")
+    boxes = np.array([(0, 0, 9, 1), (5, 0, 50, 1)], np.float32)
+    scenes = [replace(SCENE, image_id=name, boxes=boxes) for name in ("a", "thin", "b")]
+
+    def write(part: Sequence[Scene], photos: Sequence[Image.Image]) -> list[list[str]]:
+        return captioner([scene.image_id for scene in part], photos)
+
+    rows, left_out = caption_scenes(write, scenes, Scenes(), MicroBatches(2, ""))  # type: ignore[arg-type]
+    assert [row.image_id for row in rows] == ["a", "b"]
+    assert [row.captions for row in rows] == captioner(["a", "b"], [photo(0)] * 2)
+    assert [(entry["image_id"], "aspect ratio" in entry["reason"]) for entry in left_out] == [("thin", True)]
+    judge = PairJudge(captioner.model, "is the {subject} {relation} the {object}")
+    _, left_out = judge_scenes(judge, [(scene, ROW) for scene in scenes], Scenes())
+    assert [entry["image_id"] for entry in left_out] == ["thin"]
+
+
+@pytest.mark.parametrize("given", [[], [["a"]], [["a"], ["b"], ["c"]], [["a"], None], [["a"], "text"], [["a"], [None]]])
+def test_a_captioner_that_gives_no_texts_per_image_is_refused(given: Any) -> None:
+    scenes = [replace(SCENE, image_id=name) for name in ("a", "b")]
+    with pytest.raises(DataError, match="no list of texts for each of 2 images, of which a is the first"):
+        caption_scenes(lambda *_: given, scenes, Scenes(), MicroBatches(2, ""))  # type: ignore[arg-type]
+
+
+def test_empty_captions_are_kept_as_such() -> None:
+    rows, left_out = caption_scenes(lambda part, _: [[""]] * len(part), [SCENE], Scenes(), MicroBatches(2, ""))  # type: ignore[arg-type]
+    assert ([row.captions for row in rows], left_out) == ([[""]], [])
 
 
 @pytest.mark.parametrize(

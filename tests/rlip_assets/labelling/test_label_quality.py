@@ -22,6 +22,7 @@ from rlip_assets.labelling.quality import (
     operating_threshold,
     quality_stage,
     reliability_of,
+    wordings_of,
 )
 from rlip_assets.labelling.true_relations import TrueRelation, write_true_relations
 from rlip_assets.lineage.context import StageContext
@@ -88,6 +89,15 @@ def test_by_relation_counts_wordings_together() -> None:
     assert found["ride"] == {"labels": 4, "true_relations": 1, "precision": 0.5, "recall": 1.0}
     assert found["next to"] == {"labels": 1, "true_relations": 1, "precision": 1.0, "recall": 1.0}
     assert found["on"]["recall"] is None
+
+
+def test_a_wrong_label_counts_for_the_relation_that_its_text_names_in_another_image() -> None:
+    feed = TrueRelation("2", 0, 1, "feed", ["feed", "giving food to"], [], False)
+    found = Judged()
+    labels = scene([(0, 1, "give food to", 0.9), (0, 1, "leads", 0.9)])
+    found.add(labels, TRUTH, wordings=wordings_of([*TRUTH, feed]))
+    assert found.relation == ["feed", "leads"]  # of which nothing is known, so that it stands for itself
+    assert not any(found.right)
 
 
 def test_the_operating_threshold_keeps_the_asked_precision_where_it_can() -> None:

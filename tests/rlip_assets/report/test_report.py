@@ -128,6 +128,7 @@ def test_pseudo_labels_are_shown_by_dataset_and_relation_and_by_whom_they_were_j
     assert "| coco | 7 | 9 | 50.00 | – |" in text
     assert text.index("| ride | 3 | 9 | 100.00 | 12.50 |") < text.index("| chase | 4 | 0 | 25.00 | – |")
     assert "Visual Genome: " not in text
+    assert "| found | not sure | not matched | not parsed | not captioned |" in text  # whatever order the file has
     assert "| coco | 8 | 62.50 | 25.00 | 0.00 | 12.50 | 0.00 |" in text
     assert "| from 0.800 | 12 | 87.50 | 75.00 |" in text
     assert "It is 0.031 after calibration and 0.117 without." in text

@@ -22,6 +22,15 @@ from rlip_assets.datasets.language.lemmas import noun_lemma, relation_lemma, tok
         ("grazing", "graze"),
         ("flies", "fly"),
         ("watches", "watch"),
+        ("clinging", "cling"),
+        ("cling", "cling"),
+        ("nibbled", "nibble"),
+        ("rinsing", "rinse"),
+        ("bouncing", "bounce"),
+        ("devouring", "devour"),
+        ("measuring", "measure"),
+        ("curling", "curl"),
+        ("trying", "try"),
     ],
 )
 def test_verb_lemmas(form: str, lemma: str) -> None:
