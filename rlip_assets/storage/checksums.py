@@ -7,7 +7,7 @@ from pathlib import Path
 from stat import S_ISREG
 from types import TracebackType
 
-from rlip_assets.storage.errors import DataError
+from rlip_assets.storage.errors import OF_THE_MACHINE, DataError
 from rlip_assets.storage.file_state import Stamp, change_stamp, is_settled
 from rlip_assets.storage.files import sha256_file
 from rlip_assets.storage.images import BadImageError, image_inside
@@ -99,6 +99,8 @@ class Checksums(FileRecords):
                 settled, checksum = is_settled(stamp), sha256_file(path)
                 if settled:
                     self.put(file_name, stamp, checksum)
-        except (BadImageError, OSError):  # the stage that opens the file says why
+        except (BadImageError, OSError) as error:  # the stage that opens the file says why
+            if getattr(error, "errno", None) in OF_THE_MACHINE:
+                raise
             return None, None
         return stamp[0], checksum

@@ -46,6 +46,7 @@ TRY_AGAIN = 75
 
 _NO_ROOM = "make room and run this again, finished work is kept"
 _NOT_WRITABLE = "make it writable for this user, or work in a copy of the project that is"
+_AWAY = (errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN)
 _REMEDIES = {
     errno.ENOSPC: _NO_ROOM,
     errno.EDQUOT: _NO_ROOM,
@@ -63,9 +64,11 @@ _REMEDIES = {
     errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
     errno.ENFILE: "close programs that hold many files open",
     errno.EIO: "check the disk",
-    errno.ESTALE: "mount the network file system again",
     errno.ENOMEM: "free memory, or use smaller batches or fewer workers",
+    **dict.fromkeys(_AWAY, "mount the network file system again"),
 }
+OF_THE_MACHINE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, *_AWAY})
+"""Failures to read a file that say nothing about the file: it is not taken for a bad one."""
 _RUST_CODE = re.compile(r"\(os error (\d+)\)")
 """The number of an error that a library in Rust names in its text alone."""
 _SQLITE_REMEDIES = {

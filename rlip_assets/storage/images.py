@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from rlip_assets.storage.errors import InputError
+from rlip_assets.storage.errors import OF_THE_MACHINE, InputError
 from rlip_assets.storage.files import atomic_file
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -56,7 +56,9 @@ def _opened(
 ) -> Iterator[Image.Image]:
     """The image with its header read; every way in which decoding fails becomes a `BadImageError`."""
     try:
-        if content is None and path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        if (
+            content is None and sha256 is None and path.exists() and not path.is_file()
+        ):  # opening a pipe would wait for ever
             raise BadImageError(path, "cannot be read (no regular file)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -80,6 +82,8 @@ def _opened(
             path, "the file is empty" if empty else f"no image of a known format ({', '.join(FORMATS)})"
         ) from None
     except OSError as error:
+        if error.errno in OF_THE_MACHINE:
+            raise
         reason = f"cannot be read ({error.strerror})" if error.errno else f"damaged or truncated ({error})"
         raise BadImageError(path, reason) from None
     except Exception as error:  # on hostile bytes the decoders raise whatever they trip over (struct, zlib, index)
@@ -87,8 +91,18 @@ def _opened(
 
 
 def _content(path: Path, sha256: str) -> bytes:
-    """Return the bytes of a file, which must have this checksum."""
-    content = path.read_bytes()
+    """Return the bytes of a file, which must have this checksum: a file that is not there is as wrong as another one, for a work result
+    that lacks its image would be kept under the checksum of the image."""
+    try:
+        content = path.read_bytes() if path.is_file() else None  # opening a pipe would wait for ever
+    except OSError as error:
+        if error.errno in OF_THE_MACHINE:
+            raise
+        content = None
+    if content is None:
+        raise InputError(
+            f"{path} cannot be read, though its manifest lists it; restore it or run the raw_manifest stage again"
+        )
     if hashlib.sha256(content).hexdigest() != sha256:
         raise InputError(f"{path} changed since its manifest was made; run the raw_manifest stage again")
     return content
@@ -111,6 +125,8 @@ def image_inside(root: Path, name: str) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         return path
     except (OSError, RuntimeError, UnicodeError) as error:  # a name too long, links in a circle
+        if getattr(error, "errno", None) in OF_THE_MACHINE:
+            raise
         raise BadImageError(path, f"the name is no path ({getattr(error, 'strerror', error)})") from None
     if not real.is_relative_to(root.resolve()) and not _CACHED.search(real.as_posix()):
         raise BadImageError(path, "the name leads out of the root of its dataset")
@@ -124,6 +140,7 @@ def check_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
     Raises:
         BadImageError: missing, empty, truncated, damaged, of no known format or larger than `max_pixels`.
+        OSError: one of `OF_THE_MACHINE`, which no file is blamed for.
     """
     with _opened(path, max_pixels) as image:
         size = image.size
@@ -164,7 +181,7 @@ def open_image(
 
     Raises:
         BadImageError: as `check_image`.
-        InputError: the file has another checksum.
+        InputError: the file has another checksum, or is missing where one is asked for.
     """
     with _opened(path, max_pixels, sha256, content) as image:
         turn = _turn(image, size)

@@ -55,7 +55,7 @@ class BucketImages:
 
         Raises:
             BadImageError: as `open_image` and `image_inside`.
-            InputError: the file is not the one of the manifest.
+            InputError: the file is not the one of the manifest, or is gone.
         """
         return open_image(
             image_inside(self.root, scene.file_name), (scene.width, scene.height), sha256=self.checksum(scene)

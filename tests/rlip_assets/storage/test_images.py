@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import struct
 import zlib
@@ -14,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rlip_assets.storage.images import FORMATS, BadImageError, check_image, open_image
+from rlip_assets.storage.checksums import Checksums
+from rlip_assets.storage.errors import OF_THE_MACHINE, InputError, explain
+from rlip_assets.storage.images import FORMATS, BadImageError, check_image, image_inside, open_image
 from tests.support.facts import PHOTOS
 
 
@@ -167,3 +170,46 @@ def test_damaged_bytes_give_an_image_or_a_bad_image_error(
 def test_real_photographs() -> None:
     for path in sorted(PHOTOS.glob("*.jpg")):
         assert open_image(path).size == check_image(path)
+
+
+@pytest.mark.parametrize("number", sorted(OF_THE_MACHINE))
+def test_no_image_is_blamed_for_a_failure_of_the_machine(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many open files or a mount that went away: the image would stay in quarantine when all is well again."""
+    gradient().save(tmp_path / "a.png")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, "of the machine")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Image, "open", fail)
+        for read in (check_image, open_image):
+            with pytest.raises(OSError, match="of the machine") as caught:
+                read(tmp_path / "a.png")
+            assert explain(caught.value)  # with a remedy
+    with monkeypatch.context() as broken, Checksums(tmp_path / "sums.sqlite", tmp_path) as sums:
+        broken.setattr("rlip_assets.storage.checksums.sha256_file", fail)
+        with pytest.raises(OSError, match="of the machine"):
+            sums.of("a.png")
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "lstat", fail)
+        with pytest.raises(OSError, match="of the machine"):
+            image_inside(tmp_path, "a.png")
+    assert check_image(image_inside(tmp_path, "a.png")) == (12, 8)
+
+
+def test_an_image_of_a_manifest_that_is_gone_is_no_bad_image(tmp_path: Path) -> None:
+    """Its absence would be kept as the result for its checksum, and found again when the image is back."""
+    path = tmp_path / "a.png"
+    gradient().save(path)
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert open_image(path, sha256=checksum).size == (12, 8)
+    path.unlink()
+    for _ in range(2):
+        with pytest.raises(
+            InputError, match=r"a\.png cannot be read, though its manifest lists it; restore it"
+        ) as caught:
+            open_image(path, sha256=checksum)
+        assert not isinstance(caught.value, BadImageError)
+        path.mkdir(exist_ok=True)
