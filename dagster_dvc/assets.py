@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 
-from dagster_dvc.execution import reproduce
+from dagster_dvc.execution import Reported, reproduce
 from dagster_dvc.lock import digest
+from dagster_dvc.metadata import finite
 from dagster_dvc.project import DvcProject, Stage
-from dagster_dvc.reporting import LOCK_TAG
+from dagster_dvc.reporting import CODE_VERSION_TAG, DATA_VERSION_TAG, content, newest
 from dagster_dvc.translator import DvcTranslator
 
 
 def build_assets(project: DvcProject, translator: DvcTranslator) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """Return the assets of all stages and `.dvc` files."""
-    return [
-        build_spec(project, stage, translator) if stage.is_source else build_asset(project, stage, translator)
-        for stage in project.stages
-    ]
+    return [(build_spec if one.is_source else build_asset)(project, one, translator) for one in project.stages]
 
 
 def step_name(key: dg.AssetKey) -> str:
@@ -68,9 +67,8 @@ def dependency(project: DvcProject, child: Stage, parent: Stage, key: dg.AssetKe
             downstream[above].add(str(below))
         return dg.AssetDep(key, partition_mapping=dg.StaticPartitionMapping(dict(downstream)))
     read = {above for above, _ in pairs}
-    if read == set(parent.partitions):
-        return dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping())
-    return dg.AssetDep(key, partition_mapping=dg.SpecificPartitionsPartitionMapping(sorted(read)))
+    some = None if read == {*parent.partitions} else dg.SpecificPartitionsPartitionMapping(sorted(read))
+    return dg.AssetDep(key, partition_mapping=some or dg.AllPartitionMapping())
 
 
 def build_asset(project: DvcProject, stage: Stage, translator: DvcTranslator) -> dg.AssetsDefinition:
@@ -96,43 +94,53 @@ def build_asset(project: DvcProject, stage: Stage, translator: DvcTranslator) ->
     return run_stage
 
 
-def try_again(context: dg.AssetExecutionContext, policy: dg.RetryPolicy | None, failure: dg.Failure) -> None:
-    """Raise dg.RetryRequested where a second try can help and is left. A policy of the step itself would retry interrupted runs too."""
-    tries = context.op_execution_context.retry_number
-    if policy and failure.allow_retries and tries < policy.max_retries:
-        context.log.info(f"{failure.description}; trying again")
-        raise dg.RetryRequested(policy.max_retries, policy.calculate_delay(tries + 1)) from failure
-
-
 def materialize(
     context: dg.AssetExecutionContext, project: DvcProject, stage: Stage, translator: DvcTranslator
-) -> dg.MaterializeResult[Any]:
+) -> Iterator[dg.MaterializeResult[Any] | dg.AssetMaterialization]:
     """Run what a materialisation asks for: the stage, a partition, or several in the run of a backfill.
 
-    Dagster gives those one data version; without the tag of an entry, the synchronisation reports each one's own right after.
+    Dagster gives those one data version and one description; the step goes on to say each one's own, before anything can follow from it.
     """
     several = stage.partitioned and not context.has_partition_key
     keys = context.partition_keys if several else [context.partition_key if stage.partitioned else None]
     items = [stage.item(key) for key in keys]
     try:
-        entries, skipped = reproduce(context, project, items, translator)
+        recorded, skipped, told = reproduce(context, project, items, translator)
     except dg.Failure as failure:
-        try_again(context, translator.retry_policy(stage), failure)
-        raise
+        policy, tries = translator.retry_policy(stage), context.op_execution_context.retry_number
+        if not (policy and failure.allow_retries and tries < policy.max_retries):
+            raise
+        context.log.info(f"{failure.description}; trying again")  # by a policy of the step, interrupted runs would too
+        raise dg.RetryRequested(policy.max_retries, policy.calculate_delay(tries + 1)) from failure
     if skipped:
-        context.log.info(f"{skipped} of {len(items)} items were up to date in DVC, or brought back from its run cache")
-    metadata: dict[str, Any]
-    if several:
-        version = digest([entry.data_version for entry in entries])
-        metadata, tags = {"items": len(items), "up to date": skipped}, {}
-    else:
-        version = entries[0].data_version
-        metadata = {"ran": skipped == 0, **translator.metadata(project, items[0], entries[0])}
-        tags = {LOCK_TAG: entries[0].fingerprint}
-    return dg.MaterializeResult(
-        asset_key=translator.key(stage),
-        data_version=dg.DataVersion(version),
-        metadata=metadata,
-        tags=tags,
-        check_results=list(translator.check_results(project, stage)),
+        context.log.info(f"up to date in DVC, or brought back from its run cache: {', '.join(sorted(skipped))}")
+    each = [content(project, translator, item, recorded, item.address not in skipped) for item in items]
+    if each[0][1][CODE_VERSION_TAG] != translator.code_version(stage):
+        context.log.warning("the command or a parameter has changed since the definitions were loaded; reload them")
+    key, versions = translator.key(stage), [tags[DATA_VERSION_TAG] for _, tags in each]
+    given = (one.metadata or {} for one in told if isinstance(one, dg.MaterializeResult))
+    said = {name: finite(value) for metadata in given for name, value in metadata.items()}
+    yield dg.MaterializeResult(
+        asset_key=key,
+        data_version=dg.DataVersion(digest(versions) if several else versions[0]),
+        metadata={"items": len(items), "up to date": len(skipped)} if several else {**each[0][0], **said},
+        tags={} if several else each[0][1],
+        check_results=judge(context, project, stage, translator, told),
     )
+    for item, (metadata, tags) in zip(items, each, strict=True) if several else ():
+        made, _ = newest(context.instance, key, item.key)
+        yield dg.AssetMaterialization(key, None, metadata, item.key, {**made, **tags})
+
+
+def judge(
+    context: dg.AssetExecutionContext, project: DvcProject, stage: Stage, translator: DvcTranslator, told: Reported
+) -> list[dg.AssetCheckResult]:
+    """Return the results of the declared checks: what the stage reported, a failure before a success, else what the translator says."""
+    results = {one.check_name: one for one in translator.check_results(project, stage)}
+    declared = {spec.name for spec in translator.check_specs(stage)}
+    for one in sorted((one for one in told if isinstance(one, dg.AssetCheckResult)), key=lambda one: not one.passed):
+        if one.check_name in declared:
+            results[one.check_name] = one
+        elif not one.passed:
+            context.log.warning(f"the stage reports a failed check that no translator declares: {one.check_name}")
+    return list(results.values())

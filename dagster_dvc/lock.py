@@ -16,10 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from dagster_dvc.project import DvcProject, DvcProjectError, Item, repository_busy
+from dagster_dvc.project import DvcProject, DvcProjectError, Item, relative, repository_busy
 
 _QUIET_SECONDS, _PAUSE = 5.0, 0.05
-_HASHES = ("md5", "etag", "checksum")
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,12 @@ class LockEntry:
         """Identity of what the item wrote: the hash of its output, else a digest of all; of the whole entry without outputs."""
         if len(self.outs) == 1:
             return next(iter(self.outs.values()))
-        return digest(dict(self.outs)) if self.outs else self.fingerprint
+        return digest(self.outs) if self.outs else self.fingerprint
 
     @property
     def fingerprint(self) -> str:
         """Identity of the whole entry: a run with other inputs or parameters differs even if it wrote the same."""
-        return digest([self.command, dict(self.deps), dict(self.outs), {k: dict(v) for k, v in self.params.items()}])
+        return digest([self.command, self.deps, self.outs, self.params])
 
 
 Found = Sequence[tuple[Item, LockEntry]]  # items with what DVC recorded of them
@@ -71,7 +70,7 @@ def read_lock(project: DvcProject, items: Iterable[Item] | None = None) -> dict[
     for item in chosen:
         content = contents[item.record]
         if entry := content if item.command is None else content.get("stages", {}).get(item.lock_key):
-            found[item.address] = _entry(entry, item)
+            found[item.address] = _entry(entry, project.root / item.directory, project.root)
     return found
 
 
@@ -101,9 +100,9 @@ def _content(path: Path, root: Path) -> Mapping[str, Any]:
     return dict(content)
 
 
-def _entry(entry: Mapping[str, Any], item: Item) -> LockEntry:
+def _entry(entry: Mapping[str, Any], folder: Path, root: Path) -> LockEntry:
     def place(path: str) -> str:
-        return path if "://" in path else os.path.normpath(Path(item.directory) / path)
+        return path if "://" in path else relative(os.path.normpath(folder / path), root)
 
     command, params = entry.get("cmd"), entry.get("params") or {}
     deps, outs = ([one for one in entry.get(part) or [] if "path" in one] for part in ("deps", "outs"))
@@ -117,7 +116,7 @@ def _entry(entry: Mapping[str, Any], item: Item) -> LockEntry:
 
 def _identity(one: Mapping[str, Any]) -> str:
     """Return the hash of a file or folder; of what DVC records otherwise, such as files in a versioned bucket, a digest."""
-    recorded = next((str(one[name]) for name in _HASHES if name in one), None)
+    recorded = next((str(one[name]) for name in ("md5", "etag", "checksum") if name in one), None)
     files = [[file.get("relpath"), file.get("md5")] for file in one.get("files") or []]
     return recorded or digest(files or {key: value for key, value in one.items() if key != "path"})
 

@@ -102,10 +102,14 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, _Figure]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield name, str(value)  # Dagster's pages cannot show such a number
     elif isinstance(value, _Figure) and name:
-        yield name, value
+        yield name, finite(value)
+
+
+def finite(value: Any) -> Any:
+    """Return an infinite value, or one that is not a number, as text, for Dagster's pages cannot show it; any other as it is."""
+    number = getattr(value, "value", value)
+    return str(number) if isinstance(number, float) and not math.isfinite(number) else value
 
 
 def _small(file: Path) -> bytes:

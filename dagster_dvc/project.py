@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY_LOCK = ".dvc/tmp/lock"
-"""Held by DVC (through flock) while it writes a lock file."""
+"""Held by DVC while it writes a lock file: through flock, or with `core.hardlink_lock` by a second name of the file."""
 LOCK_FILE = "dvc.lock"
 _PAUSE, _LONGEST_WAIT, _LONGEST = 0.2, 60.0, 500
 _NO_PARTITION_KEY = re.compile(r"\.\.\.|[\x00-\x1f]")  # refused by Dagster
@@ -40,8 +40,8 @@ class Item:
         folder: folder of its `dvc.yaml`, empty for the root.
         directory: folder that the paths of its lock entry are relative to.
         command: None for a `.dvc` file.
-        deps, outs: those that are local files or folders.
-        params: parameter file -> dotted key -> present value; a whole file is under "".
+        outs: those that are local files or folders.
+        params: parameter file -> dotted key, or key of a file that is taken whole -> present value.
         metrics, plots: what DVC shows as such and the item writes; metrics that `dvc.yaml` lists beside its stages too.
         parents: addresses of the items that write what this one reads.
     """
@@ -52,7 +52,6 @@ class Item:
     folder: str
     directory: str
     command: str | None
-    deps: tuple[str, ...] = ()
     outs: tuple[str, ...] = ()
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     description: str | None = None
@@ -103,10 +102,8 @@ class Stage:
         return tuple(str(item.key) for item in self.items) if self.partitioned else ()
 
     def item(self, partition: str | None) -> Item:
-        """Return the item of a partition; KeyError for an unknown one."""
-        if not self.partitioned:
-            return self.items[0]
-        return {str(item.key): item for item in self.items}[str(partition)]
+        """Return the item of a partition; ValueError for an unknown one."""
+        return self.items[self.partitions.index(str(partition)) if self.partitioned else 0]
 
 
 @dataclass(frozen=True)
@@ -122,19 +119,13 @@ class DvcProject:
 
         Where two stages would have the same path, DVC's addresses tell them apart.
         """
-        groups: dict[tuple[str, str, bool], list[Item]] = {}
-        for item in self.items:
-            groups.setdefault(item.group, []).append(item)
-        apart = _in_circles(self.items)
-        stages: list[Stage] = []
-        for group, items in groups.items():
-            path = (*_parts(group[0]), *_parts(group[1]))
-            alone = group in apart or any(item.key is None or _NO_PARTITION_KEY.search(item.key) for item in items)
-            stages += (
-                [Stage((*path, *_parts(item.key or "")), (item,), False) for item in items]
-                if alone
-                else [Stage(path, tuple(items), True)]
-            )
+        apart, stages = _in_circles(self.items), list[Stage]()
+        for group in dict.fromkeys(item.group for item in self.items):
+            items, path = tuple(item for item in self.items if item.group == group), _parts(*group[:2])
+            if group in apart or any(item.key is None or _NO_PARTITION_KEY.search(item.key) for item in items):
+                stages += [Stage((*path, *_parts(item.key or "")), (item,), False) for item in items]
+            else:
+                stages.append(Stage(path, items, True))
         times = Counter(stage.path for stage in stages)
         return tuple(
             stage
@@ -159,8 +150,8 @@ class DvcProject:
         return [other for other in self.stages if other.path in found]
 
 
-def _parts(text: str) -> list[str]:
-    return [part for part in text.split("/") if part]
+def _parts(*texts: str) -> tuple[str, ...]:
+    return tuple(part for text in texts for part in text.split("/") if part)
 
 
 def _in_circles(items: Iterable[Item]) -> set[tuple[str, str, bool]]:
@@ -195,9 +186,9 @@ def repository_busy(root: Path) -> bool:
     try:
         with (base / REPOSITORY_LOCK).open() as held:
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return os.fstat(held.fileno()).st_nlink > 1
     except OSError as error:  # there is no such file where no DVC process has ever worked
         return isinstance(error, BlockingIOError)
-    return False
 
 
 @contextmanager
@@ -233,7 +224,7 @@ def _read(root: Path) -> DvcProject:
         written = {stage: number for number, stage in enumerate(index.stages)}
         order = nx.lexicographical_topological_sort(index.graph.reverse(copy=False), key=written.__getitem__)
         listed = (os.path.join(os.path.dirname(file), path) for file, paths in index._metrics.items() for path in paths)
-        metrics = {_relative(os.path.normpath(path), root) for path in listed}
+        metrics = {relative(os.path.normpath(path), root) for path in listed}
         present = _present_parameters(repo)
         items = tuple(_item(stage, index.graph, root, present, metrics) for stage in order)
     return DvcProject(root, items)
@@ -246,18 +237,16 @@ def _item(
 
     source = not getattr(stage, "name", None)
     plain, at, key = (Path(stage.path).stem, "", "") if source else stage.name.partition("@")
-    params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
-    outs = {_relative(out.fs_path, root): out for out in stage.outs if _local(out)}
+    outs = {relative(out.fs_path, root): out for out in stage.outs if _local(out)}
     return Item(
         address=_address(stage, root),
         stage=plain,
         key=key if at else None,
-        folder=_relative(os.path.dirname(stage.path), root),
-        directory=_relative(stage.wdir, root),
+        folder=relative(os.path.dirname(stage.path), root),
+        directory=relative(stage.wdir, root),
         command=" && ".join(stage.cmd) if isinstance(stage.cmd, list) else stage.cmd,
-        deps=tuple(_relative(d.fs_path, root) for d in stage.deps if _local(d) and not isinstance(d, ParamsDependency)),
         outs=tuple(outs),
-        params={_relative(dep.fs_path, root): present(dep) for dep in params},
+        params={relative(d.fs_path, root): present(d) for d in stage.deps if isinstance(d, ParamsDependency)},
         description=stage.desc or next((out.annot.desc for out in outs.values() if out.annot.desc), None),
         meta=dict(stage.meta) if isinstance(stage.meta, Mapping) else {},
         frozen=bool(stage.frozen),
@@ -276,13 +265,13 @@ def _local(place: Any) -> bool:
 
 def _address(stage: Any, root: Path) -> str:
     """Return DVC's address of a stage as seen from the root."""
-    file = _relative(stage.path, root)
+    file = relative(stage.path, root)
     name = getattr(stage, "name", None)
     return file if not name else name if file == "dvc.yaml" else f"{file}:{name}"
 
 
 def _present_parameters(repo: Any) -> Callable[[Any], dict[str, Any]]:
-    """Return a function from a parameter dependency to present values: a whole file under "", without keys that are missing."""
+    """Return a function from a parameter dependency to present values (all of a file where it names no keys) without missing ones."""
     from dvc.exceptions import DvcException
     from dvc.utils.serialize import load_path
 
@@ -294,7 +283,9 @@ def _present_parameters(repo: Any) -> Callable[[Any], dict[str, Any]]:
 
     def present(dependency: Any) -> dict[str, Any]:
         whole, keys = content(dependency.fs_path), dependency.params
-        return dict(pair for key in keys for pair in _at(whole, key).items()) if keys else {"": whole}
+        if not keys:
+            return dict(whole) if isinstance(whole, Mapping) else {}
+        return {name: value for key in keys for name, value in _at(whole, key).items()}
 
     return present
 
@@ -310,7 +301,7 @@ def _at(value: Any, key: str) -> dict[str, Any]:
     return {key: value}
 
 
-def _relative(path: str, root: Path) -> str:
+def relative(path: str, root: Path) -> str:
     """Return a path relative to the root where it lies inside (empty for the root itself), else as it is."""
     inside = os.path.relpath(path, root)
     return path if inside.split("/")[0] == ".." else "" if inside == "." else inside

@@ -57,9 +57,7 @@ class DvcTranslator:
 
     def code_version(self, stage: Stage) -> str:
         """Return what changes with a command or a parameter of any item."""
-        return digest(
-            [[item.address, item.command, {k: dict(v) for k, v in item.params.items()}] for item in stage.items]
-        )
+        return digest([[item.address, item.command, item.params] for item in stage.items])
 
     def pool(self, stage: Stage) -> str | None:
         """Return the concurrency pool that a run takes a slot of: `meta.pool`, else the component's."""

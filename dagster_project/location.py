@@ -12,7 +12,6 @@ from dagster_dvc import DvcProject, read_project
 from dagster_project.profile import active_profile
 from dagster_project.translator import PipelineTranslator
 from rlip_assets.lineage.spec import Registry
-from rlip_assets.lineage.versions import stage_version
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def active_project() -> DvcProject:
 def active_translator() -> PipelineTranslator:
     """Return the translator of the active profile."""
     profile = active_profile()
-    return PipelineTranslator(profile.registry, profile.name, stage_version, profile.execution)
+    return PipelineTranslator(profile.registry, profile.name, profile.execution)
 
 
 def active_location() -> Location:

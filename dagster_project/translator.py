@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from rlip_assets.dvc.repair import repair
 from rlip_assets.labelling.retagging import LABELS
 from rlip_assets.lineage.params.execution import ExecutionParams
 from rlip_assets.lineage.spec import PROVENANCE_FOLDER, Registry
+from rlip_assets.lineage.versions import VERSIONS_FILE
 from rlip_assets.storage.errors import TRY_AGAIN
 
 JUDGED = ("label_quality", "benchmark", "report")
@@ -36,25 +37,21 @@ class PipelineTranslator(DvcTranslator):
     """Stages of a registry; asset keys are `prefix/stage`.
 
     Args:
-        version_of: declared version of a stage.
         execution: partitions in one run of a backfill, and hours that a re-tagging may take.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        prefix: str,
-        version_of: Callable[[str], int],
-        execution: ExecutionParams | None = None,
-    ) -> None:
+    def __init__(self, registry: Registry, prefix: str, execution: ExecutionParams | None = None) -> None:
         super().__init__([prefix])
         execution = execution or ExecutionParams()
-        self._registry, self._version_of, self._per_run = registry, version_of, execution.buckets_per_run
+        self._registry, self._per_run = registry, execution.buckets_per_run
         self._overdue_after = timedelta(weeks=1, hours=execution.retag_hours)
 
     def code_version(self, stage: Stage) -> str:
-        """Return the declared version alone: parameters are DVC's to compare, and a version says whether results may change."""
-        return str(self._version_of(stage.name))
+        """Return the declared version alone: other parameters are DVC's to compare, and it says whether results may change."""
+        declared = [
+            values for item in stage.items for path, values in item.params.items() if path.endswith(VERSIONS_FILE)
+        ]
+        return ", ".join(sorted({str(version) for values in declared for version in values.values()}))
 
     def backfill_policy(self, stage: Stage) -> dg.BackfillPolicy | None:
         many = dg.BackfillPolicy

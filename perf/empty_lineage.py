@@ -85,7 +85,7 @@ def definitions() -> dg.Definitions:
     registry = registry_of(root)
     runs = int(os.environ.get("EMPTY_LINEAGE_BUCKETS_PER_RUN", "1"))
     execution = ExecutionParams(buckets_per_run=runs or None)
-    translator = PipelineTranslator(registry, "empty", lambda stage: 1, execution)
+    translator = PipelineTranslator(registry, "empty", execution)
     assets = build_assets(read_project(root), translator)
     job = dg.define_asset_job("work_job", dg.AssetSelection.assets(dg.AssetKey(["empty", "work"])))
     return dg.Definitions(assets=assets, jobs=[job], executor=dg.in_process_executor)

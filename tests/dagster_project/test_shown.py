@@ -18,7 +18,7 @@ ITEM = StageItem("captions", "coco-0", {}, {"captions": "data/captions"})
 
 
 def test_the_cause_of_a_failure_is_the_sentence_of_the_stage() -> None:
-    cause_of = PipelineTranslator(Registry([]), "toy", lambda stage: 1).cause
+    cause_of = PipelineTranslator(Registry([]), "toy").cause
     lines = [
         "Running stage 'captions':",
         "12/40 images",
@@ -79,5 +79,5 @@ def test_a_run_of_another_store_and_an_item_that_never_ran_show_what_there_is(ro
     ],
 )
 def test_a_second_try_is_made_where_it_can_help(line: str, helps: bool) -> None:
-    translator = PipelineTranslator(Registry([]), "p", lambda stage: 1)
+    translator = PipelineTranslator(Registry([]), "p")
     assert translator.transient(["start", line], 255) == helps

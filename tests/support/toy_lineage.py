@@ -53,7 +53,7 @@ def environment(root: Path) -> dict[str, str]:
 def toy_location() -> Location:
     """Return the toy lineage in the folder that the environment names."""
     project, registry = read_project(Path(os.environ[ROOT_VARIABLE])), toy_registry()
-    translator = PipelineTranslator(registry, "toy", lambda stage: 1)
+    translator = PipelineTranslator(registry, "toy")
     assets = build_assets(project, translator)
     return Location(dg.Definitions(assets=assets, executor=dg.in_process_executor), registry, project, translator)
 
