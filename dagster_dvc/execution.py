@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen
@@ -113,7 +113,7 @@ class _Messages(dg.PipesTempFileMessageReader):
     """Messages of any number of processes, also none: Dagster warns of silent ones, and of what is said after one has closed."""
 
     @contextmanager
-    def read_messages(self, handler: Any) -> Iterator[dict[str, Any]]:
+    def read_messages(self, handler: Any) -> Iterator[Mapping[str, Any]]:
         take = handler.handle_message
         handler.handle_message = lambda one: None if one["method"] == "closed" and not one["params"] else take(one)
         with super().read_messages(handler) as params:
