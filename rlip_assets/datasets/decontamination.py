@@ -129,12 +129,15 @@ def decontamination_stage(ctx: StageContext) -> dict[str, Any]:
     keys = _keys(dataset, scenes, ctx.inputs.get("facts"))
     found: set[Occurrence] = set()
     tests: dict[str, int] = {}
+    unreadable: dict[str, int] = {}
     for name, tables in sorted(ctx.inputs.items()):
         if not name.startswith("benchmark/"):
             continue
         benchmark = name.removeprefix("benchmark/")
         twins = _test_images(ctx, benchmark, bucket_folders(tables))
-        tests[benchmark] = len(twins.ids)
+        tests[benchmark], unreadable[benchmark] = len(twins.ids), twins.unreadable
+        if twins.unreadable:
+            ctx.log.info(f"{twins.unreadable} test images of {benchmark} cannot be read: they are found by id alone")
         found.update(_by_id(scenes, keys, benchmark, twins))
         found.update(_by_looks(finished, benchmark, twins, params.min_likeness))
     write_json(ctx.outputs["decontamination"] / LIST_FILE, [asdict(entry) for entry in sorted(found, key=_order)])
@@ -142,6 +145,7 @@ def decontamination_stage(ctx: StageContext) -> dict[str, Any]:
         "images": len(scenes),
         **add_figures(shard.figures for shard in finished),
         "test_images": tests,
+        "test_images_unreadable": unreadable,
         "listed": len({entry.image_id for entry in found}),
         "by_benchmark": {name: len({entry.image_id for entry in found if entry.benchmark == name}) for name in tests},
         "by_id": len({entry.image_id for entry in found if entry.found_by == "id"}),
@@ -169,13 +173,14 @@ def _order(entry: Occurrence) -> tuple[str, ...]:
 
 
 def _test_images(ctx: StageContext, benchmark: str, tables: list[Path]) -> SmallImages:
-    """The test images of a benchmark, from a cache that all buckets share; a replaced image changes the manifest of its table."""
+    """The test images of a benchmark, from a cache that all buckets share; a replaced image changes the manifest of its table. Those that
+    cannot be read may be back next time."""
     root = image_root(ctx, benchmark)
     key = digest_json([LOOK_VERSION, str(root.resolve()), [sha256_folder(table) for table in tables]])[:32]
     path = ctx.shared / "thumbnails" / f"{benchmark}-{key}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
+        if not path.exists() or SmallImages.load(path).unreadable:
             ctx.log.info(f"reading the test images of {benchmark}")
             for outdated in path.parent.glob(f"{benchmark}-*.npz"):
                 outdated.unlink()

@@ -24,6 +24,7 @@ from rlip_assets.lineage.datasets import PERSON_BENCHMARKS
 from rlip_assets.lineage.recipes import Augmentation
 from rlip_assets.lineage.shards import Shard, ShardStore
 from rlip_assets.storage.errors import DataError
+from rlip_assets.storage.file_state import content_state
 from rlip_assets.storage.files import digest_json
 from rlip_assets.storage.images import BadImageError, open_image, save_picture
 from rlip_assets.training.label_lists import benchmark_labels
@@ -162,7 +163,10 @@ def predict_split(
     size = batch * max(1, SHARD_IMAGES // batch)
     starts = range(0, len(scenes), size)
     parts = [scenes[start : start + size] for start in starts]
-    content = [digest_json([[s.image_id, s.file_name, s.width, s.height] for s in part]) for part in parts]
+    content = [
+        digest_json([[s.image_id, content_state(split.image_root / s.file_name), s.width, s.height] for s in part])
+        for part in parts
+    ]
     first = {part[0].image_id: start for part, start in zip(parts, starts, strict=True)}
 
     def make(part: list[Scene], folder: Path) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def test_test_images_are_listed_with_their_twins(mixed: tuple[Params, dict[str, 
     assert (figures["by_id"], figures["by_looks"]) == (1, 1)
     assert figures["by_benchmark"] == {"hico_det": 1, "v_coco": 1}
     assert figures["test_images"] == {"hico_det": 2, "v_coco": 1}
+    assert figures["test_images_unreadable"] == {"hico_det": 0, "v_coco": 1}
 
 
 def test_only_replaced_files_are_read_again(
@@ -95,6 +96,22 @@ def test_a_file_with_the_size_and_time_of_the_one_before_is_read_again(
         os.utime(file, (1, 1))
         ctx = context(tmp_path, "decontamination", params, inputs, "decontamination")
         assert decontamination_stage(ctx)["listed"] == listed
+
+
+def test_a_test_image_that_could_not_be_read_is_compared_once_it_is_back(
+    mixed: tuple[Params, dict[str, Path]], tmp_path: Path
+) -> None:
+    params, inputs = mixed
+    test_image = tmp_path / "raw/hico_det/h3.jpg"
+    content = test_image.read_bytes()
+    test_image.unlink()
+    for unreadable, listed in ((1, 1), (0, 2)):
+        ctx = context(tmp_path, "decontamination", params, inputs, "decontamination", Log())
+        figures = decontamination_stage(ctx)
+        assert (figures["test_images_unreadable"]["hico_det"], figures["listed"]) == (unreadable, listed)
+        told = "1 test images of hico_det cannot be read: they are found by id alone"
+        assert (told in ctx.log.lines) == bool(unreadable)  # type: ignore[attr-defined]
+        test_image.write_bytes(content)
 
 
 def test_a_replaced_test_image_is_read_again(mixed: tuple[Params, dict[str, Path]], tmp_path: Path) -> None:
