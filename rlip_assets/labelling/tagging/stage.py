@@ -254,6 +254,9 @@ def tag_scenes(
     """Scores of every readable image, in the order of `items`, and the unreadable ones with reasons.
 
     Images of similar shape share a forward pass; those without candidates are read by nobody.
+
+    Raises:
+        DataError: a score is no number.
     """
     from rlip_assets.labelling.tagging.candidate_tagger import TaggingImage
     from rlip_assets.training.transforms import for_evaluation
@@ -276,6 +279,11 @@ def tag_scenes(
         images.append(TaggingImage(scene, row, image_tensor(for_evaluation((photo, scene), sizes)[0])))
     for batch in tagger.batches(images):
         for image, labels in zip(batch, tagger.tag(batch), strict=True):
+            if not np.isfinite(labels.confidence).all():
+                raise DataError(
+                    f"the R-Tagger gives no number for a candidate of image {image.scene.image_id}: its training diverged or "
+                    "its precision overflows; train it again with a lower lr"
+                )
             scores[image.scene.image_id] = labels
         rows_done(len(batch))
     return list(scores.items()), sorted(left_out, key=lambda entry: entry["image_id"])

@@ -8,20 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from rlip_assets.datasets.scenes import scene_hash
+from rlip_assets.datasets.scenes import make_scene, scene_hash
+from rlip_assets.datasets.sources.bucket_images import BucketImages
 from rlip_assets.datasets.sources.classes import read_classes
 from rlip_assets.labelling.label_tables import CandidateRow
 from rlip_assets.labelling.tagging.candidate_tagger import CandidateTagger, TaggingImage, pairs_to_tag
-from rlip_assets.labelling.tagging.stage import open_tagger
+from rlip_assets.labelling.tagging.filters import Labels
+from rlip_assets.labelling.tagging.stage import open_tagger, tag_scenes
 from rlip_assets.lineage.params.labels import TaggingParams
-from rlip_assets.storage.errors import InputError
+from rlip_assets.lineage.recipes import Augmentation
+from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.images import open_image
 from rlip_assets.training.targets import unit_boxes
+from rlip_assets.training.transforms import for_evaluation
 from rlip_model import NO_OBJECTS
 from rlip_model.tagger import collate_pairs
 from rlip_model.vision.images import image_tensor, stack_images
-from tests.support.label_factory import OBJECTS, draw_bucket, tagger_folder, write_classes
+from tests.support.label_factory import OBJECTS, draw_bucket, tagger_folder, write_classes, write_raw_manifest
 
 PAIRS = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]
 TEXTS = (("ride", "riding"), ("sit on", "sitting on"), ("hold", "holds"))
@@ -143,6 +148,31 @@ def test_an_image_without_candidates_has_no_label(base: Path, images: list[Taggi
     found = tagger(base).tag(images)
     assert [len(labels) for labels in found] == [7, 3, 0, 1]
     assert len(tagger(base).tag(images[2:3])[0]) == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (80, 60)])
+@pytest.mark.parametrize("box", [(0, 0, 1, 1), (5, 5, 5, 5), (9, 9, 2, 3), (-500, -500, -20, -20)])
+def test_tiny_images_and_boxes_without_area_have_scores(
+    size: tuple[int, int], box: tuple[int, ...], base: Path
+) -> None:
+    one = tagger(base)
+    scene = make_scene("1", "coco", "train", "1.jpg", *size, [box, (0, 0, 30, 30)], OBJECTS[:2])
+    row = CandidateRow("1", "", [0, 1], [1, 0], ["ride", "ride"], ["riding", "riding"], [1, 1])
+    pixels = image_tensor(for_evaluation((Image.new("RGB", size), scene), Augmentation(test_short_side=32))[0])
+    scores = one.tag([TaggingImage(scene, row, pixels)])[0].confidence
+    assert ((scores > 0) & (scores < 1)).all()
+
+
+def test_a_diverged_tagger_is_a_sentence(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = draw_bucket(base / "more", 1)[0]
+    row = CandidateRow(scene.image_id, scene_hash(scene), [0], [1], ["ride"], ["riding"], [1])
+    nothing = Labels.of([0], [1], ["ride"], [float("nan")])
+    one = tagger(base)
+    monkeypatch.setattr(one, "tag", lambda images: [nothing] * len(images))
+    write_raw_manifest(base, base / "more", [scene])
+    files = BucketImages.of(base / "bucket-0.json", base / "more", [scene], base)
+    with pytest.raises(DataError, match=f"no number for a candidate of image {scene.image_id}: its training diverged"):
+        tag_scenes(one, Augmentation(test_short_side=32), [(scene, row)], files)
 
 
 def test_the_best_wording_counts(base: Path, images: list[TaggingImage]) -> None:
