@@ -200,7 +200,8 @@ def test_the_stage_judges_held_out_images_alone(tmp_path: Path, monkeypatch: pyt
     assert isinstance(fitted, Isotonic)
     assert fitted.tagger == tagger_digest(inputs["r_tagger"])
     for one in scenes:
-        (raw / one.file_name).unlink()
+        (raw / one.file_name).write_bytes(b"no image")
+    write_raw_manifest(tmp_path, raw, scenes)
     with pytest.raises(DataError, match=r"can be read, such as .*check the images in"):
         calibration_stage(StageContext("calibration", None, params, inputs, outputs, work, Log()))
 
