@@ -46,10 +46,9 @@ def stage(
     registry = build_registry(params, relative_project(root))
     check_pipeline(root, registry)
     refuse_misfits(root, params, registry)
-    if registry.spec(name).distributed:
-        arguments = ["stage", name, *(["--partition", partition] if partition else [])]
-        if command := launch_command(params.training.processes, arguments):
-            os.execv(command[0], command)
+    arguments = ["stage", name, *(["--partition", partition] if partition else [])]
+    if command := launch_command(registry.item(name, partition).processes, arguments):
+        os.execv(command[0], command)
     run_stage(registry, params, root, name, partition, partial(open_stage_log, track=_track))
 
 

@@ -29,6 +29,7 @@ class StageItem:
         untracked: logical name -> path that is read but is too large to be hashed (a raw dataset); its manifest is tracked instead.
         params: dotted keys of `params.yaml` that the result depends on.
         param_files: further parameter files, relative to the project's root -> their keys.
+        processes: processes that share the run; more than one are started by torchrun, where the stage is `distributed`.
     """
 
     stage: str
@@ -38,6 +39,7 @@ class StageItem:
     params: tuple[str, ...] = ()
     param_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     untracked: Mapping[str, str] = field(default_factory=dict)
+    processes: int = 1
 
     @property
     def address(self) -> str:
@@ -67,7 +69,7 @@ class StageSpec:
         torch: whether running it imports torch (such stages are bounded by memory and by `pool`).
         tracked: whether each run is a run in MLflow too.
         measures: input whose maker's MLflow run receives the figures as well, so that a model and its score stand in one row.
-        distributed: whether `training.processes` processes may share a run.
+        distributed: whether several processes may share a run.
         pool: Dagster concurrency pool that a run takes a slot of.
         group, owners, kinds: how the asset is shown in Dagster.
         metrics, plots: files inside the outputs that `dvc metrics` and `dvc plots` show: paths, and DVC's plot definitions by name.

@@ -1,4 +1,4 @@
-"""One stage in several processes of this machine: `rlip stage` becomes `torchrun` of itself.
+"""One training in several processes of this machine: the command, such as `rlip stage`, becomes `torchrun` of itself.
 
 The first process is the stage as everyone knows it; the others compute their part and write nothing. Imports no torch.
 """
@@ -16,10 +16,17 @@ def process_index(environment: Mapping[str, str] = os.environ) -> int:
 
 
 def launch_command(
-    processes: int, arguments: Sequence[str], environment: Mapping[str, str] = os.environ
+    processes: int,
+    arguments: Sequence[str],
+    environment: Mapping[str, str] = os.environ,
+    module: str = "rlip_assets.cli",
 ) -> list[str] | None:
-    """Return the command that runs `rlip ARGUMENTS` in `processes` processes; None where one is enough or they are running already."""
+    """Return the command that runs `python -m MODULE ARGUMENTS`, by default `rlip ARGUMENTS`, in `processes` processes.
+
+    None where one is enough or they are running already.
+    """
     if processes == 1 or "WORLD_SIZE" in environment:
         return None
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [*torchrun, "--module", "rlip_assets.cli", *arguments]
+    # The address is given since a machine's own name need not resolve; the processes would wait for each other in vain.
+    where = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={processes}"]
+    return [sys.executable, "-m", "torch.distributed.run", *where, "--module", module, *arguments]

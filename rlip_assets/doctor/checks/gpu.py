@@ -35,8 +35,10 @@ def check(case: Examination) -> Iterator[Finding]:
 
     if not torch.cuda.is_available():
         yield failed("GPU", f"torch {torch.__version__} does not see {found[0]}", "install torch for its CUDA driver")
-    if training.processes > len(found):
-        yield failed("GPU", f"training.processes is {training.processes}, {len(found)} are here", "lower it")
+    shared = max(case.stages.items(), key=lambda item: item.processes)
+    if shared.processes > len(found):
+        remedy = "lower training.processes, or that of this training"
+        yield failed("GPU", f"{shared.address} wants {shared.processes} processes, {len(found)} are here", remedy)
     sizes = gpu_memory()
     if not largest or not sizes:
         return

@@ -23,6 +23,8 @@ class RecipeChoice(BaseModel):
     changes: dict[str, Any] = {}
     seed: int | None = None
     """Seed of this training; null takes that of the profile."""
+    processes: int | None = Field(None, gt=0, exclude_if=lambda value: value is None)
+    """Processes that share each step of this training; null takes `training.processes`."""
 
     @field_validator("changes")
     @classmethod
@@ -126,6 +128,10 @@ class TrainingParams(BaseModel):
             except ValueError as error:
                 raise ValueError(f"the start of finetune.{name}: {error}") from None
         return self
+
+    def processes_of(self, choice: RecipeChoice) -> int:
+        """Return the processes that share the steps of one of the trainings."""
+        return choice.processes or self.processes
 
     def start_of(self, finetuning: str) -> str:
         """Return the start of one of the fine-tunings."""

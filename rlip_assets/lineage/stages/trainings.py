@@ -21,7 +21,9 @@ def r_tagger(lineage: ProfileLineage) -> StageSpec:
         **lineage.human_exclusions,
     }
     params = lineage.training.keys("r_tagger", "tagger_checkpoints")
-    item = StageItem("r_tagger", None, inputs, {"checkpoint": model_folder("r_tagger")}, params)
+    processes = lineage.training.processes_of(lineage.training.r_tagger)
+    outputs = {"checkpoint": model_folder("r_tagger")}
+    item = StageItem("r_tagger", None, inputs, outputs, params, processes=processes)
     description = "R-Tagger, trained on Visual Genome: says between which boxes a relation text holds."
     return _training("r_tagger", description, [item] if trains_tagger(lineage.params) else [], "pseudo_labels")
 
@@ -45,7 +47,8 @@ def pretrain(lineage: ProfileLineage) -> StageSpec:
         if judged:
             outputs["predictions"] = f"data/predictions/pretrain-{name}"
         params = lineage.training.keys(f"pretrain.{name}")
-        items.append(StageItem("pretrain", name, inputs, outputs, params))
+        processes = lineage.training.processes_of(choice)
+        items.append(StageItem("pretrain", name, inputs, outputs, params, processes=processes))
     words = "ParSeDA pre-trained on human and pseudo-labelled triplets; ends by predicting HICO-DET zero-shot."
     return _training("pretrain", words, items, "pretraining")
 
@@ -67,7 +70,8 @@ def finetune(lineage: ProfileLineage) -> StageSpec:
             inputs |= lineage.labels([recipe.own_labels])
         outputs = {"checkpoint": model_folder("finetune", name), "predictions": f"data/predictions/finetune-{name}"}
         params = lineage.training.keys(f"finetune.{name}")
-        items.append(StageItem("finetune", name, inputs, outputs, params))
+        processes = lineage.training.processes_of(choice)
+        items.append(StageItem("finetune", name, inputs, outputs, params, processes=processes))
     description = "The pre-trained checkpoint fine-tuned on a benchmark; ends by predicting its test split."
     return _training("finetune", description, items, "finetuning")
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rlip_assets.micro_world.starting_weights.record import TrainingRecord
 from rlip_assets.storage.files import atomic_file
+from rlip_assets.training.processes import Processes, choose_device, join_processes
 
 Batch = TypeVar("Batch")
 
@@ -31,6 +32,7 @@ class Machine:
         state: file of the unfinished training, for resuming; None keeps none.
         save_every: seconds between two states.
         on_save: is called after each state, for instance to copy the weights so far.
+        processes: those that share each step, each with a batch of its own; the first one writes.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -39,18 +41,26 @@ class Machine:
     state: Path | None = None
     save_every: float = 60.0
     on_save: Callable[[], None] | None = None
+    processes: Processes = field(default_factory=Processes)
 
     @classmethod
     def here(cls, state: Path | None = None, seconds: float | None = None) -> Machine:
-        """Return the GPU where there is one, else one thread of the CPU; rendering takes the other cores."""
+        """Return this process's GPU where there is one, else one thread of the CPU; rendering takes the other cores."""
         torch.set_num_threads(1)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(device, max(1, (os.cpu_count() or 1) - 1), seconds, state)
+        device = choose_device("auto")
+        processes = join_processes(device)
+        workers = max(1, (os.cpu_count() or 1) // processes.count - 1)
+        return cls(device, workers, seconds, state, processes=processes)
 
     @property
     def name(self) -> str:
         """The device as records name it."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
+    @property
+    def shared(self) -> dict[str, int]:
+        """The number of processes as a setting that decides the outcome; empty for one."""
+        return {"processes": self.processes.count} if self.processes.count > 1 else {}
 
     def move(self, tensor: Tensor) -> Tensor:
         """Return the tensor on the device; the copy does not hold up the CPU."""
@@ -111,17 +121,21 @@ def fit(
     network = nn.ModuleList(modules)
     trained = list(network.parameters())
     optimiser = torch.optim.AdamW(trained, lr=schedule.lr, weight_decay=schedule.weight_decay)
-    state = _State(network, optimiser, np.random.default_rng(seed), record, machine)
+    state = _State(network, optimiser, record, machine)
     record.begin()
     state.load()
+    processes = machine.processes
+    record.quiet = not processes.is_first
     while (progress := state.progress(schedule.steps)) < 1:
         if schedule.part(progress) != state.part:
             state.part, state.part_began = schedule.part(progress), record.finished
         for group in optimiser.param_groups:
             group["lr"] = schedule.lr * schedule.share(progress, record.finished - state.part_began + 1)
-        loss, terms = losses(batch(state.generator), progress)
+        drawn = np.random.default_rng([seed, record.finished, processes.index])
+        loss, terms = losses(batch(drawn), progress)
         optimiser.zero_grad()
-        loss.backward()
+        (loss / processes.count).backward()
+        processes.sum_gradients(network)
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         record.step(terms, progress)
@@ -130,28 +144,33 @@ def fit(
 
 
 class _State:
-    """What is needed to go on: weights, moments, random streams, place in the schedule, record."""
+    """What is needed to go on: weights, moments, torch's random stream, place in the schedule, record."""
 
     def __init__(
         self,
         network: nn.Module,
         optimiser: torch.optim.Optimizer,
-        generator: np.random.Generator,
         record: TrainingRecord,
         machine: Machine,
     ) -> None:
-        self.network, self.optimiser, self.generator = network, optimiser, generator
+        self.network, self.optimiser = network, optimiser
         self.record, self.machine = record, machine
         self.part = self.part_began = 0
         self.saved = time.monotonic()
 
     def progress(self, steps: int) -> float:
-        """Return the share of the training done, by steps or by time, whichever is further."""
-        seconds = self.machine.seconds
-        return max(self.record.finished / steps, self.record.seconds / seconds if seconds else 0.0)
+        """Return the share of the training done, by steps or by time, whichever is further; all processes agree on it."""
+        seconds, processes = self.machine.seconds, self.machine.processes
+        if seconds is None:
+            return self.record.finished / steps
+        done = max(self.record.finished / steps, self.record.seconds / seconds)
+        return (
+            float(processes.sum_values(torch.tensor(done, dtype=torch.float64, device=self.machine.device)))
+            / processes.count
+        )
 
     def save_when_due(self) -> None:
-        if time.monotonic() - self.saved < self.machine.save_every:
+        if not self.machine.processes.is_first or time.monotonic() - self.saved < self.machine.save_every:
             return
         if self.machine.state is not None:
             with atomic_file(self.machine.state) as path:
@@ -170,7 +189,6 @@ class _State:
             return
         self.network.load_state_dict(values["network"])
         self.optimiser.load_state_dict(values["optimiser"])
-        self.generator.bit_generator.state = values["generator"]
         torch.set_rng_state(values["torch"].cpu())
         self.part, self.part_began = values["part"], values["part_began"]
 
@@ -178,7 +196,6 @@ class _State:
         return {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.bit_generator.state,
             "torch": torch.get_rng_state(),
             "part": self.part,
             "part_began": self.part_began,

@@ -28,7 +28,7 @@ def earlier(folder: Path, further: bool) -> Any:
 
 @dataclass
 class TrainingRecord:
-    """Collects a training's figures and writes them as `record.json`; also prints progress.
+    """Collects a training's figures and writes them as `record.json`; also prints progress, unless `quiet`.
 
     Args:
         name: which weights.
@@ -43,6 +43,7 @@ class TrainingRecord:
     device: str = "cpu"
     earlier: Mapping[str, Any] | None = None
     log_every: int = 50
+    quiet: bool = False
     losses: list[dict[str, float]] = field(default_factory=list)
     finished: int = 0
     """Steps done."""
@@ -81,6 +82,8 @@ class TrainingRecord:
         means = {key: round(float(value) / self._count, 4) for key, value in self._sums.items()}
         self.losses.append({"step": self.finished, **means})
         self._sums, self._count = {}, 0
+        if self.quiet:
+            return
         terms = "  ".join(f"{key} {value:.3f}" for key, value in means.items())
         print(f"{self.name}: step {self.finished} ({progress:.0%})  {terms}  {self.seconds:.0f} s", flush=True)
 

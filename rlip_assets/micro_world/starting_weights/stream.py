@@ -15,25 +15,25 @@ CHUNK = 16
 
 
 class Stream(Generic[Item]):
-    """A growing list of `make(0)`, `make(1)`, ...; a context manager, which ends the workers.
+    """A growing list of `make(first)`, `make(first + 1)`, ...; a context manager, which ends the workers.
 
     Args:
         make: picklable; item number to item.
         workers: processes; 0 makes every item at once, here.
     """
 
-    def __init__(self, make: Callable[[int], Item], count: int, workers: int) -> None:
+    def __init__(self, make: Callable[[int], Item], count: int, workers: int, first: int = 0) -> None:
         self.count = count
         self._items: list[Item] = []
         self._error: BaseException | None = None
         self._changed = threading.Condition()
         self._pool: ProcessPoolExecutor | None = None
         if workers == 0:
-            self._items = [make(number) for number in range(count)]
+            self._items = [make(number) for number in range(first, first + count)]
             return
         # Fresh processes: a forked copy of one that uses threads or a GPU may hang.
         self._pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _be_nice)
-        made = self._pool.map(make, range(count), chunksize=CHUNK)
+        made = self._pool.map(make, range(first, first + count), chunksize=CHUNK)
         threading.Thread(target=self._collect, args=(made,), daemon=True).start()
 
     def __len__(self) -> int:

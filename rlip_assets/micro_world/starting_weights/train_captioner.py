@@ -40,6 +40,8 @@ PROMPT = "a picture of "
 MOST_TOKENS = 40
 HELD_OUT_SEED = 0
 IGNORED = -100
+TYPICAL_SHARE = 1 / 16
+"""Of the patches that a statement holds for: sets what false statements weigh beside true ones."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,15 @@ class CaptionerTraining:
     """Distinct scenes."""
     steps: int = 8000
     batch: int = 24
-    sentences: int = 5
+    sentences: int = 3
     """Of each image of a batch."""
-    captions_from: float = 0.5
+    captions_from: float = 0.3
     """Share of the training after which captions are learned too."""
-    patch_weight: float = 0.15
+    patch_weight: float = 0.25
     """Weight of the patch loss from then on; falls to 0 over the last fifth."""
-    rate: float = 1e-3
+    rate: float = 2e-3
     weight_decay: float = 0.02
-    warmup: int = 100
+    warmup: int = 150
     shift: int = 6
     """Largest random displacement of an image, pixels."""
     tokenizer_scenes: int = 4000
@@ -81,8 +83,8 @@ class CaptionerTraining:
 
     @classmethod
     def further(cls) -> CaptionerTraining:
-        """Return the settings that train finished weights on: other scenes, half the rate, captions from the beginning."""
-        return cls(seed=8, steps=1200, captions_from=0.0, rate=5e-4, warmup=50, shift=4)
+        """Return the settings that train finished weights on: other scenes, the vision transformer alone for a shorter time."""
+        return cls(seed=9, captions_from=0.0)
 
     def schedule(self) -> Schedule:
         """Return the learning rates."""
@@ -239,15 +241,20 @@ def shown_pixels(batch: CaptionBatch) -> Tensor:
 
 
 def shown_patches(batch: CaptionBatch, grid: int) -> Tensor:
-    """(B, STATEMENTS, G G) 0 or 1: a statement holds for the patches whose centre lies in its region, as `shown_pixels` shows it."""
+    """(B, STATEMENTS, G G) 0 or 1: a statement holds for the patches that its region, as `shown_pixels` shows it, covers at least half as
+    much as the one it covers most. So each region has a patch, however small it is."""
     left, top, right, bottom = batch.boxes.unbind(-1)
     mirrored = batch.mirrored[:, None]
     left, right = torch.where(mirrored, 1 - right, left), torch.where(mirrored, 1 - left, right)
     down, across = (batch.shift.float() / batch.pixels.shape[1])[..., None].unbind(1)
-    centres = (torch.arange(grid, device=left.device) + 0.5) / grid
-    rows = (centres >= (top + down)[..., None]) & (centres <= (bottom + down)[..., None])
-    columns = (centres >= (left + across)[..., None]) & (centres <= (right + across)[..., None])
-    holds = (rows[..., :, None] & columns[..., None, :]).flatten(2).float()
+    edges = torch.arange(grid + 1, device=left.device) / grid
+
+    def overlap(start: Tensor, end: Tensor) -> Tensor:
+        return (torch.minimum(end[..., None], edges[1:]) - torch.maximum(start[..., None], edges[:-1])).clamp(min=0)
+
+    rows, columns = overlap(top + down, bottom + down), overlap(left + across, right + across)
+    covered = (rows[..., :, None] * columns[..., None, :]).flatten(2)
+    holds = ((covered > 0) & (covered >= covered.amax(-1, keepdim=True) / 2)).float()
     target = holds.new_zeros(len(holds), STATEMENTS + 1, grid * grid)
     target.scatter_add_(1, batch.statements[..., None].expand_as(holds), holds)
     return target[:, :STATEMENTS].clamp(max=1)
@@ -292,9 +299,12 @@ def train_captioner(
 
 
 def patch_loss(logits: Tensor, holds: Tensor) -> Tensor:
-    """Binary cross-entropy of (B, G G, STATEMENTS) logits, summed, per statement that holds for a patch."""
-    loss = F.binary_cross_entropy_with_logits(logits.float().transpose(1, 2), holds, reduction="sum")
-    return loss / holds.sum().clamp(min=1)
+    """Binary cross-entropy of (B, G G, STATEMENTS) logits. A statement weighs as much as any other, however few patches it holds for:
+    a ball counts like a bed."""
+    patches = holds.sum(-1, keepdim=True).clamp(min=1)
+    weight = torch.where(holds > 0, TYPICAL_SHARE * holds.shape[-1] / patches, 1.0)
+    loss = F.binary_cross_entropy_with_logits(logits.float().transpose(1, 2), holds, weight, reduction="sum")
+    return loss / (weight * holds).sum().clamp(min=1)
 
 
 def caption_loss(model: BlipForConditionalGeneration, image: Tensor, tokens: Tensor, coder: SentenceCoder) -> Tensor:
@@ -347,10 +357,14 @@ def make_captioner(
     else:
         tokenizer = train_tokenizer(scene_sentences(training.seed, training.tokenizer_scenes), size.vocabulary)
         model = build_micro_captioner(tokenizer, size)
-    record = TrainingRecord("captioner", asdict(size) | asdict(training), machine.name, earlier(folder, further))
+    record = TrainingRecord(
+        "captioner", asdict(size) | asdict(training) | machine.shared, machine.name, earlier(folder, further)
+    )
     draw = partial(captioned_scene, seed=training.seed, side=size.image)
-    with Stream(draw, training.images, machine.workers) as scenes:
+    with Stream(draw, training.images, machine.workers, machine.processes.index * training.images) as scenes:
         train_captioner(model, tokenizer, scenes, training, record, machine)
+    if not machine.processes.is_first:
+        return
     with atomic_folder(folder) as temporary:
         save_captioner(model, tokenizer, size, temporary)
         held_out = measure(Captioner.open(temporary, CaptionParams()), HELD_OUT_SEED, training.held_out_pictures)

@@ -100,11 +100,14 @@ def make_detector(
     machine = machine or Machine()
     settings = settings or (DetectorTraining.further() if further else DetectorTraining())
     names = class_names()
-    record = TrainingRecord("detector", asdict(settings), machine.name, earlier(folder, further))
+    record = TrainingRecord("detector", asdict(settings) | machine.shared, machine.name, earlier(folder, further))
     torch.manual_seed(settings.seed)
     model = load_detector(folder)[0] if further else DabDeformableDetr(ModelConfig.preset(PRESET), len(names))
-    with Stream(partial(detection_image, seed=settings.seed), settings.images, machine.workers) as training:
+    draw = partial(detection_image, seed=settings.seed)
+    with Stream(draw, settings.images, machine.workers, machine.processes.index * settings.images) as training:
         train_detector(model, training, settings, record, machine)
+    if not machine.processes.is_first:
+        return
     save_detector(folder, model, {"classes": names, "seed": settings.seed}, half=True)
     held_out = [detection_image(number, HELD_OUT_SEED) for number in range(settings.held_out_images)]
     record.write(folder, evaluate_detector(load_detector(folder)[0], held_out, names))

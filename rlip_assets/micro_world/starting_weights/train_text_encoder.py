@@ -30,6 +30,7 @@ from rlip_assets.micro_world.starting_weights.phrase_corpus import (
 )
 from rlip_assets.micro_world.starting_weights.record import TrainingRecord
 from rlip_assets.storage.files import atomic_folder
+from rlip_assets.training.processes import Processes
 from rlip_model import LabelTokenizer, ModelConfig, train_label_tokenizer
 from rlip_model.text import SPECIAL_TOKENS, build_text_encoder
 
@@ -73,7 +74,10 @@ def make_text_encoder(
 
     It takes minutes on one core, so it trains on the CPU anywhere. An existing folder is replaced whole.
     """
-    machine, settings = replace(machine or Machine(), device=torch.device("cpu")), settings or TextEncoderTraining()
+    machine, settings = (
+        replace(machine or Machine(), device=torch.device("cpu"), processes=Processes()),
+        settings or TextEncoderTraining(),
+    )
     record = TrainingRecord("text_encoder", asdict(settings))
     scenes = caption_scenes(settings.seed, settings.scenes, settings.captions)
     corpus, held_out = build_corpus(scenes, settings.held_out_share, settings.seed)

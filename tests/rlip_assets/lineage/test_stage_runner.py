@@ -104,6 +104,7 @@ def test_a_stage_starts_itself_under_torchrun_once() -> None:
     assert command is not None
     assert "--nproc-per-node=8" in command
     assert command[-5:] == ["rlip_assets.cli", *arguments]
+    assert "--local-addr=127.0.0.1" in command  # a machine's own name need not resolve
     assert launch_command(1, arguments, {}) is None
     assert launch_command(8, arguments, {"WORLD_SIZE": "8"}) is None
 

@@ -26,12 +26,14 @@ from rlip_assets.micro_world.starting_weights.train_captioner import (
     SentenceCoder,
     draw_batch,
     make_captioner,
+    patch_loss,
     shown_patches,
     shown_pixels,
     train_tokenizer,
 )
 from rlip_assets.micro_world.starting_weights.train_detector import DetectorTraining, detection_image, make_detector
 from rlip_assets.micro_world.starting_weights.train_text_encoder import TextEncoderTraining, make_text_encoder
+from rlip_assets.training.processes import Processes
 
 
 @given(st.integers(1, 50), st.floats(0, 1), st.lists(st.floats(0, 1), min_size=2))
@@ -101,6 +103,35 @@ def test_a_state_of_other_settings_is_not_taken_up(tmp_path: Path) -> None:
     assert torch.equal(line.weight, _fit_line(Machine())[0].weight)
 
 
+class _Twins(Processes):
+    """Two processes that draw the same and do the same."""
+
+    def sum_values(self, values: Tensor) -> Tensor:
+        return values * 2
+
+    def sum_gradients(self, model: nn.Module) -> None:
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            parameter.grad *= 2
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_processes_take_the_mean_step_and_the_first_one_writes(
+    index: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "state.pt"
+    machine = Machine(seconds=1e6, state=state, save_every=0, processes=_Twins(index, 2))
+    line, record = _fit_line(machine)
+    assert bool(capsys.readouterr().out) == (index == 0)
+    assert line.weight.item() == pytest.approx(3, abs=0.05)
+    assert record.finished == 120
+    if index == 0:
+        assert torch.equal(line.weight, _fit_line(Machine())[0].weight)
+    else:
+        assert not torch.equal(line.weight, _fit_line(Machine())[0].weight)  # its batches are others
+    assert state.is_file() == (index == 0)
+
+
 def test_the_schedule_is_compressed_to_the_time_given(monkeypatch: pytest.MonkeyPatch) -> None:
     clock: Iterator[int] = iter(range(100_000))
     monkeypatch.setattr("rlip_assets.micro_world.starting_weights.record.time.perf_counter", lambda: next(clock))
@@ -163,6 +194,35 @@ def test_patches_are_shown_where_the_pixels_are(seed: int) -> None:
     shown = shown_patches(batch, 8)[0]
     assert shown[5].view(8, 8).bool().tolist() == white.tolist()
     assert shown.sum() == shown[5].sum()
+
+
+@given(st.integers(0, 100), st.integers(0, 4))
+def test_every_region_has_a_patch_and_the_best_covered_one_first(seed: int, shift: int) -> None:
+    generator = np.random.default_rng(seed)
+    corner = generator.uniform(0.15, 0.8, 2)
+    box = np.concatenate([corner, corner + generator.uniform(0.005, 0.05, 2)]).astype(np.float32)[None]
+    scene = scenes.CaptionedScene(np.zeros((64, 64, 3), np.uint8), np.array([5]), box, ["a dog"])
+    batch = draw_batch([scene], _NoCoder(), 1, shift, generator)
+    shown = shown_patches(batch, 8)[0, 5].view(8, 8)
+    left, top, right, bottom = box[0]
+    if batch.mirrored.item():
+        left, right = 1 - right, 1 - left
+    down, across = (batch.shift[0] / 64).tolist()
+    row, column = int(((top + bottom) / 2 + down) * 8), int(((left + right) / 2 + across) * 8)
+    assert shown[row, column] == 1
+    assert 1 <= shown.sum() <= 4
+
+
+def test_statements_weigh_alike_however_large_their_regions() -> None:
+    holds = torch.zeros(1, scenes.STATEMENTS, 64)
+    holds[0, 3, :2], holds[0, 7, 20:52] = 1, 1
+    logits = torch.zeros(1, 64, scenes.STATEMENTS, requires_grad=True)
+    patch_loss(logits, holds).backward()
+    assert logits.grad is not None
+    pull = (logits.grad.transpose(1, 2) * holds).sum(-1)[0]
+    assert pull[3].item() == pytest.approx(pull[7].item(), rel=1e-5)
+    assert pull[3] < 0
+    assert patch_loss(torch.zeros(1, 64, scenes.STATEMENTS), torch.zeros_like(holds)).isfinite()
 
 
 class _NoCoder(SentenceCoder):
