@@ -65,7 +65,8 @@ def reproduce(
         )
     recorded = read_lock(project)
     if absent := [address for address in addresses if address not in recorded]:
-        raise dg.Failure(f"DVC ran {spoken} but dvc.lock lacks {absent[0]}; is another process rewriting dvc.lock?")
+        why = "is it frozen and never ran, or is another process rewriting dvc.lock?"
+        raise dg.Failure(f"DVC ended well but dvc.lock lacks {absent[0]}; {why}")
     return recorded, skipped, told
 
 

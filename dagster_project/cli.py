@@ -62,7 +62,7 @@ def demo(
             tell(swept)
         summary = launch_changed(location, TARGET, tell, slots)
         if reported := report_external(instance, location.project, location.translator):
-            tell(f"{len(reported)} items that DVC made alone or several in a run are reported to Dagster one by one")
+            tell(f"{len(reported)} items that DVC made alone are reported to Dagster")
         missing = unreported(instance, location.project, location.translator) if reported else []
     summary.seconds = time.monotonic() - began
     print_summary(location.root, summary, len(missing))

@@ -85,7 +85,7 @@ def test_a_set_of_a_python_file_has_one_digest_in_every_process() -> None:
 def test_files_of_the_project_hide_no_module_and_words_of_a_stage_are_not_dvcs(
     tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
-    files = {"said.txt": "Error: Unable to acquire lock\n", "random.py": "raise SystemExit(9)"}
+    files = {"said.txt": "ERROR: Unable to acquire lock\n", "random.py": "raise SystemExit(9)"}
     root = make(tmp_path / "p", {**files, "dvc.yaml": {"stages": {"a": {"cmd": "cat said.txt; exit 3"}}}})
     failed = materialise(root, instance, "a")
     (event,) = [event for event in failed.all_events if event.is_step_failure]

@@ -15,7 +15,8 @@ from dagster_dvc import report_external, unreported
 from dagster_project.checks import check_results
 from dagster_project.location import Location
 from rlip_assets.dvc.lock import DvcLock
-from tests.support.toy_lineage import recorded_versions, shown_version
+from rlip_assets.lineage.versions import VERSIONS_FILE
+from tests.support.toy_lineage import recorded_versions, shown_version, toy_location
 
 
 def statuses(instance: DagsterInstance, location: Location) -> dict[str, StaleStatus]:
@@ -79,6 +80,19 @@ def test_a_changed_result_is_reported_and_leaves_the_rest_current(
     assert found["labels@a-1"] == StaleStatus.FRESH
     assert found["model@plain"] == StaleStatus.FRESH
     assert found["model@more"] == StaleStatus.STALE
+
+
+def test_results_of_an_earlier_version_of_a_stage_are_reported_as_stale(
+    instance: DagsterInstance, location: Location, project: Path
+) -> None:
+    """As after `dvc pull` of results that were made before the version was raised."""
+    versions = json.loads((project / VERSIONS_FILE).read_text())
+    versions["labels"]["version"] = 2
+    (project / VERSIONS_FILE).write_text(json.dumps(versions))
+    raised = toy_location()
+    report_external(instance, raised.project, raised.translator)
+    old = {address for address, status in statuses(instance, raised).items() if status == StaleStatus.STALE}
+    assert old == {"labels@a-0", "labels@a-1"}
 
 
 def test_reports_carry_figures_and_checks(instance: DagsterInstance, location: Location) -> None:
