@@ -61,14 +61,15 @@ class SmallImages:
     unreadable: int
 
     @classmethod
-    def of(cls, scenes: Sequence[Scene], root: Path) -> SmallImages:
-        """Read the files of some scenes."""
+    def of(cls, scenes: Sequence[Scene], root: Path, known: SmallImages | None = None) -> SmallImages:
+        """Read the files of some scenes, but for those of which `known`, made of the same scenes, has thumbnails."""
+        before = dict(zip(known.places.tolist(), known.thumbnails, strict=True)) if known else {}
         places, thumbnails = [], []
         plain = unreadable = 0
         for place, scene in enumerate(scenes):
             rows_done()
             try:
-                found = thumbnail_of(image_inside(root, scene.file_name))
+                found = before[place] if place in before else thumbnail_of(image_inside(root, scene.file_name))
             except BadImageError:
                 unreadable += 1
                 continue
@@ -180,13 +181,15 @@ def _test_images(ctx: StageContext, benchmark: str, tables: list[Path]) -> Small
     path = ctx.shared / "thumbnails" / f"{benchmark}-{key}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        if not path.exists() or SmallImages.load(path).unreadable:
+        images = SmallImages.load(path) if path.exists() else None
+        if images is None or images.unreadable:
             ctx.log.info(f"reading the test images of {benchmark}")
             for outdated in path.parent.glob(f"{benchmark}-*.npz"):
                 outdated.unlink()
             rows = [scene for table in tables for scene in read_scenes(table) if scene.split == "test"]
-            SmallImages.of(rows, root).save(path)
-    return SmallImages.load(path)
+            images = SmallImages.of(rows, root, images)
+            images.save(path)
+    return images
 
 
 def _keys(dataset: str, scenes: Iterable[Scene], facts: Path | None) -> dict[str, ImageKey]:

@@ -1,4 +1,4 @@
-"""Whether a file has the content that it had before, told without reading it.
+"""States of files, which tell without reading a file that it has the content that it had before.
 
 The file system's own time of the last change (ctime) is compared: copying and unpacking set the time of modification to that of another
 file, and a new file of the same size could pass for the old one. These times advance in steps; two changes within one step look the same.
@@ -39,7 +39,7 @@ def is_settled(stamp: Stamp) -> bool:
 
 
 def content_state(path: Path) -> tuple[int, int, str] | None:
-    """Return what is another as soon as the content of a file is: its stamp and, until that is settled, its SHA-256; None where it cannot
+    """Return a value that changes with the content of a file: its stamp and, until that is settled, its SHA-256; None where the file cannot
     be read."""
     try:
         stamp = change_stamp(path)

@@ -44,10 +44,15 @@ class Processes:
         return total
 
     def sum_gradients(self, model: nn.Module) -> None:
-        """Replace every gradient by its sum over all processes; each part is already divided by the counts of the whole step."""
+        """Replace every gradient by its sum over all processes; each part is already divided by the counts of the whole step.
+
+        A parameter that no process used keeps no gradient, so that the optimiser leaves it alone as in a single process.
+        """
         if self.count == 1:
             return
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        has = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+        parameters = [p for p, uses in zip(parameters, self.sum_values(has).tolist(), strict=True) if uses]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         torch.distributed.all_reduce(flat)
@@ -66,10 +71,10 @@ def join_processes(device: torch.device) -> Processes:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of `training.device`; "auto" is this process's GPU where there is one.
+    """Return the device of `training.device`; "auto" is this process's GPU where each process of this machine has one.
 
     Raises:
-        ParameterError: "cuda" without a GPU, or an unknown name.
+        ParameterError: "cuda" with fewer GPUs than processes, or an unknown name.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise ParameterError(f"training.device is {name!r}; choose auto, cpu or cuda")
@@ -77,4 +82,10 @@ def choose_device(name: str) -> torch.device:
         raise ParameterError("training.device is cuda, but no GPU is usable; set it to auto or cpu")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if processes > gpus and name == "cuda":
+        raise ParameterError(
+            f"training.device is cuda, and {processes} processes want a GPU each, of which {gpus} are usable; lower "
+            "training.processes, or that of this training"
+        )
+    return torch.device("cpu") if processes > gpus else torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

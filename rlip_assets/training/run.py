@@ -255,6 +255,10 @@ class TrainingRun:
         self.ctx.log.params({f"recipe.{name}": value for name, value in self.recipe.model_dump(mode="json").items()})
         self.ctx.log.params(compared(self.recipe) | {"seed": self.seed})
         names = ", ".join(self.recipe.sources)
+        if self.ctx.params.training.device == "auto" and self.device.type == "cpu" and torch.cuda.is_available():
+            self.ctx.log.info(
+                f"{self.processes.count} processes want a GPU each, and {torch.cuda.device_count()} are here: they train on the processor"
+            )
         self.ctx.log.info(
             f"training {self.recipe.model} on {len(data.train)} images of {names}, {len(data.parts[0])} steps"
         )

@@ -1,5 +1,5 @@
-"""What the files of a whole dataset say besides its classes, as `facts.json` keeps it beside the manifests: later stages depend on that
-file, and on no raw one."""
+"""Facts of a whole dataset besides its classes, which `facts.json` keeps beside the manifests: later stages depend on that file, and on
+no raw one."""
 
 from __future__ import annotations
 

@@ -36,9 +36,13 @@ def check(case: Examination) -> Iterator[Finding]:
     if not torch.cuda.is_available():
         yield failed("GPU", f"torch {torch.__version__} does not see {found[0]}", "install torch for its CUDA driver")
     shared = max(case.stages.items(), key=lambda item: item.processes)
-    if shared.processes > len(found):
+    if shared.processes > len(found) and training.device != "cpu":
+        told = f"{shared.address} wants {shared.processes} processes with a GPU each, {len(found)} are here"
         remedy = "lower training.processes, or that of this training"
-        yield failed("GPU", f"{shared.address} wants {shared.processes} processes, {len(found)} are here", remedy)
+        if training.device == "auto" and not (largest and largest[1] > _LARGE):
+            yield warning("GPU", f"{told}: it trains on the processor", remedy)
+        else:
+            yield failed("GPU", told, remedy)
     sizes = gpu_memory()
     if not largest or not sizes:
         return

@@ -144,7 +144,7 @@ def fit(
 
 
 class _State:
-    """What is needed to go on: weights, moments, torch's random stream, place in the schedule, record."""
+    """State of an unfinished training: weights, moments, torch's random stream, place in the schedule, record."""
 
     def __init__(
         self,

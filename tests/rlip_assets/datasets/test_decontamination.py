@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image, ImageOps
 
+from rlip_assets.datasets import decontamination
 from rlip_assets.datasets.decontamination import decontamination_stage, read_listed
+from rlip_assets.datasets.perceptual_hash import thumbnail_of
 from rlip_assets.datasets.scenes import Scene, make_scene, write_scenes
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.registry import build_registry
@@ -112,6 +114,29 @@ def test_a_test_image_that_could_not_be_read_is_compared_once_it_is_back(
         told = "1 test images of hico_det cannot be read: they are found by id alone"
         assert (told in ctx.log.lines) == bool(unreadable)  # type: ignore[attr-defined]
         test_image.write_bytes(content)
+
+
+def test_only_the_unreadable_test_images_are_tried_again(
+    mixed: tuple[Params, dict[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, inputs = mixed
+    rows = [("h3", "test", scenery(3)), ("h9", "test", None)]
+    inputs["benchmark/hico_det"] = table(tmp_path / "hico", "hico_det", rows, tmp_path / "raw/hico_det")
+
+    def read() -> list[str]:
+        tried: list[str] = []
+
+        def noted(path: Path) -> Any:
+            tried.append(path.name)
+            return thumbnail_of(path)
+
+        monkeypatch.setattr(decontamination, "thumbnail_of", noted)
+        figures = decontamination_stage(context(tmp_path, "decontamination", params, inputs, "decontamination"))
+        assert (figures["by_benchmark"]["hico_det"], figures["test_images_unreadable"]["hico_det"]) == (1, 1)
+        return [name for name in tried if name.startswith("h")]
+
+    assert read() == ["h3.jpg", "h9.jpg"]
+    assert read() == ["h9.jpg"]
 
 
 def test_a_replaced_test_image_is_read_again(mixed: tuple[Params, dict[str, Path]], tmp_path: Path) -> None:

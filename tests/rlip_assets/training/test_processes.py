@@ -144,3 +144,29 @@ def test_device_names() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ParameterError, match="no GPU"):
             choose_device("cuda")
+
+
+@pytest.mark.parametrize(("gpus", "auto"), [(1, "cpu"), (2, "cuda:1"), (8, "cuda:1")])
+def test_processes_that_outnumber_the_gpus_train_on_the_processor(
+    gpus: int, auto: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert choose_device("auto") == torch.device("cuda:0")
+    for name, value in (("LOCAL_WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    assert choose_device("auto") == torch.device(auto)
+    assert choose_device("cpu") == torch.device("cpu")
+    if gpus < 2:
+        with pytest.raises(ParameterError, match=r"2 processes want a GPU each, of which 1 are usable; lower"):
+            choose_device("cuda")
+
+
+def test_a_parameter_without_a_gradient_in_every_process_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weight would decay, and its moments would count the steps."""
+    others = iter([torch.tensor([0.0, 1.0, 0.0]), torch.tensor([5.0, 7.0])])  # of the other process: uses, gradients
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda values: values.add_(next(others)))
+    model = torch.nn.ParameterList(torch.ones(1) for _ in range(3))
+    model[0].grad = torch.tensor([1.0])
+    Processes(0, 2).sum_gradients(model)
+    assert [parameter.grad and parameter.grad.item() for parameter in model] == [6, 7, None]
