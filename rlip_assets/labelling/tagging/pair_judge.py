@@ -119,18 +119,22 @@ def judge_scenes(
     """
     scores: list[tuple[str, Labels]] = []
     left_out: Unreadable = []
-    asked = answered = 0
+    asked, answered, last = 0, 0, ""
     for scene, row in items:
         try:
             labels = _judged(source, photos.open(scene), scene, row) if row.relation else Labels.of([], [], [], [])
         except BadImageError as error:
             left_out.append(unreadable(scene, error))
             continue
-        asked, answered = asked + len(row.relation), answered + len(labels)
+        asked, answered, last = (
+            asked + len(row.relation),
+            answered + len(labels),
+            scene.image_id if row.relation else last,
+        )
         scores.append((scene.image_id, labels))
     if asked >= _ENOUGH and not answered:
         raise DataError(
-            f"the relation source answers none of {asked} candidates, the first ones in image {scores[0][0]}; a model must answer "
+            f"the relation source answers none of {asked} candidates, the last ones in image {last}; a model must answer "
             "tagging.question with yes or no"
         )
     return scores, left_out

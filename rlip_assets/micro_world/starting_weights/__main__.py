@@ -43,13 +43,15 @@ def main(
     """
     from rlip_assets.lineage.torchrun import launch_command, process_index
 
-    if command := launch_command(processes, sys.argv[1:], module="rlip_assets.micro_world.starting_weights"):
+    if further and Network.TEXT_ENCODER in (names or ()):
+        raise typer.BadParameter("the text encoder is always trained whole; leave it out with --further")
+    names = names or [network for network in Network if not (further and network is Network.TEXT_ENCODER)]
+    shared = processes if set(names) != {Network.TEXT_ENCODER} else 1  # others would be waited for, and never come
+    if command := launch_command(shared, sys.argv[1:], module="rlip_assets.micro_world.starting_weights"):
         os.execv(command[0], command)
     from rlip_assets.micro_world.starting_weights.fit import Machine
 
-    if further and Network.TEXT_ENCODER in (names or ()):
-        raise typer.BadParameter("the text encoder is always trained whole; leave it out with --further")
-    for name in names or [network for network in Network if not (further and network is Network.TEXT_ENCODER)]:
+    for name in names:
         if name is Network.TEXT_ENCODER and process_index() > 0:
             continue  # it is trained by one process
         module = import_module(f"rlip_assets.micro_world.starting_weights.train_{name}")

@@ -161,8 +161,9 @@ def test_every_candidate_gets_the_answer_for_its_pair() -> None:
 def test_candidates_without_an_answer_become_no_labels() -> None:
     scores, _ = judge_scenes(lambda *_: [0.25, None] if len(_[-1]) == 2 else [None], [(SCENE, ROW)], Photos())
     assert (scores[0][1].relation, scores[0][1].confidence.tolist()) == (("ride",), [0.25])
-    with pytest.raises(DataError, match=r"answers none of 21 candidates.*yes or no"):
-        judge_scenes(lambda *_: [None] * len(_[-1]), [(SCENE, ROW)] * 7, Photos())
+    none = replace(SCENE, image_id="2"), replace(ROW, subject=[], object=[], relation=[])
+    with pytest.raises(DataError, match=r"answers none of 21 candidates, the last ones in image 1; .*yes or no"):
+        judge_scenes(lambda *_: [None] * len(_[-1]), [none, *[(SCENE, ROW)] * 7, none], Photos())
 
 
 @pytest.mark.parametrize("answers", [[], [0.5], [0.5, 1.5], [0.5, float("nan")], [0.5, -0.1], [0.1, 0.2, 0.3]])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,8 @@ from torch import Tensor, nn
 
 from rlip_assets.micro_world.captions import corpus_picture
 from rlip_assets.micro_world.starting_weights import captioned_scenes as scenes
+from rlip_assets.micro_world.starting_weights import train_text_encoder
+from rlip_assets.micro_world.starting_weights.__main__ import Network, main
 from rlip_assets.micro_world.starting_weights.fit import Machine, Schedule, fit
 from rlip_assets.micro_world.starting_weights.record import TrainingRecord
 from rlip_assets.micro_world.starting_weights.stream import Stream
@@ -130,6 +134,22 @@ def test_processes_take_the_mean_step_and_the_first_one_writes(
     else:
         assert not torch.equal(line.weight, _fit_line(Machine())[0].weight)  # its batches are others
     assert state.is_file() == (index == 0)
+
+
+def test_only_networks_that_several_processes_train_are_started_in_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the text encoder alone, the first process would wait for the others to join, and they end at once."""
+    started: list[str] = []
+    monkeypatch.setattr(os, "execv", lambda program, command: sys.exit(f"several: {command[-1]}"))
+    monkeypatch.setattr(Machine, "here", lambda state, seconds: Machine())
+    monkeypatch.setattr(train_text_encoder, "make_text_encoder", lambda folder, machine: started.append(folder.name))
+    monkeypatch.setattr(sys, "argv", ["starting_weights", "NAMES"])
+    for names in ([Network.TEXT_ENCODER, Network.CAPTIONER], None):
+        with pytest.raises(SystemExit, match="several: NAMES"):
+            main(names, tmp_path, processes=2)
+    main([Network.TEXT_ENCODER], tmp_path, processes=2)
+    assert started == ["text_encoder"]
 
 
 def test_the_schedule_is_compressed_to_the_time_given(monkeypatch: pytest.MonkeyPatch) -> None:
