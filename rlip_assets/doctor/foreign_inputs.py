@@ -11,6 +11,9 @@ from rlip_assets.lineage.params.training import RecipeChoice
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.lineage.spec import Registry, StageItem
 
+_TABLES = ("data/scenes/", "data/manifests/", "data/detections/")
+"""Folders that only stages write: what no stage makes there is of a dataset that is left out, as the check of parameters says."""
+
 
 @dataclass(frozen=True)
 class ForeignInput:
@@ -81,7 +84,7 @@ def foreign_inputs(params: Params, stages: Registry) -> list[ForeignInput]:
     }
     for item in stages.items():
         for role, path in item.inputs.items():
-            if not stages.writers(path):
+            if not stages.writers(path) and not path.startswith(_TABLES):
                 add(role, path, item)
         role, model = hub.get(item.stage, ("", None))
         if model and not is_folder(model):

@@ -16,6 +16,7 @@ from rlip_assets.cli.doctor import doctor
 from rlip_assets.doctor import registry
 from rlip_assets.doctor.checks import annotation_files, images, starts
 from rlip_assets.doctor.finding import Level
+from rlip_assets.doctor.foreign_inputs import foreign_inputs
 from rlip_assets.doctor.registry import examine
 from tests.support.raw_roots import box_row, change_json, image_row, write_json
 
@@ -272,6 +273,20 @@ def test_contradictions_and_placeholders_are_rows(profile: Any) -> None:
     assert {"layout hico_det", "layout v_coco"} < set(failed)
     assert any("/path/to/v_coco" in row.finding.message for row in rows if row.finding.subject == "v_coco")
     assert not [row for row in rows if "check itself failed" in row.finding.remedy]
+
+
+@pytest.mark.usefixtures("without_networks")
+def test_trainings_of_a_dataset_that_is_left_out_are_wrong_parameters_and_no_lacking_weights(profile: Any) -> None:
+    path = profile.root / "params.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["sources"]["v_coco"] = None
+    path.write_text(yaml.safe_dump(content))
+    case = profile.case()
+    failed = [row.finding.subject for row in examine(case) if row.finding.level is Level.FAILED]
+    assert "params.yaml training.finetune.v_coco" in failed
+    given = foreign_inputs(case.params, case.stages)
+    assert {"text_encoder", "captioner"} <= {each.role for each in given}
+    assert not [each.subject for each in given if "v_coco" in each.path]
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1\n", None])
