@@ -122,10 +122,10 @@ def fit(
     trained = list(network.parameters())
     optimiser = torch.optim.AdamW(trained, lr=schedule.lr, weight_decay=schedule.weight_decay)
     state = _State(network, optimiser, record, machine)
-    record.begin()
-    state.load()
     processes = machine.processes
     record.quiet = not processes.is_first
+    record.begin()
+    state.load()
     while (progress := state.progress(schedule.steps)) < 1:
         if schedule.part(progress) != state.part:
             state.part, state.part_began = schedule.part(progress), record.finished

@@ -102,7 +102,8 @@ class TrainingRecord:
             return False
         self.losses, self.finished, self._seconds_before = list(state["losses"]), state["finished"], state["seconds"]
         self.begin()
-        print(f"{self.name}: resumed at step {self.finished}", flush=True)
+        if not self.quiet:
+            print(f"{self.name}: resumed at step {self.finished}", flush=True)
         return True
 
     def write(self, folder: Path, held_out: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -127,6 +128,16 @@ def test_files_that_pages_name_are_there() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    links = [(page, link) for page in PAGES for link in re.findall(r"\]\(([\w./-]+)\)", page.read_text())]
+    links = [
+        (page, *link) for page in PAGES for link in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", page.read_text())
+    ]
     assert len(links) > 10
-    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+    lost = [(page.name, link) for page, link, _ in links if link and not (page.parent / link).exists()]
+    lost += [(page.name, anchor) for page, link, anchor in links if anchor and anchor not in _anchors(page, link)]
+    assert lost == []
+
+
+def _anchors(page: Path, link: str) -> set[str]:
+    """Names of the headings of a page, as GitHub forms them."""
+    headings = re.findall(r"^#+ (.+)$", (page.parent / link if link else page).read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
