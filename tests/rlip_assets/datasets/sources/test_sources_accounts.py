@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from rlip_assets.datasets.sources.manifests import Manifest, read_manifest, writ
 from rlip_assets.datasets.sources.record_index import RecordIndex
 from rlip_assets.lineage.context import NullLog
 from rlip_assets.storage.errors import InputError
+from rlip_assets.storage.file_state import is_settled
 from tests.support.raw_roots import NUMBER, change_json, coco
 
 WRONG = {
@@ -87,6 +89,10 @@ def test_memory_follows_the_bucket_and_not_the_file(tmp_path: Path) -> None:
         stream.write(",".join(json.dumps({"id": n, "image_id": n, **box}) for n in range(count)))
         stream.write("]}")
     assert (tmp_path / "large.json").stat().st_size > 12e6
+    while not is_settled(
+        (0, (tmp_path / "large.json").stat().st_ctime_ns)
+    ):  # a file this young is hashed, in blocks of 1 MB
+        time.sleep(0.01)
     reader = CocoStyleReader("large", tmp_path, {"train": ("large.json", "images")})
     tracemalloc.start()
     index = RecordIndex(reader, 32, tmp_path / "cache")
