@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -101,9 +101,8 @@ def materialize(
 
     Dagster gives those one data version and one description; the step goes on to say each one's own, before anything can follow from it.
     """
-    several = stage.partitioned and not context.has_partition_key
-    keys = context.partition_keys if several else [context.partition_key if stage.partitioned else None]
-    items = [stage.item(key) for key in keys]
+    keys: Sequence[str | None] = context.partition_keys if stage.partitioned else [None]
+    items, several = [stage.item(key) for key in keys], len(keys) > 1
     try:
         recorded, skipped, told = reproduce(context, project, items, translator)
     except dg.Failure as failure:
