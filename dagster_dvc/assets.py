@@ -67,8 +67,9 @@ def dependency(project: DvcProject, child: Stage, parent: Stage, key: dg.AssetKe
             downstream[above].add(str(below))
         return dg.AssetDep(key, partition_mapping=dg.StaticPartitionMapping(dict(downstream)))
     read = {above for above, _ in pairs}
-    some = None if read == {*parent.partitions} else dg.SpecificPartitionsPartitionMapping(sorted(read))
-    return dg.AssetDep(key, partition_mapping=some or dg.AllPartitionMapping())
+    if read == {*parent.partitions}:
+        return dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping())
+    return dg.AssetDep(key, partition_mapping=dg.SpecificPartitionsPartitionMapping(sorted(read)))
 
 
 def build_asset(project: DvcProject, stage: Stage, translator: DvcTranslator) -> dg.AssetsDefinition:

@@ -63,8 +63,8 @@ def build_sensor(
             held = [item.address for item, _ in unknown(context.instance, project, translator)]
         except DvcProjectError as error:
             return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
-        names = f"reported {len(reported)} external materialisations: {', '.join(item.address for item in reported)}"
-        said = names if reported else "Dagster knows all of it"
+        names = ", ".join(item.address for item in reported)
+        said = f"reported {len(reported)} external materialisations: {names}" if reported else "Dagster knows all of it"
         if held:
             said += f"; not in the tree as dvc.lock records them (`dvc checkout` brings them): {', '.join(held)}"
         return dg.SensorResult(skip_reason=said, cursor=context.cursor if held else now)

@@ -56,9 +56,8 @@ def _opened(
 ) -> Iterator[Image.Image]:
     """The image with its header read; every way in which decoding fails becomes a `BadImageError`."""
     try:
-        if (
-            content is None and sha256 is None and path.exists() and not path.is_file()
-        ):  # opening a pipe would wait for ever
+        # Opening a pipe would wait for ever.
+        if content is None and sha256 is None and path.exists() and not path.is_file():
             raise BadImageError(path, "cannot be read (no regular file)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

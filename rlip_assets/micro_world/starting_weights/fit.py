@@ -159,15 +159,13 @@ class _State:
         self.saved = time.monotonic()
 
     def progress(self, steps: int) -> float:
-        """Return the share of the training done, by steps or by time, whichever is further; all processes agree on it."""
+        """Return the share of the training done, by steps or by time, whichever is further; the first process's clock counts for all."""
         seconds, processes = self.machine.seconds, self.machine.processes
+        done = self.record.finished / steps
         if seconds is None:
-            return self.record.finished / steps
-        done = max(self.record.finished / steps, self.record.seconds / seconds)
-        return (
-            float(processes.sum_values(torch.tensor(done, dtype=torch.float64, device=self.machine.device)))
-            / processes.count
-        )
+            return done
+        done = max(done, self.record.seconds / seconds) if processes.is_first else 0.0
+        return float(processes.sum_values(torch.tensor(done, dtype=torch.float64, device=self.machine.device)))
 
     def save_when_due(self) -> None:
         if not self.machine.processes.is_first or time.monotonic() - self.saved < self.machine.save_every:

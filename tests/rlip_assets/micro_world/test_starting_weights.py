@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -108,10 +108,15 @@ def test_a_state_of_other_settings_is_not_taken_up(tmp_path: Path) -> None:
 
 
 class _Twins(Processes):
-    """Two processes that draw the same and do the same."""
+    """Two processes that draw the same and do the same, but for the clock: only the first one's counts."""
 
     def sum_values(self, values: Tensor) -> Tensor:
-        return values * 2
+        self.clocks.append(values.item())
+        return values if self.is_first else torch.tensor(len(self.clocks) / 121)
+
+    @cached_property
+    def clocks(self) -> list[float]:
+        return []
 
     def sum_gradients(self, model: nn.Module) -> None:
         for parameter in model.parameters():
@@ -124,9 +129,11 @@ def test_processes_take_the_mean_step_and_the_first_one_writes(
     index: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = tmp_path / "state.pt"
-    machine = Machine(seconds=1e6, state=state, save_every=0, processes=_Twins(index, 2))
+    twins = _Twins(index, 2)
+    machine = Machine(seconds=1e6, state=state, save_every=0, processes=twins)
     line, record = _fit_line(machine)
     assert bool(capsys.readouterr().out) == (index == 0)
+    assert any(twins.clocks) == (index == 0)
     assert line.weight.item() == pytest.approx(3, abs=0.05)
     assert record.finished == 120
     if index == 0:
