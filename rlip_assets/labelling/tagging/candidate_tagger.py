@@ -76,8 +76,17 @@ class CandidateTagger:
         self.slots = checkpoint.config.pairs
         self.device = next(self.model.parameters()).device
         self._number = {text: number for number, text in enumerate(objects)}
-        self.vectors = TextVectors(checkpoint)
+        self._checkpoint = checkpoint
+        self.forget_texts()
         self._objects = self.vectors([*objects, NO_OBJECTS])
+
+    def forget_texts(self) -> None:
+        """Forget the vectors of relation texts.
+
+        The last bits of a vector depend on the texts that were encoded in the same pass. Images that are scored after this have the scores
+        that a new tagger gives them, whichever images came before.
+        """
+        self.vectors = TextVectors(self._checkpoint)
 
     def wordings(self, candidates: CandidateRow) -> list[tuple[str, ...]]:
         """The texts that the tagger is asked about, for each candidate."""

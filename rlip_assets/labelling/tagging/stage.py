@@ -253,7 +253,8 @@ def tag_scenes(
 ) -> tuple[list[tuple[str, Labels]], Unreadable]:
     """Scores of every readable image, in the order of `items`, and the unreadable ones with reasons.
 
-    Images of similar shape share a forward pass; those without candidates are read by nobody.
+    Images of similar shape share a forward pass; those without candidates are read by nobody. The scores are the same to the bit whatever
+    the tagger scored before: shards are made in any order, by any process.
 
     Raises:
         DataError: a score is no number.
@@ -262,6 +263,7 @@ def tag_scenes(
     from rlip_assets.training.transforms import for_evaluation
     from rlip_model.vision.images import image_tensor
 
+    tagger.forget_texts()
     scores = {scene.image_id: Labels.of([], [], [], []) for scene, _ in items}
     left_out: Unreadable = []
     images: list[TaggingImage] = []

@@ -232,6 +232,32 @@ def test_a_text_is_encoded_once(base: Path) -> None:
     assert calls == [2]
 
 
+def test_scores_of_a_shard_are_the_same_whatever_was_scored_before(base: Path) -> None:
+    """The vectors here depend on the texts of the same pass as real ones do, but in more than their last bits."""
+    scenes = draw_bucket(base / "two", 2)
+    write_raw_manifest(base, base / "two", scenes)
+    files = BucketImages.of(base / "bucket-0.json", base / "two", scenes, base)
+    first, second = (
+        (
+            scene,
+            CandidateRow(
+                scene.image_id, scene_hash(scene), [0] * len(texts), [1] * len(texts), texts, texts, [1] * len(texts)
+            ),
+        )
+        for scene, texts in zip(scenes, [["ride", "hold", "lead"], ["ride", "sit on"]], strict=True)
+    )
+
+    def scored(*shards: Any) -> list[float]:
+        made = tagger(base)
+        encode = made.model.encode_text
+        made.model.encode_text = lambda ids, mask: encode(ids, mask) + len(ids)  # type: ignore[method-assign]
+        ((_, labels),) = [tag_scenes(made, Augmentation(test_short_side=32), [shard], files)[0] for shard in shards][-1]
+        return labels.confidence.tolist()
+
+    assert scored(second) == scored(first, second)
+    assert scored(second) != scored(first)
+
+
 @pytest.mark.parametrize(("groups", "most"), [("union", 1), ("union", 2), ("published", 1)])
 def test_images_in_parts_keep_their_scores(
     base: Path, images: list[TaggingImage], groups: str, most: int, monkeypatch: pytest.MonkeyPatch
