@@ -197,6 +197,10 @@ class Recipe(_Data):
             raise ValueError("give either a share or an image_list")
         if self.pseudo and not self.quality:
             raise ValueError("pseudo (RPL) needs quality (RQL)")
+        if self.confidence_weight and not self.quality:
+            raise ValueError(
+                "confidence_weight needs quality (RQL), whose loss knows soft targets; set quality: true or leave it out"
+            )
         return self
 
     @property

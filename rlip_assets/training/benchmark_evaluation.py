@@ -6,7 +6,7 @@ So no test image decides which checkpoint is the best or how many steps are enou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from rlip_assets.evaluation.formats.predictions import read_predictions
 from rlip_assets.evaluation.headlines import HEADLINE, HEADLINES
 from rlip_assets.evaluation.suites import judge, suite
 from rlip_assets.lineage.recipes import Augmentation
+from rlip_assets.storage.errors import DataError
 from rlip_assets.training.benchmark_predictions import predict, write_predictions
 from rlip_model import LabelTokenizer, Rlip
 
@@ -40,7 +41,11 @@ class BenchmarkEvaluation:
     workers: int = 0
 
     def __call__(self, model: Rlip, tokenizer: LabelTokenizer) -> dict[str, float]:
-        """Return the figures of the benchmark's headline protocol by name, and as `headline` the one that networks are compared by."""
+        """Return the figures of the benchmark's headline protocol by name, and as `headline` the one that networks are compared by.
+
+        Raises:
+            DataError: no triplet of the scenes counts in it.
+        """
         classes, vocabulary = read_classes(self.classes), read_vocabulary(self.classes)
         found = predict(
             model,
@@ -64,7 +69,17 @@ class BenchmarkEvaluation:
             for name, value in result.figures.items()
             if value == value  # NaN: the mean of no class
         }
-        return {HEADLINE: figures.get(headline.figure, 0.0), **figures}
+        if headline.figure not in figures:
+            raise DataError(
+                f"{len(self.scenes)} evaluated images of {classes.dataset} have no triplet that counts in {headline.protocol}; hold out "
+                "more images (holdout)"
+            )
+        return {HEADLINE: figures[headline.figure], **figures}
+
+
+def has_triplets(scenes: Iterable[Scene]) -> bool:
+    """Return whether a network can be judged on some scenes: V-COCO counts classes that no image has as 0."""
+    return any(scene.relation for scene in scenes)
 
 
 def evenly(scenes: Sequence[Scene], number: int) -> list[Scene]:

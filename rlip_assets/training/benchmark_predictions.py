@@ -191,6 +191,7 @@ def predict_split(
         "texts": tokenizer(benchmark_labels(split.classes, model.config.label_texts).texts).input_ids.tolist(),
         "classes": split.classes.dataset,
         "sizes": [settings.test_short_side, settings.longest],
+        "batch": batch,
         "device": next(model.parameters()).device.type,
         "zero_shot": zero_shot,
     }

@@ -62,19 +62,26 @@ def read_image_list(path: Path) -> list[str]:
         raise InputError(f"{path} is no list of records with file_name ({error!r}); give a HOIA json") from None
 
 
+def plain_name(scene: Scene) -> str:
+    """Return the file name of a scene without folders, by which lists name it."""
+    return PurePosixPath(scene.file_name).name
+
+
 def listed_images(scenes: Sequence[Scene], names: Sequence[str], where: str) -> list[int]:
     """Return the indices of the scenes that `names` lists, in its order, repeats included.
 
     Raises:
         DataError: no scene has a listed name, or the list is empty.
     """
-    index = {PurePosixPath(scene.file_name).name: number for number, scene in enumerate(scenes)}
+    index = {plain_name(scene): number for number, scene in enumerate(scenes)}
     unknown = [name for name in names if name not in index]
     if unknown or not names:
         problem = (
             f"lists {len(unknown)} images without training triplets, such as {unknown[0]}" if unknown else "is empty"
         )
-        raise DataError(f"{where} {problem}; give the list of this dataset")
+        raise DataError(
+            f"{where} {problem}; give the list of this dataset, without images that unseen_images: drop_empty leaves out"
+        )
     return [index[name] for name in names]
 
 

@@ -30,7 +30,7 @@ from rlip_assets.training.memory import remedy_named
 from rlip_assets.training.optimiser import build_optimiser, build_schedule, weight_average
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.resume import History, Resume
-from rlip_assets.training.retained import RetainedCheckpoints
+from rlip_assets.training.retained import RetainedCheckpoints, best_step
 from rlip_model import (
     LabelTokenizer,
     LossConfig,
@@ -63,14 +63,6 @@ class Settings:
     """Keep fewer activations and compute them again."""
     evaluate_every: int | None = None
     """Steps between two evaluations; the last step is evaluated too. None evaluates nothing."""
-
-
-@dataclass
-class Counters:
-    """Counts of skipped input, shown with the result."""
-
-    skipped_images: int = 0
-    cut_pairs: int = 0
 
 
 class Trainer:
@@ -107,7 +99,6 @@ class Trainer:
         self.average = None if recipe.average is None else weight_average(model, recipe.average)
         self.scaler = torch.amp.GradScaler(settings.device.type, enabled=settings.precision == "fp16")
         self.evaluate, self.retained = evaluate, retained
-        self.counters = Counters()
         if settings.gradient_checkpointing:
             enable_gradient_checkpointing(model)
 
@@ -119,6 +110,7 @@ class Trainer:
         if done:
             self.log.info(f"continuing after step {done} of {self.total_steps}")
             self.schedule = build_schedule(self.optimiser, self.recipe, self.total_steps, done)
+            self._retain(history)  # a kill may have come between the state and its checkpoints
         self.model.train()
         waiting = time.perf_counter()
         for step, batches in enumerate(self._batches(done), start=done):
@@ -133,17 +125,33 @@ class Trainer:
             seconds = {"seconds_data": began - waiting, "seconds_step": time.perf_counter() - began}
             row |= self._evaluate(step + 1)
             history.rows.append(row)
-            if self.retained and self.processes.is_first:
-                self.retained.update(history.rows, self._final_model, self.tokenizer)
-            self._report(row, seconds)
-            last = step + 1 == self.total_steps
-            if self.resume and self.processes.is_first and ((step + 1) % self.settings.checkpoint_every == 0 or last):
+            self._count(history, batches)
+            if self.resume and self.processes.is_first and self._is_saved(history):
                 self.resume.save(step + 1, self.model, self.optimiser, history, self.average, self.scaler)
+            self._retain(history)
+            self._report(row, seconds)
             waiting = time.perf_counter()
         if self.average:
             self.model.load_state_dict(self._final_model.state_dict())
         self.model.eval()
         return history
+
+    def _count(self, history: History, batches: list[Batch]) -> None:
+        """Add what the input of a step lacks, in all processes together."""
+        counts = sum(len(batch.skipped) for batch in batches), sum(batch.cut_pairs for batch in batches)
+        skipped, cut = self.processes.sum_values(torch.tensor(counts, device=self.settings.device)).tolist()
+        history.unreadable_images += skipped
+        history.cut_pairs += cut
+
+    def _is_saved(self, history: History) -> bool:
+        """Whether the state after the last step is saved: regularly, and before the best checkpoint is replaced by that step's."""
+        step = len(history.rows)
+        best = self.retained is not None and best_step(history.rows, self.retained.metric) == step
+        return step % self.settings.checkpoint_every == 0 or step == self.total_steps or best
+
+    def _retain(self, history: History) -> None:
+        if self.retained and self.processes.is_first:
+            self.retained.update(history.rows, self._final_model, self.tokenizer)
 
     def _evaluate(self, steps: int) -> dict[str, float]:
         """Figures after `steps` steps where they are due. The first process computes them; the others wait for it in the next step."""
@@ -186,8 +194,6 @@ class Trainer:
         self.scaler.update()
         rates = {f"lr_{group['name']}": group["lr"] for group in self.optimiser.param_groups}
         self.schedule.step()
-        self.counters.skipped_images += sum(len(batch.skipped) for batch in batches)
-        self.counters.cut_pairs += sum(batch.cut_pairs for batch in batches)
         return {
             "step": step + 1,
             **values,

@@ -23,10 +23,11 @@ from rlip_assets.lineage.profiles import PARAMS_FILE
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import write_json
-from rlip_assets.training.benchmark_evaluation import BenchmarkEvaluation
+from rlip_assets.training.benchmark_evaluation import BenchmarkEvaluation, has_triplets
+from rlip_assets.training.few_shot import read_image_list
 from rlip_assets.training.loop import Evaluate
 from rlip_assets.training.processes import choose_device
-from rlip_assets.training.training_images import ImageSource, SceneFilter, TrainingImages
+from rlip_assets.training.training_images import ImageSource, held_out_images, training_splits
 from rlip_assets.training.unseen import Unseen
 from rlip_model import LabelTokenizer, Rlip, load_checkpoint
 from rlip_model.checkpoints.merging import Parent, check_parents, merged_tensors, save_merged
@@ -68,11 +69,12 @@ def merge_with_start(
         evaluate: returns the figures of a network, `headline` among them.
     """
     finetuned = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    evaluate = evaluate if len(alphas) > 1 else None
     tried = []
     for alpha in alphas:
         model.load_state_dict(merged_tensors(finetuned, start, alpha))
-        tried.append({"alpha": alpha, **(evaluate(model, tokenizer) if evaluate and len(alphas) > 1 else {})})
-    best = max(tried, key=lambda row: (row.get(HEADLINE, 0.0), row["alpha"]))["alpha"]
+        tried.append({"alpha": alpha, **(evaluate(model, tokenizer) if evaluate else {})})
+    best = max(tried, key=lambda row: (row[HEADLINE] if evaluate else 0.0, row["alpha"]))["alpha"]
     model.load_state_dict(merged_tensors(finetuned, start, best))
     return MergeChoice(best, tuple(tried))
 
@@ -114,7 +116,7 @@ def held_out_evaluation(checkpoint: Path, root: Path, work: Path) -> BenchmarkEv
         work: folder for predictions.
 
     Raises:
-        InputError: the checkpoint does not say how it was fine-tuned, or its training held no images out.
+        InputError: the checkpoint does not say how it was fine-tuned, or its training held no image with a seen triplet out.
     """
     metadata = Parent.read(checkpoint).metadata
     try:
@@ -132,11 +134,14 @@ def held_out_evaluation(checkpoint: Path, root: Path, work: Path) -> BenchmarkEv
     params, benchmark = load_params(root / PARAMS_FILE), recipe.benchmark
     classes = root / classes_file(benchmark)
     tables = tuple(bucket_folders(root / scene_folder(benchmark)))
-    source = ImageSource(benchmark, tables, raw_root(params.sources, benchmark, root))
-    scene_filter = SceneFilter(0.0, Unseen.of(recipe, read_classes(classes)))
-    held = TrainingImages(
-        [source], {benchmark: 1.0}, scene_filter, root / "work/scene_cache", recipe.holdout, "holdout"
+    source = ImageSource(
+        benchmark, tables, raw_root(params.sources, benchmark, root), splits=training_splits(recipe, benchmark)
     )
-    if not len(held):
-        raise InputError(f"{root / scene_folder(benchmark)} has no image that {checkpoint} held out; give one --alpha")
-    return BenchmarkEvaluation(classes, list(held), source.image_root, recipe.augmentation, work, zero_shot=False)
+    listed = read_image_list(root / recipe.image_list) if recipe.image_list else []
+    unseen = Unseen.of(recipe, read_classes(classes))
+    scenes = list(held_out_images(recipe, [source], unseen, root / "work/scene_cache", listed))
+    if not has_triplets(scenes):
+        raise InputError(
+            f"{root / scene_folder(benchmark)} has no image with a seen triplet that {checkpoint} held out; give one --alpha"
+        )
+    return BenchmarkEvaluation(classes, scenes, source.image_root, recipe.augmentation, work, zero_shot=False)

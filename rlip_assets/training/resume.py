@@ -29,9 +29,15 @@ _MODEL, _OPTIMISER, _AVERAGE = "model/", "optimiser/", "average/"
 
 @dataclass
 class History:
-    """One row per step: losses by term, learning rates, gradient norm. No times: equal trainings have equal histories."""
+    """One row per step: losses by term, learning rates, gradient norm. No times: equal trainings have equal histories.
+
+    Attributes:
+        unreadable_images, cut_pairs: images that could not be read, and pairs beyond the network's slots, over all steps and processes.
+    """
 
     rows: list[dict[str, float]] = field(default_factory=list)
+    unreadable_images: int = 0
+    cut_pairs: int = 0
 
     def text(self) -> str:
         return "".join(canonical_json(row) + "\n" for row in self.rows)
@@ -69,6 +75,7 @@ class Resume:
             "digest": self.digest,
             "content": content_digest(tensors),
             "scaler": canonical_json(scaler.state_dict() if scaler else {}),
+            "counts": canonical_json([history.unreadable_images, history.cut_pairs]),
         }
         try:
             write_text(self.folder / HISTORY, history.text())
@@ -107,7 +114,7 @@ class Resume:
         if "content" in header and header["content"] != content_digest(tensors):
             raise self._damaged(file, "its tensors are not those that were written")
         step = int(header["step"])
-        history = self._history(step)
+        history = History(self._rows(step), *json.loads(header.get("counts", "[]")))
         if scaler and (saved := json.loads(header.get("scaler", "{}"))):
             scaler.load_state_dict(saved)
         model.load_state_dict(_below(_MODEL, tensors))
@@ -117,7 +124,7 @@ class Resume:
         _restore_optimiser(model, optimiser, tensors)
         return step, history
 
-    def _history(self, steps: int) -> History:
+    def _rows(self, steps: int) -> list[dict[str, float]]:
         """The rows of the finished steps; a kill may have left later ones."""
         file = self.folder / HISTORY
         try:
@@ -127,7 +134,7 @@ class Resume:
             raise self._damaged(file, error) from None
         if numbers != list(range(1, steps + 1)):
             raise self._damaged(file, f"it lacks rows of the first {steps} steps")
-        return History(rows)
+        return rows
 
     def _damaged(self, file: Path, reason: object) -> InputError:
         return InputError(f"{file} is damaged ({reason}); remove {self.folder} to start afresh")

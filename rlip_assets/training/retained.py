@@ -16,6 +16,8 @@ BEST = "best"
 class RetainedCheckpoints:
     """Folders `best` and `step-NNNNNN` below `folder`. They follow from the history alone, so a resumed training retains the same.
 
+    The state to resume from is saved before `best` is replaced, so that `best` is never of a step that the history lacks.
+
     Attributes:
         metric: key of the history's rows whose highest value marks the best one; the first of equals counts.
         every: steps between two that stay; None retains only the best one.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rlip_assets.datasets.scenes import Scene
 from rlip_assets.datasets.sources.classes import Classes
 from rlip_assets.datasets.sources.roots import image_root
 from rlip_assets.evaluation.core.vocabulary import PERSON
@@ -21,7 +22,7 @@ from rlip_assets.lineage.params.training import RecipeChoice
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import ParameterError
 from rlip_assets.storage.files import digest_json, write_json, write_text
-from rlip_assets.training.benchmark_evaluation import BenchmarkEvaluation, evenly
+from rlip_assets.training.benchmark_evaluation import BenchmarkEvaluation, evenly, has_triplets
 from rlip_assets.training.benchmark_predictions import BenchmarkSplit, draw_examples, predict_split
 from rlip_assets.training.label_lists import benchmark_labels
 from rlip_assets.training.loop import Evaluate, Settings, Trainer
@@ -73,6 +74,7 @@ class TrainingRun:
         resume = Resume(self.ctx.work / "training", digest_json([self.recipe.model_dump(mode="json"), self.seed]))
         retained = self._retained(data)
         before = copy.deepcopy(model.state_dict()) if self.recipe.merge else {}
+        choice_of_share = self._choice_of_share(data)
         trainer = Trainer(
             model.to(self.device),
             tokenizer,
@@ -90,7 +92,7 @@ class TrainingRun:
         if not self.processes.is_first:
             return {}
         chosen = self._choose(model, history, retained) if retained else {}
-        merged = self._merge(model, tokenizer, before, data) if self.recipe.merge else None
+        merged = self._merge(model, tokenizer, before, choice_of_share) if self.recipe.merge else None
         held_out = validate(model, tokenizer, self.recipe, data.held_out, self.device)
         self.ctx.log.metrics(held_out, step=len(history.rows))
         figures = {
@@ -101,8 +103,8 @@ class TrainingRun:
             **({"emptied_images": data.train.emptied} if self.recipe.unseen_images == "drop_empty" else {}),
             **({"own_alone": data.train.own_alone, "own_labels": data.train.own.account()} if data.train.own else {}),
             "held_out_images": len(data.held_out.images),
-            "unreadable_images": trainer.counters.skipped_images,
-            "cut_pairs": trainer.counters.cut_pairs,
+            "unreadable_images": history.unreadable_images,
+            "cut_pairs": history.cut_pairs,
             "final_loss": _last_mean(history, "loss"),
             **held_out,
             **chosen,
@@ -151,13 +153,28 @@ class TrainingRun:
         return {"best_step": best, f"best_{retained.metric}": history.rows[best - 1][retained.metric]}
 
     def _merge(
-        self, model: Rlip, tokenizer: LabelTokenizer, before: Mapping[str, Tensor], data: RunData
+        self, model: Rlip, tokenizer: LabelTokenizer, before: Mapping[str, Tensor], evaluate: Evaluate | None
     ) -> MergeChoice:
         """Give the network the weights between its own and those of its start that are best on held-out images."""
-        evaluate = self._evaluation(data) if len(self.recipe.merge) > 1 else None
         choice = merge_with_start(model, tokenizer, before, self.recipe.merge, evaluate)
         self.ctx.log.info(f"merged with the start: {choice.alpha:g} of the fine-tuned weights")
         return choice
+
+    def _choice_of_share(self, data: RunData) -> Evaluate | None:
+        """The evaluation by which `merge` chooses among several shares, on all held-out images.
+
+        Raises:
+            ParameterError: they have no triplet to evaluate.
+        """
+        if len(self.recipe.merge) < 2:
+            return None
+        scenes = list(data.held_out.images)
+        if not has_triplets(scenes):
+            lacking = f"none of {len(scenes)} has a seen triplet" if scenes else "there are none"
+            raise ParameterError(
+                f"merge chooses on held-out images, of which {lacking}; raise holdout, or give one share"
+            )
+        return self._benchmark_evaluation(scenes)
 
     def _evaluation(self, data: RunData) -> Evaluate:
         """The evaluation of the network on the way.
@@ -165,7 +182,7 @@ class TrainingRun:
         Raises:
             ParameterError: there are no images to evaluate it on.
         """
-        scenes, dataset, classes = list(data.held_out.images), next(iter(self.recipe.sources)), "classes"
+        scenes = list(data.held_out.images)
         if self.ctx.stage == "pretrain":
             if ZERO_SHOT_BENCHMARK in self.recipe.sources:
                 raise ParameterError(
@@ -179,21 +196,25 @@ class TrainingRun:
                 )
             store = open_scenes(self.ctx, self.ctx.inputs["benchmark_scenes"])
             scenes = [store[row] for row in store.indices("train", with_triplets=True).tolist()]
-            dataset, classes = ZERO_SHOT_BENCHMARK, "benchmark_classes"
-        if not scenes:
+        if not has_triplets(scenes):
             raise ParameterError(
-                "training.checkpoints.evaluate_every needs images that are not trained on; set holdout in the recipe, or "
-                "evaluate_every: null"
+                f"evaluate_every needs images with triplets that are not trained on, and of {len(scenes)} none has one; set or raise "
+                "holdout in the recipe, or set evaluate_every: null"
             )
         if self.recipe.kind == "tagger":
             return lambda model, tokenizer: validate(model, tokenizer, self.recipe, data.held_out, self.device)
+        return self._benchmark_evaluation(evenly(scenes, self.policy.evaluate_images))
+
+    def _benchmark_evaluation(self, scenes: Sequence[Scene]) -> BenchmarkEvaluation:
+        zero_shot = self.ctx.stage == "pretrain"
+        dataset = ZERO_SHOT_BENCHMARK if zero_shot else next(iter(self.recipe.sources))
         return BenchmarkEvaluation(
-            self.ctx.inputs[classes],
-            evenly(scenes, self.policy.evaluate_images),
+            self.ctx.inputs["benchmark_classes" if zero_shot else "classes"],
+            scenes,
             image_root(self.ctx, dataset),
             self.recipe.augmentation,
             self.ctx.work / "evaluation",
-            zero_shot=self.ctx.stage == "pretrain",
+            zero_shot=zero_shot,
             workers=self.ctx.params.training.workers,
         )
 

@@ -25,7 +25,7 @@ from rlip_assets.training.label_lists import (
 from rlip_assets.training.own_labels import OwnLabels
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.start import model_config
-from rlip_assets.training.training_images import ImageSource, TrainingImages, training_images
+from rlip_assets.training.training_images import ImageSource, TrainingImages, training_images, training_splits
 from rlip_assets.training.unseen import Unseen
 
 
@@ -98,8 +98,8 @@ def image_sources(ctx: StageContext, recipe: Recipe) -> list[ImageSource]:
                 f"the recipe trains on {name}, of which {ctx.stage} has no relations; take it out of the recipe's sources"
             )
         excluded = _excluded(ctx) if name == HUMAN_DATASET else frozenset[str]()
-        splits = ("train", "val") if name in recipe.trainval else ("train",)
-        sources.append(ImageSource(name, tuple(bucket_folders(folder)), image_root(ctx, name), excluded, splits))
+        tables = tuple(bucket_folders(folder))
+        sources.append(ImageSource(name, tables, image_root(ctx, name), excluded, training_splits(recipe, name)))
     return sources
 
 

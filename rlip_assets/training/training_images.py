@@ -6,7 +6,7 @@ Rows stay in memory-mapped files; this process holds their numbers only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from rlip_assets.datasets.image_identity import ImageKey, image_key
 from rlip_assets.datasets.scenes import Scene, SceneStore, bucket_of
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import DataError
-from rlip_assets.training.few_shot import listed_images, read_image_list, select_share
+from rlip_assets.training.few_shot import listed_images, plain_name, read_image_list, select_share
 from rlip_assets.training.own_labels import OwnLabels
 from rlip_assets.training.transforms import keep_triplets
 from rlip_assets.training.unseen import Unseen
@@ -69,6 +69,10 @@ class TrainingImages:
         holdout: share of the images held out; `part` says which side this object holds.
         with_triplets: leave out images without a triplet that is human or of the filter's confidence.
         own: labels that are added to what the filter shows of a scene.
+        listed: file names, without folders, of a few-shot split, whose images are never held out.
+
+    Raises:
+        DataError: a source has nothing to train on; the sentence says what left its images out.
     """
 
     def __init__(
@@ -81,39 +85,42 @@ class TrainingImages:
         part: str = "train",
         with_triplets: bool = True,
         own: OwnLabels | None = None,
+        listed: Collection[str] = (),
     ) -> None:
         self.sources, self.own, self.own_alone = list(sources), own, 0
         self.weights = [weights[source.name] for source in sources]
         self._filter = scene_filter
         self._stores = [SceneStore.open(source.tables, cache) for source in sources]
-        chosen = [self._select(*each, holdout, part, with_triplets) for each in self._sources_and_stores()]
-        self._rows = [self._allowed(*each) for each in zip(self.sources, self._stores, chosen, strict=True)]
-        self.excluded = sum(map(len, chosen)) - sum(map(len, self._rows))
-        self.emptied = 0
-        if scene_filter.unseen and scene_filter.unseen.drop_empty:
-            before = sum(map(len, self._rows))
-            self._rows = [self._with_visible(*each) for each in zip(self._stores, self._rows, strict=True)]
-            self.emptied = before - sum(map(len, self._rows))
+        self._rows: list[npt.NDArray[np.int64]] = []
+        self.excluded = self.emptied = 0
+        for source, store in self._sources_and_stores():
+            found = store.indices(source.splits, with_triplets, scene_filter.relation_threshold)
+            chosen = self._on_side(store, found, holdout, part, frozenset(listed))
+            allowed = self._allowed(source, store, chosen)
+            drops = scene_filter.unseen is not None and scene_filter.unseen.drop_empty
+            rows = self._with_visible(store, allowed) if drops else allowed
+            if part == "train" and not len(rows):
+                raise _nothing_left(source.name, with_triplets, len(found), len(chosen), len(allowed))
+            self.excluded += len(chosen) - len(allowed)
+            self.emptied += len(allowed) - len(rows)
+            self._rows.append(rows)
         self._offsets = np.cumsum([0, *map(len, self._rows)])
-        if part == "train":
-            for source, rows in zip(self.sources, self._rows, strict=True):
-                if not len(rows):
-                    raise DataError(
-                        f"{source.name} has no training image{' with a relation' * with_triplets}; lower relation_threshold, "
-                        "rebuild its tables, or take the source out of the recipe"
-                    )
 
     def _sources_and_stores(self) -> Iterator[tuple[ImageSource, SceneStore]]:
         return zip(self.sources, self._stores, strict=True)
 
-    def _select(
-        self, source: ImageSource, store: SceneStore, holdout: float, part: str, with_triplets: bool
+    @staticmethod
+    def _on_side(
+        store: SceneStore, rows: npt.NDArray[np.int64], holdout: float, part: str, listed: frozenset[str]
     ) -> npt.NDArray[np.int64]:
-        rows = store.indices(source.splits, with_triplets, self._filter.relation_threshold)
+        """The rows of the images that are held out, or of those that are not."""
         if not holdout:
             return rows if part == "train" else rows[:0]
-        held = [is_held_out(store.image_id(row), holdout) == (part == "holdout") for row in rows.tolist()]
-        return np.compress(held, rows)
+
+        def held(row: int) -> bool:
+            return is_held_out(store.image_id(row), holdout) and not (listed and plain_name(store[row]) in listed)
+
+        return np.compress([held(row) == (part == "holdout") for row in rows.tolist()], rows)
 
     @staticmethod
     def _allowed(source: ImageSource, store: SceneStore, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -135,9 +142,9 @@ class TrainingImages:
         """Reduce to a few-shot share; see `select_share`."""
         self._keep(select_share(self._annotated(), share, seed))
 
-    def keep_listed(self, image_list: Path) -> None:
-        """Reduce to the images of a file; see `read_image_list` and `listed_images`."""
-        self._keep(listed_images(self._annotated(), read_image_list(image_list), str(image_list)))
+    def keep_listed(self, names: Sequence[str], where: str) -> None:
+        """Reduce to the images of a few-shot split; see `listed_images`."""
+        self._keep(listed_images(self._annotated(), names, where))
 
     def _annotated(self) -> list[Scene]:
         """All scenes without own labels."""
@@ -236,15 +243,58 @@ def training_images(
         image_list: the file that it names, if any.
         own: labels of the training images themselves; held-out ones have human labels alone.
     """
-    scene_filter = SceneFilter(recipe.relation_threshold, unseen)
-    with_triplets = recipe.images_without_triplets == "dropped"
-    common = (sources, recipe.sources, scene_filter, cache, recipe.holdout)
-    train = TrainingImages(*common, "train", with_triplets, own)
-    held = TrainingImages(*common, "holdout", with_triplets)
+    listed = read_image_list(image_list) if image_list else []
+    train = _part_of(recipe, sources, unseen, cache, "train", listed, own)
     if recipe.share < 1:
         train.keep_share(recipe.share, seed)
     if image_list:
-        train.keep_listed(image_list)
+        train.keep_listed(listed, str(image_list))
     if own:
         train.add_own_alone(own, recipe.own_images, recipe.holdout)
-    return train, held
+    return train, held_out_images(recipe, sources, unseen, cache, listed)
+
+
+def held_out_images(
+    recipe: Recipe, sources: Sequence[ImageSource], unseen: Unseen | None, cache: Path, listed: Collection[str] = ()
+) -> TrainingImages:
+    """Return the held-out images of a recipe; `listed`: the names in its `image_list`, which are trained on."""
+    return _part_of(recipe, sources, unseen, cache, "holdout", listed)
+
+
+def training_splits(recipe: Recipe, source: str) -> tuple[str, ...]:
+    """Return the splits of a source that a recipe trains on."""
+    return ("train", "val") if source in recipe.trainval else ("train",)
+
+
+def _part_of(
+    recipe: Recipe,
+    sources: Sequence[ImageSource],
+    unseen: Unseen | None,
+    cache: Path,
+    part: str,
+    listed: Collection[str],
+    own: OwnLabels | None = None,
+) -> TrainingImages:
+    scene_filter = SceneFilter(recipe.relation_threshold, unseen)
+    with_triplets = recipe.images_without_triplets == "dropped"
+    return TrainingImages(
+        sources, recipe.sources, scene_filter, cache, recipe.holdout, part, with_triplets, own, listed
+    )
+
+
+def _nothing_left(name: str, with_triplets: bool, found: int, chosen: int, allowed: int) -> DataError:
+    """The error of a source without training images, by the step after which none is left."""
+    if allowed:
+        reason = (
+            f"has unseen triplets alone in all {allowed} training images; shorten unseen, or set unseen_images: keep"
+        )
+    elif chosen:
+        reason = f"shares all {chosen} training images with a benchmark's test split; take it out of the recipe"
+    elif found:
+        reason = f"has no training image: holdout holds all {found} out; lower it"
+    else:
+        reason = (
+            f"has no training image{' with a relation' * with_triplets}; lower relation_threshold, rebuild its tables, or take the "
+            "source out of the recipe"
+        )
+    return DataError(f"{name} {reason}")

@@ -111,11 +111,15 @@ class Parent:
 
 
 def check_parents(finetuned: Parent, start: Parent) -> None:
-    """Refuse checkpoints of different networks or tokenizers; their tensors are compared when they are merged.
+    """Refuse checkpoints in the wrong order, of different networks or of different tokenizers; tensors are compared when they are merged.
 
     Raises:
         CheckpointError: the sentence names the first field or file that differs.
     """
+    if (finetuned.metadata.get("stage"), start.metadata.get("stage")) == ("pretrain", "finetune"):
+        raise CheckpointError(
+            f"{finetuned.folder} is pre-trained and {start.folder} fine-tuned: the fine-tuned checkpoint comes first; swap the two"
+        )
     # Dropout and the form of texts belong to training alone.
     one, two = (
         replace(parent.config.without_dropout(), label_texts="cleaned").to_dict() for parent in (finetuned, start)

@@ -53,7 +53,7 @@ TRAINING: dict[str, Any] = {
     },
 }
 POLICIES = ("checkpoints", "tagger_checkpoints")
-CLASSES = {
+CLASSES: dict[str, Any] = {
     "objects": list(OBJECTS),
     "relations": list(RELATIONS),
     "hois": [[0, 1], [0, 2], [1, 1], [2, 3]],

@@ -94,6 +94,8 @@ class TrainingRecord:
             "losses": self.losses,
             "finished": self.finished,
             "seconds": self.seconds,
+            "sums": self._sums,
+            "count": self._count,
         }
 
     def resume(self, state: Mapping[str, Any]) -> bool:
@@ -101,6 +103,7 @@ class TrainingRecord:
         if state["settings"] != json.dumps(self.settings, sort_keys=True):
             return False
         self.losses, self.finished, self._seconds_before = list(state["losses"]), state["finished"], state["seconds"]
+        self._sums, self._count = dict(state.get("sums", {})), state.get("count", 0)  # older states lack them
         self.begin()
         if not self.quiet:
             print(f"{self.name}: resumed at step {self.finished}", flush=True)

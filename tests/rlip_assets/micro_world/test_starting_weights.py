@@ -97,6 +97,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert torch.equal(line.weight, whole.weight)
     assert torch.equal(line.bias, whole.bias)
     assert record.finished == at_once.finished == 120
+    assert record.losses == at_once.losses
 
 
 def test_a_state_of_other_settings_is_not_taken_up(tmp_path: Path) -> None:

@@ -169,8 +169,9 @@ def test_more_pairs_than_the_network_has_are_all_matched_as_published(
     recipe = small_recipe.changed({"steps": 2, "images_without_triplets": "kept", "published": quirks})
     trainer = trainer_of(recipe, queries=2)
     assert max(len(target) for step in range(2) for target in trainer.parts[0][step].targets) > 1
-    assert trainer.run().rows[-1]["loss"] > 0
-    assert trainer.counters.cut_pairs > 0
+    history = trainer.run()
+    assert history.rows[-1]["loss"] > 0
+    assert history.cut_pairs > 0
 
 
 def test_published_parts_have_label_lists_of_their_own(trainer_of: MakeTrainer, small_recipe: Recipe) -> None:

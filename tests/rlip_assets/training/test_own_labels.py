@@ -195,6 +195,14 @@ def test_images_outside_a_few_shot_share_have_own_labels_alone(tmp_path: Path) -
     assert list(other) == list(train)
 
 
+def test_listed_images_are_trained_on_and_not_held_out(tmp_path: Path) -> None:
+    own = own_labels(tmp_path, [detected(1, OWN)])
+    human = [annotated(number, [(0, 1, "hold")]) for number in range(12)]
+    train, held = few_shot(tmp_path, human, own, "1.png\n2.png\n", holdout=0.2)
+    assert [scene.image_id for scene in train] == ["1", "2"]
+    assert [scene.image_id for scene in held] == ["6"]  # 1 and 6 are in the share by their ids
+
+
 def test_soft_labels_weigh_their_confidence(tmp_path: Path) -> None:
     from rlip_assets.training.label_lists import benchmark_labels
 

@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from rlip_assets.storage.errors import ParameterError
+from rlip_assets.training.loop import Trainer
 from rlip_assets.training.processes import Processes, choose_device, join_processes
+from rlip_assets.training.resume import History
 from rlip_assets.training.training_images import ImageSource
 
 SCRIPT = """
@@ -40,13 +43,13 @@ images, _ = training_images(
 )
 vocabulary = BatchVocabulary(NameSampler(images.object_counts()), NameSampler(images.relation_counts()), recipe.label_budget)
 torch.manual_seed(5)
-model = build_model(small_config().without_dropout())
+model = build_model(small_config(queries=4).without_dropout())
 tokenizer = train_label_tokenizer([*OBJECTS, *RELATIONS, "no objects", "right of"], 300, max_length=16)
 parts = [StepBatches(images, vocabulary, recipe, model.config.pairs, 3, part=Part(processes.index, processes.count))]
 settings = Settings(torch.device("cpu"))
 history = Trainer(model, tokenizer, recipe, parts, settings, processes, 3, NullLog()).run()
 if processes.is_first:
-    Path({out!r}).write_text(json.dumps(history.rows))
+    Path({out!r}).write_text(json.dumps([*history.rows, {{"cut": history.cut_pairs}}]))
 """
 
 
@@ -79,6 +82,7 @@ def test_two_processes_give_the_losses_of_one(
         rows.append(json.loads((tmp_path / f"{count}.json").read_text()))
     for one, two in zip(*rows, strict=True):
         assert two == pytest.approx(one, rel=5e-3, abs=1e-4)
+    assert rows[0][-1]["cut"] > 0
 
 
 KILLED = """
@@ -135,6 +139,18 @@ def test_alone_nothing_is_summed() -> None:
     assert join_processes(torch.device("cpu")) == Processes(0, 1)
     values = torch.tensor([1.0, 2.0])
     assert Processes().sum_values(values) is values
+
+
+def test_input_that_any_process_lacks_is_counted(trainer_of: Callable[..., Trainer]) -> None:
+    class Twins(Processes):
+        def sum_values(self, values: torch.Tensor) -> torch.Tensor:
+            return 2 * values
+
+    trainer, history = trainer_of(), History()
+    trainer.processes = Twins(0, 2)
+    batch = replace(trainer.parts[0][0], skipped=("a.jpg",), cut_pairs=3)
+    trainer._count(history, [batch, batch])
+    assert (history.unreadable_images, history.cut_pairs) == (4, 12)
 
 
 def test_device_names() -> None:

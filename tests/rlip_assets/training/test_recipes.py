@@ -228,6 +228,10 @@ def test_baselines_differ_in_the_network_alone(usual: str, baseline: str) -> Non
         ({"steps": 0}, "steps"),
         ({"sources": {}}, "source"),
         ({"pseudo": True, "quality": False}, "RQL"),
+        (
+            {"confidence_weight": True, "quality": False, "pseudo": False},
+            r"confidence_weight needs quality \(RQL\).*set quality: true",
+        ),
         ({"unseen_texts": "removed"}, "needs a zero-shot split"),
         ({"unseen_cells": "ignore"}, "needs a zero-shot split"),
         ({"unseen": "uc5"}, "unseen"),

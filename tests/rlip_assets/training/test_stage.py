@@ -21,7 +21,7 @@ from rlip_assets.evaluation.formats.predictions import read_predictions
 from rlip_assets.inference.relation_detector import RelationDetector
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.profiles import PROJECT_ROOT
-from rlip_assets.storage.errors import InputError, ParameterError
+from rlip_assets.storage.errors import DataError, InputError, ParameterError
 from rlip_assets.storage.files import write_json
 from rlip_assets.training.batches import Batch
 from rlip_assets.training.loop import Trainer
@@ -29,10 +29,13 @@ from rlip_assets.training.merging import held_out_evaluation, merge_folders
 from rlip_assets.training.processes import Processes
 from rlip_assets.training.stage import finetune_stage, pretrain_stage, r_tagger_stage
 from rlip_assets.training.training_images import is_held_out
+from rlip_assets.training.transforms import keep_triplets
 from rlip_assets.training.unseen import triplet_texts
 from rlip_model import LabelTokenizer, load_checkpoint
-from tests.support.training_project import CHANGES, POLICIES, TRAINING, MemoryLog, Project
+from tests.support.training_project import CHANGES, CLASSES, POLICIES, TRAINING, MemoryLog, Project
 from tests.support.training_toys import OBJECTS, RELATIONS
+
+HOIS = [[RELATIONS[verb], OBJECTS[thing]] for verb, thing in CLASSES["hois"]]
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +115,17 @@ def test_finetuning_predicts_every_pair_with_every_score(project: Project, parti
     assert batch.scores.shape == (2 * pairs, len(RELATIONS))
 
 
+def merging(**changes: object) -> dict[str, object]:
+    """The fine-tuning that merges, with further changes of its recipe."""
+    choice = TRAINING["finetune"]["hico_own"]
+    return {"finetune": {"hico_own": {**choice, "changes": {**choice["changes"], **changes}}}}
+
+
 def test_own_labels_and_a_merge_with_the_start_go_through_the_stage(project: Project) -> None:
+    """A share is chosen on all held-out images, more than an evaluation on the way takes."""
+    training = TRAINING | merging(holdout=0.6) | {"checkpoints": {"evaluate_images": 1}}
     context = project.context("finetune", "hico_own", MemoryLog())
-    figures = finetune_stage(context)
+    figures = finetune_stage(replace(context, params=Params.model_validate({"training": training})))
     assert figures["own_labels"]["images"] == 12
     assert figures["own_labels"]["used"] > 0
     checkpoint = context.outputs["checkpoint"]
@@ -122,6 +133,27 @@ def test_own_labels_and_a_merge_with_the_start_go_through_the_stage(project: Pro
     assert [row["alpha"] for row in merge["tried"]] == [0.0, 0.5, 1.0]
     best = max(merge["tried"], key=lambda row: (row["headline"], row["alpha"]))
     assert merge["alpha"] == figures["merge_alpha"] == best["alpha"]
+    judged = {
+        name for batch in read_predictions(context.work / "evaluation/hico_det.parquet") for name in batch.image_ids
+    }
+    assert len(judged) == figures["held_out_images"] > 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "lacking"),
+    [
+        ({"holdout": 0.0004}, "there are none"),
+        ({"unseen": HOIS, "unseen_images": "keep"}, r"none of \d+ has a seen triplet"),
+    ],
+)
+def test_shares_without_images_to_choose_by_are_refused_before_training(
+    project: Project, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], lacking: str
+) -> None:
+    monkeypatch.setattr(Trainer, "run", lambda self: pytest.fail("trained"))
+    params = Params.model_validate({"training": TRAINING | merging(**changes)})
+    context = replace(project.context("finetune", "hico_own", name="refused"), params=params)
+    with pytest.raises(ParameterError, match=f"held-out images, of which {lacking}; raise holdout"):
+        finetune_stage(context)
 
 
 def test_shares_are_chosen_on_images_that_the_fine_tuning_held_out(project: Project, tmp_path: Path) -> None:
@@ -138,12 +170,20 @@ def test_shares_are_chosen_on_images_that_the_fine_tuning_held_out(project: Proj
     assert all(is_held_out(scene.image_id, 0.3) for scene in evaluation.scenes)
     hidden = {(RELATIONS[0], OBJECTS[2])}
     assert not any(hidden & set(triplet_texts(scene)) for scene in evaluation.scenes)
+    network, scene = load_checkpoint(tuned), evaluation.scenes[0]
+    empty = replace(evaluation, scenes=[keep_triplets(scene, scene.subject < 0)])
+    with pytest.raises(DataError, match=r"1 evaluated images of hico_det have no triplet that counts .*\(holdout\)"):
+        empty(network.model, network.tokenizer)
     choice = merge_folders(tuned, start, [0.25, 1.0], tmp_path / "merged", evaluation)
     assert choice.alpha in (0.25, 1.0)
     assert json.loads((tmp_path / "merged/merge.json").read_text())["alpha"] == choice.alpha
     assert load_checkpoint(tmp_path / "merged").metadata["merged"]["alpha"] == choice.alpha
     with pytest.raises(InputError, match="has no recipe of a fine-tuning"):
         held_out_evaluation(start, tmp_path, tmp_path / "predictions")
+    metadata = json.loads((tuned / "metadata.json").read_text())
+    write_json(tuned / "metadata.json", metadata | {"recipe": metadata["recipe"] | {"holdout": 0.0004}})
+    with pytest.raises(InputError, match=r"has no image with a seen triplet that .* held out"):
+        held_out_evaluation(tuned, tmp_path, tmp_path / "predictions")
 
 
 def test_removed_texts_of_unseen_objects_are_met_in_the_test_alone(

@@ -174,6 +174,25 @@ def test_images_without_a_seen_triplet_train_as_background_or_are_left_out(
     assert 0 < sum(empty) < 24
 
 
+def test_a_source_without_training_images_says_what_left_them_out(
+    drawn: Callable[..., ImageSource], small_recipe: Recipe, tmp_path: Path
+) -> None:
+    source = drawn(number=8, triplets=1)
+    every = tuple(product(RELATIONS, OBJECTS))
+    for changes, excluded, words in (
+        (
+            {"unseen": every},
+            (),
+            "drawn has unseen triplets alone in all 8 .*shorten unseen, or set unseen_images: keep",
+        ),
+        ({"holdout": 0.9999}, (), "drawn has no training image: holdout holds all 8 out; lower it"),
+        ({}, (f"i{number}" for number in range(8)), "drawn shares all 8 training images with a benchmark's test split"),
+    ):
+        setting, unseen = hidden_from(small_recipe, {"unseen_images": "drop_empty", **changes})
+        with pytest.raises(DataError, match=words):
+            training_images(setting, [replace(source, excluded=frozenset(excluded))], unseen, tmp_path / "c", seed=3)
+
+
 def test_ignored_cells_are_the_unseen_ones_of_the_label_list(small_recipe: Recipe) -> None:
     labels = LabelList(OBJECTS, RELATIONS)
     assert hidden_from(small_recipe, {})[1].ignored_cells(labels) is None

@@ -15,7 +15,7 @@ from torch import Tensor
 from rlip_model import CheckpointError, LabelTokenizer, build_model, load_checkpoint, train_label_tokenizer
 from rlip_model.checkpoints.files import content_digest, read_json, read_tensors
 from rlip_model.checkpoints.folder import save_checkpoint
-from rlip_model.checkpoints.merging import Parent, merged_tensors, save_merged
+from rlip_model.checkpoints.merging import Parent, check_parents, merged_tensors, save_merged
 from tests.support.network_cases import make_batch, shake, small
 
 CONFIG = small("micro_parseda")
@@ -110,6 +110,15 @@ def test_a_merged_folder_opens_and_names_both_parents(parents: tuple[Path, Path]
     for alpha, parent in ((1.0, tuned), (0.0, start)):
         save_merged(tmp_path / "end", tuned, start, alpha)
         assert content_digest(read_tensors(tmp_path / "end/model.safetensors")) == content_digest(parent.tensors)
+
+
+def test_a_start_in_the_place_of_the_fine_tuned_network_is_refused(parents: tuple[Path, Path]) -> None:
+    one, two = (Parent.read(folder) for folder in parents)
+    start, tuned = replace(one, metadata={"stage": "pretrain"}), replace(two, metadata={"stage": "finetune"})
+    with pytest.raises(CheckpointError, match=r"tuned is pre-trained and .*start fine-tuned: .*swap the two"):
+        check_parents(start, tuned)
+    for first, second in ((tuned, start), (one, tuned), (start, one), (start, start)):
+        check_parents(first, second)
 
 
 def test_other_networks_tokenizers_and_damaged_weights_are_refused(
