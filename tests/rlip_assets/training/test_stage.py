@@ -17,6 +17,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from rlip_assets.datasets.scenes import read_scenes, write_scenes
+from rlip_assets.datasets.sources.classes import read_classes
 from rlip_assets.evaluation.formats.predictions import read_predictions
 from rlip_assets.inference.relation_detector import RelationDetector
 from rlip_assets.lineage.params import Params
@@ -24,6 +25,7 @@ from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.storage.errors import DataError, InputError, ParameterError
 from rlip_assets.storage.files import write_json
 from rlip_assets.training.batches import Batch
+from rlip_assets.training.benchmark_predictions import BenchmarkSplit, predict_split
 from rlip_assets.training.loop import Trainer
 from rlip_assets.training.merging import held_out_evaluation, merge_folders
 from rlip_assets.training.processes import Processes
@@ -119,6 +121,22 @@ def merging(**changes: object) -> dict[str, object]:
     """The fine-tuning that merges, with further changes of its recipe."""
     choice = TRAINING["finetune"]["hico_own"]
     return {"finetune": {"hico_own": {**choice, "changes": {**choice["changes"], **changes}}}}
+
+
+def test_shards_of_another_batch_are_not_taken_up(project: Project, tmp_path: Path) -> None:
+    """Images of a batch are padded to each other, which shows in the scores."""
+    checkpoint = load_checkpoint(project.root / "out/pretrain-vg_coco/checkpoint")
+    scenes = list(read_scenes(project.root / "data/scenes/hico_det/bucket-0"))[:2]
+    split = BenchmarkSplit(read_classes(project.root / "hico_det.json"), scenes, project.root / "data/raw/hico_det")
+    sizes = project.params.training.finetune["hico_full"].resolve().augmentation
+    files = []
+    for work, batch in (("one", 1), ("one", 2), ("two", 2)):
+        files.append(tmp_path / f"{work}-{batch}.parquet")
+        predict_split(
+            files[-1], (checkpoint.model, checkpoint.tokenizer), split, sizes, tmp_path / work, {}, batch=batch
+        )
+    alone, again, fresh = (file.read_bytes() for file in files)
+    assert alone != again == fresh
 
 
 def test_own_labels_and_a_merge_with_the_start_go_through_the_stage(project: Project) -> None:
