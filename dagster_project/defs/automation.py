@@ -1,12 +1,15 @@
 """Jobs, the weekly re-tagging schedule, and sensors for DVC's own runs, new images and a newly promoted R-Tagger.
 
 New images reach the labels one step per tick: a changed raw folder renews its manifest, a changed manifest the scene table of its bucket,
-a changed scene table its captions and labels. Buckets without new images are not touched.
+a changed scene table its captions and labels. Buckets without new images are not touched. A sensor's cursor holds what was due at its last
+tick, so that a state is asked for once, however its run ends, and again when it comes back.
 
 The sensors are written by hand where an `AutomationCondition` would do too much: to Dagster all buckets of a dataset follow from its one
 manifest, and labels from a retrained R-Tagger that nobody has promoted. Benchmarks and report have conditions (see the translator).
 """
 
+import json
+from collections.abc import Sequence
 from contextlib import suppress
 
 import dagster as dg
@@ -39,6 +42,8 @@ LABEL_CHAIN = tuple(
     if stage in active_profile().registry.specs
 )
 REASON_TAG = "rlip/reason"
+JOB_OF = {"raw_manifest": "renew_manifest", "scenes": "renew_scenes", "captions": "retag", LABELS: "retag"}
+"""Stage that is due -> job that runs it."""
 
 
 def assets(*stages: str) -> dg.AssetSelection:
@@ -107,12 +112,12 @@ def new_images(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.
     """Rerun the buckets of a detection dataset that received new images."""
     profile = active_profile()
     lock = DvcLock.read(profile.root)
-    requests = [
-        *(_request(due, "renew_manifest", force=True) for due in raw_changes(profile.registry, profile.root)),
-        *(_request(due, "renew_scenes") for due in bucket_changes(profile.registry, profile.root, lock)),
-        *(_request(due, "retag") for due in label_changes(profile.registry, lock)),
+    due = [
+        *raw_changes(profile.registry, profile.root),
+        *bucket_changes(profile.registry, profile.root, lock),
+        *label_changes(profile.registry, lock),
     ]
-    return requests or dg.SkipReason("no raw folder, manifest or scene table of a detection dataset has changed")
+    return _requests(context, due, "no raw folder, manifest or scene table of a detection dataset has changed")
 
 
 @dg.sensor(job=renew_manifest, minimum_interval_seconds=600)
@@ -123,9 +128,7 @@ def new_objects(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg
         due = object_changes(load_params(profile.root / PARAMS_FILE).sources, profile.registry, profile.root)
     except RlipError as problem:
         return dg.SkipReason(str(problem))
-    return [_request(one, None, force=True) for one in due] or dg.SkipReason(
-        "no dataset in an object store has changed"
-    )
+    return _requests(context, due, "no dataset in an object store has changed")
 
 
 @dg.sensor(job=retag, minimum_interval_seconds=30)
@@ -137,9 +140,22 @@ def promoted_r_tagger(context: dg.SensorEvaluationContext) -> list[dg.RunRequest
         return dg.SkipReason(f"no R-Tagger has been promoted; promote one with `rlip promote {TAGGER}`")
     lock = DvcLock.read(profile.root)
     due, nothing = promoted_tagger(profile.registry, lock, record.version, record.data_version)
-    return [_request(one, None) for one in due] or dg.SkipReason(nothing)
+    return _requests(context, due, nothing)
 
 
-def _request(due: Due, job: str | None, force: bool = False) -> dg.RunRequest:
-    tags = {REASON_TAG: due.reason, **({FORCE_TAG: "true"} if force else {})}
-    return dg.RunRequest(due.key, job_name=job, partition_key=due.partition, tags=tags)
+def _requests(
+    context: dg.SensorEvaluationContext, due: Sequence[Due], nothing: str
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """Return runs of what is due now and was not at the last tick, in the same state; the reason to skip is `nothing` where nothing is due.
+
+    A run key would not do: Dagster never starts a second run for one, so a state that comes back would be passed over.
+    """
+    known = json.loads(context.cursor or "[]")
+    context.update_cursor(json.dumps([one.key for one in due]))
+    requests = []
+    for one in (one for one in due if one.key not in known):
+        forced = {FORCE_TAG: "true"} if one.stage == "raw_manifest" else {}  # to DVC, its inputs are the same
+        tags = {REASON_TAG: one.reason, **forced}
+        requests.append(dg.RunRequest(job_name=JOB_OF[one.stage], partition_key=one.partition, tags=tags))
+    asked = ", ".join(f"{one.stage}@{one.partition}" for one in due)
+    return requests or dg.SkipReason(f"a run was asked for before: {asked}" if due else nothing)

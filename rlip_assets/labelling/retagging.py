@@ -22,7 +22,7 @@ LABELS = "pseudo_labels"
 
 @dataclass(frozen=True)
 class Due:
-    """A partition that should run, what it follows from (so that it is asked for once), and why."""
+    """A partition that should run, the state of what it follows from, and why."""
 
     stage: str
     partition: str
@@ -31,7 +31,7 @@ class Due:
 
     @property
     def key(self) -> str:
-        """Equal for equal states: Dagster starts a run once for a key."""
+        """Equal for equal states."""
         return f"{self.stage}@{self.partition}:{self.state}"
 
 
@@ -63,8 +63,7 @@ def object_changes(sources: SourcesParams, registry: Registry, root: Path) -> li
     for dataset in sources.names:
         url = source_params(sources, dataset).root
         folder = raw_root(sources, dataset, root) if is_remote(url) else None
-        started = read_provenance(root, registry.item("raw_manifest", dataset)).get("started")
-        if folder is None or started is None:
+        if folder is None or not read_provenance(root, registry.item("raw_manifest", dataset)):
             continue
         from rlip_assets.storage.mirror import difference
         from rlip_assets.storage.object_store import ObjectStore
@@ -73,7 +72,7 @@ def object_changes(sources: SourcesParams, registry: Registry, root: Path) -> li
             reason = (
                 f"{url} has {len(found.fetch)} new or changed objects and {len(found.remove)} fewer than its mirror"
             )
-            due.append(Due("raw_manifest", dataset, f"{started}:{found.digest[:32]}", reason))
+            due.append(Due("raw_manifest", dataset, found.digest[:32], reason))
     return due
 
 
