@@ -29,7 +29,7 @@ from rlip_assets.lineage.shards import FinishedShard, ShardStore, add_figures, s
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.file_state import content_state
 from rlip_assets.storage.files import atomic_file, digest_json, sha256_folder, write_json
-from rlip_assets.storage.images import BadImageError, image_inside
+from rlip_assets.storage.images import BadImageError, image_inside, refuse_lost_folder
 
 LIST_FILE = "test_images.json"
 _FILE = "thumbnails.npz"
@@ -70,7 +70,8 @@ class SmallImages:
             rows_done()
             try:
                 found = before[place] if place in before else thumbnail_of(image_inside(root, scene.file_name))
-            except BadImageError:
+            except BadImageError as error:
+                refuse_lost_folder(error.file)
                 unreadable += 1
                 continue
             if found is None:

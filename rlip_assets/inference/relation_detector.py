@@ -9,8 +9,9 @@ were learned (not by weights fine-tuned on HICO-DET or V-COCO).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ from rlip_model.vision.images import image_tensor, stack_images
 
 MIN_SIDE = 32
 """Smaller images are enlarged to this: the backbone halves an image six times."""
-TEXTS_KEPT = 4096
-"""Text vectors that a detector keeps between calls."""
+LISTS_KEPT = 4
+"""Lists of texts whose vectors a detector keeps between calls."""
 
 
 @dataclass
@@ -47,12 +48,12 @@ class RelationDetector:
     checkpoint: Checkpoint
     name: str = "model"
     trained_on: str = ""
-    _vectors: TextVectors = field(init=False, repr=False)
+    _vectors: Callable[[tuple[str, ...]], Tensor] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.checkpoint.config.tagger:
             raise InputError(f"{self.name} is an R-Tagger: it needs boxes; give a ParSeDA or ParSeD checkpoint")
-        self._vectors = TextVectors(self.checkpoint, TEXTS_KEPT)
+        self._vectors = lru_cache(LISTS_KEPT)(lambda texts: TextVectors(self.checkpoint)(texts))
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, device: str = "cpu") -> RelationDetector:
@@ -125,7 +126,7 @@ class RelationDetector:
         with torch.inference_mode():
             form = self.checkpoint.config.label_texts
             learnt = learnt_texts("objects", object_texts, form), learnt_texts("relations", relation_texts, form)
-            pooled = self._vectors([*learnt[0], NO_OBJECTS, *learnt[1]])
+            pooled = self._vectors((*learnt[0], NO_OBJECTS, *learnt[1]))
             batch, mask = self._batch(images)
             output = self.checkpoint.model(batch, mask, pooled, len(object_texts) + 1)
         sizes = torch.tensor([[image.height, image.width] for image in images])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -14,18 +13,15 @@ TEXTS_AT_ONCE = 256
 
 
 class TextVectors:
-    """A cache of text vectors, valid as long as the weights of the network are."""
+    """A cache of text vectors, valid as long as the weights of the network are.
 
-    def __init__(self, checkpoint: Checkpoint, most: int | None = None) -> None:
-        """
-        Args:
-            most: number of texts to keep between calls, the latest used; None keeps all.
-        """
-        self._checkpoint, self._most = checkpoint, most
-        self._vectors: OrderedDict[str, Tensor] = OrderedDict()
+    The last bits of a vector depend on the texts that were encoded in the same pass: with a cache that outlives a piece of work, its result
+    depends on what was done before.
+    """
 
-    def __len__(self) -> int:
-        return len(self._vectors)
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._vectors: dict[str, Tensor] = {}
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> Tensor:
@@ -38,10 +34,4 @@ class TextVectors:
             tokens = self._checkpoint.tokenizer(part)
             vectors = model.encode_text(tokens.input_ids.to(device), tokens.attention_mask.to(device))
             self._vectors.update(zip(part, [vector.clone() for vector in vectors], strict=True))
-        found = torch.stack([self._vectors[text] for text in texts])
-        if self._most is not None:
-            for text in texts:
-                self._vectors.move_to_end(text)
-            while len(self._vectors) > self._most:
-                self._vectors.popitem(last=False)
-        return found
+        return torch.stack([self._vectors[text] for text in texts])

@@ -46,7 +46,16 @@ TRY_AGAIN = 75
 
 _NO_ROOM = "make room and run this again, finished work is kept"
 _NOT_WRITABLE = "make it writable for this user, or work in a copy of the project that is"
-_AWAY = (errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN)
+_DISK = (errno.EIO, errno.EREMOTEIO, errno.ENXIO, errno.ENODEV, errno.EUCLEAN, errno.EBADMSG)
+_AWAY = (errno.ESTALE, errno.ENOTCONN, errno.ESHUTDOWN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOLINK, errno.ENOKEY)
+_NETWORK = (
+    errno.ECONNRESET,
+    errno.ECONNABORTED,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENETRESET,
+    errno.EHOSTUNREACH,
+)
 _REMEDIES = {
     errno.ENOSPC: _NO_ROOM,
     errno.EDQUOT: _NO_ROOM,
@@ -63,11 +72,13 @@ _REMEDIES = {
     errno.EXDEV: "keep `work` and what stages write on one file system",
     errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
     errno.ENFILE: "close programs that hold many files open",
-    errno.EIO: "check the disk",
     errno.ENOMEM: "free memory, or use smaller batches or fewer workers",
+    errno.ENOBUFS: "free memory, or use smaller batches or fewer workers",
+    **dict.fromkeys(_DISK, "check the disk"),
     **dict.fromkeys(_AWAY, "mount the network file system again"),
+    **dict.fromkeys(_NETWORK, "bring the network back and run this again"),
 }
-OF_THE_MACHINE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, *_AWAY})
+OF_THE_MACHINE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, *_DISK, *_AWAY, *_NETWORK})
 """Failures to read a file that say nothing about the file: it is not taken for a bad one."""
 _RUST_CODE = re.compile(r"\(os error (\d+)\)")
 """The number of an error that a library in Rust names in its text alone."""

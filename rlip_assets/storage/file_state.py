@@ -10,6 +10,7 @@ from pathlib import Path
 from stat import S_ISREG
 from time import time_ns
 
+from rlip_assets.storage.errors import OF_THE_MACHINE
 from rlip_assets.storage.files import sha256_file
 
 Stamp = tuple[int, int]
@@ -40,9 +41,15 @@ def is_settled(stamp: Stamp) -> bool:
 
 def content_state(path: Path) -> tuple[int, int, str] | None:
     """Return a value that changes with the content of a file: its stamp and, until that is settled, its SHA-256; None where the file cannot
-    be read."""
+    be read.
+
+    Raises:
+        OSError: one of `OF_THE_MACHINE`, which say nothing about the file.
+    """
     try:
         stamp = change_stamp(path)
         return stamp and (*stamp, "" if is_settled(stamp) else sha256_file(path))
-    except OSError:
+    except OSError as error:
+        if error.errno in OF_THE_MACHINE:
+            raise
         return None

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from rlip_assets.storage.errors import OF_THE_MACHINE, InputError
+from rlip_assets.storage.errors import OF_THE_MACHINE, InputError, UnavailableError
 from rlip_assets.storage.files import atomic_file
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -54,7 +54,11 @@ class BadImageError(InputError):
 def _opened(
     path: Path, max_pixels: int, sha256: str | None = None, content: bytes | None = None
 ) -> Iterator[Image.Image]:
-    """The image with its header read; every way in which decoding fails becomes a `BadImageError`."""
+    """The image with its header read; every way in which decoding fails becomes a `BadImageError`.
+
+    Pillow gets no path: it would map pictures without compression into memory, and a disk that fails under a map ends the process.
+    """
+    checked = content
     try:
         # Opening a pipe would wait for ever.
         if content is None and sha256 is None and path.exists() and not path.is_file():
@@ -62,7 +66,8 @@ def _opened(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             checked = content if sha256 is None else _content(path, sha256)
-            with Image.open(path if checked is None else BytesIO(checked), formats=FORMATS) as image:
+            stream = path.open("rb") if checked is None else BytesIO(checked)
+            with stream, Image.open(stream, formats=FORMATS) as image:
                 if image.width * image.height > max_pixels:
                     raise BadImageError(
                         path,
@@ -80,13 +85,34 @@ def _opened(
         raise BadImageError(
             path, "the file is empty" if empty else f"no image of a known format ({', '.join(FORMATS)})"
         ) from None
-    except OSError as error:
-        if error.errno in OF_THE_MACHINE:
-            raise
-        reason = f"cannot be read ({error.strerror})" if error.errno else f"damaged or truncated ({error})"
-        raise BadImageError(path, reason) from None
     except Exception as error:  # on hostile bytes the decoders raise whatever they trip over (struct, zlib, index)
-        raise BadImageError(path, f"damaged ({type(error).__name__}: {error})") from None
+        if failure := _machine_failure(error, path if checked is None else None):
+            raise failure from None
+        raise BadImageError(path, _reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return f"damaged ({type(error).__name__}: {error})"
+    return f"cannot be read ({error.strerror})" if error.errno else f"damaged or truncated ({error})"
+
+
+def _machine_failure(error: Exception, path: Path | None) -> OSError | None:
+    """Return the failure of the machine behind a failure to decode the file at `path` (None: bytes in memory); None where the image is bad.
+
+    Some decoders hide a failure to read in an error of their own, so the file is read once more.
+    """
+    if path and not (isinstance(error, OSError) and error.errno):
+        try:
+            with path.open("rb") as stream:
+                while stream.read(1 << 20):
+                    pass
+        except OSError as found:
+            error = found
+    if not isinstance(error, OSError) or error.errno not in OF_THE_MACHINE:
+        return None
+    error.filename = error.filename or (path and str(path))
+    return error
 
 
 def _content(path: Path, sha256: str) -> bytes:
@@ -130,6 +156,16 @@ def image_inside(root: Path, name: str) -> Path:
     if not real.is_relative_to(root.resolve()) and not _CACHED.search(real.as_posix()):
         raise BadImageError(path, "the name leads out of the root of its dataset")
     return path
+
+
+def refuse_lost_folder(image: Path) -> None:
+    """Refuse to go on without an image that was read before, where its folder is missing or empty: a mount that went away looks like that.
+
+    Raises:
+        UnavailableError: names the folder.
+    """
+    if not (image.parent.is_dir() and any(image.parent.iterdir())):
+        raise UnavailableError(f"{image.parent} is missing or empty, though its images were there; mount or restore it")
 
 
 def check_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from rlip_assets.datasets.scenes import Scene
 from rlip_assets.lineage.datasets import PERSON_BENCHMARKS
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import DataError
-from rlip_assets.storage.images import BadImageError, open_image
+from rlip_assets.storage.images import BadImageError, open_image, refuse_lost_folder
 from rlip_assets.training.label_lists import BatchVocabulary, LabelList, Vocabulary
 from rlip_assets.training.start import model_config
 from rlip_assets.training.targets import (
@@ -161,6 +161,7 @@ class StepBatches(Dataset[Batch]):
             try:
                 loaded.append((place, self._load(step, place, indices[place], scenes[place])))
             except BadImageError as error:
+                refuse_lost_folder(error.file)
                 skipped.append(error.file.as_posix())
         if not loaded:
             raise DataError(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from rlip_assets.datasets.scenes import Scene
 from rlip_assets.datasets.sources.classes import Classes
@@ -28,6 +28,7 @@ from rlip_assets.storage.file_state import content_state
 from rlip_assets.storage.files import digest_json
 from rlip_assets.storage.images import BadImageError, open_image, save_picture
 from rlip_assets.training.label_lists import benchmark_labels
+from rlip_assets.training.loading import load
 from rlip_assets.training.transforms import for_evaluation
 from rlip_model import LabelTokenizer, ModelOutput, Rlip
 from rlip_model.checkpoints.files import content_digest
@@ -105,7 +106,7 @@ def predict(
     pooled = model.encode_text(*(ids.to(device) for ids in tokenizer(labels.texts)))
     done, total = progress or (0, len(scenes))
     images = _Images(by_shape(scenes), image_root, settings)
-    for part in DataLoader(images, batch_size=batch, num_workers=workers, collate_fn=list):
+    for part in load(images, batch_size=batch, num_workers=workers, collate_fn=list):
         unreadable = [scene for scene, image in part if image is None]
         if unreadable:
             raise DataError(

@@ -17,7 +17,6 @@ from typing import NoReturn
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from rlip_assets.evaluation.headlines import EVALUATED
 from rlip_assets.lineage.context import StageLog
@@ -26,6 +25,7 @@ from rlip_assets.storage.errors import RlipError
 from rlip_assets.storage.files import write_bytes, write_json
 from rlip_assets.training.batches import Batch, StepBatches, seed_of
 from rlip_assets.training.label_lists import LabelList
+from rlip_assets.training.loading import load
 from rlip_assets.training.memory import remedy_named
 from rlip_assets.training.optimiser import build_optimiser, build_schedule, weight_average
 from rlip_assets.training.processes import Processes
@@ -173,11 +173,9 @@ class Trainer:
         return model
 
     def _batches(self, start: int) -> Iterator[list[Batch]]:
-        loaders = [
-            DataLoader(part, batch_size=None, sampler=range(start, self.total_steps), num_workers=self.settings.workers)
-            for part in self.parts
-        ]
-        return map(list, zip(*loaders, strict=True))
+        steps, workers = range(start, self.total_steps), self.settings.workers
+        loaded = [load(part, batch_size=None, sampler=steps, num_workers=workers) for part in self.parts]
+        return map(list, zip(*loaded, strict=True))
 
     def _step(self, step: int, batches: list[Batch]) -> dict[str, float]:
         """Take one optimiser step; return its row of the history."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from rlip_assets.storage.errors import OF_THE_MACHINE
 from rlip_assets.storage.files import digest_json
 
 OBSERVED = "raw"
@@ -33,6 +34,9 @@ def _entries(folder: Path, name: str) -> Iterator[tuple[str, int, int]]:
             elif not entry.name.lower().endswith(_IMAGES):
                 try:
                     stat = entry.stat()
-                except OSError:  # a link to nothing, or in a circle
+                except OSError as error:
+                    if error.errno in OF_THE_MACHINE:
+                        raise
+                    # a link to nothing, or in a circle
                     stat = entry.stat(follow_symlinks=False)
                 yield inside, stat.st_size, stat.st_mtime_ns

@@ -1,8 +1,8 @@
 """Annotation records by bucket: annotation files are read once as a stream and spread over one file per bucket.
 
-The index is a cache outside the lineage. It is keyed by the names and states of the annotation files (`file_state`), built
-under a lock and renamed into place, and it can be deleted at any time. Memory is bounded by one bucket, not by the
-dataset.
+The index is a cache outside the lineage. It is keyed by the annotation files, their states (`file_state`) and what the reader takes
+each for, its split above all. It is built under a lock and renamed into place, and it can be deleted at any time. Memory is bounded by
+one bucket, not by the dataset.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ class RecordIndex:
                 f"the raw dataset {reader.dataset} has no file {missing[0]}; fetch it or set {reader.root_key}"
             )
         states = [(reader.relative(file), content_state(file)) for file in files]
-        key = digest_json([INDEX_VERSION, str(reader.root.resolve()), states, buckets])[:24]
+        taken_for = [(part, reader.relative(file)) for part, file in reader.official_files().items()]
+        passed_over = sorted(reader.relative(file) for file in reader.passed_over)
+        content = [type(reader).__name__, str(reader.root.resolve()), states, taken_for, passed_over]
+        key = digest_json([INDEX_VERSION, content, buckets])[:24]
         self._folder = cache / reader.dataset / key
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._folder.parent / "index.lock"):

@@ -81,11 +81,8 @@ class CandidateTagger:
         self._objects = self.vectors([*objects, NO_OBJECTS])
 
     def forget_texts(self) -> None:
-        """Forget the vectors of relation texts.
-
-        The last bits of a vector depend on the texts that were encoded in the same pass. Images that are scored after this have the scores
-        that a new tagger gives them, whichever images came before.
-        """
+        """Forget the vectors of relation texts: images that are scored after this have the scores that a new tagger gives them, to the bit,
+        whichever images came before."""
         self.vectors = TextVectors(self._checkpoint)
 
     def wordings(self, candidates: CandidateRow) -> list[tuple[str, ...]]:

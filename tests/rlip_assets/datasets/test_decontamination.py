@@ -18,7 +18,7 @@ from rlip_assets.datasets.perceptual_hash import thumbnail_of
 from rlip_assets.datasets.scenes import Scene, make_scene, write_scenes
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.registry import build_registry
-from rlip_assets.storage.errors import InputError
+from rlip_assets.storage.errors import InputError, UnavailableError
 from rlip_assets.storage.files import write_json
 from tests.support.label_factory import Log, context, scenery
 
@@ -149,13 +149,25 @@ def test_a_replaced_test_image_is_read_again(mixed: tuple[Params, dict[str, Path
         scenery(5).resize((300, 200)).save(tmp_path / "raw/hico_det/h4.jpg")
 
 
+@pytest.mark.parametrize("dataset", ["coco", "hico_det"])
+def test_a_dataset_whose_mount_is_gone_ends_the_stage(
+    mixed: tuple[Params, dict[str, Path]], tmp_path: Path, dataset: str
+) -> None:
+    """Its twins would be missing from the list, which nothing makes again."""
+    params, inputs = mixed
+    for file in (tmp_path / "raw" / dataset).iterdir():
+        file.unlink()
+    with pytest.raises(UnavailableError, match=f"raw/{dataset} is missing or empty, though its images were there"):
+        decontamination_stage(context(tmp_path, "decontamination", params, inputs, "decontamination"))
+
+
 def test_images_of_visual_genome_are_found_by_the_id_that_coco_gives_them(tmp_path: Path) -> None:
     raw = {name: tmp_path / "raw" / name for name in ("visual_genome", "v_coco", "hico_det", "open_images")}
     params = Params.model_validate({"sources": {name: {"root": str(path)} for name, path in raw.items()}})
     mine = [(str(number), "train", scenery(number)) for number in (1, 2, 3, 4)]
     inputs = {
         "scenes": table(tmp_path / "vg", "visual_genome", mine, raw["visual_genome"]),
-        "benchmark/v_coco": table(tmp_path / "v_coco", "v_coco", [("100", "test", None), ("3", "test", None)], raw["v_coco"]),
+        "benchmark/v_coco": table(tmp_path / "v_coco", "v_coco", [("100", "test", scenery(9)), ("3", "test", None)], raw["v_coco"]),
         "benchmark/hico_det": table(tmp_path / "hico", "hico_det", [("h4", "test", scenery(4))], raw["hico_det"]),
     }  # fmt: skip
     facts: dict[str, Any] = {"coco_ids": None, "object_aliases": [], "relation_aliases": []}

@@ -12,12 +12,13 @@ from PIL import Image
 
 from rlip_assets.datasets.sources.classes import preset_classes
 from rlip_assets.inference.predict import find_checkpoint, predict_photos
-from rlip_assets.inference.relation_detector import RelationDetector, usable_device
+from rlip_assets.inference.relation_detector import LISTS_KEPT, RelationDetector, usable_device
 from rlip_assets.inference.text_vectors import TextVectors
 from rlip_assets.storage.errors import DataError, InputError, ParameterError
 from rlip_model import Checkpoint, ModelConfig, build_model, save_checkpoint, train_label_tokenizer
 from rlip_model.checkpoints.detector import save_detector
 from rlip_model.dab_deformable_detr import DabDeformableDetr
+from rlip_model.triplets import Triplet
 
 OBJECTS, RELATIONS = ["person", "horse", "dog"], ["ride", "feed"]
 
@@ -69,7 +70,7 @@ def test_texts_are_encoded_once(detector: RelationDetector, monkeypatch: pytest.
     detector([photo(100, 100)], OBJECTS, ["ride", "walk"])
     calls: list[int] = []
     monkeypatch.setattr(detector.checkpoint.model, "encode_text", lambda ids, mask: calls.append(len(ids)))
-    detector([photo(100, 100)], OBJECTS, ["walk", "ride"])
+    detector([photo(100, 100)], OBJECTS, ["ride", "walk"])
     assert calls == []
 
 
@@ -203,13 +204,34 @@ def test_a_device_that_cannot_be_used_is_named(device: str) -> None:
         usable_device(device)
 
 
-def test_few_text_vectors_are_kept_and_all_are_right(detector: RelationDetector) -> None:
-    texts = [f"relation {number}" for number in range(40)]
-    bounded, unbounded = TextVectors(detector.checkpoint, most=7), TextVectors(detector.checkpoint)
-    for part in (texts, texts[:5], texts[3:30], texts[::-1]):
-        torch.testing.assert_close(bounded(part), unbounded(part), atol=1e-5, rtol=1e-4)
-        assert len(bounded) <= 7
-    assert len(unbounded) == 40
+def test_an_answer_is_the_same_to_the_bit_whatever_was_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vectors here depend on the texts of the same pass as real ones do, but in more than their last bits."""
+    image = photo(64, 64)
+
+    def last(*lists: list[str]) -> list[Triplet]:
+        served = make_detector()
+        model, passes = served.checkpoint.model, []
+        encode = model.encode_text
+        monkeypatch.setattr(
+            model, "encode_text", lambda ids, mask: [passes.append(len(ids)), encode(ids, mask) + len(ids)][1]
+        )
+        answers = [served([image], relations=texts, threshold=0.0)[0] for texts in lists]
+        assert len(passes) == len(set(map(tuple, lists)))
+        return answers[-1]
+
+    asked, others = ["ride", "feed"], [["feed", "lead"], ["ride"], ["ride", "feed", "hold"], ["feed", "ride"]]
+    assert last(asked) == last(*others, asked) == last(asked, asked)
+    assert last(asked) != last(["ride"])
+
+
+def test_text_vectors_of_few_lists_are_kept(detector: RelationDetector, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, passes = detector.checkpoint.model, []
+    encode = model.encode_text
+    monkeypatch.setattr(model, "encode_text", lambda ids, mask: [passes.append(len(ids)), encode(ids, mask)][1])
+    lists = [[f"relation {number}"] for number in range(LISTS_KEPT + 1)]
+    for texts in (*lists, lists[-1], lists[1], lists[0]):
+        detector([photo(40, 40)], relations=texts)
+    assert len(passes) == len(lists) + 1  # the first list was the oldest
 
 
 def test_answers_have_the_callers_words_and_the_network_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

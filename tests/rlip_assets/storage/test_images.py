@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import struct
@@ -17,6 +18,7 @@ from PIL import Image
 
 from rlip_assets.storage.checksums import Checksums
 from rlip_assets.storage.errors import OF_THE_MACHINE, InputError, explain
+from rlip_assets.storage.file_state import content_state
 from rlip_assets.storage.images import FORMATS, BadImageError, check_image, image_inside, open_image
 from tests.support.facts import PHOTOS
 
@@ -172,7 +174,58 @@ def test_real_photographs() -> None:
         assert open_image(path).size == check_image(path)
 
 
-@pytest.mark.parametrize("number", sorted(OF_THE_MACHINE))
+class FailingDisk(io.RawIOBase):
+    """A file whose second half cannot be read."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content, self._at = content, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._content)}[whence]
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if self._at >= len(self._content) // 2:
+            raise OSError(errno.EIO, "Input/output error")
+        found = self._content[self._at : min(self._at + len(buffer), len(self._content) // 2)]
+        buffer[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_disk_that_fails_in_the_middle_of_an_image_is_named(
+    kind: str, hidden: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a decoder tells of it in words of its own, as libtiff does."""
+    path = tmp_path / "a.bin"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)).save(path, format=kind)
+
+    def decode(*_: object, **__: object) -> None:
+        raise OSError("decoder error -2 when reading image file")
+
+    content = path.read_bytes()
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "open", lambda *_: io.BufferedReader(FailingDisk(content)))
+        if hidden:
+            broken.setattr(Image, "open", decode)
+        for read in (check_image, open_image):
+            with pytest.raises(OSError, match="Input/output error") as caught:
+                read(path)
+            assert explain(caught.value) == f"{path}: Input/output error; check the disk"
+    monkeypatch.setattr(Image, "open", decode)
+    with pytest.raises(BadImageError, match="decoder error -2"):  # all of the file can be read
+        open_image(path)
+
+
+@pytest.mark.parametrize("number", sorted({errno.EIO, errno.ESTALE, errno.ECONNRESET, *OF_THE_MACHINE}))
 def test_no_image_is_blamed_for_a_failure_of_the_machine(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +249,10 @@ def test_no_image_is_blamed_for_a_failure_of_the_machine(
         broken.setattr(Path, "lstat", fail)
         with pytest.raises(OSError, match="of the machine"):
             image_inside(tmp_path, "a.png")
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "stat", fail)
+        with pytest.raises(OSError, match="of the machine"):
+            content_state(tmp_path / "a.png")
     assert check_image(image_inside(tmp_path, "a.png")) == (12, 8)
 
 

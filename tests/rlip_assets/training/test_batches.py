@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,11 @@ import torch
 
 from rlip_assets.datasets.scenes import make_scene, write_scenes
 from rlip_assets.lineage.recipes import Recipe
-from rlip_assets.storage.errors import DataError
+from rlip_assets.storage.errors import DataError, UnavailableError, explain
+from rlip_assets.storage.images import open_image
 from rlip_assets.training.batches import Part, StepBatches
 from rlip_assets.training.label_lists import BatchVocabulary, FixedVocabulary, LabelList, NameSampler
+from rlip_assets.training.loading import load
 from rlip_assets.training.targets import pair_targets, ranked_pairs, tagger_pairs
 from rlip_assets.training.training_images import ImageSource, SceneFilter, TrainingImages, training_images
 from rlip_model.vision.images import stack_images
@@ -306,6 +309,36 @@ def test_unreadable_images_are_counted_and_a_wholly_unreadable_step_stops(
     assert len(batch.image_ids) == len(batch.targets) == 3
     assert [Path(name).name for name in batch.skipped] == ["0001.png"]
     for file in source.image_root.iterdir():
-        file.unlink()
+        file.write_bytes(b"not an image")
     with pytest.raises(DataError, match="no image of step 0 can be read"):
         batches[0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_failure_of_the_machine_ends_a_training(
+    workers: int,
+    drawn: Callable[..., ImageSource],
+    small_recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With other pixels, it would end with other weights. A worker process says it in the same sentence as this one."""
+    source, mounted = drawn("coco", number=4, triplets=1), drawn("nas", number=4, triplets=1, first=20)
+    images = TrainingImages([source, mounted], {"coco": 1.0, "nas": 1.0}, SceneFilter(), tmp_path / "c")
+    batches = StepBatches(images, FixedVocabulary(FULL), small_recipe, SLOTS, 3)
+    read = open_image
+
+    def fail(path: Path, *rest: Any) -> Any:
+        if path.name == "0001.png":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read(path, *rest)
+
+    with monkeypatch.context() as broken:
+        broken.setattr("rlip_assets.training.batches.open_image", fail)
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            list(load(batches, batch_size=None, num_workers=workers))
+    assert explain(caught.value) == f"{source.image_root / '0001.png'}: Input/output error; check the disk"
+    for file in mounted.image_root.iterdir():
+        file.unlink()
+    with pytest.raises(UnavailableError, match=f"^{mounted.image_root} is missing or empty, though its images were"):
+        list(load(batches, batch_size=None, num_workers=workers))
