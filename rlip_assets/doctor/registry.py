@@ -20,6 +20,7 @@ from rlip_assets.doctor.checks import (
     pipeline,
     starts,
     tracking_store,
+    zero_shot_splits,
 )
 from rlip_assets.doctor.examination import Examination
 from rlip_assets.doctor.finding import Finding, guarded
@@ -33,6 +34,7 @@ CHECKS: dict[str, Check] = {
     "annotations": annotation_files.check,
     "images": images.check,
     "label files": label_files.check,
+    "zero-shot splits": zero_shot_splits.check,
     "weights": starts.check,
     "disk": disk.check,
     "GPU": gpu.check,

@@ -14,7 +14,7 @@ from PIL import Image
 
 from rlip_assets.cli.doctor import doctor
 from rlip_assets.doctor import registry
-from rlip_assets.doctor.checks import annotation_files, images, starts
+from rlip_assets.doctor.checks import annotation_files, images, starts, zero_shot_splits
 from rlip_assets.doctor.finding import Level
 from rlip_assets.doctor.foreign_inputs import foreign_inputs
 from rlip_assets.doctor.registry import examine
@@ -239,6 +239,23 @@ def without_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the checks that build networks."""
     kept = {name: check for name, check in registry.CHECKS.items() if name not in ("weights", "disk", "GPU")}
     monkeypatch.setattr(registry, "CHECKS", kept)
+
+
+def test_interactions_that_a_benchmark_lacks_are_found_before_a_stage_runs(profile: Any) -> None:
+    """By the classes that its root brings, or the official ones."""
+
+    def found(unseen: object) -> list[tuple[str, str]]:
+        changes = {"recipe": "micro_hico_uc_rf", "changes": {"unseen": unseen}}
+        profile.write({"training": {"finetune": {"mine": changes}}})
+        return [(finding.subject, finding.message) for finding in zero_shot_splits.check(profile.case())]
+
+    assert found("uc_nf") == found([["ride", "horse"]]) == []
+    lacking = found([["ride", "horse"], ["ride", "hores"]])
+    assert lacking == [("training.finetune.mine", "hico_det has no interaction ('ride', 'hores')")]
+    own = {"dataset": "hico_det", "objects": ["person", "hores"], "relations": ["ride"], "hois": [[0, 1]]}
+    write_json(profile.raw("hico_det") / "classes.json", own)
+    assert found([["ride", "hores"]]) == []
+    assert found([["ride", "horse"]]) == [("training.finetune.mine", "hico_det has no interaction ('ride', 'horse')")]
 
 
 @pytest.mark.usefixtures("without_networks")
