@@ -91,11 +91,11 @@ class TransformersDetector:
         sizes = [(image.height, image.width) for image in images]
         output = self.model(**inputs)
         found = self.processor.post_process_object_detection(output, threshold=self.min_score, target_sizes=sizes)
-        names = self.model.config.id2label
+        names = self.model.config.id2label  # those of released models may have gaps
         return [
             FoundBoxes(
                 each["boxes"].cpu().numpy().astype(np.float32).reshape(-1, 4),
-                [names[label] for label in each["labels"].tolist()],
+                [str(names.get(label, label)) for label in each["labels"].tolist()],
                 each["scores"].cpu().numpy().astype(np.float32),
             )
             for each in found

@@ -8,7 +8,7 @@ things alone. So this stage starts the chain from files and a detector; no annot
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import DetectionParams
 from rlip_assets.lineage.shard_progress import rows_done
 from rlip_assets.lineage.shards import add_figures, collect, split
+from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import sha256_file
 from rlip_assets.storage.images import BadImageError, image_inside, open_image
 from rlip_model.boxes import iou
@@ -62,7 +63,8 @@ def detection_stage(ctx: StageContext) -> dict[str, Any]:
     images of the training split, without triplets, and `quarantine.parquet`.
 
     Raises:
-        InputError: no detector, one without class names, a damaged manifest, or an image that is not the one of the manifest.
+        InputError: no detector, one without class names or with none of the benchmark's, a damaged manifest, or an image that is not the
+            one of the manifest.
         DataError: more images are unreadable than `detections.quarantine_limit` allows.
     """
     params, dataset = ctx.params.detections, (ctx.partition or "").rpartition("-")[0]
@@ -72,9 +74,11 @@ def detection_stage(ctx: StageContext) -> dict[str, Any]:
     synonyms = read_synonyms(ctx.params.candidates.synonyms)
     matcher = ClassMatcher(classes.objects, synonyms)
     sizes = ctx.params.training.r_tagger.resolve().augmentation
-    shards = split(
-        images, params.rows_per_shard, lambda image: image.image_id, lambda image: [image.file_name, image.sha256]
-    )
+
+    def content(image: ManifestImage) -> list[object]:
+        return [image.image_id, image.split, image.file_name, image.sha256]
+
+    shards = split(images, params.rows_per_shard, lambda image: image.image_id, content)
     settings = {
         "params": params.model_dump(mode="json", exclude={"quarantine_limit"}),
         "sizes": [sizes.test_short_side, sizes.longest],
@@ -90,6 +94,7 @@ def detection_stage(ctx: StageContext) -> dict[str, Any]:
     finish_table(output)
     figures = add_figures(shard.figures for shard in finished)
     close_account(output, ctx.work, quarantine, len(images), figures["images"], params.quarantine_limit)
+    _check_names(figures, source, params, classes)
     return {"input": len(images), **figures, "quarantined": len(quarantine)}
 
 
@@ -126,7 +131,7 @@ class _Detecting:
         batch: list[tuple[ManifestImage, Image.Image]] = []
         for row in rows:
             try:
-                batch.append((row, open_image(image_inside(self.root, row.file_name), sha256=row.sha256)))
+                batch.append((row, self._open(row)))
             except BadImageError as error:
                 left_out.append({"image_id": row.image_id, "file_name": row.file_name, "reason": error.reason})
             rows_done()
@@ -135,6 +140,19 @@ class _Detecting:
                 batch = []
         if batch:
             yield batch
+
+    def _open(self, row: ManifestImage) -> Image.Image:
+        """The pixels of an image, whose file is the one that the manifest lists.
+
+        Raises:
+            BadImageError, InputError: as `open_image`; a file that was missing when it was listed is a bad one.
+        """
+        file = image_inside(self.root, row.file_name)
+        if row.sha256 is None:
+            raise BadImageError(
+                file, "the file was missing when its manifest was made; run the raw_manifest stage again"
+            )
+        return open_image(file, sha256=row.sha256)
 
     def _scene(self, row: ManifestImage, image: Image.Image, found: FoundBoxes, unknown: Counter[str]) -> Scene:
         """The image with what was found, in the words of the benchmark; other classes are counted."""
@@ -149,6 +167,18 @@ class _Detecting:
         labels = [str(named[place]) for place in kept]
         return make_scene(
             row.image_id, self.classes.dataset, row.split, row.file_name, *image.size, boxes[kept], labels
+        )
+
+
+def _check_names(figures: Mapping[str, Any], source: str, params: DetectionParams, classes: Classes) -> None:
+    """Refuse a detector whose every box has the name of no class, such as LABEL_0, transformers' name for a class that has none."""
+    unknown = Counter[str](figures["boxes_of_no_class"])
+    if unknown and not figures["boxes"]:
+        names = ", ".join(name for name, _ in unknown.most_common(3))
+        place = f"classes of {source}/metadata.json" if params.model is None else f"id2label of {source}/config.json"
+        raise InputError(
+            f"none of {unknown.total()} boxes names a class of {classes.dataset} ({names}, ...); write class names into {place}, or "
+            "synonyms into a table of candidates.synonyms"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from rlip_assets.datasets.scenes import Scene
 from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.shards import FinishedShard, Shard, ShardStore
 from rlip_assets.storage.errors import DataError
 from rlip_assets.storage.files import write_json
@@ -37,9 +38,10 @@ def make_shards(
     shards: Sequence[Shard[Row]],
     make: Callable[[list[Row], Path], dict[str, Any]],
 ) -> tuple[list[FinishedShard], Quarantine]:
-    """Make the shards that are not there yet, whose `make` calls `write_unreadable`; see `ShardStore`."""
+    """Make the shards that are not there yet, whose `make` runs a network and calls `write_unreadable`; see `ShardStore`."""
     started = time.perf_counter()
-    finished = ShardStore.of(ctx, settings).make_all(shards, make, ctx.log, "images", ctx.params.execution)
+    store = ShardStore.of(ctx, {**settings, **_device(ctx.params)})
+    finished = store.make_all(shards, make, ctx.log, "images", ctx.params.execution)
     made = sum(len(shard.rows) for shard, done in zip(shards, finished, strict=True) if not done.reused)
     if made:
         ctx.log.metrics({"images_per_second": made / (time.perf_counter() - started)})
@@ -48,6 +50,21 @@ def make_shards(
         for entry in json.loads((shard.folder / _FILE).read_text(encoding="utf-8")):
             quarantine.add(**entry)
     return finished, quarantine
+
+
+def _device(params: Params) -> dict[str, str]:
+    """Return what settings of shards say of the device that makes them: its type, as float sums and the type of weights follow from it.
+
+    A CPU is not named: shards made on one before devices were told apart are found again.
+    """
+    from rlip_assets.training.processes import choose_device
+
+    device, execution = params.training.device, params.execution
+    if execution.engine == "ray":  # other machines than this one
+        kind = {"auto": "cuda" if execution.gpus_per_worker else "cpu"}.get(device, device)
+    else:
+        kind = choose_device(device).type
+    return {} if kind == "cpu" else {"device": kind}
 
 
 def close_account(output: Path, work: Path, quarantine: Quarantine, images: int, written: int, limit: float) -> None:

@@ -14,12 +14,31 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    GenerationConfig,
+)
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils.logging import disable_progress_bar
 
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.images import BadImageError
+
+_TOKENS = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "bad_words_ids",
+)
+"""Settings of a generation_config.json that are about the model's tokens; all others choose a way to decode."""
 
 
 def model_type(source: str | Path) -> str:
@@ -33,7 +52,7 @@ def model_type(source: str | Path) -> str:
 
 
 class ImageTextModel:
-    """A model with its processor.
+    """A model with its processor, which decodes as it is told, whatever its generation_config.json prefers.
 
     Attributes:
         device: where it computes.
@@ -56,6 +75,7 @@ class ImageTextModel:
             model, info = loaded
             if lacking := info["missing_keys"]:
                 raise ValueError(f"it has no {min(lacking)}")
+            _forget_decoding(model)
             return cls(model.to(device), open_processor(source))
 
     @torch.inference_mode()
@@ -63,7 +83,7 @@ class ImageTextModel:
         """Return the texts that the model writes about an RGB photo, without the instruction.
 
         Args:
-            decoding: arguments of `generate`, such as `num_return_sequences`.
+            decoding: arguments of `generate`, such as `num_return_sequences`; the others have the defaults of transformers.
 
         Raises:
             BadImageError: the model cannot prepare the photo. InputError: it cannot read the instruction.
@@ -80,30 +100,26 @@ class ImageTextModel:
 
     @torch.inference_mode()
     def first_token(self, photo: Image.Image, instruction: str) -> Tensor:
-        """Return (V,) the probabilities of the answer's first token.
+        """Return (V,) the probabilities of the answer's first token; a token that starts every text (BART's <s>) is none of the answer.
 
         Raises:
             BadImageError, InputError: as `write`.
         """
-        found = self.model.generate(
-            **self._inputs(photo, instruction),
-            max_new_tokens=1,
-            min_new_tokens=1,
-            do_sample=False,
-            num_beams=1,
-            return_dict_in_generate=True,
-            output_logits=True,
-        )
-        probabilities: Tensor = found.logits[0][0].float().softmax(-1).cpu()
+        inputs = self._inputs(photo, instruction)
+        settings = {"do_sample": False, "return_dict_in_generate": True, "output_logits": True}
+        found = self.model.generate(**inputs, max_new_tokens=1, min_new_tokens=1, **settings)
+        if int(found.sequences[0, -1]) == self.processor.tokenizer.bos_token_id:
+            found = self.model.generate(**inputs, max_new_tokens=2, min_new_tokens=2, **settings)
+        probabilities: Tensor = found.logits[-1][0].float().softmax(-1).cpu()
         return probabilities
 
     def tokens_of(self, *words: str) -> list[int]:
-        """Return the first tokens of some words, at the start of a text and after a space; unknown ones are left out."""
+        """Return the first tokens of some words, at the start of a text and after a space; unknown and blank ones are left out."""
         tokenizer = self.processor.tokenizer
         found = [
             tokenizer(text, add_special_tokens=False)["input_ids"] for word in words for text in (word, f" {word}")
         ]
-        return sorted({ids[0] for ids in found if ids} - {tokenizer.unk_token_id})
+        return sorted({ids[0] for ids in found if tokenizer.decode(ids[:1]).strip()} - {tokenizer.unk_token_id})
 
     def _inputs(self, photo: Image.Image, instruction: str) -> Any:
         if getattr(self.processor, "chat_template", None):
@@ -131,6 +147,16 @@ class ImageTextModel:
         return InputError(
             f"the model{template} cannot read the instruction {instruction!r} ({reason}){remedy if template else ''}"
         )
+
+
+def _forget_decoding(model: Any) -> None:
+    """Keep of the settings for `generate` that came with a model and its parts those of its tokens.
+
+    `generate` takes whatever it is not told from them: Qwen2.5-VL asks for a temperature near zero, Florence-2 for three beams.
+    """
+    for module in model.modules():
+        if (given := getattr(module, "generation_config", None)) is not None:
+            module.generation_config = GenerationConfig(**{name: getattr(given, name) for name in _TOKENS})
 
 
 def open_processor(source: str | Path) -> Any:

@@ -107,7 +107,13 @@ def _own_labels(ctx: StageContext, recipe: Recipe, classes: Classes | None, unse
     if not recipe.own_labels or classes is None:
         return None
     tables = bucket_folders(ctx.inputs[f"pseudo_labels/{recipe.own_labels}"])
-    return OwnLabels(tables, scene_cache(ctx), classes, recipe.relation_threshold, unseen)
+    own = OwnLabels(tables, scene_cache(ctx), classes, recipe.relation_threshold, unseen)
+    if next(own.rows_alone(set()), None) is None:
+        ctx.log.info(
+            f"none of the own labels of {len(own.store)} images is an interaction of {classes.dataset} above relation_threshold "
+            f"{recipe.relation_threshold}: this training is one without own labels"
+        )
+    return own
 
 
 def count_test_images(ctx: StageContext, images: TrainingImages) -> int:

@@ -89,7 +89,7 @@ def open_parser(params: ParsingParams) -> tuple[CaptionParser, dict[str, str]]:
 
         return open_spacy(params.spacy_model)
     if params.parser == "json":
-        return lambda captions: [parse_answer(caption) for caption in captions], {"name": "json"}
+        return lambda captions: [parse_answer(caption) for caption in captions], {"name": "json", "version": "2"}
     return lambda captions: [parse_caption(caption) for caption in captions], {"name": "rules"}
 
 

@@ -48,7 +48,7 @@ def caption_stage(ctx: StageContext) -> dict[str, Any]:
     """
     params = ctx.params.captions
     source = str(ctx.inputs.get("captioner") or params.model)
-    return caption_bucket(ctx, _Model(source, params, ctx.params.training.device), {"model": model_digest(source)})
+    return caption_bucket(ctx, _Model(source, params, ctx.params.training.device), _identity(source))
 
 
 def caption_bucket(ctx: StageContext, captions: Captions, identity: Mapping[str, str]) -> dict[str, Any]:
@@ -192,6 +192,15 @@ def open_captioner(source: str, params: CaptionParams, device: str) -> CaptionWr
 
     family = Captioner if model_type(source) == "blip" else ImageTextCaptioner
     return family.open(source, params, choose_device(device))
+
+
+def _identity(source: str) -> dict[str, str]:
+    """Return what captions follow from beside the parameters: the model, and for other families than BLIP the version of their decoding,
+    which in the first one took settings from the model's generation_config.json."""
+    from rlip_assets.labelling.image_text_model import model_type
+
+    decoding = {} if model_type(source) == "blip" else {"decoding": "2"}
+    return {"model": model_digest(source), **decoding}
 
 
 def model_digest(source: str) -> str:

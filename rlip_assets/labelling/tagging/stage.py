@@ -35,6 +35,7 @@ from rlip_assets.labelling.image_shards import Unreadable, close_account, make_s
 from rlip_assets.labelling.label_tables import CandidateRow, read_rows
 from rlip_assets.labelling.tagging.changes import compare_labels, keep_labels, last_labels
 from rlip_assets.labelling.tagging.filters import Labels, at_least, deduplicate, overlapping, top_k
+from rlip_assets.labelling.tagging.pair_judge import PairJudge, check_answers, count_unscored, judge_scenes
 from rlip_assets.lineage.context import StageContext
 from rlip_assets.lineage.params.labels import TaggingParams
 from rlip_assets.lineage.shard_progress import rows_done
@@ -77,7 +78,7 @@ def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     Raises:
         InputError: no R-Tagger, a damaged table, a list of excluded images that does not exist, an image that is not the one of the
             manifest, or a calibration of another R-Tagger.
-        DataError: candidates made from other boxes than those of the scene table, or too many unreadable images.
+        DataError: candidates made from other boxes than those of the scene table, too many unreadable images, or no answers.
     """
     params = ctx.params.tagging
     dataset = (ctx.partition or "").rpartition("-")[0]
@@ -105,9 +106,13 @@ def tagging_stage(ctx: StageContext) -> dict[str, Any]:
     }
     if params.groups == "published":
         settings |= {"store_threshold": params.store_threshold, "order": "pairs"}
+    if not tagger:
+        settings["answers"] = 2  # the first ones of BART's kin were of the token before an answer
     calibration = _calibration(ctx, settings["tagger"])
     make = _Tagging(tagger, model, ctx.inputs["classes"], params, ctx.params.training.device, images)
     finished, quarantine = make_shards(ctx, settings, shards, make)
+    if not tagger:
+        check_answers(add_figures(done.figures for done in finished), model)
     figures = _write_table(ctx, shards, finished, quarantine, images, calibration) | {"excluded": len(excluded)}
     _report_changes(ctx)
     return figures
@@ -201,9 +206,7 @@ class _Tagging:
         write_unreadable(folder, left_out)
         figures = {"scored": sum(len(labels) for _, labels in scores)}
         if not self.checkpoint:
-            read = {image_id for image_id, _ in scores}
-            candidates = sum(len(row.relation) for scene, row in rows if scene.image_id in read)
-            figures["unanswered"] = candidates - figures["scored"]
+            figures |= count_unscored(rows, scores)
         return figures
 
     def _open(self) -> Scoring:
@@ -211,7 +214,6 @@ class _Tagging:
             objects = read_classes(self.classes).objects
             return partial(tag_scenes, *open_tagger(self.checkpoint, objects, self.params, self.device))
         from rlip_assets.labelling.image_text_model import ImageTextModel
-        from rlip_assets.labelling.tagging.pair_judge import PairJudge, judge_scenes
         from rlip_assets.training.processes import choose_device
 
         model = ImageTextModel.open(self.model, choose_device(self.device))
@@ -389,7 +391,8 @@ def _draw(ctx: StageContext, files: BucketImages, scene: Scene, labels: Labels, 
             best.subject.tolist(), best.object.tolist(), best.relation, best.confidence.tolist(), strict=True
         )
     ]
-    ctx.log.picture(f"pseudo-labels-{number}", draw_triplets(files.open(scene), triplets, "R-Tagger"))
+    source = ctx.params.tagging.model or "R-Tagger"
+    ctx.log.picture(f"pseudo-labels-{number}", draw_triplets(files.open(scene), triplets, source))
 
 
 def _box(scene: Scene, entity: int) -> Box:

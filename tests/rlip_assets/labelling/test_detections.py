@@ -13,6 +13,7 @@ from PIL import Image
 from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
 
 from rlip_assets.datasets.scenes import read_scenes
+from rlip_assets.datasets.sources.manifests import Manifest, read_manifest, write_manifest
 from rlip_assets.doctor.foreign_inputs import foreign_inputs
 from rlip_assets.labelling import detections
 from rlip_assets.labelling.box_detectors import OwnDetector, TransformersDetector
@@ -84,6 +85,48 @@ def test_training_images_get_boxes_in_the_words_of_the_benchmark(
         detection_stage(replace(bucket, params=bucket.params.model_copy(update={"detections": strict})))
 
 
+def unnamed(images: Sequence[Image.Image]) -> list[FoundBoxes]:
+    """What a detector finds that was saved without the names of its classes."""
+    return [
+        replace(each, names=["LABEL_0", "LABEL_0", "LABEL_7", "LABEL_0", "LABEL_0", "LABEL_7"])
+        for each in found(images)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "place"),
+    [("team/detr", r"id2label of team/detr/config\.json"), (None, r"classes of .*raw/metadata\.json")],
+)
+def test_a_detector_none_of_whose_boxes_names_a_class_is_refused(
+    bucket: StageContext, monkeypatch: pytest.MonkeyPatch, model: str | None, place: str
+) -> None:
+    monkeypatch.setattr(detections, "open_detector", lambda *_: unnamed)
+    settings = bucket.params.detections.model_copy(update={"model": model})
+    inputs = {name: path for name, path in bucket.inputs.items() if name != "detection_model" or not model}
+    ctx = replace(bucket, params=bucket.params.model_copy(update={"detections": settings}), inputs=inputs)
+    with pytest.raises(
+        InputError, match=rf"none of 25 boxes .* of hico_det \(LABEL_0, LABEL_7, \.\.\.\); .* into {place}"
+    ):
+        detection_stage(ctx)
+
+
+def test_rows_follow_from_everything_that_the_manifest_says(
+    bucket: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids are in the rows, so another id is another shard; a file that was missing when it was listed is not read unchecked."""
+    monkeypatch.setattr(detections, "open_detector", lambda *_: found)
+    images = [image for image in read_manifest(bucket.inputs["manifest"]).images if image.image_id not in ("3", "5")]
+    first, *rest = images
+    for changed in (images, [replace(first, image_id="x"), *rest], [replace(first, sha256=None), *rest]):
+        write_manifest(bucket.inputs["manifest"], Manifest("hico_det", 0, 1, tuple(changed), ()))
+        detection_stage(bucket)
+        ids = sorted(scene.image_id for scene in read_scenes(bucket.outputs["detections"]))
+        left_out = {entry.image_id: entry.reason for entry in read_quarantine(bucket.outputs["detections"])}
+        assert sorted([*ids, *left_out]) == sorted(image.image_id for image in changed)
+    assert list(left_out) == ["0"]
+    assert "missing when its manifest was made" in left_out["0"]
+
+
 def test_the_projects_detector_needs_class_names(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = DabDeformableDetr(ModelConfig.preset("micro_detector"), 3)
@@ -115,6 +158,9 @@ def test_a_detection_model_of_transformers_finds_boxes(tmp_path: Path) -> None:
     assert 0 < len(boxes.names) <= 5
     assert set(boxes.names) <= {"person", "dog"}
     assert boxes.boxes.dtype == np.float32
+    detector = TransformersDetector.open(str(tmp_path / "yolos"), 0.0, "cpu")
+    detector.model.config.id2label = {7: "person"}
+    assert set(detector([PHOTO])[0].names) <= {"0", "1"}
     with pytest.raises(InputError, match="is no object detection model"):
         TransformersDetector.open(str(tmp_path / "nothing"), 0.0, "cpu")
 

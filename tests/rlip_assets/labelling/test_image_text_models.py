@@ -14,14 +14,26 @@ import pytest
 import torch
 from PIL import Image
 from pydantic import ValidationError
+from tokenizers import Tokenizer, decoders, normalizers
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
 
 from rlip_assets.datasets.scenes import Scene, make_scene
+from rlip_assets.labelling.captions import stage as captions_module
 from rlip_assets.labelling.captions.captioner import Captioner
 from rlip_assets.labelling.captions.image_text_captioner import ImageTextCaptioner
 from rlip_assets.labelling.captions.stage import caption_scenes, open_captioner
 from rlip_assets.labelling.image_text_model import ImageTextModel
 from rlip_assets.labelling.label_tables import CandidateRow
-from rlip_assets.labelling.tagging.pair_judge import OBJECT_COLOUR, SUBJECT_COLOUR, PairJudge, judge_scenes, mark_pair
+from rlip_assets.labelling.tagging.pair_judge import (
+    OBJECT_COLOUR,
+    SUBJECT_COLOUR,
+    PairJudge,
+    check_answers,
+    count_unscored,
+    judge_scenes,
+    mark_pair,
+)
 from rlip_assets.lineage.params.labels import CaptionParams, TaggingParams
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.images import BadImageError
@@ -65,6 +77,38 @@ def test_a_beam_search_writes_one_caption(base: Path) -> None:
     params = PARAMS.model_copy(update={"mode": "beam"})
     captioner = open_captioner(str(image_text_folder(base, "llava")), params, "cpu")
     assert [len(captions) for captions in captioner(["a"], [photo(0)])] == [1]
+
+
+def test_shards_made_when_models_decoded_as_they_preferred_are_made_again(base: Path, tmp_path: Path) -> None:
+    blip, other = str(captioner_folder(tmp_path)), str(image_text_folder(base, "llava"))
+    assert captions_module._identity(blip) == {"model": captions_module.model_digest(blip)}
+    assert captions_module._identity(other) == {"model": captions_module.model_digest(other), "decoding": "2"}
+
+
+PREFERENCES = {
+    "qwen2_5_vl": {"do_sample": True, "temperature": 1e-06, "top_k": 1, "repetition_penalty": 1.05},
+    "florence2": {"num_beams": 3, "no_repeat_ngram_size": 3, "early_stopping": True, "forced_eos_token_id": 2},
+    "llava": {"min_p": 1.0, "typical_p": 0.01, "no_repeat_ngram_size": 1, "suppress_tokens": [5, 6]},
+}
+"""Of generation_config.json: those of two released models, and others that leave nothing to choose."""
+
+
+@pytest.mark.parametrize("family", PREFERENCES)
+def test_models_decode_as_told_whatever_they_prefer(family: str, base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(image_text_folder(base, family), tmp_path / "model")
+    plain = ImageTextModel.open(folder)
+    given = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(given | PREFERENCES[family]))
+    model = ImageTextModel.open(folder)
+    assert model.model.generation_config.eos_token_id == plain.model.generation_config.eos_token_id is not None
+    for changes in ({}, {"mode": "beam"}, {"top_p": 0.5, "captions_per_image": 10}):
+        params = PARAMS.model_copy(update=changes)
+        captions = ImageTextCaptioner(model, params)(["a"], [photo(0)])
+        if family == "llava":  # these tokens are no words of its language
+            assert not {"a", "person"} & {word for text in captions[0] for word in text.split()}
+        else:
+            assert captions == ImageTextCaptioner(plain, params)(["a"], [photo(0)])
+        assert len({*captions[0]}) > 1 or changes == {"mode": "beam"}
 
 
 def test_blip_keeps_its_published_sampler(tmp_path: Path) -> None:
@@ -117,6 +161,33 @@ def test_a_judge_gives_the_chance_of_yes(family: str, base: Path) -> None:
     assert found[1] == pytest.approx(yes / (yes + no))
 
 
+def test_the_first_token_of_an_answer_comes_after_the_start_of_every_text(base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(image_text_folder(base, "florence2"), tmp_path / "model")
+    given = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(given | {"forced_bos_token_id": 1}))
+    model = ImageTextModel.open(folder)
+    inputs = model._inputs(photo(0), "<CAPTION>")
+    with torch.inference_mode():
+        logits = model.model(**inputs, decoder_input_ids=torch.tensor([[2, 1]])).logits[0]
+    assert model.first_token(photo(0), "<CAPTION>").numpy() == pytest.approx(logits[1].softmax(-1).numpy(), abs=1e-6)
+
+
+def test_a_tokenizer_that_puts_a_blank_before_words_tells_yes_from_no(base: Path) -> None:
+    model = ImageTextModel.open(image_text_folder(base, "llava"))
+    words = ("yes", "Yes", "no", "No")
+    merges = [("▁" + word[:end], letter) for word in words for end, letter in enumerate(word)]
+    names = ["<unk>", "▁", *sorted({*"".join(words)}), *("".join(merge) for merge in merges)]
+    core = Tokenizer(BPE({name: number for number, name in enumerate(names)}, merges, unk_token="<unk>"))
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    core.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Strip(" ", 1, 0)])
+    model.processor.tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+    tokenizer = model.processor.tokenizer
+    assert [tokenizer.tokenize(text) for text in ("yes", " yes")] == [["▁yes"], ["▁", "▁yes"]]
+    assert tokenizer.convert_ids_to_tokens(model.tokens_of("yes", "Yes")) == ["▁yes", "▁Yes"]
+    assert tokenizer.convert_ids_to_tokens(model.tokens_of("no", "No")) == ["▁no", "▁No"]
+    PairJudge(model, "is it {relation}")
+
+
 def test_a_pair_is_marked_in_red_and_blue() -> None:
     plain = Image.new("RGB", (80, 60), (9, 9, 9))
     marked = mark_pair(plain, SCENE, 0, 1)
@@ -161,9 +232,20 @@ def test_every_candidate_gets_the_answer_for_its_pair() -> None:
 def test_candidates_without_an_answer_become_no_labels() -> None:
     scores, _ = judge_scenes(lambda *_: [0.25, None] if len(_[-1]) == 2 else [None], [(SCENE, ROW)], Photos())
     assert (scores[0][1].relation, scores[0][1].confidence.tolist()) == (("ride",), [0.25])
-    none = replace(SCENE, image_id="2"), replace(ROW, subject=[], object=[], relation=[])
-    with pytest.raises(DataError, match=r"answers none of 21 candidates, the last ones in image 1; .*yes or no"):
-        judge_scenes(lambda *_: [None] * len(_[-1]), [none, *[(SCENE, ROW)] * 7, none], Photos())
+    away = replace(SCENE, image_id="2", boxes=np.array([(90, 5, 99, 20), (30, 8, 70, 55)], np.float32))
+    items = [(SCENE, ROW), (away, ROW), (replace(SCENE, image_id="bad"), ROW)]
+    scores, _ = judge_scenes(lambda *_: [0.25, None] if len(_[-1]) == 2 else [None], items, Photos())
+    assert count_unscored(items, scores) == {"unanswered": 2, "outside": 3}
+    silent, _ = judge_scenes(lambda *_: [None] * len(_[-1]), [(SCENE, ROW)] * 7, Photos())
+    assert count_unscored([(SCENE, ROW)], silent) == {"unanswered": 3, "outside": 0}
+
+
+def test_a_bucket_without_any_answer_is_refused() -> None:
+    check_answers({"scored": 1, "unanswered": 500}, "team/judge")
+    check_answers({"scored": 0, "unanswered": 19}, "team/judge")
+    check_answers({"scored": 0, "outside": 500}, "team/judge")
+    with pytest.raises(DataError, match=r"team/judge answers none of 20 candidates of this bucket with yes or no"):
+        check_answers({"scored": 0, "unanswered": 20}, "team/judge")
 
 
 @pytest.mark.parametrize("answers", [[], [0.5], [0.5, 1.5], [0.5, float("nan")], [0.5, -0.1], [0.1, 0.2, 0.3]])
@@ -186,7 +268,10 @@ def test_odd_boxes_are_marked_where_they_can_be_seen(base: Path) -> None:
     judge = PairJudge(ImageTextModel.open(image_text_folder(base, "llava")), "is the {subject} {relation} the {object}")
 
     def answer(*box: float) -> float | None:
-        return judge(photo(0), replace(SCENE, boxes=np.array([box, (30, 8, 70, 55)], np.float32)), 0, 1, ["riding"])[0]
+        scene = replace(SCENE, boxes=np.array([box, (30, 8, 70, 55)], np.float32))
+        row = replace(ROW, subject=[0], object=[1], relation=["riding"])
+        labels = judge_scenes(judge, [(scene, row)], Photos())[0][0][1]
+        return float(labels.confidence[0]) if len(labels) else None
 
     turned, plain = answer(40, 50, 2, 3), answer(2, 3, 40, 50)
     assert turned == plain

@@ -25,6 +25,16 @@ ANSWERS = {
     "inside an object": f'{{"relationships": [{said("man_1", "riding", "horse #2", "verb")}, ["small dog.3", "sitting on", "bench"]]}}',
     "in a fence": 'Sure!\n```json\n[["man", "riding", "horse"],\n ["small dog", "sitting on", "bench"]]\n```\nAnything else?',
     "lines, one twice": '["man", "riding", "horse"]\n["small dog", "sitting on", "bench"]\n["man", "riding", "horse"]',
+    "beside lists of things": '{"objects": ["man", "horse", "dog"], "relationships": [["man", "riding", "horse"], ["small dog", '
+    '"sitting on", "bench"]], "Attributes": ["tall", "old", "brown"], "relations": ["riding", "sitting on", "near"]}',
+    "beside lists of things, cut off": '{"Objects": ["man", "horse", "dog"],\n "relationships" : [["man", "riding", "horse"], '
+    '["small dog", "sitting on", "bench"], ["do',
+    "below a list of things": 'Objects: ["man", "horse", "dog"]\n**Attributes:** ["tall", "old", "brown"]\nRelationships: '
+    '[["man", "riding", "horse"], ["small dog", "sitting on", "bench"]]',
+    "capitals": '[{"Subject": "man", "RELATION": "riding", "Object": "horse"}, {"Triplet": ["small dog", "sitting on", "bench"]}]',
+    "names": '[{"subject": {"Name": "man", "attributes": ["a", "tall", "man"]}, "relation": "riding", "object": {"name": "horse"}}, '
+    '[{"name": "small dog"}, "sitting on", "bench"]]',
+    "scores": '[["man", "riding", "horse", 0.9], ["small dog", "sitting on", "bench", 1]]',
     "cut off": f'[{said("man", "riding", "horse")}, ["small dog", "sitting on", "bench"], {{"subject": "wom',
 }
 
@@ -34,10 +44,31 @@ def test_statements_are_found(answer: str) -> None:
     assert parse_answer(answer) == [RIDE, SIT]
 
 
+def test_several_relations_of_a_pair_are_as_many_statements() -> None:
+    hold = TextTriplet("man", "hold", "holding", "horse")
+    for pair in (
+        '{"subject": "man", "relation": ["riding", "holding"], "object": "horse"}',
+        '["man", ["riding", "holding"], "horse"]',
+    ):
+        assert parse_answer(pair) == [RIDE, hold]
+
+
 @pytest.mark.parametrize(
     "answer",
     [
         "",
+        '{"objects": ["man", "riding", "horse"]}',
+        '{"objects": ["man", "riding", "horse"], "relati',
+        '{\'objects\': ["man", "riding", "horse"], \'relati',
+        '{"subject": null, "relation": ["riding", "on", "near"], "object": "horse"}',
+        '{"subject": ["man", "riding", "horse"], "relation": "near", "object": "dog"}',
+        '["man", "riding", "horse", "dog"]',
+        '["man", [], "horse"]',
+        '["man", ["riding", "holding", "near"], {"na',
+        '["man", ["riding", "holding", "near"]]',
+        '[{"name": "man"}, ["riding", "holding", "near"], {"na',
+        '{"objects": ["man", ["riding", "holding", "near"]]}',
+        '[{"name": "man"}, {"name": "horse"}, {"name": "dog"}]',
         "a man riding a horse",
         "[1, 2, 3]",
         '["man", "riding"]',
@@ -60,3 +91,34 @@ VALUES = st.recursive(
 def test_no_answer_is_an_error(value: object, tail: str) -> None:
     for triplet in parse_answer(json.dumps(value) + tail):
         assert all((triplet.subject, triplet.relation, triplet.object))
+
+
+TEXT = st.sampled_from(["man", "horse", "dog", "bench", "riding", "holding", "near", "on", "old"])
+NAME = TEXT.map(lambda text: {"name": text}) | TEXT
+SCORE = st.sampled_from([[], [0.5], [1]])
+STATEMENT = st.tuples(NAME, TEXT | st.lists(TEXT, min_size=1, max_size=3), NAME).flatmap(
+    lambda parts: (
+        st.sampled_from(
+            [
+                dict(zip(("subject", "relation", "object"), parts, strict=True)),
+                dict(zip(("Object", "Verb", "Subject"), parts[::-1], strict=True)),
+            ]
+        )
+        | SCORE.map(lambda score: [*parts, *score])
+    )
+)
+KEYS = st.sampled_from(["objects", "entities", "Attributes", "tags", "relations", "scene"])
+THINGS = st.dictionaries(
+    KEYS, st.lists(TEXT, max_size=4) | st.dictionaries(KEYS, st.lists(TEXT, max_size=4), max_size=2), max_size=3
+)
+
+
+@given(st.lists(STATEMENT, max_size=3), THINGS, THINGS, st.floats(0, 1), st.booleans())
+def test_no_triplet_has_parts_of_several_statements(
+    statements: list[object], before: object, after: object, share: float, is_wrapped: bool
+) -> None:
+    stated = {triplet for statement in statements for triplet in parse_answer(json.dumps(statement))}
+    answer: object = {"before": before, "relationships": statements, "after": after}
+    text = json.dumps([answer] if is_wrapped else answer)
+    assert set(parse_answer(text)) == stated
+    assert set(parse_answer(text[: round(share * len(text))])) <= stated

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from rlip_assets.datasets.scenes import make_scene, read_scenes, scene_hash
+from rlip_assets.datasets.scenes import Scene, make_scene, read_scenes, scene_hash
 from rlip_assets.labelling.calibration.curves import Temperature
 from rlip_assets.labelling.candidates import candidate_stage
 from rlip_assets.labelling.caption_parsing import parse_stage
 from rlip_assets.labelling.captions import stage as captions_module
 from rlip_assets.labelling.captions.stage import caption_stage
 from rlip_assets.labelling.label_tables import CandidateRow, CaptionRow, TripletRow, read_rows, write_rows
+from rlip_assets.labelling.tagging import pair_judge, tagging_stage
 from rlip_assets.labelling.tagging import stage as labels_module
-from rlip_assets.labelling.tagging import tagging_stage
+from rlip_assets.labelling.tagging.pair_judge import judge_scenes
 from rlip_assets.labelling.tagging.stage import tagger_digest
 from rlip_assets.lineage.shards import shard_of
 from rlip_assets.storage.errors import DataError, InputError
@@ -233,6 +235,45 @@ def test_tagging_counts_filters_and_resumes(
     write_json(tmp_path / "fitted/calibration.json", Temperature(temperature=2.0, tagger="b").model_dump(mode="json"))
     with pytest.raises(InputError, match="of another R-Tagger; run the stage 'calibration' first"):
         tagging_stage(calibrated)
+
+
+def test_only_a_bucket_without_any_answer_fails(
+    bucket: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers are counted over the shards, each image tells its progress, and pictures name the model that answered."""
+    answered: set[str] = set()
+    told, titles = [], []
+
+    def judge(
+        photo: Image.Image, scene: Scene, subject: int, target: int, relations: Sequence[str]
+    ) -> list[float | None]:
+        return [0.5 if scene.image_id in answered else None for _ in relations]
+
+    def title(photo: Image.Image, triplets: Any, name: str) -> Image.Image:
+        titles.append(name)
+        return photo
+
+    monkeypatch.setattr(labels_module._Tagging, "_open", lambda _: partial(judge_scenes, judge))
+    monkeypatch.setattr(labels_module, "draw_triplets", title)
+    monkeypatch.setattr(pair_judge, "rows_done", lambda: told.append(1))
+    monkeypatch.setattr(pair_judge, "_ENOUGH", 18)
+    params = params_of(bucket, tagging={"source": "image_text", "model": "team/judge", "rows_per_shard": 1})
+
+    def run(name: str) -> dict[str, Any]:
+        return tagging_stage(context(tmp_path / name, "pseudo_labels", params, bucket, "pseudo_labels", Log()))
+
+    with pytest.raises(DataError, match="team/judge answers none of 18 candidates of this bucket"):
+        run("a")
+    assert len(told) == IMAGES
+    answered.add("1")
+    figures = run("b")
+    assert {name: figures[name] for name in ("scored", "unanswered", "outside", "labels")} == {
+        "scored": 3,
+        "unanswered": 15,
+        "outside": 0,
+        "labels": 3,
+    }
+    assert titles == ["team/judge"]
 
 
 IMAGE_STAGES = pytest.mark.parametrize(

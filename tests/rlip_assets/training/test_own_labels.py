@@ -14,12 +14,16 @@ from hypothesis import strategies as st
 
 from rlip_assets.datasets.scenes import Scene, make_scene, read_scenes, write_scenes
 from rlip_assets.datasets.sources.classes import Classes
+from rlip_assets.lineage.context import StageContext
+from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.recipes import Recipe
 from rlip_assets.storage.errors import DataError
 from rlip_assets.training.own_labels import OwnLabels
+from rlip_assets.training.run_data import _own_labels
 from rlip_assets.training.targets import pair_targets, ranked_pairs
 from rlip_assets.training.training_images import ImageSource, SceneFilter, training_images
 from rlip_assets.training.unseen import Unseen
+from tests.support.label_factory import Log
 from tests.support.training_toys import OBJECTS, RELATIONS
 
 CLASSES = Classes(
@@ -154,6 +158,22 @@ def test_removed_texts_stay_removed(tmp_path: Path) -> None:
 def test_labels_of_test_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="outside the training split of hico_det"):
         own_labels(tmp_path, [detected(1, OWN), detected(2, OWN, "test")])
+
+
+@pytest.mark.parametrize(("label", "lines"), [((0, 1, "hold", 0.9), 0), ((0, 1, "hold", 0.1), 1)])
+def test_a_training_without_any_own_label_says_so(
+    tmp_path: Path, label: tuple[int, int, str, float], lines: int
+) -> None:
+    write_scenes(tmp_path / "labels/bucket-0", [detected(1, [label]), detected(2, [])])
+    recipe = Recipe(
+        kind="finetune", model="micro_parseda", sources={"hico_det": 1.0}, benchmark="hico_det", own_labels="hico_det",
+        relation_threshold=0.2, batch_per_process=1, steps=1,
+    )  # fmt: skip
+    inputs, log = {"pseudo_labels/hico_det": tmp_path / "labels"}, Log()
+    ctx = StageContext("finetune", "own", Params(), inputs, {}, tmp_path / "work/finetune/digest", log)
+    assert _own_labels(ctx, recipe, CLASSES, None) is not None
+    assert len(log.lines) == lines
+    assert all("none of the own labels of 2 images is an interaction of hico_det" in line for line in log.lines)
 
 
 def few_shot(tmp_path: Path, human: list[Scene], own: OwnLabels, listed: str, **changes: object):  # type: ignore[no-untyped-def]
