@@ -9,6 +9,25 @@ from rlip_assets.datasets.language.lexicon import lexicon
 
 _WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*|[&,.;]")
 _VOWELS = frozenset("aeiou")
+_SILENT_E = (
+    *("at", "c", "s", "u", "v", "z"),  # bounc, brows, teas, rins, carv, graz
+    *(
+        "ag",
+        "dg",
+        "lg",
+        "rg",
+        "ung",
+        "eng",
+        "rang",
+        "chang",
+        "spong",
+        "cring",
+        "fring",
+    ),  # manag, nudg, charg, loung, arrang
+    *("eath", "eeth", "oath", "sooth", "bath", "cloth", "writh"),
+)
+"""Ends of stems whose verb has an -e: hardly any verb ends so without one."""
+_WITHOUT_E = ("ss", "zz", "tz", "bias", "canvas", "chorus", "focus", "gas")
 
 
 def tokens(text: str) -> list[str]:
@@ -60,12 +79,14 @@ def _guessed_base(stem: str) -> str:
     """The likely verb behind an unknown stem."""
     if len(stem) > 3 and stem[-1] == stem[-2] and stem[-1] not in "lsz":
         return stem[:-1]
-    if stem.endswith(("v", "z", "u", "ag", "ng")) and not stem.endswith("ing") and len(stem) > 2:
-        return stem + "e" if not stem.endswith("ng") else stem
-    short = len(stem) == 3 and stem[-1] not in "wxy" and stem[1] in _VOWELS and stem[0] not in _VOWELS
-    cluster = len(stem) > 3 and stem[-1] in "ls" and stem[-2] not in _VOWELS and stem[-2] not in "lswry"  # nibbl, rins
+    if stem.endswith(_SILENT_E) and not stem.endswith(_WITHOUT_E) and len(stem) > 1:
+        return stem + "e"
+    short = len(stem) == 3 and stem[-1] not in "swxy" and stem[1] in _VOWELS and stem[0] not in _VOWELS
+    cluster = (
+        len(stem) > 3 and stem[-1] == "l" and stem[-2] not in _VOWELS and stem[-2] not in "lrw"
+    )  # nibbl, hassl, styl
     measured = stem.endswith("ur") and not stem.endswith("our")
-    return stem + "e" if short or cluster or measured or stem.endswith(("at", "c", "idg")) else stem
+    return stem + "e" if short or cluster or measured else stem
 
 
 @lru_cache(maxsize=65_536)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -204,17 +205,27 @@ def test_a_device_that_cannot_be_used_is_named(device: str) -> None:
         usable_device(device)
 
 
+def count_passes(detector: RelationDetector, monkeypatch: pytest.MonkeyPatch, shift: float = 0.0) -> list[int]:
+    """Sizes of the passes of texts from now on; each text's vector is shifted by `shift` for each text of its pass."""
+    passes: list[int] = []
+    model = detector.checkpoint.model
+    encode = model.encode_text
+
+    def encode_counted(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        passes.append(len(ids))
+        return encode(ids, mask) + shift * len(ids)
+
+    monkeypatch.setattr(model, "encode_text", encode_counted)
+    return passes
+
+
 def test_an_answer_is_the_same_to_the_bit_whatever_was_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """The vectors here depend on the texts of the same pass as real ones do, but in more than their last bits."""
     image = photo(64, 64)
 
     def last(*lists: list[str]) -> list[Triplet]:
         served = make_detector()
-        model, passes = served.checkpoint.model, []
-        encode = model.encode_text
-        monkeypatch.setattr(
-            model, "encode_text", lambda ids, mask: [passes.append(len(ids)), encode(ids, mask) + len(ids)][1]
-        )
+        passes = count_passes(served, monkeypatch, shift=1.0)
         answers = [served([image], relations=texts, threshold=0.0)[0] for texts in lists]
         assert len(passes) == len(set(map(tuple, lists)))
         return answers[-1]
@@ -225,9 +236,7 @@ def test_an_answer_is_the_same_to_the_bit_whatever_was_asked_before(monkeypatch:
 
 
 def test_text_vectors_of_few_lists_are_kept(detector: RelationDetector, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, passes = detector.checkpoint.model, []
-    encode = model.encode_text
-    monkeypatch.setattr(model, "encode_text", lambda ids, mask: [passes.append(len(ids)), encode(ids, mask)][1])
+    passes = count_passes(detector, monkeypatch)
     lists = [[f"relation {number}"] for number in range(LISTS_KEPT + 1)]
     for texts in (*lists, lists[-1], lists[1], lists[0]):
         detector([photo(40, 40)], relations=texts)
@@ -241,7 +250,12 @@ def test_answers_have_the_callers_words_and_the_network_its_own(monkeypatch: pyt
     learnt = RelationDetector(checkpoint)
     read: list[str] = []
     encode = TextVectors.__call__
-    monkeypatch.setattr(TextVectors, "__call__", lambda own, texts: [read.extend(texts), encode(own, texts)][1])
+
+    def encode_told(own: TextVectors, texts: Sequence[str]) -> torch.Tensor:
+        read.extend(texts)
+        return encode(own, texts)
+
+    monkeypatch.setattr(TextVectors, "__call__", encode_told)
     found = learnt([photo(64, 64)], ["sea turtle", "drink", "my cat"], ["inside of", "drink"], threshold=0.0)[0]
     assert read == ["Sea turtle", "Drink", "my cat", "no objects", "inside_of", "drink"]
     assert {triplet.relation for triplet in found} == {"inside of", "drink"}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from rlip_assets.datasets.language import lemmas
 from rlip_assets.datasets.language.lemmas import noun_lemma, relation_lemma, tokens, verb_lemma
+from rlip_assets.datasets.language.lexicon import lexicon
 
 
 @pytest.mark.parametrize(
@@ -34,8 +38,25 @@ from rlip_assets.datasets.language.lemmas import noun_lemma, relation_lemma, tok
     ],
 )
 def test_verb_lemmas(form: str, lemma: str) -> None:
-
     assert verb_lemma(form) == lemma
+
+
+SILENT_E = """browse drowse tease please release grease appease close compose refuse arouse peruse rinse condense nurse reverse
+collapse pulse analyse advise practise graze doze squeeze freeze seize carve solve weave crave bounce trace embrace
+sauce value argue queue lounge plunge lunge avenge challenge change arrange range sponge cringe infringe nudge dodge
+wedge bridge charge merge surge indulge bulge manage damage breathe sheathe seethe loathe soothe bathe clothe writhe
+nibble hassle wrestle style decorate measure"""
+NO_E = """toss dress press kiss focus canvas buzz waltz hang bang clang bring fling string belong throng howl curl crawl whirl
+park mouth smooth froth fold stretch"""
+
+
+@pytest.mark.parametrize("verb", [*SILENT_E.split(), *NO_E.split()])
+def test_the_base_of_a_regular_verb_is_guessed_by_its_end(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the lexicon does not know it."""
+    unknown = replace(lexicon(), verbs=frozenset(), irregular_verbs={})
+    monkeypatch.setattr(lemmas, "lexicon", lambda: unknown)
+    stem = verb.removesuffix("e")
+    assert [verb_lemma.__wrapped__(form) for form in (f"{stem}ing", f"{stem}ed")] == [verb, verb]
 
 
 @pytest.mark.parametrize(
