@@ -10,7 +10,6 @@ import torch
 
 from rlip_assets.labelling.image_shards import make_shards, write_unreadable
 from rlip_assets.lineage import shards
-from rlip_assets.lineage.params.execution import ExecutionParams
 from rlip_assets.lineage.shards import split
 from rlip_assets.training import processes
 from tests.support.label_factory import context, make_params
@@ -22,7 +21,7 @@ def test_shards_of_one_type_of_device_are_not_those_of_another(tmp_path: Path, m
     def made(device: str, **execution: Any) -> int:
         """How many of two shards are made where this machine has `device`."""
         monkeypatch.setattr(processes, "choose_device", lambda _: torch.device(device))
-        params = make_params(tmp_path, training={"device": "auto"}, execution=ExecutionParams(workers=2, **execution))
+        params = make_params(tmp_path, training={"device": "auto"}, execution={"workers": 2, **execution})
         ctx = context(tmp_path, "captions", params, {}, "captions")
 
         def make(rows: list[str], folder: Path) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def test_no_answer_is_an_error(value: object, tail: str) -> None:
 
 TEXT = st.sampled_from(["man", "horse", "dog", "bench", "riding", "holding", "near", "on", "old"])
 NAME = TEXT.map(lambda text: {"name": text}) | TEXT
-SCORE = st.sampled_from([[], [0.5], [1]])
+SCORE: st.SearchStrategy[list[float]] = st.sampled_from([[], [0.5], [1]])
 STATEMENT = st.tuples(NAME, TEXT | st.lists(TEXT, min_size=1, max_size=3), NAME).flatmap(
     lambda parts: (
         st.sampled_from(

@@ -250,7 +250,7 @@ def test_scores_of_a_shard_are_the_same_whatever_was_scored_before(base: Path) -
     def scored(*shards: Any) -> list[float]:
         made = tagger(base)
         encode = made.model.encode_text
-        made.model.encode_text = lambda ids, mask: encode(ids, mask) + len(ids)  # type: ignore[method-assign]
+        made.model.encode_text = lambda ids, mask: encode(ids, mask) + len(ids)  # type: ignore[method-assign, assignment]
         ((_, labels),) = [tag_scenes(made, Augmentation(test_short_side=32), [shard], files)[0] for shard in shards][-1]
         return labels.confidence.tolist()
 
