@@ -71,7 +71,7 @@ class SmallImages:
             try:
                 found = before[place] if place in before else thumbnail_of(image_inside(root, scene.file_name))
             except BadImageError as error:
-                refuse_lost_folder(error.file)
+                refuse_lost_folder(error.file, scene.file_name)
                 unreadable += 1
                 continue
             if found is None:

@@ -53,7 +53,8 @@ class RelationDetector:
     def __post_init__(self) -> None:
         if self.checkpoint.config.tagger:
             raise InputError(f"{self.name} is an R-Tagger: it needs boxes; give a ParSeDA or ParSeD checkpoint")
-        self._vectors = lru_cache(LISTS_KEPT)(lambda texts: TextVectors(self.checkpoint)(texts))
+        checkpoint = self.checkpoint  # not self: a cycle would keep the network in memory
+        self._vectors = lru_cache(LISTS_KEPT)(lambda texts: TextVectors(checkpoint)(texts))
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, device: str = "cpu") -> RelationDetector:

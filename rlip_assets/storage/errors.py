@@ -47,8 +47,19 @@ TRY_AGAIN = 75
 _NO_ROOM = "make room and run this again, finished work is kept"
 _NOT_WRITABLE = "make it writable for this user, or work in a copy of the project that is"
 _DISK = (errno.EIO, errno.EREMOTEIO, errno.ENXIO, errno.ENODEV, errno.EUCLEAN, errno.EBADMSG)
-_AWAY = (errno.ESTALE, errno.ENOTCONN, errno.ESHUTDOWN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOLINK, errno.ENOKEY)
+_AWAY = (
+    errno.ESTALE,
+    errno.ENOTCONN,
+    errno.ESHUTDOWN,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.ENOLINK,
+    errno.ENOKEY,
+    errno.EKEYEXPIRED,
+    errno.EKEYREVOKED,
+)
 _NETWORK = (
+    errno.ECONNREFUSED,
     errno.ECONNRESET,
     errno.ECONNABORTED,
     errno.ENETDOWN,
@@ -74,7 +85,7 @@ _REMEDIES = {
     errno.ENFILE: "close programs that hold many files open",
     errno.ENOMEM: "free memory, or use smaller batches or fewer workers",
     errno.ENOBUFS: "free memory, or use smaller batches or fewer workers",
-    **dict.fromkeys(_DISK, "check the disk"),
+    **dict.fromkeys(_DISK, "check the disk; if this file alone is lost, remove it to leave it out"),
     **dict.fromkeys(_AWAY, "mount the network file system again"),
     **dict.fromkeys(_NETWORK, "bring the network back and run this again"),
 }

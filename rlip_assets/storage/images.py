@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
@@ -158,14 +159,31 @@ def image_inside(root: Path, name: str) -> Path:
     return path
 
 
-def refuse_lost_folder(image: Path) -> None:
-    """Refuse to go on without an image that was read before, where its folder is missing or empty: a mount that went away looks like that.
+def refuse_lost_folder(image: Path, name: str) -> None:
+    """Refuse to go on without an image that was read before, where a mount that went away is the likely reason.
+
+    The lowest folder on its way from the root of its dataset that is still there is then empty, or a link to nothing, or there is none. A
+    folder that is missing beside others was removed on purpose.
+
+    Args:
+        name: the image's name relative to the root of its dataset.
 
     Raises:
         UnavailableError: names the folder.
     """
-    if not (image.parent.is_dir() and any(image.parent.iterdir())):
-        raise UnavailableError(f"{image.parent} is missing or empty, though its images were there; mount or restore it")
+    folders = list(image.parents)[: len(PurePosixPath(name).parts)]
+    lowest = next((folder for folder in folders if os.path.lexists(folder)), folders[-1])
+    with suppress(PermissionError):
+        if not (lowest.is_dir() and _has_entry(lowest)):
+            raise UnavailableError(
+                f"{lowest} is missing or empty, though its images were there; mount or restore it, or run the raw_manifest stage again "
+                "to go on without them"
+            )
+
+
+def _has_entry(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is not None
 
 
 def check_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

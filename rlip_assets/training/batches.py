@@ -161,7 +161,7 @@ class StepBatches(Dataset[Batch]):
             try:
                 loaded.append((place, self._load(step, place, indices[place], scenes[place])))
             except BadImageError as error:
-                refuse_lost_folder(error.file)
+                refuse_lost_folder(error.file, scenes[place].file_name)
                 skipped.append(error.file.as_posix())
         if not loaded:
             raise DataError(

@@ -72,7 +72,7 @@ class BenchmarkEvaluation:
         if headline.figure not in figures:
             raise DataError(
                 f"{len(self.scenes)} evaluated images of {classes.dataset} have no triplet that counts in {headline.protocol}; hold out "
-                "more images (holdout)"
+                "or evaluate more images (holdout, evaluate_images)"
             )
         return {HEADLINE: figures[headline.figure], **figures}
 

@@ -196,14 +196,16 @@ class TrainingRun:
                 )
             store = open_scenes(self.ctx, self.ctx.inputs["benchmark_scenes"])
             scenes = [store[row] for row in store.indices("train", with_triplets=True).tolist()]
+        if self.recipe.kind != "tagger":
+            scenes = evenly(scenes, self.policy.evaluate_images)
         if not has_triplets(scenes):
             raise ParameterError(
                 f"evaluate_every needs images with triplets that are not trained on, and of {len(scenes)} none has one; set or raise "
-                "holdout in the recipe, or set evaluate_every: null"
+                "holdout in the recipe, raise evaluate_images, or set evaluate_every: null"
             )
         if self.recipe.kind == "tagger":
             return lambda model, tokenizer: validate(model, tokenizer, self.recipe, data.held_out, self.device)
-        return self._benchmark_evaluation(evenly(scenes, self.policy.evaluate_images))
+        return self._benchmark_evaluation(scenes)
 
     def _benchmark_evaluation(self, scenes: Sequence[Scene]) -> BenchmarkEvaluation:
         zero_shot = self.ctx.stage == "pretrain"

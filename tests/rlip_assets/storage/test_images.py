@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rlip_assets.storage.checksums import Checksums
-from rlip_assets.storage.errors import OF_THE_MACHINE, InputError, explain
+from rlip_assets.storage.errors import OF_THE_MACHINE, InputError, UnavailableError, explain
 from rlip_assets.storage.file_state import content_state
-from rlip_assets.storage.images import FORMATS, BadImageError, check_image, image_inside, open_image
+from rlip_assets.storage.images import FORMATS, BadImageError, check_image, image_inside, open_image, refuse_lost_folder
 from tests.support.facts import PHOTOS
 
 
@@ -219,7 +219,9 @@ def test_a_disk_that_fails_in_the_middle_of_an_image_is_named(
         for read in (check_image, open_image):
             with pytest.raises(OSError, match="Input/output error") as caught:
                 read(path)
-            assert explain(caught.value) == f"{path}: Input/output error; check the disk"
+            assert str(explain(caught.value)).startswith(
+                f"{path}: Input/output error; check the disk; if this file alone"
+            )
     monkeypatch.setattr(Image, "open", decode)
     with pytest.raises(BadImageError, match="decoder error -2"):  # all of the file can be read
         open_image(path)
@@ -270,3 +272,34 @@ def test_an_image_of_a_manifest_that_is_gone_is_no_bad_image(tmp_path: Path) -> 
             open_image(path, sha256=checksum)
         assert not isinstance(caught.value, BadImageError)
         path.mkdir(exist_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("made", "lost"),
+    [
+        ("a/b/other.jpg", None),
+        ("a/c/other.jpg", None),  # the folder b was removed beside another
+        ("a/b/", "a/b"),
+        ("a/", "a"),
+        ("", ""),
+    ],
+)
+def test_an_empty_folder_is_a_lost_mount_and_a_removed_one_is_not(tmp_path: Path, made: str, lost: str | None) -> None:
+    path = tmp_path / "root" / made
+    (path.parent if path.suffix else path).mkdir(parents=True)
+    if path.suffix:
+        path.touch()
+    image = tmp_path / "root/a/b/0.jpg"
+    if lost is None:
+        refuse_lost_folder(image, "a/b/0.jpg")
+    else:
+        with pytest.raises(UnavailableError, match=f"^{(tmp_path / 'root' / lost)} is missing or empty"):
+            refuse_lost_folder(image, "a/b/0.jpg")
+
+
+def test_a_root_that_is_gone_or_a_link_to_nothing_is_a_lost_mount(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match=f"^{tmp_path / 'root'} is missing or empty"):
+        refuse_lost_folder(tmp_path / "root/a/0.jpg", "a/0.jpg")
+    (tmp_path / "root").symlink_to(tmp_path / "mount")
+    with pytest.raises(UnavailableError, match=f"^{tmp_path / 'root'} is missing or empty"):
+        refuse_lost_folder(tmp_path / "root/a/0.jpg", "a/0.jpg")

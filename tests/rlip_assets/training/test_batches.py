@@ -337,7 +337,10 @@ def test_a_failure_of_the_machine_ends_a_training(
         broken.setattr("rlip_assets.training.batches.open_image", fail)
         with pytest.raises(OSError, match="Input/output error") as caught:
             list(load(batches, batch_size=None, num_workers=workers))
-    assert explain(caught.value) == f"{source.image_root / '0001.png'}: Input/output error; check the disk"
+    assert (
+        explain(caught.value)
+        == f"{source.image_root / '0001.png'}: Input/output error; check the disk; if this file alone is lost, remove it to leave it out"
+    )
     for file in mounted.image_root.iterdir():
         file.unlink()
     with pytest.raises(UnavailableError, match=f"^{mounted.image_root} is missing or empty, though its images were"):

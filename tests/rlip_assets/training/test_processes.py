@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +14,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from rlip_assets.lineage.profiles import PROJECT_ROOT
 from rlip_assets.storage.errors import ParameterError
 from rlip_assets.training.loop import Trainer
 from rlip_assets.training.processes import Processes, choose_device, join_processes
 from rlip_assets.training.resume import History
 from rlip_assets.training.training_images import ImageSource
+from rlip_model import LabelTokenizer
+from tests.support.training_project import CHANGES, Project
 
 SCRIPT = """
 import json, sys
@@ -186,3 +191,36 @@ def test_a_parameter_without_a_gradient_in_every_process_is_left_alone(monkeypat
     model[0].grad = torch.tensor([1.0])
     Processes(0, 2).sum_gradients(model)
     assert [parameter.grad and parameter.grad.item() for parameter in model] == [6, 7, None]
+
+
+@pytest.mark.deep
+def test_a_stage_in_two_processes_trains_like_in_one(tmp_path: Path, tokenizer: LabelTokenizer) -> None:
+    """`training.processes: 2` is all that a user sets: `rlip stage` starts itself under torchrun.
+
+    The images have one size, since padding takes part in the language update (`LossCounts`).
+    """
+    rows = []
+    for count in (1, 2):
+        root = tmp_path / str(count)
+        project = Project(root, tokenizer, size=(72, 60))
+        pretraining = {"vg": {"recipe": "micro_vg", "changes": CHANGES}}
+        training = {"pretrain": pretraining, "finetune": {}, "processes": count}
+        (root / "params.yaml").write_text(yaml.safe_dump({"training": training}))
+        manifest = root / "data/manifests/hico_det/classes.json"
+        manifest.parent.mkdir(parents=True)
+        shutil.copyfile(project.root / "hico_det.json", manifest)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(PROJECT_ROOT),
+            "OMP_NUM_THREADS": "1",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlflow.db",
+        }
+        command = [sys.executable, "-m", "rlip_assets.cli", "stage", "pretrain", "--partition", "vg"]
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        checkpoint = root / "data/models/pretrain/vg"
+        rows.append([json.loads(line) for line in (checkpoint / "history.jsonl").read_text().splitlines()])
+        assert (root / "data/predictions/pretrain-vg/hico_det.parquet").is_file()
+        assert not list((root / "work/outputs").iterdir())
+    for one, two in zip(*rows, strict=True):
+        assert two == pytest.approx(one, rel=1e-4, abs=1e-6)
