@@ -84,6 +84,11 @@ class TransformersDetector:
             model: Any = AutoModelForObjectDetection.from_pretrained(source)
             return cls(model.to(device), AutoImageProcessor.from_pretrained(source, use_fast=False), min_score)
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the classes; those of released models may have gaps."""
+        return [str(name) for name in self.model.config.id2label.values()]
+
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image.Image]) -> list[FoundBoxes]:
         """Return the boxes of RGB images that share a forward pass."""
@@ -91,7 +96,7 @@ class TransformersDetector:
         sizes = [(image.height, image.width) for image in images]
         output = self.model(**inputs)
         found = self.processor.post_process_object_detection(output, threshold=self.min_score, target_sizes=sizes)
-        names = self.model.config.id2label  # those of released models may have gaps
+        names = self.model.config.id2label
         return [
             FoundBoxes(
                 each["boxes"].cpu().numpy().astype(np.float32).reshape(-1, 4),

@@ -8,10 +8,10 @@ things alone. So this stage starts the chain from files and a detector; no annot
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -52,8 +52,13 @@ class FoundBoxes:
     scores: npt.NDArray[np.float32]
 
 
-Detect = Callable[[Sequence[Image.Image]], list[FoundBoxes]]
-"""The interface of detectors: RGB images to the boxes of each."""
+class Detector(Protocol):
+    """The interface of detectors: the names of all classes that they know, and RGB images to the boxes of each."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    def __call__(self, images: Sequence[Image.Image], /) -> list[FoundBoxes]: ...
 
 
 def detection_stage(ctx: StageContext) -> dict[str, Any]:
@@ -94,7 +99,6 @@ def detection_stage(ctx: StageContext) -> dict[str, Any]:
     finish_table(output)
     figures = add_figures(shard.figures for shard in finished)
     close_account(output, ctx.work, quarantine, len(images), figures["images"], params.quarantine_limit)
-    _check_names(figures, source, params, classes)
     return {"input": len(images), **figures, "quarantined": len(quarantine)}
 
 
@@ -109,20 +113,33 @@ class _Detecting:
     classes: Classes
     matcher: ClassMatcher
     root: Path
-    opened: Detect | None = None
+    opened: Detector | None = None
 
     def __call__(self, rows: list[ManifestImage], folder: Path) -> dict[str, Any]:
-        self.opened = self.opened or open_detector(self.source, self.params, self.sizes, self.device)
+        detector = self.opened = self.opened or self._open_detector()
         scenes: list[Scene] = []
         left_out: Unreadable = []
         unknown: Counter[str] = Counter()
         for images in self._batches(rows, left_out):
-            for (row, image), found in zip(images, self.opened([image for _, image in images]), strict=True):
+            for (row, image), found in zip(images, detector([image for _, image in images]), strict=True):
                 scenes.append(self._scene(row, image, found, unknown))
         write_part(folder / _FILE, scenes)
         write_unreadable(folder, left_out)
         boxes = sum(len(scene.labels) for scene in scenes)
         return {"images": len(scenes), "boxes": boxes, "boxes_of_no_class": dict(unknown)}
+
+    def _open_detector(self) -> Detector:
+        """Open the detector, unless it names no class of the benchmark, such as LABEL_0, transformers' name for a class that has none."""
+        detector = open_detector(self.source, self.params, self.sizes, self.device)
+        if any(self.matcher.match(name, self.classes.objects) for name in detector.names):
+            return detector
+        names = ", ".join(detector.names[:3])
+        known = f"classes of {self.source}/metadata.json"
+        place = known if self.params.model is None else f"id2label of {self.source}/config.json"
+        raise InputError(
+            f"none of the detector's {len(detector.names)} classes is one of {self.classes.dataset} ({names}, ...); write class names into "
+            f"{place}, or synonyms into a table of candidates.synonyms"
+        )
 
     def _batches(
         self, rows: Sequence[ManifestImage], left_out: Unreadable
@@ -170,18 +187,6 @@ class _Detecting:
         )
 
 
-def _check_names(figures: Mapping[str, Any], source: str, params: DetectionParams, classes: Classes) -> None:
-    """Refuse a detector whose every box has the name of no class, such as LABEL_0, transformers' name for a class that has none."""
-    unknown = Counter[str](figures["boxes_of_no_class"])
-    if unknown and not figures["boxes"]:
-        names = ", ".join(name for name, _ in unknown.most_common(3))
-        place = f"classes of {source}/metadata.json" if params.model is None else f"id2label of {source}/config.json"
-        raise InputError(
-            f"none of {unknown.total()} boxes names a class of {classes.dataset} ({names}, ...); write class names into {place}, or "
-            "synonyms into a table of candidates.synonyms"
-        )
-
-
 def _once(boxes: npt.NDArray[np.float32], labels: Sequence[str], places: Sequence[int]) -> list[int]:
     """Return the places, best first, without boxes of no area and without those that are a better one of their class again."""
     kept: list[int] = []
@@ -192,7 +197,7 @@ def _once(boxes: npt.NDArray[np.float32], labels: Sequence[str], places: Sequenc
     return kept
 
 
-def open_detector(source: str, params: DetectionParams, sizes: Augmentation, device: str) -> Detect:
+def open_detector(source: str, params: DetectionParams, sizes: Augmentation, device: str) -> Detector:
     """Open a detector: a folder as `save_detector` writes it, or a model of transformers where `detections.model` names one.
 
     Raises:

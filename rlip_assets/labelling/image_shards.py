@@ -55,15 +55,16 @@ def make_shards(
 def _device(params: Params) -> dict[str, str]:
     """Return what settings of shards say of the device that makes them: its type, as float sums and the type of weights follow from it.
 
-    A CPU is not named: shards made on one before devices were told apart are found again.
+    A CPU is not named: shards made on one before devices were told apart are found again. A device that is named need not be there: shards
+    that it made are found without it.
     """
-    from rlip_assets.training.processes import choose_device
+    kind, execution = params.training.device, params.execution
+    if kind == "auto" and execution.engine == "ray":  # other machines than this one
+        kind = "cuda" if execution.gpus_per_worker else "cpu"
+    elif kind == "auto":
+        from rlip_assets.training.processes import choose_device
 
-    device, execution = params.training.device, params.execution
-    if execution.engine == "ray":  # other machines than this one
-        kind = {"auto": "cuda" if execution.gpus_per_worker else "cpu"}.get(device, device)
-    else:
-        kind = choose_device(device).type
+        kind = choose_device(kind).type
     return {} if kind == "cpu" else {"device": kind}
 
 

@@ -11,23 +11,22 @@ _WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*|[&,.;]")
 _VOWELS = frozenset("aeiou")
 _SILENT_E = (
     *("at", "c", "s", "u", "v", "z"),  # bounc, brows, teas, rins, carv, graz
-    *(
-        "ag",
-        "dg",
-        "lg",
-        "rg",
-        "ung",
-        "eng",
-        "rang",
-        "chang",
-        "spong",
-        "cring",
-        "fring",
-    ),  # manag, nudg, charg, loung, arrang
+    *("creat", "cleat", "deat", "meat", "neat", "useat"),  # recreat, permeat, delineat, nauseat
+    *("ag", "eg", "ig", "ug", "dg", "lg", "rg"),  # manag, alleg, oblig, gaug, nudg, indulg, charg
+    *("oung", "lung", "pung", "eng", "rang", "chang", "spong", "cring", "fring", "hing"),  # loung, arrang, hing
     *("eath", "eeth", "oath", "sooth", "bath", "cloth", "writh"),
+    *("abus", "cano"),
 )
-"""Ends of stems whose verb has an -e: hardly any verb ends so without one."""
-_WITHOUT_E = ("ss", "zz", "tz", "bias", "canvas", "chorus", "focus", "gas")
+"""Ends of stems whose verb has an -e, unless a longer end is in `_WITHOUT_E`: of all that a stem has, the longest decides."""
+_WITHOUT_E = (
+    *("eat", "oat", "combat", "arc", "disc", "ync"),  # treat, float, sync
+    *("ss", "bus", "callus", "caucus", "census", "chorus", "focus", "plus", "rumpus", "callous", "vous"),
+    *("alias", "bias", "canvas", "gas", "precis", "trellis", "verdigris"),
+    *("quiz", "tz", "zz"),
+    *("merang", "prang", "queath"),
+)
+_SHORT = re.compile(r"(?:[^aeiou]*qu|[^aeiou]*[^aeiouy])[aeiouy][b-df-hj-np-rt]")
+"""Stems of one syllable that end in one consonant, which would be doubled if there were no -e: rid, smil, typ."""
 
 
 def tokens(text: str) -> list[str]:
@@ -77,16 +76,19 @@ def _known_base(stem: str) -> str | None:
 
 def _guessed_base(stem: str) -> str:
     """The likely verb behind an unknown stem."""
-    if len(stem) > 3 and stem[-1] == stem[-2] and stem[-1] not in "lsz":
+    is_doubled = len(stem) > 3 and stem[-1] == stem[-2]
+    if is_doubled and (stem[-1] not in "lsz" or stem[:-1].endswith(_WITHOUT_E)):
         return stem[:-1]
-    if stem.endswith(_SILENT_E) and not stem.endswith(_WITHOUT_E) and len(stem) > 1:
+    if len(stem) > 1 and _longest(_SILENT_E, stem) > _longest(_WITHOUT_E, stem):
         return stem + "e"
-    short = len(stem) == 3 and stem[-1] not in "swxy" and stem[1] in _VOWELS and stem[0] not in _VOWELS
-    cluster = (
-        len(stem) > 3 and stem[-1] == "l" and stem[-2] not in _VOWELS and stem[-2] not in "lrw"
-    )  # nibbl, hassl, styl
+    cluster = len(stem) > 3 and stem[-1] == "l" and stem[-2] not in _VOWELS and stem[-2] not in "lrw"  # nibbl, hassl
     measured = stem.endswith("ur") and not stem.endswith("our")
-    return stem + "e" if short or cluster or measured else stem
+    return stem + "e" if cluster or measured or _SHORT.fullmatch(stem) else stem
+
+
+def _longest(ends: tuple[str, ...], stem: str) -> int:
+    """Return the length of the longest of some ends that a stem has, 0 without any."""
+    return max((len(end) for end in ends if stem.endswith(end)), default=0)
 
 
 @lru_cache(maxsize=65_536)
@@ -98,19 +100,17 @@ def verb_lemma(word: str) -> str:
         return irregular
     if word in words.verbs:
         return word
+    if word.endswith(("ied", "ies")) and len(word) > 4:
+        return word[:-3] + "y"
     if word.endswith("ing") and not {*_VOWELS, "y"}.isdisjoint(word[:-3]):  # "cling" is no progressive
-        return _known_base(word[:-3]) or _guessed_base(word[:-3])
-    if word.endswith("ied") and len(word) > 4:
-        return word[:-3] + "y"
-    if word.endswith("ed") and len(word) > 3:
-        return _known_base(word[:-2]) or _guessed_base(word[:-2])
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    if word.endswith(("ches", "shes", "sses", "xes", "zzes", "oes")):
-        return word[:-2]
-    if word.endswith("s") and not word.endswith("ss") and len(word) > 3:
+        stem = word[:-3]
+    elif word.endswith(("ed", "ches", "shes", "ses", "xes", "zes", "oes")) and len(word) > 3:
+        stem = word[:-2]
+    elif word.endswith("s") and not word.endswith(("us", "is", *_WITHOUT_E)) and len(word) > 3:
         return word[:-1]
-    return word
+    else:
+        return word.removesuffix("s") if word.removesuffix("s") in words.verbs else word
+    return _known_base(stem) or _guessed_base(stem)
 
 
 @lru_cache(maxsize=65_536)

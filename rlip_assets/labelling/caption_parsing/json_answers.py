@@ -2,7 +2,8 @@
 `[["man", "riding", "horse"]]`.
 
 Models wrap their answers in prose or code fences and stop in the middle of a list, so every JSON value in the text is read, and where a
-list is cut, its whole statements. Anything else is no statement: a list of three texts under a key ("objects") names three things.
+list is cut, its whole statements. Anything else is no statement: the key or the words before a list of three texts say whether it names
+three things ("objects") or states a relation ("triplet_1").
 """
 
 from __future__ import annotations
@@ -10,69 +11,138 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from enum import Enum, auto
 from typing import Any
 
-from rlip_assets.datasets.language.lemmas import noun_lemma, relation_lemma, relation_words, tokens
+from rlip_assets.datasets.language.lemmas import noun_lemma, relation_lemma, relation_words, tokens, verb_lemma
 from rlip_assets.datasets.language.lexicon import lexicon
 from rlip_assets.labelling.caption_parsing.parser import TextTriplet
 
 _RELATION = ("relation", "predicate", "verb", "relationship")
-_STATEMENT = ("statement", "triplet", "triple")
-"""Keys whose list of three texts is a statement."""
-_KEY = re.compile(r"""(["'])([^"'\n]{0,80})\1\s*[:,]\s*\Z|\b(objects|entities|attributes)\W{0,8}\Z""", re.IGNORECASE)
-"""The key before a value, in JSON or in prose, or the text before it in a list: where the outer value is cut, it says what this one is."""
+_NUMBER = r"[\s_.#-]*\d+"
+_STATEMENT_KEY = re.compile(rf"(.*[\W_])?(statement|triplet|triple)s?({_NUMBER})?")
+_RELATIONS_KEY = re.compile(rf"(.*[\W_])?relation(ship)?(s|s?{_NUMBER})")
+_THINGS_KEY = re.compile(rf"(.*[\W_])?(objects?|entity|entities|attributes?|tags?)({_NUMBER})?")
+_NUMBER_KEY = re.compile(_NUMBER)
+_QUOTED = r"""(?:"(?!\W+")[^"\n]{0,80}"|'(?!\W+')[^'\n]{0,80}')\s*"""
+_KEY = re.compile(rf"({_QUOTED}):\s*\Z")
+_BESIDE_NAMES = re.compile(rf"\[\s*(?:{_QUOTED},\s*)+\Z")
+"""Before a value: the beginning of its list, which begins with names."""
+_MARKS = r"""(?:_|[^\w"'\[\]{},])*"""
+_END = re.compile(rf"{_MARKS}(```\w*)?{_MARKS}\Z")
+"""What may stand between a heading and its value, code fences included."""
+_HEADING = re.compile(r"""[\n.!?;"'\[\]{}]""")
+"""What a heading begins after."""
+_BETWEEN = frozenset(["between", "among", "about", "statements", "triplets", "triples", "relations", "relationships"])
+"""Words of "Relations between the objects:", which is no heading of a list of things."""
 _NUMBERED = re.compile(r"[\s._#-]*\d+$")
 """End of "man_1", "dog #2": models number what occurs twice."""
 _OPENING = re.compile(r"[\[{]")
 
 
+class _Kind(Enum):
+    """The meaning of a list of three texts, by its place."""
+
+    STATEMENT = auto()
+    STATEMENT_OR_RELATIONS = auto()
+    """A statement, or relations between things that stand elsewhere; a statement has things at both ends."""
+    NOTHING = auto()
+    THINGS = auto()
+    """Things, as are the lists in it."""
+
+
 def parse_answer(answer: str) -> list[TextTriplet]:
     """Return the triplets of an answer, each once, in its order; none where it has no JSON."""
-    found = (_triplet(*statement) for value in _values(answer) for statement in _statements(value))
+    found = (_triplet(*statement) for kind, value in _values(answer) for statement in _statements(kind, value))
     return list(dict.fromkeys(triplet for triplet in found if triplet))
 
 
-def _values(text: str) -> Iterator[Any]:
-    """Yield the outermost JSON lists and objects of a text that are whole; as {key: value} where they are parts of a value that is cut."""
-    decoder, position, before = json.JSONDecoder(), 0, None
+def _values(text: str) -> Iterator[tuple[_Kind, Any]]:
+    """Yield the outermost JSON lists and objects of a text that are whole, and their kind."""
+    decoder, position, outer, begins = json.JSONDecoder(), 0, _Kind.STATEMENT, False
     while match := _OPENING.search(text, position):
+        before = text[max(0, match.start() - 200) : match.start()]
+        kind = _kind_after(before, outer)
         try:
             value, end = decoder.raw_decode(text, match.start())
-        except (ValueError, RecursionError):
-            position = match.start() + 1
+        except (ValueError, RecursionError):  # what follows is inside of it
+            outer, position, begins = kind or _inside(outer), match.start() + 1, False
             continue
-        key = _KEY.search(text[max(0, match.start() - 100) : match.start()])
-        follows = _name(before) is not None and text[position : match.start()].strip() == ","
-        yield {key.group(2) or key.group(3) or "" if key else "": value} if key or follows else value
-        position, before = end, value
+        follows = begins and text[position : match.start()].strip() == ","
+        is_beside_names = follows or _BESIDE_NAMES.search(before) is not None
+        yield kind or (_Kind.NOTHING if is_beside_names else _inside(outer)), value
+        begins, position = before.rstrip().endswith("[") and _name(value) is not None, end
 
 
-def _statements(value: Any) -> Iterator[tuple[str, str, str]]:
+def _kind_after(before: str, outer: _Kind) -> _Kind | None:
+    """Return the kind of a value by the key before it, in a JSON value of a kind or in prose; None without one."""
+    if key := _KEY.search(before):
+        return _kind(key.group(1).strip()[1:-1], outer)
+    *others, last = re.findall(r"[^\W_]+", _HEADING.split(_END.sub("", before))[-1].lower()) or [""]
+    if not last.endswith("s") or not _BETWEEN.isdisjoint(others):
+        return None
+    kind = _kind(last, _Kind.STATEMENT)
+    return {_Kind.THINGS: _Kind.NOTHING, _Kind.STATEMENT_OR_RELATIONS: kind}.get(kind)
+
+
+def _kind(key: str, outer: _Kind) -> _Kind:
+    """Return the kind of what a key names in an object of a kind."""
+    key = key.strip().lower()
+    if _STATEMENT_KEY.fullmatch(key):
+        return _Kind.STATEMENT
+    if _RELATIONS_KEY.fullmatch(key):
+        return _Kind.STATEMENT_OR_RELATIONS
+    if outer is _Kind.THINGS or _THINGS_KEY.fullmatch(key):
+        return _Kind.THINGS
+    return outer if _NUMBER_KEY.fullmatch(key) else _Kind.NOTHING
+
+
+def _inside(kind: _Kind) -> _Kind:
+    """Return the kind of what is listed in a list of a kind."""
+    return kind if kind is _Kind.THINGS else _Kind.STATEMENT
+
+
+def _statements(kind: _Kind, value: Any) -> Iterator[tuple[str, str, str]]:
     """Yield (subject, relation, object) wherever they stand in a JSON value."""
-    waiting = [value]
+    waiting = [(kind, value)]
     while waiting:
-        value = waiting.pop()
+        kind, value = waiting.pop()
+        found: list[tuple[str, str, str]] = []
+        inner: list[tuple[_Kind, Any]] = []
         if isinstance(value, dict):
             value = _lower(value)
             relation = next((value[name] for name in _RELATION if name in value), None)
-            said = [value.get("subject"), relation, value.get("object")]
-            inner = [
-                each for key, inside in value.items() for each in ([inside] if key in _STATEMENT else _inside(inside))
-            ]
-        else:
-            said = value if isinstance(value, list) else []
-            inner = _inside(said)
-        found = _stated(*said) if len(said) == 3 or (len(said) == 4 and isinstance(said[3], int | float)) else []
+            found = _stated(value.get("subject"), relation, value.get("object"))
+            inner = [(_kind(key, kind), each) for key, each in value.items()]
+        elif isinstance(value, list):
+            if _may_state(kind, value):
+                found = _stated(*value)
+            inner = [(_inside(kind), each) for each in value]
+            if value and _name(value[0]) is not None:  # lists after it are its relations or attributes
+                inner = [(inside, each) for inside, each in inner if isinstance(each, dict)]
         yield from found
         waiting += [] if found else reversed(inner)
 
 
-def _inside(value: Any) -> list[Any]:
-    """Return what may hold statements in a value: of a list what it lists, but beside entities no lists, which are no statements there."""
-    if not isinstance(value, list):
-        return [value]
+def _may_state(kind: _Kind, value: list[Any]) -> bool:
+    """Return whether a list of a kind has the form of a statement: three parts, or three and a score."""
+    if len(value) != 3 and not (len(value) == 4 and isinstance(value[3], int | float)):
+        return False
+    if kind is _Kind.STATEMENT_OR_RELATIONS:
+        return not any(_is_relation(_name(end) or "") for end in (value[0], value[2]))
+    return kind is _Kind.STATEMENT
+
+
+def _is_relation(text: str) -> bool:
+    """Return whether a text names a relation rather than a thing: "riding", "sits on", "in front of"."""
+    words, known = relation_words(text), lexicon()
+    if not words:
+        return True
+    verb = verb_lemma(words[0])
     return (
-        [each for each in value if isinstance(each, dict)] if any(_name(each) is not None for each in value) else value
+        not known.prepositions.isdisjoint({words[0], words[-1]})
+        or (words[0].endswith("ing") and words[0] not in known.nouns_in_ing)
+        or (verb in known.verbs and verb not in known.noun_like_verbs)
     )
 
 
@@ -85,9 +155,9 @@ def _stated(subject: Any, relation: Any, target: Any, _score: float = 1.0) -> li
 
 
 def _name(value: Any) -> str | None:
-    """Return the name of an entity, which is a text or an object with a name; None of anything else."""
+    """Return the name of an entity, which is a text or an object with a name; None of anything else, "..." included."""
     name = _lower(value).get("name") if isinstance(value, dict) else value
-    return name if isinstance(name, str) else None
+    return name if isinstance(name, str) and any(map(str.isalnum, name)) else None
 
 
 def _lower(value: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,17 @@ def found(images: Sequence[Image.Image]) -> list[FoundBoxes]:
     return [FoundBoxes(np.array(boxes, np.float32), names, np.array(scores, np.float32)) for _ in images]
 
 
+@dataclass
+class Stub:
+    """A detector that finds the same in every image, and the names of all of its classes."""
+
+    names: Sequence[str] = ("Man", "Person", "puppy", "dog", "bench", "carpet")
+    find: Callable[[Sequence[Image.Image]], list[FoundBoxes]] = found
+
+    def __call__(self, images: Sequence[Image.Image]) -> list[FoundBoxes]:
+        return self.find(images)
+
+
 @pytest.fixture
 def bucket(tmp_path: Path) -> StageContext:
     scenes = draw_bucket(tmp_path / "raw", 7, bad=(3,))
@@ -66,7 +77,7 @@ def bucket(tmp_path: Path) -> StageContext:
 def test_training_images_get_boxes_in_the_words_of_the_benchmark(
     bucket: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detections, "open_detector", lambda *_: found)
+    monkeypatch.setattr(detections, "open_detector", lambda *_: Stub())
     figures = detection_stage(bucket)
     scenes = list(read_scenes(bucket.outputs["detections"]))
     assert [scene.image_id for scene in scenes] == ["0", "1", "2", "4", "6"]
@@ -85,36 +96,47 @@ def test_training_images_get_boxes_in_the_words_of_the_benchmark(
         detection_stage(replace(bucket, params=bucket.params.model_copy(update={"detections": strict})))
 
 
-def unnamed(images: Sequence[Image.Image]) -> list[FoundBoxes]:
-    """What a detector finds that was saved without the names of its classes."""
-    return [
-        replace(each, names=["LABEL_0", "LABEL_0", "LABEL_7", "LABEL_0", "LABEL_0", "LABEL_7"])
-        for each in found(images)
-    ]
-
-
 @pytest.mark.parametrize(
     ("model", "place"),
     [("team/detr", r"id2label of team/detr/config\.json"), (None, r"classes of .*raw/metadata\.json")],
 )
-def test_a_detector_none_of_whose_boxes_names_a_class_is_refused(
+def test_a_detector_none_of_whose_classes_is_one_of_the_benchmark_is_refused(
     bucket: StageContext, monkeypatch: pytest.MonkeyPatch, model: str | None, place: str
 ) -> None:
-    monkeypatch.setattr(detections, "open_detector", lambda *_: unnamed)
+    """Before any image is looked at."""
+    monkeypatch.setattr(
+        detections, "open_detector", lambda *_: Stub([f"LABEL_{number}" for number in range(91)], never)
+    )
     settings = bucket.params.detections.model_copy(update={"model": model})
     inputs = {name: path for name, path in bucket.inputs.items() if name != "detection_model" or not model}
     ctx = replace(bucket, params=bucket.params.model_copy(update={"detections": settings}), inputs=inputs)
     with pytest.raises(
-        InputError, match=rf"none of 25 boxes .* of hico_det \(LABEL_0, LABEL_7, \.\.\.\); .* into {place}"
+        InputError,
+        match=rf"none of the detector's 91 classes is one of hico_det \(LABEL_0, LABEL_1, LABEL_2, \.\.\.\); .* into {place}",
     ):
         detection_stage(ctx)
+
+
+def never(images: Sequence[Image.Image]) -> list[FoundBoxes]:
+    raise AssertionError("a detector of no use runs")
+
+
+def test_images_may_show_nothing_of_the_benchmark(bucket: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket of few images, whose boxes are all of other classes of a detector that knows the benchmark's."""
+
+    def carpets(images: Sequence[Image.Image]) -> list[FoundBoxes]:
+        return [replace(each, names=["carpet"] * 6) for each in found(images)]
+
+    monkeypatch.setattr(detections, "open_detector", lambda *_: Stub(find=carpets))
+    figures = detection_stage(bucket)
+    assert (figures["images"], figures["boxes"], figures["boxes_of_no_class"]) == (5, 0, {"carpet": 25})
 
 
 def test_rows_follow_from_everything_that_the_manifest_says(
     bucket: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids are in the rows, so another id is another shard; a file that was missing when it was listed is not read unchecked."""
-    monkeypatch.setattr(detections, "open_detector", lambda *_: found)
+    monkeypatch.setattr(detections, "open_detector", lambda *_: Stub())
     images = [image for image in read_manifest(bucket.inputs["manifest"]).images if image.image_id not in ("3", "5")]
     first, *rest = images
     for changed in (images, [replace(first, image_id="x"), *rest], [replace(first, sha256=None), *rest]):
@@ -159,6 +181,7 @@ def test_a_detection_model_of_transformers_finds_boxes(tmp_path: Path) -> None:
     assert set(boxes.names) <= {"person", "dog"}
     assert boxes.boxes.dtype == np.float32
     detector = TransformersDetector.open(str(tmp_path / "yolos"), 0.0, "cpu")
+    assert detector.names == ["person", "dog"]
     detector.model.config.id2label = {7: "person"}
     assert set(detector([PHOTO])[0].names) <= {"0", "1"}
     with pytest.raises(InputError, match="is no object detection model"):

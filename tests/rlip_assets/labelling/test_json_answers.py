@@ -35,6 +35,23 @@ ANSWERS = {
     "names": '[{"subject": {"Name": "man", "attributes": ["a", "tall", "man"]}, "relation": "riding", "object": {"name": "horse"}}, '
     '[{"name": "small dog"}, "sitting on", "bench"]]',
     "scores": '[["man", "riding", "horse", 0.9], ["small dog", "sitting on", "bench", 1]]',
+    "beside a stray text": '[["man", "riding", "horse"], ["small dog", "sitting on", "bench"], "..."]',
+    "after a stray text": '["...", ["man", "riding", "horse"], ["small dog", "sitting on", "bench"]]',
+    "around a stray text, cut off": '[["man", "riding", "horse"], "...", ["small dog", "sitting on", "bench"], ["do',
+    "numbers": '{"1": ["man", "riding", "horse"], "2": ["small dog", "sitting on", "bench", 0.5]}',
+    "numbers, cut off": '{"1": ["man", "riding", "horse"], "2": ["small dog", "sitting on", "bench"], "3": ["do',
+    "numbered triplets": '{"triplet_1": ["man", "riding", "horse"], "Triplet 2": ["small dog", "sitting on", "bench"]}',
+    "numbered relations": '{"relation_1": ["man", "riding", "horse"], "relationship #2": ["small dog", "sitting on", "bench"]}',
+    "numbers in a key": '{"relationships": {"1": ["man", "riding", "horse"], "2": ["small dog", "sitting on", "bench"]}}',
+    "one of each key": '{"triplets": ["man", "riding", "horse"], "relations": ["small dog", "sitting on", "bench"]}',
+    "a quoted word": 'Here are the "triplets": ["man", "riding", "horse"]\nThe "man", ["small dog", "sitting on", "bench"]',
+    "between objects": 'Relations between the objects: ["man", "riding", "horse"]\nAnd: ["small dog", "sitting on", "bench"]',
+    "lines of objects": 'Triplets of the objects:\n["man", "riding", "horse"]\n["small dog", "sitting on", "bench"]',
+    "numbered lines": '1. ["man", "riding", "horse"]\nTriplet 2: ["small dog", "sitting on", "bench"]',
+    "relations of an object": '{"objects": [{"name": "man", "relations": [["man", "riding", "horse"]]}, '
+    '{"name": "dog", "tags": [["small", "old", "brown"]], "triplets": ["small dog", "sitting on", "bench"]}]}',
+    "below things of all kinds": 'Detected objects: ["man", "horse", "dog"]\nObjects:\n```json\n["man", "horse", "dog"]\n```\n'
+    'Relations: ["riding", "sits on", "near"]\n[["man", "riding", "horse"], ["small dog", "sitting on", "bench"]]',
     "cut off": f'[{said("man", "riding", "horse")}, ["small dog", "sitting on", "bench"], {{"subject": "wom',
 }
 
@@ -59,6 +76,12 @@ def test_several_relations_of_a_pair_are_as_many_statements() -> None:
         "",
         '{"objects": ["man", "riding", "horse"]}',
         '{"objects": ["man", "riding", "horse"], "relati',
+        '{"objects": [["man", "tall", "old"], ["dog", "small", "brown"]]}',
+        '{"objects": [["man", "tall", "old"], ["dog", "small", "brown"], ["ho',
+        '{"attributes": {"1": ["man", "tall", "old"]}, "Object_2": ["dog", "small", "brown"]}',
+        '{"tags": ["man", "tall", "old", 1], "man": ["man", "tall", "old"]}',
+        '{"relations": ["riding", "sitting on", "near"], "relationships": ["in front of", "holds", "man"]}',
+        '{"subject": "man", "relation": ["man", "riding", "horse"], "obj',
         '{\'objects\': ["man", "riding", "horse"], \'relati',
         '{"subject": null, "relation": ["riding", "on", "near"], "object": "horse"}',
         '{"subject": ["man", "riding", "horse"], "relation": "near", "object": "dog"}',
@@ -107,10 +130,19 @@ STATEMENT = st.tuples(NAME, TEXT | st.lists(TEXT, min_size=1, max_size=3), NAME)
         | SCORE.map(lambda score: [*parts, *score])
     )
 )
-KEYS = st.sampled_from(["objects", "entities", "Attributes", "tags", "relations", "scene"])
-THINGS = st.dictionaries(
-    KEYS, st.lists(TEXT, max_size=4) | st.dictionaries(KEYS, st.lists(TEXT, max_size=4), max_size=2), max_size=3
+TEXTS = st.lists(TEXT, max_size=4)
+LISTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "objects": TEXTS | st.lists(TEXTS, max_size=3),
+        "Entities": TEXTS | st.dictionaries(st.sampled_from(["1", "2"]), TEXTS),
+        "Attributes": TEXTS | st.lists(TEXTS, max_size=3),
+        "tags": TEXTS,
+        "scene": TEXTS,
+        "relations": st.lists(st.sampled_from(["riding", "sits on", "near", "in front of", "holds"]), max_size=4),
+    },
 )
+THINGS = LISTS | st.dictionaries(st.sampled_from(["objects", "tags", "scene"]), LISTS, max_size=2)
 
 
 @given(st.lists(STATEMENT, max_size=3), THINGS, THINGS, st.floats(0, 1), st.booleans())
