@@ -1,15 +1,15 @@
 """Jobs, the weekly re-tagging schedule, and sensors for DVC's own runs, new images and a newly promoted R-Tagger.
 
 New images reach the labels one step per tick: a changed raw folder renews its manifest, a changed manifest the scene table of its bucket,
-a changed scene table its captions and labels. Buckets without new images are not touched. A sensor's cursor holds what was due at its last
-tick, so that a state is asked for once, however its run ends, and again when it comes back.
+a changed scene table its captions and labels. Buckets without new images are not touched. A sensor's cursor holds what was due when it was
+last looked at, so that a state is asked for once, however its run ends, and again when it comes back.
 
 The sensors are written by hand where an `AutomationCondition` would do too much: to Dagster all buckets of a dataset follow from its one
 manifest, and labels from a retrained R-Tagger that nobody has promoted. Benchmarks and report have conditions (see the translator).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import dagster as dg
@@ -44,6 +44,7 @@ LABEL_CHAIN = tuple(
 REASON_TAG = "rlip/reason"
 JOB_OF = {"raw_manifest": "renew_manifest", "scenes": "renew_scenes", "captions": "retag", LABELS: "retag"}
 """Stage that is due -> job that runs it."""
+_NO_LOCK = dg.SkipReason("dvc.lock is missing or empty: no stage has been run, or git is checking it out")
 
 
 def assets(*stages: str) -> dg.AssetSelection:
@@ -112,12 +113,13 @@ def new_images(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.
     """Rerun the buckets of a detection dataset that received new images."""
     profile = active_profile()
     lock = DvcLock.read(profile.root)
-    due = [
-        *raw_changes(profile.registry, profile.root),
-        *bucket_changes(profile.registry, profile.root, lock),
-        *label_changes(profile.registry, lock),
-    ]
-    return _requests(context, due, "no raw folder, manifest or scene table of a detection dataset has changed")
+    if not lock.entries:
+        return _NO_LOCK
+    folders, unseen = raw_changes(profile.registry, profile.root)
+    buckets, absent = bucket_changes(profile.registry, profile.root, lock)
+    due = [*folders, *buckets, *label_changes(profile.registry, lock)]
+    nothing = "no raw folder, manifest or scene table of a detection dataset has changed"
+    return _requests(context, due, {**unseen, **absent}, nothing)
 
 
 @dg.sensor(job=renew_manifest, minimum_interval_seconds=600)
@@ -125,10 +127,11 @@ def new_objects(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg
     """Renew mirror and manifests when objects below a dataset's prefix changed; `new_images` then reruns the changed buckets."""
     profile = active_profile()
     try:
-        due = object_changes(load_params(profile.root / PARAMS_FILE).sources, profile.registry, profile.root)
+        sources = load_params(profile.root / PARAMS_FILE).sources
     except RlipError as problem:
         return dg.SkipReason(str(problem))
-    return _requests(context, due, "no dataset in an object store has changed")
+    due, unseen = object_changes(sources, profile.registry, profile.root)
+    return _requests(context, due, unseen, "no dataset in an object store has changed")
 
 
 @dg.sensor(job=retag, minimum_interval_seconds=30)
@@ -137,25 +140,30 @@ def promoted_r_tagger(context: dg.SensorEvaluationContext) -> list[dg.RunRequest
     profile = active_profile()
     record = promotion(profile.root, TAGGER)
     if record is None:
-        return dg.SkipReason(f"no R-Tagger has been promoted; promote one with `rlip promote {TAGGER}`")
+        return _requests(context, [], {}, f"no R-Tagger has been promoted; promote one with `rlip promote {TAGGER}`")
     lock = DvcLock.read(profile.root)
+    if not lock.entries:
+        return _NO_LOCK
     due, nothing = promoted_tagger(profile.registry, lock, record.version, record.data_version)
-    return _requests(context, due, nothing)
+    return _requests(context, due, {}, nothing)
 
 
 def _requests(
-    context: dg.SensorEvaluationContext, due: Sequence[Due], nothing: str
+    context: dg.SensorEvaluationContext, due: Sequence[Due], unseen: Mapping[str, str], nothing: str
 ) -> list[dg.RunRequest] | dg.SkipReason:
     """Return runs of what is due now and was not at the last tick, in the same state; the reason to skip is `nothing` where nothing is due.
 
-    A run key would not do: Dagster never starts a second run for one, so a state that comes back would be passed over.
+    `unseen` says by address why an item could not be judged; what the cursor holds of it stays. A run key would not do: Dagster never
+    starts a second run for one, so a state that comes back would be passed over.
     """
     known = json.loads(context.cursor or "[]")
-    context.update_cursor(json.dumps([one.key for one in due]))
+    kept = [key for key in known if key.rpartition(":")[0] in unseen]
+    context.update_cursor(json.dumps([one.key for one in due] + kept))
     requests = []
     for one in (one for one in due if one.key not in known):
         forced = {FORCE_TAG: "true"} if one.stage == "raw_manifest" else {}  # to DVC, its inputs are the same
         tags = {REASON_TAG: one.reason, **forced}
         requests.append(dg.RunRequest(job_name=JOB_OF[one.stage], partition_key=one.partition, tags=tags))
     asked = ", ".join(f"{one.stage}@{one.partition}" for one in due)
-    return requests or dg.SkipReason(f"a run was asked for before: {asked}" if due else nothing)
+    passed_over = "".join(f"; {address} is passed over: {why}" for address, why in unseen.items())
+    return requests or dg.SkipReason((f"a run was asked for before: {asked}" if due else nothing) + passed_over)

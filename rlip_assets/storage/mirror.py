@@ -5,6 +5,8 @@ A small database beside the folder remembers the store's tag of each object. A k
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,25 +16,23 @@ from filelock import FileLock
 
 from rlip_assets.storage.checksums import FileRecords
 from rlip_assets.storage.errors import DataError
-from rlip_assets.storage.files import digest_json
 from rlip_assets.storage.object_store import ObjectStore, Prefix, RemoteObject, one_sentence
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Objects of a prefix that its mirror lacks, and files of the mirror that the prefix lacks. Names in order."""
+    """Objects of a prefix that its mirror lacks, and files of the mirror that the prefix lacks. Names in order.
+
+    `listing` is a digest of the names and tags of all objects of the prefix: what the mirror should be, however much of it is there.
+    """
 
     fetch: tuple[RemoteObject, ...]
     remove: tuple[str, ...]
     kept: int
+    listing: str
 
     def __bool__(self) -> bool:
         return bool(self.fetch or self.remove)
-
-    @property
-    def digest(self) -> str:
-        """Identity of the difference: equal differences have equal digests."""
-        return digest_json([[(entry.name, entry.etag) for entry in self.fetch], list(self.remove)])
 
 
 @dataclass(frozen=True)
@@ -90,15 +90,16 @@ def difference(store: ObjectStore, url: str, folder: Path) -> Difference:
 
 def _difference(records: FileRecords, listed: Iterable[RemoteObject]) -> Difference:
     """An object is kept when its tag is the recorded one and its file is untouched."""
-    known, fetch, kept = records.names(), [], 0
+    known, fetch, kept, listing = records.names(), [], 0, hashlib.sha256()
     for entry in listed:
+        listing.update(json.dumps([entry.name, entry.etag]).encode())
         known.discard(entry.name)
         stamp = records.stamp(entry.name)
         if stamp and stamp[0] == entry.size and records.get(entry.name, stamp) == entry.etag:
             kept += 1
         else:
             fetch.append(entry)
-    return Difference(tuple(fetch), tuple(sorted(known)), kept)
+    return Difference(tuple(fetch), tuple(sorted(known)), kept, listing.hexdigest())
 
 
 def _records(folder: Path) -> FileRecords:

@@ -13,6 +13,7 @@ import yaml
 
 from dagster_project.defs import automation
 from dagster_project.profile import ActiveProfile
+from rlip_assets.datasets.sources.raw_folder import OBSERVED
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.registry import build_registry
 from rlip_assets.storage.files import write_json, write_text
@@ -104,3 +105,60 @@ def test_a_promotion_that_is_rolled_back_is_followed(site: Callable[[object], Si
         write_json(at.root / PROMOTIONS_FILE, {"r_tagger": {**record.__dict__}})
         assert at.tick() == ([("retag", "coco-0")] if tagger != labelled else [])
         assert at.tick() == []
+
+
+def test_a_promotion_that_is_withdrawn_and_made_again_is_followed(site: Callable[[object], Site]) -> None:
+    at = site(automation.promoted_r_tagger)
+    at.record(r_tagger=({}, {CHECKPOINT: "b"}), pseudo_labels=({CHECKPOINT: "a"}, {}))
+    for _ in range(2):
+        write_json(at.root / PROMOTIONS_FILE, {"r_tagger": {**Promotion("r_tagger", "1", "run", "b").__dict__}})
+        assert at.tick() == [("retag", "coco-0")]
+        assert at.tick() == []
+        (at.root / PROMOTIONS_FILE).unlink()
+        assert at.tick() == []
+
+
+@pytest.mark.parametrize("content", [None, ""])
+@pytest.mark.parametrize("sensor", [automation.new_images, automation.promoted_r_tagger])
+def test_a_lock_that_git_is_checking_out_makes_nothing_due_again(
+    site: Callable[[object], Site], sensor: object, content: str | None
+) -> None:
+    at, table, lock = site(sensor), SCENES.outputs["scenes"], "dvc.lock"
+    write_json(at.root / PROMOTIONS_FILE, {"r_tagger": {**Promotion("r_tagger", "1", "run", "b").__dict__}})
+    at.record(
+        scenes=({}, {table: "b"}),
+        captions=({table: "a"}, {}),
+        r_tagger=({}, {CHECKPOINT: "b"}),
+        pseudo_labels=({CHECKPOINT: "a"}, {}),
+    )
+    assert at.tick() == [("retag", "coco-0")]
+    (at.root / lock).rename(at.root / "away")
+    if content is not None:
+        write_text(at.root / lock, content)
+    assert at.tick() == []
+    (at.root / "away").rename(at.root / lock)
+    assert at.tick() == []
+
+
+def test_a_manifest_that_is_being_made_makes_nothing_due_again(site: Callable[[object], Site]) -> None:
+    """DVC removes the outputs of a stage before it runs."""
+    at, dataset = site(automation.new_images), REGISTRY.item("raw_manifest", "coco")
+    raw, manifest = at.root / dataset.untracked["raw"], at.root / SCENES.inputs["manifest"]
+    raw.mkdir(parents=True)
+    at.record(scenes=({SCENES.inputs["manifest"]: "before"}, {}))
+
+    def put() -> None:
+        write_json(at.root / dataset.provenance, {"observed": {OBSERVED: "before"}})
+        write_text(manifest, "M1")
+
+    put()
+    assert at.tick() == [("renew_manifest", "coco"), ("renew_scenes", "coco-0")]
+    manifest.unlink()
+    (at.root / dataset.provenance).unlink()
+    assert at.tick() == []
+    put()  # the run failed, and `dvc checkout` brought back what was there
+    assert at.tick() == []
+    raw.rename(raw.with_name("away"))
+    assert at.tick() == []
+    raw.with_name("away").rename(raw)
+    assert at.tick() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import dagster as dg
 import pytest
@@ -18,6 +18,7 @@ from rlip_assets.labelling.retagging import Due, object_changes
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.params.sources import SourcesParams
 from rlip_assets.lineage.registry import build_registry
+from rlip_assets.storage.checksums import FileRecords
 from rlip_assets.storage.errors import InputError
 from rlip_assets.storage.files import write_json
 from rlip_assets.storage.mirror import mirror
@@ -61,7 +62,7 @@ def sources() -> SourcesParams:
 @pytest.fixture
 def look(sources: SourcesParams, tmp_path: Path) -> Callable[[], list[Due]]:
     registry = build_registry(Params(sources=sources))
-    return lambda: object_changes(sources, registry, tmp_path)
+    return lambda: object_changes(sources, registry, tmp_path)[0]
 
 
 def observe(sources: SourcesParams, root: Path, started: str) -> None:
@@ -88,6 +89,56 @@ def test_each_state_of_a_prefix_is_asked_for_once(
     assert look() == []
     del client.objects["coco/a.jpg"]
     assert look()[0].reason == f"{URL} has 0 new or changed objects and 1 fewer than its mirror"
+
+
+def test_a_mirror_that_is_half_there_is_no_other_state(
+    client: Store,
+    sources: SourcesParams,
+    look: Callable[[], list[Due]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run fetches for hours and notes in batches what it has; the sensor asks no other run meanwhile."""
+    client.objects = {"coco/a.jpg": b"a", "coco/old.jpg": b"old"}
+    observe(sources, tmp_path, "2026-01-01T00:00:00+00:00")
+    del client.objects["coco/old.jpg"]
+    client.objects |= {"coco/b.jpg": b"b", "coco/c.jpg": b"c"}
+    (before,), fetch = look(), client.fetch
+    meanwhile: list[Due] = []
+
+    def fetch_and_look(*arguments: Any) -> Iterator[RemoteObject]:
+        for found in fetch(*arguments):
+            yield found
+            meanwhile.extend(look())
+
+    monkeypatch.setattr(FileRecords, "_COMMIT_EVERY", 1)
+    monkeypatch.setattr(client, "fetch", fetch_and_look)
+    observe(sources, tmp_path, "2026-01-02T00:00:00+00:00")
+    assert {due.key for due in meanwhile} == {before.key}
+    assert meanwhile[0].reason == f"{URL} has 1 new or changed objects and 0 fewer than its mirror"
+    assert look() == []
+
+
+def test_a_prefix_that_cannot_be_listed_does_not_hide_the_others(
+    client: Store, sources: SourcesParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = sources.model_dump()
+    values["objects365"]["root"] = "s3://datasets/objects365"
+    both = SourcesParams.model_validate(values)
+    client.objects = {"coco/a.jpg": b"a", "objects365/a.jpg": b"a"}
+    for dataset in ("coco", "objects365"):
+        write_json(tmp_path / f"provenance/raw_manifest@{dataset}.json", {"started": "2026-01-01T00:00:00+00:00"})
+    listing = client.list
+
+    def fails(prefix: Prefix) -> Iterator[RemoteObject]:
+        if prefix.prefix == "coco/":
+            raise InputError("the store is away")
+        return listing(prefix)
+
+    monkeypatch.setattr(client, "list", fails)
+    due, unseen = object_changes(both, build_registry(Params(sources=both)), tmp_path)
+    assert [one.partition for one in due] == ["objects365"]
+    assert unseen == {"raw_manifest@coco": "the store is away"}
 
 
 def test_the_sensor_forces_a_run_or_says_why_it_does_not(
@@ -121,4 +172,5 @@ def test_the_sensor_forces_a_run_or_says_why_it_does_not(
     monkeypatch.setattr(client, "list", unreachable)
     skipped = automation.new_objects(context)
     assert isinstance(skipped, dg.SkipReason)
-    assert skipped.skip_message == "the store is away"
+    nothing = "no dataset in an object store has changed"
+    assert skipped.skip_message == f"{nothing}; raw_manifest@coco is passed over: the store is away"

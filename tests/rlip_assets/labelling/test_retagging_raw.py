@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlip_assets.datasets.sources.raw_folder import OBSERVED, folder_state
-from rlip_assets.labelling.retagging import raw_changes
+from rlip_assets.labelling.retagging import Due, raw_changes
 from rlip_assets.lineage.params import Params
 from rlip_assets.lineage.registry import build_registry
 from rlip_assets.storage.files import write_json
@@ -36,6 +37,10 @@ def make_manifest(root: Path, raw: Path, started: str = "2100-01-01T00:00:00+00:
     write_json(root / "provenance/raw_manifest@coco.json", {"started": started, "observed": observed})
 
 
+def due_in(root: Path) -> list[Due]:
+    return raw_changes(REGISTRY, root)[0]
+
+
 def add(raw: Path) -> None:
     (raw / "train2017/c.jpg").write_text("new")
 
@@ -58,18 +63,43 @@ def annotate(raw: Path) -> None:
 def test_every_change_is_seen_once_its_manifest_is_made_not_any_more(
     tmp_path: Path, raw: Path, change: Callable[[Path], None]
 ) -> None:
-    assert raw_changes(REGISTRY, tmp_path) == []  # nothing was listed before
+    assert due_in(tmp_path) == []  # nothing was listed before
     os.utime(raw / "train2017", (FUTURE, FUTURE))
     make_manifest(tmp_path, raw)
-    assert raw_changes(REGISTRY, tmp_path) == []
+    assert due_in(tmp_path) == []
     change(raw)
-    (due,) = raw_changes(REGISTRY, tmp_path)
+    (due,) = due_in(tmp_path)
     assert (due.stage, due.partition) == ("raw_manifest", "coco")
-    assert due.key == raw_changes(REGISTRY, tmp_path)[0].key
+    assert due.key == due_in(tmp_path)[0].key
     make_manifest(tmp_path, raw, "1970-01-01T00:00:00+00:00")
-    assert raw_changes(REGISTRY, tmp_path) == []
+    assert due_in(tmp_path) == []
 
 
 def test_a_manifest_that_did_not_note_the_state_is_made_again(tmp_path: Path, raw: Path) -> None:
     write_json(tmp_path / "provenance/raw_manifest@coco.json", {"started": "2100-01-01T00:00:00+00:00"})
-    assert [due.partition for due in raw_changes(REGISTRY, tmp_path)] == ["coco"]
+    assert [due.partition for due in due_in(tmp_path)] == ["coco"]
+
+
+def test_a_folder_that_cannot_be_read_does_not_hide_the_others(
+    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_manifest(tmp_path, raw)
+    add(raw)
+    other = REGISTRY.item("raw_manifest", "objects365")
+    write_json(tmp_path / other.provenance, {"observed": {OBSERVED: "before"}})
+    _, unseen = raw_changes(REGISTRY, tmp_path)
+    assert "objects365: No such file or directory" in unseen[other.address]
+    (tmp_path / str(other.untracked["raw"])).mkdir(parents=True)
+    assert [due.partition for due in due_in(tmp_path)] == ["coco", "objects365"]
+    scan = os.scandir
+
+    def away(folder: Path) -> object:
+        if Path(folder) == raw / "train2017":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr("rlip_assets.datasets.sources.raw_folder.os.scandir", away)
+    due, unseen = raw_changes(REGISTRY, tmp_path)
+    assert [one.partition for one in due] == ["objects365"]
+    assert list(unseen) == ["raw_manifest@coco"]
+    assert "train2017: Stale file handle; mount the network file system again" in unseen["raw_manifest@coco"]

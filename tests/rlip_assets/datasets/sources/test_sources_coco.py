@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import hypothesis
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rlip_assets.datasets.scenes import bucket_of
 from rlip_assets.datasets.sources.coco_style import CocoStyleReader
@@ -23,20 +17,7 @@ from rlip_assets.datasets.sources.record_index import RecordIndex
 from rlip_assets.lineage.params.rehearsal import RehearsalParams
 from rlip_assets.storage.errors import DataError, InputError
 from rlip_assets.storage.images import check_image
-
-CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}]
-
-
-def instances(images: list[dict[str, Any]], annotations: list[dict[str, Any]], categories: Any = CATEGORIES) -> Any:
-    return {"images": images, "annotations": annotations, "categories": categories}
-
-
-def image(number: int, size: tuple[int, int] = (40, 30), name: str | None = None) -> dict[str, Any]:
-    return {"id": number, "file_name": name or f"{number:012d}.jpg", "width": size[0], "height": size[1]}
-
-
-def box(number: int, image_id: int, category: int, bbox: list[Any], crowd: int = 0) -> dict[str, Any]:
-    return {"id": number, "image_id": image_id, "category_id": category, "bbox": bbox, "iscrowd": crowd, "area": 1.0}
+from tests.support.coco_form import box, image, instances
 
 
 @pytest.fixture
@@ -345,63 +326,3 @@ def test_any_detection_dataset_in_coco_form(raw: Any, tmp_path: Path) -> None:
 
     scene = reader.scene(found, (40, 30), reader.classes(Counter()), Counter())
     assert (scene.dataset, scene.labels, scene.boxes.tolist()) == ("shop", ("dog",), [[1, 2, 4, 6]])
-
-
-def test_the_index_is_renewed_when_an_annotation_file_changes(raw: Any, tmp_path: Path) -> None:
-    raw.json("a.json", instances([image(1)], [box(1, 1, 18, [1, 2, 3, 4])]))
-    reader = CocoStyleReader("shop", raw.root, {"train": ("a.json", "photos")})
-    assert len(list(RecordIndex(reader, 1, tmp_path / "cache").images(0))) == 1
-    raw.json("a.json", instances([image(1), image(2)], [box(1, 1, 18, [1, 2, 3, 4]), box(2, 2, 18, [1, 2, 3, 4])]))
-    assert len(list(RecordIndex(reader, 1, tmp_path / "cache").images(0))) == 2
-    assert len([path for path in (tmp_path / "cache/shop").iterdir() if path.is_dir()]) == 1
-
-
-FILES = st.tuples(st.sampled_from(["a.json", "b.json"]), st.sampled_from(["photos", "other"]))
-
-
-@hypothesis.settings(max_examples=25, deadline=None)
-@given(
-    names=st.lists(st.permutations(["train", "val", "test"]), min_size=2, max_size=4),
-    files=st.lists(FILES, min_size=1, max_size=3),
-    buckets=st.integers(1, 2),
-)
-def test_an_index_made_with_other_settings_equals_a_fresh_one(
-    names: list[list[str]], files: list[tuple[str, str]], buckets: int
-) -> None:
-    """Splits exchanged in place, renamed, in another order, or of other images."""
-    with TemporaryDirectory() as folder:
-        root = Path(folder) / "raw"
-        root.mkdir()
-        for number, name in enumerate(["a.json", "b.json"]):
-            content = instances(
-                [image(number), image(7)], [box(1, number, 18, [1, 2, 3, 4]), box(2, 7, 1, [1, 2, 3, 4])]
-            )
-            (root / name).write_text(json.dumps(content))
-
-        def read(splits: Any, cache: str) -> list[Any]:
-            index = RecordIndex(CocoStyleReader("shop", root, splits), buckets, Path(folder) / cache)
-            return [list(index.images(bucket)) for bucket in range(buckets)]
-
-        for number, splits in enumerate(dict(zip(order, files, strict=False)) for order in names):
-            assert read(splits, "kept") == read(splits, f"fresh{number}")
-
-
-def test_the_index_is_renewed_when_splits_are_exchanged(raw: Any, tmp_path: Path) -> None:
-    for number, name in enumerate(["a.json", "b.json"]):
-        raw.json(name, instances([image(number)], [box(1, number, 18, [1, 2, 3, 4])]))
-    found = []
-    for first, second in (("train", "val"), ("val", "train"), ("test", "val")):
-        reader = CocoStyleReader("shop", raw.root, {first: ("a.json", ""), second: ("b.json", "")})
-        images = RecordIndex(reader, 1, tmp_path / "cache").images(0)
-        found.append([entry.split for entry in images if isinstance(entry, RawImage)])
-    assert found == [["train", "val"], ["val", "train"], ["test", "val"]]
-
-
-def test_the_index_is_renewed_for_a_file_of_the_same_size_and_time(raw: Any, tmp_path: Path) -> None:
-    found = []
-    for width in (3, 4):
-        path = raw.json("a.json", instances([image(1)], [box(1, 1, 18, [1, 2, width, 4])]))
-        os.utime(path, (1, 1))
-        reader = CocoStyleReader("shop", raw.root, {"train": ("a.json", "photos")})
-        found += [entry.record[0][2] for entry in RecordIndex(reader, 1, tmp_path / "cache").images(0)]  # type: ignore[union-attr]
-    assert found == [[1, 2, 3, 4], [1, 2, 4, 4]]
