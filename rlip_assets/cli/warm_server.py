@@ -47,7 +47,7 @@ _WITH_TORCH = (
 _WORTH_IT = 6
 """Fewest items for which a server is started: its imports take as long as those of three or four of them."""
 _PATIENCE_SECONDS, _GRACE_SECONDS = 5.0, 20.0
-_SET_DEATH_SIGNAL = 1
+_SET_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36
 
 
 def warm_stages(registry: Registry, changed: Iterable[str], folder: Path) -> AbstractContextManager[None]:
@@ -111,6 +111,8 @@ class _Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake.fileno())
         self._keep = wake
+        # Whoever ends a command waits for its whole process group, zombies too: the first process of a container may never reap them.
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(path)
         self._listener.listen(64)
@@ -195,9 +197,12 @@ class _Server:
             _signal(process, signal.SIGKILL)
 
     def _reap(self) -> None:
-        """Tell clients how their commands ended."""
-        while self._running:
-            process, status = os.waitpid(-1, os.WNOHANG)
+        """Tell clients how their commands ended; reap what commands left behind, too."""
+        while True:
+            try:
+                process, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
             if not process:
                 return
             self._running.discard(process)

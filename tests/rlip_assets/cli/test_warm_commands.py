@@ -139,6 +139,16 @@ def test_a_command_ends_with_its_client(place: Path, log: Path, how: str) -> Non
     wait_until(lambda: not psutil.pid_exists(process), 10)
 
 
+def test_the_server_reaps_what_a_killed_command_leaves_behind(place: Path, log: Path) -> None:
+    client, process = start_long(place)
+    server = next(each for each in psutil.Process().children() if "warm_server" in " ".join(each.cmdline()))
+    os.kill(psutil.Process(process).ppid(), signal.SIGKILL)
+    assert client.wait(120) == -signal.SIGKILL
+    assert psutil.Process(process).ppid() == server.pid
+    os.kill(process, signal.SIGKILL)
+    wait_until(lambda: not psutil.pid_exists(process))
+
+
 def test_a_command_and_its_client_end_with_a_killed_server(place: Path, log: Path) -> None:
     client, process = start_long(place)
     server = next(each for each in psutil.Process().children() if "warm_server" in " ".join(each.cmdline()))
