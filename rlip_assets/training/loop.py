@@ -146,8 +146,8 @@ class Trainer:
     def _is_saved(self, history: History) -> bool:
         """Whether the state after the last step is saved: regularly, and before the best checkpoint is replaced by that step's."""
         step = len(history.rows)
-        metric = self.retained and self.retained.metric
-        best = metric in history.rows[-1] and best_step(history.rows, str(metric)) == step
+        metric = self.retained.metric if self.retained else ""
+        best = metric in history.rows[-1] and best_step(history.rows, metric) == step
         return step % self.settings.checkpoint_every == 0 or step == self.total_steps or best
 
     def _retain(self, history: History) -> None:
